@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from .errors import TemplateError as TemplateError
     from .experiments.arms import arms as arms
     from .experiments.choice import choice as choice
-    from .experiments.drift.drift import drift as drift
     from .experiments.effects import effect as effect
     from .experiments.effects import units_needed as units_needed
     from .experiments.importing.import_answers import import_answers as import_answers
@@ -88,7 +87,6 @@ _MODULES = {
     "TemplateError",
     "experiments.arms": "arms",
     "experiments.choice": "choice",
-    "experiments.drift.drift": "drift",
     "experiments.effects": "effect units_needed",
     "experiments.importing.import_answers": "import_answers",
     "experiments.packing.pack": "pack",

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from .core.seams import Transport as Transport
     from .experiments.arms import Arms as Arms
     from .experiments.choice import Choice as Choice
-    from .experiments.drift.drift import DriftPlan as DriftPlan
-    from .experiments.drift.result import Drift as Drift
     from .experiments.effects import UnitsNeeded as UnitsNeeded
     from .experiments.importing.import_answers import Imported as Imported
     from .keys.request import Request as Request
@@ -44,8 +42,6 @@ _MODULES = {
     "core.seams": "AsyncTransport Transport",
     "experiments.arms": "Arms",
     "experiments.choice": "Choice",
-    "experiments.drift.drift": "DriftPlan",
-    "experiments.drift.result": "Drift",
     "experiments.effects": "UnitsNeeded",
     "experiments.importing.import_answers": "Imported",
     "keys.request": "Request",

@@ -26,7 +26,7 @@ from .output import discard_unwritten, echo, escaping, is_terminal
 DEMO = "market_day.py"
 # A small model is best at temperature 0, and may never stop without a limit.
 LOCAL: dict[str, object] = {"temperature": 0, "max_tokens": 200}
-# Without a system message, the model drifts off the subject and the language.
+# Without a system message, the model leaves the subject and the language.
 LOCAL_SYSTEM = "You are a helpful assistant."
 RUN = "run"
 # Commands in modules of their own, each imported only for its command.
@@ -36,7 +36,6 @@ COMMANDS = {
     "config": "config:show_config",
     "diff": "review:diff",
     "doctor": "doctor:doctor",
-    "drift": "study:drift",
     "import": "study:import_answers",
     "pack": "study:pack",
     "report": "review:report",

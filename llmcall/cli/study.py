@@ -1,4 +1,4 @@
-"""``llmcall drift``, ``import``, ``pack`` and ``verify``."""
+"""``llmcall import``, ``pack`` and ``verify``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from typing import Any
 
 import click
 
-from ..experiments.drift.drift import DriftPlan
-from ..experiments.drift.drift import drift as check_drift
-from ..experiments.drift.sample import last_calls
 from ..experiments.importing.import_answers import import_located
 from ..experiments.importing.layouts import by_layout, entries_in
 from ..experiments.importing.published_tables import Columns, parameters
@@ -17,75 +14,9 @@ from ..experiments.packing.pack import pack as pack_study
 from ..experiments.packing.verify import WARNING
 from ..experiments.packing.verify import verify as verify_study
 from ..keys.parameters import checked_parameters
-from ..review.runs import load
 from ..support.display import visible, visible_json
-from .options import Source, UserPath, import_function, json_option, to_option, unicode_text
+from .options import UserPath, import_function, json_option, to_option, unicode_text
 from .output import echo
-
-
-@click.command()
-@click.argument("run", type=Source(exists=True))
-@click.option(
-    "-o",
-    "--to",
-    type=UserPath(dir_okay=False),
-    metavar="FILE",
-    help="The cassette that records the new answers, by default RUN with .drift before its suffix. Answers that it "
-    "already contains are replayed.",
-)
-@click.option(
-    "--share",
-    type=float,
-    help="The share of the different requests to resend. Without it and --calls, enough for a useful "
-    "interval, for at most a tenth of the recording's cost.",
-)
-@click.option(
-    "--calls", type=click.IntRange(min=1), help="The number of calls, instead of --share."
-)
-@click.option(
-    "--seed", type=int, default=0, show_default=True, help="The seed that selects the requests."
-)
-@click.option("--model", help="Another model to call instead of the recorded one.")
-@click.option(
-    "--against",
-    type=Source(exists=True),
-    metavar="OTHER",
-    help="Another recording to compare with. No call is made.",
-)
-@click.option(
-    "--value",
-    metavar="MODULE:FUNCTION",
-    help="A function that turns an answer's text into a number, or None if it is unreadable.",
-)
-@click.option(
-    "--scope", metavar="GLOB", help="Only requests in this scope and the scopes below it."
-)
-@click.option("--last", is_flag=True, help="Only the last request of each conversation.")
-@click.option(
-    "--dry-run",
-    is_flag=True,
-    help="Make no call. Print the number of calls, the cost and the width of interval to expect.",
-)
-@json_option
-def drift(
-    run: str, scope: str | None, last: bool, value: str | None, as_json: bool, **options: Any
-) -> None:
-    """Resend some recorded requests and compare the answers.
-
-    RUN is a cassette, an exported file or a cache directory. It is not changed. For each value, the
-    output shows how far it has shifted, with a 95 % interval. With --against, the answers of two
-    recordings are compared.
-    """
-    if value is not None:
-        options["value"] = import_function("--value", value)
-    source = run if scope is None else (run, scope)
-    if last:
-        options["where"] = last_calls(load(source))
-    result = check_drift(source, **options)
-    if as_json:
-        echo(visible_json(result._asdict() if isinstance(result, DriftPlan) else result.to_dict()))
-    else:
-        echo(visible(str(result)))
 
 
 def _assignments(

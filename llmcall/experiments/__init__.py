@@ -1,1 +1,1 @@
-"""Experiments: arms, closed questions, drift, imported answers and packages."""
+"""Experiments: arms, closed questions, imported answers and packages."""

@@ -174,13 +174,10 @@ def test_a_refused_decision_falls_on_no_option() -> None:
 
 
 def test_a_refused_decision_counts_as_a_refusal() -> None:
-    """In a check for drift and in the reporting checklist."""
+    """In the reporting checklist."""
     api = Api(lambda body: (200, decided(None if "Rye" in json.dumps(body) else biased(body))))
-    for path in (TAPE, "later.jsonl"):
-        with llmcall.cassette(path), llmcall.scope(path):
-            policy(api.client()).shares(TOWNS)
-    check = llmcall.drift(TAPE, against="later.jsonl")
-    assert (check.refused.before, check.unreadable.before) == (0.5, 0)
+    with llmcall.cassette(TAPE), llmcall.scope("survey"):
+        policy(api.client()).shares(TOWNS)
     report = Path("report.html")
     done("report", TAPE, "-o", str(report))
     assert "Of 2 answers, 0 were cut, 1 refused" in report.read_text(encoding="utf-8")
@@ -231,30 +228,6 @@ def test_an_error_of_a_decision_is_tried_again() -> None:
     api = Api(lambda body: next(answers))
     found = policy(api.client(retry_waiting_time=0)).shares(TOWNS[:1])
     assert float(found["p_tax"][0]) == 0.5
-
-
-def test_drift_reads_a_decision_as_the_probabilities_of_its_options() -> None:
-    """The second recording's are .1 higher and .1 lower, but for .02 each way by town."""
-
-    def recorded(path: str, shift: float) -> None:
-        towns = {"Rye": 0.02, "Ely": -0.02, "Deal": 0.0}
-
-        def answer(body: dict[str, Any]) -> tuple[int, Any]:
-            town = body["input"][0]["content"].split()[2]
-            moved = shift + (towns[town] if shift else 0)
-            return 200, decided({**TRUTH, "tax": 0.5 + moved, "ban": 0.2 - moved})
-
-        with llmcall.cassette(path), llmcall.scope("survey"):
-            policy(Api(answer).client(cache_mode="off")).shares([{"town": town} for town in towns])
-
-    recorded(TAPE, 0)
-    recorded("later.jsonl", 0.1)
-    shifts = llmcall.drift(TAPE, against="later.jsonl").shifts
-    assert {name: shifts[name].estimate for name in shifts} == pytest.approx(
-        {"tax": 0.1, "ban": -0.1, "label": 0}
-    )
-    half = 4.302653 * 0.02 / 3**0.5  # Student's, of three towns
-    assert (shifts["tax"].low, shifts["tax"].high) == pytest.approx((0.1 - half, 0.1 + half))
 
 
 # Which method

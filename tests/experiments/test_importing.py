@@ -364,25 +364,6 @@ def test_files_of_two_sources_are_not_merged() -> None:
     )
 
 
-def test_drift_names_the_source_and_leaves_out_what_was_converted() -> None:
-    """A completion cannot be asked again as it was."""
-    pytest.importorskip("scipy")
-    asked = ("Ann", "Ben", "Cleo")
-    imported(
-        *({"scope": (name,), "messages": [user(f"{name}?"), assistant("5")]} for name in asked),
-        {"messages": [user("Dan?"), assistant("5")], "responses": [legacy("5")]},
-        source=SOURCE,
-    )
-    llmcall.register_client("now", ScriptedClient(lambda messages: "7", model=MODEL))
-    llmcall.force_api_type("now")
-    plan = llmcall.drift(GAMES, share=1, dry_run=True)
-    drift = llmcall.drift(GAMES, share=1, to="now.jsonl")
-    for words in (str(plan), str(drift)):
-        assert ORIGIN in words
-        assert "1 request converted from a legacy completion" in words
-    assert (drift.calls, drift.shifts["answer"].estimate) == (3, 2)
-
-
 def test_imported_data_sets_can_be_compared() -> None:
     """Two data sets of the same questions part where the answers do."""
     imported(game("ann", "5"), game("ben", "2"))

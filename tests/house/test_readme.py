@@ -42,7 +42,6 @@ NEEDED = {
     "wording": ("scipy",),
     "claims": ("scipy",),
     "counterfactuals": ("scipy",),
-    "drift": ("scipy",),
     "machines": ("distributed",),
 }
 
@@ -67,7 +66,7 @@ sys.meta_path.insert(0, Extras())
 WITH_THE_OLDEST = ("README", "tutorial")
 # The pages that start many processes or take many draws.
 LONG = (
-    *("conjoint", "drift", "gallery", "next_model", "processes", "programs", "review"),
+    *("conjoint", "gallery", "next_model", "processes", "programs", "review"),
     *("seams", "survey", "tests", "wording"),
 )
 

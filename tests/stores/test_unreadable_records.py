@@ -131,13 +131,6 @@ def test_every_readable_form_of_a_chat_is_accepted() -> None:
             assert isinstance(record.prompt + record.answer, str)
 
 
-def test_drift_leaves_out_a_chat_without_the_name_of_a_model() -> None:
-    """It cannot be asked again, but be read."""
-    path = file_of(chat({"messages": ASKED}, RESPONSE))
-    output = commands.done("drift", path, "--dry-run", "--to", "drift.jsonl", code=1)
-    assert "1 request without the name of a model" in output
-
-
 OUTPUT = [
     {"type": "message", "content": [{"type": "output_text", "text": "3", "logprobs": []}]},
     {"type": "function_call", "call_id": "1", "name": "buy", "arguments": "{}"},
@@ -246,7 +239,6 @@ def test_no_command_ends_in_a_traceback_over_a_file(value_path: tuple[int, Any],
         ["diff", path, path],
         ["cache", "load", path],
         ["cache", "ls"],
-        ["drift", path, "--dry-run", "--share", "1", "--to", "drift.jsonl"],
     ):
         result = commands.run(*command)
         assert result.exception is None or isinstance(result.exception, SystemExit), command

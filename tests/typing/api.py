@@ -136,9 +136,6 @@ def process() -> None:
     assert_type(play(3), bool)
     assert_type(llmcall.CacheMissError().miss, llmcall.types.Miss | None)
     assert_type(llmcall.compare("a.jsonl", "b.jsonl").same, int)
-    assert_type(llmcall.drift("a.jsonl", dry_run=True), llmcall.types.DriftPlan)
-    assert_type(llmcall.drift("a.jsonl", to="b.jsonl"), llmcall.types.Drift)
-    assert_type(llmcall.drift("a.jsonl", to="b.jsonl").shifts["answer"].low, float)
 
 
 @llmcall.recorded

@@ -1,1 +1,0 @@
-"""Drift: whether a model still answers a recorded study's requests as it did."""

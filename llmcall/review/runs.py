@@ -57,7 +57,7 @@ class RecordedRun(NamedTuple):
     @property
     def left_out(self) -> list[str]:
         """Return in words how many answers were pruned, and how many forgotten and drawn again."""
-        redrawn = sum(header.redrawn for header in self.headers)
+        redrawn = sum(len(header.redrawn) for header in self.headers)
         dropped = redrawn + sum(len(header.forgotten) for header in self.headers)
         words = f"{counted(dropped, 'answer')} dropped (llmcall cassette forget), {redrawn:,} asked again"
         return [*self.pruned, *([words] if dropped else [])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -34,7 +35,7 @@ class Header(NamedTuple):
     :param imported: the source of published answers, in words or by name; empty if unknown, ``None`` if
         llmcall recorded them. Without it, writing takes the records' sources.
     :param forgotten: the keys of dropped answers that were not drawn again.
-    :param redrawn: the number of answers that were dropped and drawn again.
+    :param redrawn: the keys of answers that were dropped and drawn again, each once for each time.
     :param unanswered: the number of calls that failed in the run that wrote it, and so left no record.
     """
 
@@ -44,7 +45,7 @@ class Header(NamedTuple):
     days: Mapping[str, Days] = MappingProxyType({})
     imported: Mapping[str, Any] | str | None = None
     forgotten: frozenset[str] = frozenset()
-    redrawn: int = 0
+    redrawn: tuple[str, ...] = ()
     unanswered: int = 0
 
     @classmethod
@@ -67,7 +68,7 @@ class Header(NamedTuple):
             raise CacheCorruptError(f"the header has settings that llmcall lacks; {RESTORE}")
         days = parse_served(line.get("served", {}))
         complete, imported = line.get("complete", True), line.get("imported")
-        forgotten, redrawn = frozenset(line.get("forgotten", ())), line.get("redrawn", 0)
+        forgotten, redrawn = frozenset(line.get("forgotten", ())), tuple(line.get("redrawn", ()))
         return cls(
             settings, run, complete, days, imported, forgotten, redrawn, line.get("unanswered", 0)
         )
@@ -88,7 +89,8 @@ class Header(NamedTuple):
             joined_served(self.days, other.days),
             other.imported if self.imported is None else self.imported,
             self.forgotten | other.forgotten,
-            max(self.redrawn, other.redrawn),  # two branches of a file count the same ones
+            # Two branches of a file hold the same ones; other files add theirs.
+            tuple(sorted((Counter(self.redrawn) | Counter(other.redrawn)).elements())),
             max(self.unanswered, other.unanswered),
         )
 
@@ -96,7 +98,7 @@ class Header(NamedTuple):
         """Return the header of a file with these records: dropped answers among them were drawn again."""
         redrawn = self.forgotten.intersection(keys)
         return self._replace(
-            forgotten=self.forgotten - redrawn, redrawn=self.redrawn + len(redrawn)
+            forgotten=self.forgotten - redrawn, redrawn=tuple(sorted((*self.redrawn, *redrawn)))
         )
 
     def _run_with(self, other: Header) -> Mapping[str, Data] | None:

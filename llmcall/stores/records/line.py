@@ -10,9 +10,9 @@ file is UTF-8, and each line is one JSON object, one of these three::
                                                  "served": {…}, the models that answered, as far as
                                                  their days are known; with "imported", the source of
                                                  answers that llmcall did not record; with
-                                                 "forgotten", the keys of dropped answers, and "redrawn",
-                                                 how many of them were drawn again; with "unanswered",
-                                                 how many calls failed
+                                                 "forgotten", the keys of dropped answers; with "redrawn",
+                                                 the keys of those that were drawn again; with
+                                                 "unanswered", how many calls failed
     {"text": DIGEST, "lines": [TEXT, …]}         a text of over 500 characters, split at each "\\n"
     {"kind": …, "sample": …, "caller": …, "arms": […], "form": {…}, "unread": true, "request": {…},
      "response": {…}, "cost": …}                 a record; sample, caller, arms, form, unread and cost if
@@ -46,9 +46,9 @@ TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("kind", "sample", "caller", "text"), (str,)),
     **dict.fromkeys(("request", "response", "run", "settings", "served", "form"), (dict,)),
     "cost": (int, float),
-    **dict.fromkeys(("arms", "forgotten", "lines"), (list,)),
+    **dict.fromkeys(("arms", "forgotten", "lines", "redrawn"), (list,)),
     "imported": (str, dict),
-    **dict.fromkeys(("llmcall", "redrawn", "unanswered"), (int,)),
+    **dict.fromkeys(("llmcall", "unanswered"), (int,)),
     **dict.fromkeys(("complete", "unread"), (bool,)),
 }
 FIELDS = {
@@ -140,7 +140,7 @@ def _check_fields(entry: dict[str, Data], names: tuple[str, ...]) -> None:
         raise _damaged(f"the line has no {min(missing)!r}")
     if entry.get("kind", KINDS[0]) not in KINDS:
         raise _damaged(f"the record's kind must be one of {', '.join(KINDS)}")
-    for name in ("arms", "forgotten", "lines"):
+    for name in ("arms", "forgotten", "lines", "redrawn"):
         if not all(isinstance(item, str) for item in entry.get(name, ())):
             raise _damaged(f"the line's {name!r} must be strings")
     if "kind" in entry and "arms" not in entry:

@@ -63,7 +63,7 @@ def encode(header: Header, records: list[Record]) -> Iterator[str]:
     if header.forgotten:
         entry["forgotten"] = sorted(header.forgotten)
     if header.redrawn:
-        entry["redrawn"] = header.redrawn
+        entry["redrawn"] = list(header.redrawn)
     if header.unanswered:
         entry["unanswered"] = header.unanswered
     secrets.refuse_credentials(entry, allow, "the header")

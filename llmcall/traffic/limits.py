@@ -364,7 +364,7 @@ class Pool:
         """
         with lock:
             now = time.monotonic()
-            others_remain = any(other is not endpoint for other in self.usable(now))
+            others_remain = any(other != endpoint for other in self.usable(now))
             if others_remain:
                 self._rotation.left_out_until[endpoint] = now + LEFT_OUT_SECONDS
         if others_remain:

@@ -372,6 +372,28 @@ def test_turns_go_on_with_other_settings_and_in_other_clients(serve: Serve) -> N
     assert asked(servers) == {"east": 1, "west": 4, "north": 4}
 
 
+@pytest.mark.parametrize("error_class", [llmcall.AuthenticationError, llmcall.QuotaExceededError])
+def test_a_key_that_is_refused_at_the_only_endpoint_fails_the_call_at_once(
+    error_class: type[llmcall.APIError],
+) -> None:
+    """Also while another thread has other settings; the next call is sent, and may be answered."""
+    answers = iter([error_class("no"), "Hello"])
+
+    def answer(_: object) -> Any:
+        def look_with_other_settings() -> None:
+            with llmcall.configured(temperature=0.5):
+                assert caller.settings.temperature == 0.5
+
+        with ThreadPoolExecutor(1) as executor:
+            executor.submit(look_with_other_settings).result()
+        return next(answers)
+
+    caller = ScriptedClient(answer, on_error="raise", deadline=5)
+    with pytest.raises(error_class, match="no"):
+        caller.send_message("Hello")
+    assert caller.send_message("Hello")["content"] == "Hello"
+
+
 def test_each_model_has_turns_of_its_own(serve: Serve) -> None:
     """Of two models that are asked alternately, both go to each endpoint."""
     servers = serve(east=OK, west=OK)

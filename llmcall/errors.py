@@ -88,6 +88,12 @@ class APIError(LLMCallError):
     param: object = None  # the parameter that the server names
     body: object = None  # the server's own error with all its fields, as parsed JSON
     failure = Failure()  # for llmcall itself
+    # also of a user's subclass whose constructor calls no other
+    status_code: int | None = None
+    request_id: str | None = None
+    attempts: int = 1
+    endpoint: str | None = None
+    retry_after: float | None = None
 
     def __init__(
         self,

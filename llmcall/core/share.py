@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypeAlias
@@ -33,11 +32,13 @@ class Flight(Future[None]):
     without either, a follower takes the lead.
 
     :param leader: the call that is sent.
+    :ivar is_followed: whether another call waits for it.
     """
 
     def __init__(self, leader: OpenCall) -> None:
         super().__init__()
         self.leader = leader
+        self.is_followed = False
 
 
 # By the cache or cassette through which the answer is shared, and by key.
@@ -115,6 +116,7 @@ def _begin_flights(
                 led.append((call, flight))
                 flights[flight_key] = flight
             else:
+                flight.is_followed = True
                 followed.append((call, flight))
 
 
@@ -134,14 +136,18 @@ async def _lead(
         await _look_and_send(leading, leader, records)
         return records
     except APIError as own_error:
-        error = None if leader.is_read else _shared_error(own_error, calls[0])
+        if not leader.is_read and _concerns_followers(own_error, calls[0]):
+            error = own_error
         raise
     finally:
         for call, flight in led:
             with lock:
                 flights.pop((shared_by, call.request.cache_key), None)
-            # None: done; a follower finds the record, or leads the next flight.
-            flight.set_exception(None if call.request.cache_key in records else error)
+            if error is None or not flight.is_followed or call.request.cache_key in records:
+                flight.set_result(None)  # a follower finds the record, or leads the next flight
+            else:  # the leader's own gets the leader's traceback
+                flight.set_exception(_copied(error))
+        error = None  # its traceback holds this frame
 
 
 async def _look_and_send(calls: Sequence[Call], leader: OpenCall, records: Records) -> None:
@@ -161,14 +167,20 @@ async def _look_and_send(calls: Sequence[Call], leader: OpenCall, records: Recor
             records.update(await send_and_store(unanswered))
 
 
-def _shared_error(own: APIError, call: Call) -> APIError | None:
-    """Return a failed call's error for its followers; ``None`` if it concerns the call alone."""
+def _concerns_followers(error: APIError, call: Call) -> bool:
+    """Return whether the error of a failed call concerns more than this call."""
     seconds_left = call.deadline.time_left()
-    if own.failure.is_late or (seconds_left is not None and seconds_left <= 0):
-        return None
-    error = copy.copy(own)  # the leader's own gets the leader's traceback
-    error.__cause__ = own.__cause__
-    return error
+    return not error.failure.is_late and (seconds_left is None or seconds_left > 0)
+
+
+def _copied(error: BaseException) -> BaseException:
+    """Return a copy of an error, without its traceback. Its constructor, which may want arguments of its own, is not
+    called.
+    """
+    copied: BaseException = type(error).__new__(type(error), *error.args)
+    vars(copied).update(vars(error))
+    copied.__cause__ = error.__cause__
+    return copied
 
 
 async def _follow(call: Call, flight: Flight) -> Records:
@@ -182,7 +194,7 @@ async def _follow(call: Call, flight: Flight) -> Records:
         await wait(flight, call.deadline.time_for(None, LATE))
     shared_error = flight.exception()
     if shared_error is not None:  # with a traceback of its own
-        raise copy.copy(shared_error) from shared_error.__cause__
+        raise _copied(shared_error)
     store = call.store
     record = await with_store(store, store.get, call.request)
     return {} if record is None else {call.request.cache_key: record}

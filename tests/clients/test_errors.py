@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
+import threading
 import time
 import traceback
 from base64 import b64encode
@@ -36,6 +37,7 @@ from llmcall import (
 # any body, any header: a grammar for a property test
 from llmcall.clients.api_errors import failure
 from llmcall.clients.error_words import requested_wait
+from llmcall.testing import ScriptedClient
 
 TOO_LARGE = (
     "Request too large for gpt-4o in organization org-1 on tokens per min (TPM): Limit 30000, Requested 36278. The "
@@ -564,3 +566,34 @@ def test_errors_survive_pickling(error: Exception) -> None:
     assert type(found) is type(error)
     assert str(found) == str(error)
     assert vars(found) == vars(error)
+
+
+class Refusal(APIError):
+    """An error of a user's transport, with a constructor of its own."""
+
+    def __init__(self, reason: str, *, seats: int) -> None:
+        self.reason = f"{reason} ({seats} seats)"
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_transports_own_error_reaches_each_caller_as_it_is(count: int) -> None:
+    """However it is made, and whether or not several identical calls share it."""
+    all_ask = threading.Event()
+
+    def refuse(_: object) -> str:
+        all_ask.wait(30)
+        raise Refusal("no room", seats=3)
+
+    client = ScriptedClient(refuse, cache_mode="auto", on_error="raise")
+
+    async def ask_at_once() -> list[Any]:
+        calls = [asyncio.ensure_future(client.asend_message("Hello")) for _ in range(count)]
+        asyncio.get_running_loop().call_soon(all_ask.set)
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    errors = asyncio.run(ask_at_once())
+    assert [(type(error), error.reason) for error in errors] == [
+        (Refusal, "no room (3 seats)")
+    ] * count
+    assert len(client.requests) == 1
+    assert client.send_message("Hello", on_error="none") is None

@@ -67,7 +67,7 @@ def _read_answer(text: str, output_type: object) -> object:
     plain_type = _unannotated(schemas.optional_type(plain_type) or plain_type)
     if plain_type in (bool, int, float) or schemas.is_choice(plain_type):
         value = _from_words(answer, plain_type)
-        if value is None:
+        if value is None and answer:
             values = [_from_words(line, plain_type) for line in answer.splitlines()]
             if all(line_value in (None, values[-1]) for line_value in values):  # else two answers
                 value = values[-1]

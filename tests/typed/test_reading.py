@@ -98,8 +98,10 @@ CHAT_ANSWERS: list[tuple[Any, str, Any]] = [
     (bool, "Probably.", AGAIN),
     (bool, '{"value": "yes"}', AGAIN),
     (bool, "1", AGAIN),
+    (bool, " \n", AGAIN),
     # whole numbers
     (int, "42", 42),
+    (int, "\n\n", AGAIN),
     (int, "-5", -5),
     (int, "+2", 2),
     (int, "Answer: 7", 7),
@@ -143,6 +145,7 @@ CHAT_ANSWERS: list[tuple[Any, str, Any]] = [
     (float, "1.250,50", AGAIN),
     (float, "50%", AGAIN),
     (float, "NaN", AGAIN),
+    (float, "\t", AGAIN),
     # one of some texts
     (Trade, "buy", "buy"),
     (Trade, '"wait"', "wait"),
@@ -170,6 +173,7 @@ CHAT_ANSWERS: list[tuple[Any, str, Any]] = [
     (Trade, "Action: wait\nReason: prices fall", AGAIN),
     (Trade, "buy or wait", AGAIN),
     (Trade, "hold", AGAIN),
+    (Trade, "  ", AGAIN),
     (Scale, "(strongly) agree", AGAIN),
     (Scale, "**Agree**, since it is good for the town.", AGAIN),
     (Letter, "A: I don't know.", AGAIN),

@@ -92,7 +92,7 @@ def serve(
     Prints addresses of this machine as lines to export, and answers until Ctrl-C or SIGTERM, which
     write the file. The header x-llmcall-scope names the actor (trial-1/Ada); it is not forwarded. A
     command after -- runs with these variables; serve ends with it, and with its exit code, or with
-    1 instead of 0 if a call was refused.
+    1 instead of 0 if a call was refused or a record left out.
     """
     target = find_target("llmcall serve", path, mode, normalizers, actor=actor)
     actors = target.options.actor
@@ -124,7 +124,8 @@ def serve(
                     echo(f"export {variable}={address}")
                 has_ended.wait()
         missed = missed_lines(routes)
-    if missed and recorder.sends_nothing and code == 0:
+    is_left_out = cassette is not None and bool(cassette.left_out)
+    if ((missed and recorder.sends_nothing) or is_left_out) and code == 0:
         code = 1
     process_failures.warn()
     if recorder.first_error is not None and code == 0:

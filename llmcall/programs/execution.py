@@ -188,8 +188,9 @@ class Execution(CallListener):
         problems: list[Exception] = []
         try:
             self._exit_stack.__exit__(None if error is None else type(error), error, None)
-        except (LLMCallError, OSError) as problem:
+        except (LLMCallError, OSError, ValueError) as problem:
             problems.append(problem)
+        has_failed = has_failed or bool(self._cassette and self._cassette.left_out)
         warn_of_swapped_answers(have_names=recorder.recording.actors is not None)
         process_failures.warn()
         if recorder.first_error is not None and (error is None or isinstance(error, SystemExit)):

@@ -34,7 +34,7 @@ def summary_lines(
     counts = whole if cassette is None else cassette.counts
     sums, not_recorded, in_doubt = counts.sums, 0, 0
     if cassette is not None:
-        not_recorded = sums["asked"] - sums["recorded"]
+        not_recorded = sums["asked"] - sums["recorded"] + len(cassette.left_out)
         in_doubt = cassette.tape.log.replayed_in_doubt()
     replayed = 0 if cassette is None else sums["replayed_calls"]
     supplied = sums["cached_calls"] - replayed

@@ -895,6 +895,25 @@ def test_a_program_whose_standard_output_is_closed_is_recorded(model: NumberedSe
     assert samples("a.jsonl") == ["run#0"]
 
 
+def test_a_record_that_is_left_out_ends_run_with_exit_code_1(model: NumberedServer) -> None:
+    """What else was asked is in the file."""
+    _, reported = ran(
+        """
+        ask("Hi")
+        ask("Password of the shop: http://ada:Xk3pQ9vL@shop.example")
+        """,
+        *("--cassette", "run.jsonl"),
+        code=1,
+    )
+    assert "2 asked" in reported
+    assert "1 not recorded: run.jsonl\n" in reported
+    assert "run.jsonl: 1 record is left out" in reported
+    assert "request.messages[0].content contains what looks like a password in a URL" in reported
+    header, record = entries("run.jsonl")
+    assert header["complete"] is False
+    assert record["request"]["messages"][0]["content"] == "Hi"
+
+
 def test_a_cassette_that_cannot_be_written_ends_run_with_exit_code_1(model: NumberedServer) -> None:
     """The error at the end of the process is printed."""
     _, reported = ran("tell('Bread?')\nopen('a.jsonl', 'w').write('something else')", *A, code=1)

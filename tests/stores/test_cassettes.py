@@ -1762,36 +1762,80 @@ def with_a_credential(client: ScriptedClient) -> None:
         )
 
 
-def test_a_credential_is_refused_with_its_place() -> None:
-    """The error does not quote it; it names the setting that allows it."""
-    with pytest.raises(CacheError) as caught:
-        with_a_credential(echoing())
-    message = str(caught.value)
-    assert (
-        "record 2 (sample 'a#0'): request.messages[1].content contains what looks like" in message
-    )
-    assert "[Cassette] ALLOW" in message
-    assert SECRET not in message
+def asking_with_a_credential() -> None:
+    echoing().send_message(f"My key is {SECRET}")
 
 
-def test_a_cassette_with_a_credential_is_not_written_and_its_answers_are_kept() -> None:
-    """The disk cache has them."""
+def asking_in_an_arm_that_is_no_text() -> None:
+    with llmcall.arm("half \ud800"):
+        echoing().send_message("Hi?")
+
+
+def asking_with_a_variable_that_is_no_text() -> None:
+    call = llmcall.LLMCall(user="{% if mood %}Hi?{% endif %}", client=echoing())
+    call(mood="half \ud800")
+
+
+def calling_a_tool_with_a_deep_result() -> None:
+    nested: Any = "x"
+    for _ in range(300):
+        nested = [nested]
+    llmcall.recorded(lambda: nested, name="tool")()
+
+
+@pytest.mark.parametrize(
+    ("act", "reason"),
+    [
+        (asking_with_a_credential, "request.messages[0].content contains what looks like"),
+        (asking_in_an_arm_that_is_no_text, "arms[0] has a lone surrogate at index 5"),
+        (
+            asking_with_a_variable_that_is_no_text,
+            "form.variables.mood has a lone surrogate at index 5",
+        ),
+        (calling_a_tool_with_a_deep_result, "its request or response is nested too deeply"),
+    ],
+)
+def test_a_record_that_cannot_be_written_is_left_out_and_named_and_the_file_has_all_others(
+    act: Any, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The file is incomplete, so the next run asks for what it lacks."""
+    with cassette(PATH) as tape, scope("a"):
+        answer_to(echoing(), "First")
+        act()
+        answer_to(echoing(), "Last")
+    [warning] = warnings(caplog)
+    assert warning.startswith(f"{PATH}: 1 record is left out, so the file is incomplete: record ")
+    assert f" (sample 'a#0'): {reason}" in warning
+    assert SECRET not in warning
+    assert asked_in() == ["First", "Last"]
+    assert not is_complete()
+    assert tape.records == 2
+    with cassette(PATH, mode="none"), scope("a"):
+        assert answer_to(echoing(), "Last")
+
+
+def test_the_answer_of_a_record_that_is_left_out_stays_in_the_disk_cache() -> None:
+    """Once the record is allowed, nothing is asked again."""
     client = echoing(cache_mode="auto")
-    with pytest.raises(CacheError):
-        with_a_credential(client)
-    assert not Path(PATH).exists()
-    assert len(list(client.cache.records())) == 2
-
-
-def test_a_credential_that_is_allowed_is_written() -> None:
-    """The run after a refusal asks nothing again."""
-    client = echoing(cache_mode="auto")
-    with pytest.raises(CacheError):
-        with_a_credential(client)
+    with_a_credential(client)
     with llmcall.configured(cassette_allow=("sk-a[A-Za-z0-9]+",)):
         with_a_credential(client)
+    assert is_complete()
     assert SECRET in Path(PATH).read_text()
     assert len(client.requests) == 2
+
+
+def test_a_record_of_the_file_that_may_no_longer_be_written_moves_to_the_disk_cache() -> None:
+    """It was allowed when it was recorded."""
+    with llmcall.configured(cassette_allow=("sk-a[A-Za-z0-9]+",)):
+        with_a_credential(echoing())
+    with cassette(PATH, mode="new"), scope("a"):
+        answer_to(echoing(), "New")
+    assert SECRET not in Path(PATH).read_text()
+    with llmcall.configured(cassette_allow=("sk-a[A-Za-z0-9]+",)):
+        client = echoing(cache_mode="auto")
+        with_a_credential(client)
+    assert not client.requests
 
 
 # Replaying on another machine

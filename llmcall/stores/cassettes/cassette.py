@@ -23,7 +23,7 @@ from ..records.reader import read
 from ..records.served import served_by
 from .opening import Opening
 from .replay_log import ReplayLog
-from .reports import BLOCK, REUSED, Owner, unused_words, warn_of_swaps
+from .reports import BLOCK, REUSED, Owner, left_out_words, unused_words, warn_of_swaps
 from .tape import CassetteFile, Tape
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ class Cassette(ContextDecorator):
         self.unused_words = (
             ""  # the sentence about unused records; empty before the end, and without any
         )
+        self.left_out: dict[str, str] = {}  # why a record could not be written, by its key
 
     def replay_only(self) -> None:
         """Switch to the mode ``none`` and to no reports, before the cassette reads its file."""
@@ -105,6 +106,7 @@ class Cassette(ContextDecorator):
         self.tape = Tape(file.records, log, may_record=file.may_record)
         self.counts = Counts()
         self.unused_words = ""
+        self.left_out = {}
         self.program_scope = new_program_scope()
 
     def finish(self, error: BaseException | None) -> None:
@@ -115,14 +117,13 @@ class Cassette(ContextDecorator):
         # The order is a decision. The cassette left the list of open ones before: a call that
         # another thread makes now goes elsewhere, and does not wait for the writing only to find
         # the cassette closed. The reports come before the writing, which may raise (another process
-        # wrote the file, or a text looks like a credential): a user who has to record again wants
-        # to know then which calls failed. Reporting afterwards in a ``finally`` was rejected, since
-        # the reports say what the writing will do. Unused records go to the disk cache before the
-        # file is written without them: a crash in between leaves them in both places, and the other
-        # order would lose answers that were paid for. The file is written once, whole, and at the
-        # end. Appending each answer as it arrives would survive a kill, but the lines would stand
-        # in the order of the threads, and each run would change the file in git; a killed run finds
-        # its answers in the disk cache.
+        # wrote the file): a user who has to record again wants to know then which calls failed. Reporting
+        # afterwards in a ``finally`` was rejected, since the reports say what the writing will do. Unused
+        # records go to the disk cache before the file is written without them: a crash in between leaves
+        # them in both places, and the other order would lose answers that were paid for. The file is
+        # written once, whole, and at the end. Appending each answer as it arrives would survive a kill, but
+        # the lines would stand in the order of the threads, and each run would change the file in git; a
+        # killed run finds its answers in the disk cache.
         if isinstance(error, KeyboardInterrupt):
             self.failures.forget(ABANDONED)  # the user pressed Ctrl-C and knows
         ended_well, tape, owner = error is None, self.tape, self.owner
@@ -160,15 +161,23 @@ class Cassette(ContextDecorator):
         is_left = self.mode == "rewrite" and self.path.exists() and not tape.has_calls
         if is_left and not has_failures:
             notice("%s is left as it was: no call was answered", self.path)
-        if writes:
-            keep_in_cache(dropped)
-            header = self.file.records.header._replace(
-                settings=tape.settings_of(records),
-                run=self.run,
-                is_complete=is_complete,
-                unanswered=unanswered,
-            )
-            self.file.write(header, records)
+        if not writes:
+            return
+        keep_in_cache(dropped)
+        header = self.file.records.header._replace(
+            settings=tape.settings_of(records),
+            run=self.run,
+            is_complete=is_complete,
+            unanswered=unanswered,
+        )
+        # An incomplete file names all callers, and a caller's name may be what cannot be written.
+        while left_out := self.file.write(header, records):
+            self.left_out |= left_out
+            keep_in_cache(tape.leave_out(left_out))
+            header = header._replace(is_complete=False)
+            records = tape.to_write(dropped_keys | self.left_out.keys(), is_complete=False)
+        if self.left_out:
+            notice("%s: %s", self.path, left_out_words([*self.left_out.values()]))
 
     def __enter__(self) -> Cassette:
         self.opening.enter()
@@ -194,7 +203,7 @@ class Cassette(ContextDecorator):
     def close(self) -> None:
         """Close a cassette that :meth:`open` opened; a second close, or one in a ``with`` block, does nothing.
 
-        :raises CacheError: if another process wrote the file, or a text looks like a credential.
+        :raises CacheError: if another process wrote the file.
         """
         self.opening.close_cells()
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 CURRENT_TEST = "PYTEST_CURRENT_TEST"
+MOST_REASONS = 20  # that a warning lists
 
 
 class Owner:
@@ -181,6 +182,18 @@ def unused_words(
         return f"{words}mode 'update' moves {them} to the disk cache"
     failed = "a call failed, ended early or was refused"
     return f"{words}the file keeps {them}, because {failed if has_failures else 'no call was made'}"
+
+
+def left_out_words(reasons: list[str]) -> str:
+    """Return the sentences about records that could not be written, each with its place."""
+    were = "is" if len(reasons) == 1 else "are"
+    shown = reasons[:MOST_REASONS]
+    if more := len(reasons) - len(shown):
+        shown.append(f"and {counted(more, 'more record')}")
+    return (
+        f"{counted(len(reasons), 'record')} {were} left out, so the file is incomplete: "
+        + "; ".join(shown)
+    )
 
 
 def warn_of_swaps(records: Iterable[Record], tape: Tape) -> None:

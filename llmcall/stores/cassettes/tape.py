@@ -87,14 +87,16 @@ class CassetteFile:
             )
         check_writable(self.real_path)
 
-    def write(self, header: Header, records: list[Record]) -> None:
-        """Write the file, whole or not at all.
+    def write(self, header: Header, records: list[Record]) -> dict[str, str]:
+        """Write the file, if all of it can be written; else return why a record cannot, by its key.
 
-        :raises CacheError: if another process wrote it, or a text looks like a credential.
+        :raises CacheError: if another process wrote it.
         """
         header = header.with_answers(record.cache_key for record in records)
-        write(self.real_path, header, records, replaces=self._digest)
-        self.is_written = True
+        left_out: dict[str, str] = {}
+        write(self.real_path, header, records, replaces=self._digest, left_out=left_out)
+        self.is_written = not left_out
+        return left_out
 
 
 lock = ProcessLock()  # for all cassettes of the process, also while one opens or closes
@@ -188,6 +190,15 @@ class Tape:
             self._gained[record.cache_key] = kept(record), source  # the caller may change its copy
             self.log.note(record, position)
             return record
+
+    def leave_out(self, keys: Iterable[str]) -> list[Record]:
+        """Take out gained records that cannot be written; return those that the file had, which has them no more."""
+        with lock:
+            return [
+                record
+                for key in keys
+                if self._gained.pop(key, None) is None and (record := self.stored.get(key))
+            ]
 
     def has_gained(self, key: str) -> bool:
         """Return whether the run recorded the record of a key."""

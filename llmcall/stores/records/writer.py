@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,12 +38,15 @@ from .served import served_by
 MOST_NAMED = 60
 
 
-def encode(header: Header, records: list[Record]) -> Iterator[str]:
+def encode(
+    header: Header, records: list[Record], left_out: dict[str, str] | None = None
+) -> Iterator[str]:
     """Yield the lines of a file, each with its newline.
 
     :param header: the header; only the models and ``[Model …]`` sections of the records are written.
     :param records: the records in the order of the calls; they are written by scope path. They are
         read several times.
+    :param left_out: gets, by key, why a record cannot be written; ``None`` raises the first reason.
     :raises ValueError: if a record is nested too deeply, or a request holds NaN, an infinity or a lone
         surrogate; names the location.
     :raises TypeError: if a record holds anything but plain data; names the location.
@@ -78,24 +81,46 @@ def encode(header: Header, records: list[Record]) -> Iterator[str]:
         location = f"record {number}{sample}"
         texts: dict[str, str] = {}  # the long ones, by digest
         try:
-            entry = _entry(record)
-            secrets.refuse_credentials(entry, allow, location, checked_texts)
-            for name in ("request", "response"):
-                entry[name] = _encoded(entry[name], texts)
-            line = encode_line(entry)
-            if is_too_deep(entry, line):
-                raise RecursionError
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{location}: {error}") from None
-        except RecursionError:
-            raise ValueError(
-                f"{location}: its request or response is nested too deeply to be recorded"
-            ) from None
+            line = _record_line(record, location, allow, checked_texts, texts)
+        except (CacheError, TypeError, ValueError) as error:
+            if left_out is None:
+                raise
+            left_out[record.cache_key] = str(error)
+            continue
         for digest, text in texts.items():
             if digest not in written_texts:
                 written_texts.add(digest)
                 yield encode_line({"text": digest, "lines": text.split("\n")})
         yield line
+
+
+def _record_line(
+    record: Record,
+    location: str,
+    allow: Sequence[str],
+    checked_texts: set[int],
+    texts: dict[str, str],
+) -> str:
+    """Return the line of a record; see :func:`encode` for what it raises.
+
+    :param checked_texts: the hashes of texts without credentials; the record's are added.
+    :param texts: gets the long texts, by their digests.
+    """
+    try:
+        entry = _entry(record)
+        secrets.refuse_credentials(entry, allow, location, checked_texts)
+        for name in ("request", "response"):
+            entry[name] = _encoded(entry[name], texts)
+        line = encode_line(entry)
+        if is_too_deep(entry, line):
+            raise RecursionError
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{location}: {error}") from None
+    except RecursionError:
+        raise ValueError(
+            f"{location}: its request or response is nested too deeply to be recorded"
+        ) from None
+    return line
 
 
 def _entry(record: Record) -> dict[str, Data]:
@@ -130,6 +155,7 @@ def write(
     records: list[Record],
     *,
     replaces: bytes | None = None,
+    left_out: dict[str, str] | None = None,
 ) -> None:
     """Write a file, whole or not at all; see :func:`encode` for what else it raises.
 
@@ -137,6 +163,7 @@ def write(
 
     :param replaces: the digest of the content that it may replace (:func:`content_digest`), or ``None`` for any
         cassette's.
+    :param left_out: gets, by key, why a record cannot be written; if there is one, the file stays as it was.
     :raises CacheError: if another process has written the file, the path is a folder's, the folder is not
         writable, or the disk is full.
     :raises CacheCorruptError: if the file exists and is not a cassette.
@@ -153,7 +180,9 @@ def write(
         with open(temporary, "xb") as file:
             with suppress(FileNotFoundError):  # before the content, which may be private
                 os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
-            file.writelines(line.encode() for line in encode(header, records))
+            file.writelines(line.encode() for line in encode(header, records, left_out))
+            if left_out:
+                return
             file.flush()
             os.fsync(file.fileno())
         with file_lock(f"{start}.lock"):

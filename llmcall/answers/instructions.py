@@ -12,8 +12,6 @@ from ..keys import schemas
 from ..keys.request import Data
 from ..keys.schemas import is_choice, labels
 
-# The beginning of a correction, by which recordings show such calls.
-CORRECTION = "I cannot use that answer"
 _ONE_OF_THEM = "exactly one of the options above"
 _EXPECTED = {
     bool: "yes or no",
@@ -53,7 +51,7 @@ def correction(expected: str) -> str:
 
     :param expected: the sentence of :func:`describe`.
     """
-    return f"{CORRECTION}: it is not in the form that I asked for.\n{expected}".rstrip()
+    return f"I cannot use that answer: it is not in the form that I asked for.\n{expected}".rstrip()
 
 
 def _expected_words(output_type: object, prompt: str) -> str:

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import NamedTuple
 
-from ..answers.instructions import CORRECTION
 from ..apis.endings import is_cut, is_ordinary, is_refused
-from ..apis.message import as_text, transcript_of
+from ..apis.message import as_text, message_text, tool_call_text, transcript_of
 from ..apis.shapes import CONTENT_FIELDS, body_messages, choices_of
 from ..keys.messages import numbered_calls
 from ..keys.request import Data, title_of
@@ -42,6 +41,16 @@ class Utterance(NamedTuple):
     role: str
     texts: tuple[str, ...]
 
+    @property
+    def sender(self) -> str:
+        """Return its role alone."""
+        return self.role.split(" ", 1)[0]
+
+    @property
+    def is_answer(self) -> bool:
+        """Return whether an assistant says it."""
+        return self.sender == ANSWERING_ROLE
+
 
 class RecordedCall(NamedTuple):
     """One recorded call.
@@ -53,6 +62,8 @@ class RecordedCall(NamedTuple):
     :param messages: the request's messages.
     :param repeated: the number of first messages that an earlier call of the actor contained.
     :param answers: the answers; several if ``n`` is above 1.
+    :param examples: the places of the messages that are worked examples' answers: turns of an assistant that no
+        earlier call of the actor gave.
     :param marks: how its answer ended, of :data:`.MARKS`; empty unless :func:`conversations` read it.
     """
 
@@ -64,7 +75,13 @@ class RecordedCall(NamedTuple):
     messages: tuple[Utterance, ...]
     repeated: int
     answers: tuple[Utterance, ...]
+    examples: tuple[int, ...] = ()
     marks: tuple[str, ...] = ()
+
+    @property
+    def recalls(self) -> bool:
+        """Return whether it sends earlier answers of the actor along."""
+        return sum(message.is_answer for message in self.messages) > len(self.examples)
 
 
 def conversations(run: RecordedRun) -> dict[str, list[RecordedCall]]:
@@ -111,6 +128,7 @@ def _calls(records: Iterable[Record]) -> Iterator[RecordedCall]:
     # A history takes the memory of its new messages alone, and equal parameters that of one.
     shared_messages: dict[Utterance, Utterance] = {}
     shared_parameters: dict[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]] = {}
+    given: set[str] = set()  # what its calls answered so far
     for call_number, record in enumerate(records, 1):
         messages = tuple(
             shared_messages.setdefault(message, message)
@@ -118,6 +136,11 @@ def _calls(records: Iterable[Record]) -> Iterator[RecordedCall]:
         )
         parameters = tuple(
             (name, as_json(value)) for name, value in sorted(_request_parameters(record).items())
+        )
+        examples = tuple(
+            number
+            for number, message in enumerate(messages)
+            if message.is_answer and given.isdisjoint(map(_words, message.texts))
         )
         spoken = _answer_messages(record)
         answers = tuple(_answers(record, spoken))
@@ -128,6 +151,7 @@ def _calls(records: Iterable[Record]) -> Iterator[RecordedCall]:
             history = histories.setdefault((history, message), len(histories) + 1)
         for answer in spoken or [message._replace(role=ANSWERING_ROLE) for message in answers]:
             histories.setdefault((history, answer), len(histories) + 1)
+        given.update(filter(None, map(_words, _given_texts(record, spoken))))
         yield RecordedCall(
             record,
             call_number,
@@ -137,7 +161,24 @@ def _calls(records: Iterable[Record]) -> Iterator[RecordedCall]:
             messages,
             repeated,
             answers,
+            examples,
         )
+
+
+def _words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _given_texts(record: Record, spoken: Iterable[Utterance]) -> Iterator[str]:
+    """Yield the texts of an answer as a later request may hold them: each of its parts, and its tool calls."""
+    for utterance in spoken:
+        yield from utterance.texts
+    for choice in () if spoken else record.choices:
+        message = choice["message"]
+        yield message_text({**message, "tool_calls": None})
+        for call in message.get("tool_calls") or ():
+            yield as_text(call)
+            yield tool_call_text(call.get("name"), call.get("arguments") or call.get("input") or "")
 
 
 def _request_messages(record: Record) -> Sequence[Mapping[str, object]]:
@@ -235,21 +276,19 @@ def _ending(reason: str | None) -> str:
 def with_marks(calls: Sequence[RecordedCall]) -> list[RecordedCall]:
     """Return the calls of one actor with the marks of their answers.
 
-    An ``LLMCall`` asks again by a fixed correction, below the question and the answer that it could not read.
+    An ``LLMCall`` asks again below the question and the answer that it could not read.
     """
-    corrected = {
+    asked_below = {
         (call.messages[:-2], call.messages[-2].texts)
         for call in calls
-        if len(call.messages) > 2
-        and any(text.startswith(CORRECTION) for text in call.messages[-1].texts)
+        if call.record.form is not None and len(call.messages) > 2
     }
     return [
         call._replace(
             marks=marks_of(
                 call.record,
-                is_asked_again=any(
-                    (call.messages, answer.texts) in corrected for answer in call.answers
-                ),
+                is_asked_again=call.record.unread
+                and any((call.messages, answer.texts) in asked_below for answer in call.answers),
             )
         )
         for call in calls

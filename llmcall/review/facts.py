@@ -7,12 +7,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import NamedTuple
 
 from ..apis.message import as_text
-from ..scopes.position import without_repeats
+from ..scopes.position import is_reserved_name, without_repeats
 from ..stores.record import Record
 from ..stores.records.served import model_of
 from ..support.display import counted, money
 from .conversations import ASKED_AGAIN, CUT, MARKS, REFUSED, UNREAD, RecordedCall
 from .runs import RecordedRun
+
+MAX_CONDITIONS = 20  # more first levels of scopes are repeats
 
 
 class RunFacts(NamedTuple):
@@ -48,6 +50,22 @@ class RunFacts(NamedTuple):
     def models(self) -> list[str]:
         """Return the models that were asked for."""
         return sorted({answer.model for answer in self.answers if answer.model is not None})
+
+    def by_condition(self, depth: int = 1) -> dict[str, list[Record]]:
+        """Return the answers by arm, or by the first levels of scopes that have scopes below them; empty without
+        several of them, or with more than :data:`.MAX_CONDITIONS`.
+
+        :param depth: the number of levels.
+        """
+        by_name: dict[str, list[Record]] = {}
+        has_arms = any(answer.arms for answer in self.answers)
+        for answer in self.answers:
+            levels = answer.scope.split("/")
+            above = levels[:depth] if len(levels) > depth else []
+            names = [] if any(map(is_reserved_name, above)) else ["/".join(above)]
+            for name in filter(None, answer.arms if has_arms else names):
+                by_name.setdefault(name, []).append(answer)
+        return by_name if 1 < len(by_name) <= MAX_CONDITIONS else {}
 
     @property
     def marks(self) -> Counter[str]:

@@ -8,26 +8,23 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ..apis.decisions import is_decision
 from ..apis.message import object_in, objects_in
 from ..apis.token_usage import total_cost
 from ..keys.keys import key_of
+from ..scopes.position import without_repeats
 from ..stores.record import Record
-from ..stores.records.served import served_by
-from ..support.display import counted, money, one_line, printable, visible
-from .conversations import ANSWERING_ROLE, RecordedCall, is_conversed
+from ..stores.records.served import model_of, served_by
+from ..support.display import as_json, counted, money, one_line, printable, visible
+from .conversations import RecordedCall, is_conversed
 from .facts import RunFacts
 
 BLANK = "TO FILL IN:"
 TITLE = "Reporting checklist (GUIDE-LLM)"
-PROMPTS = (
-    "The most frequent prompts; of those of a template or question, the first. `report.html` or `llmcall report` "
-    "shows all of them."
-)
-MAX_PROMPTS = 8
+MAX_PROMPTS = 8  # of those that no template made; more if there are more conditions
 MAX_VALUES = 6  # of a parameter, each shown with its calls
 VALUE_CHARACTERS = 80
 STATE_FIELDS = ("previous_response_id", "conversation", "previous_interaction_id")
@@ -45,13 +42,13 @@ class ChecklistItem(NamedTuple):
     :param title: its number and name.
     :param found: what the recordings show, a sentence each.
     :param texts: prompts, each below a line about it.
-    :param blank: what only the authors know; empty if nothing is missing.
+    :param blanks: what only the authors know.
     """
 
     title: str
     found: Sequence[str] = ()
     texts: Sequence[tuple[str, str]] = ()
-    blank: str = ""
+    blanks: Sequence[str] = ()
 
 
 def checklist(found: RunFacts, code: Sequence[str] = ()) -> list[ChecklistItem]:
@@ -64,52 +61,70 @@ def checklist(found: RunFacts, code: Sequence[str] = ()) -> list[ChecklistItem]:
     # Each text of embeddings has a record of its own, however many were sent at once.
     spoken = [answer for answer in answers if not _is_embedding(answer)]
     conversed = list(filter(is_conversed, asked))
+    questions, instructions = _Prompts("user", found), _Prompts("system", found)
     return [
-        ChecklistItem("A.1 Purpose", blank="what the model was used for, and why a model"),
+        ChecklistItem("A.1 Purpose", blanks=["what the model was used for, and why a model"]),
         ChecklistItem(
-            "A.2 Human in the loop", blank="whether and where people checked or changed its work"
+            "A.2 Human in the loop",
+            blanks=["whether people checked or changed its work, and where"],
         ),
         ChecklistItem(
             "B.1 Model",
             list(_models(found)),
-            blank="why this model; its provider and size, where the names do not say them; a link to its pages",
+            blanks=[
+                "why this model; its provider and size, where the names do not say them; a link to its pages"
+            ],
         ),
         ChecklistItem(
             "B.2 Access",
-            list(_access(answers)),
-            blank="whether the provider keeps requests and answers (`store`), which a recording does not note",
+            [*_access(answers), *_turns(conversed)],
+            blanks=[
+                "whether the provider keeps requests and answers; a recording does not note it"
+            ],
         ),
         ChecklistItem(
             "B.3 Parameters and number of runs",
             [*_parameters(asked), *_repetitions(spoken), *_compute(answers)],
-            blank="parameters that requests do not hold: the API's defaults on these days",
+            blanks=["parameters that requests do not hold: the API's defaults on these days"],
         ),
         ChecklistItem(
-            "B.4 Fine-tuning, tools and search",
+            "B.4 Customization",
             [_fine_tuning(answers), _tools(asked)],
-            blank="how a model was tuned, if one was",
+            blanks=[
+                "fine-tuning: how a model was tuned, if one was",
+                "retrieval: which documents entered prompts, and how they were chosen",
+                "prompt optimization: how the wording was found",
+                "agents: which steps a model chose by itself, and what ended its work",
+            ],
         ),
-        ChecklistItem("B.5 State between calls", list(_state(conversed))),
-        ChecklistItem("C.1 Prompts", [PROMPTS], list(_prompts(asked, "user"))),
+        ChecklistItem(
+            "B.5 State between calls",
+            [*_turns(conversed), _kept(conversed)],
+            blanks=["memory of other kinds: summaries, notes, or words of others in later prompts"],
+        ),
+        ChecklistItem("C.1 Prompts", questions.summary, questions.texts),
         ChecklistItem(
             "C.2 Instructions for the whole system",
-            [_instructed(conversed)],
-            list(_prompts(asked, "system")),
-            blank="who asks what when, and how answers enter later prompts, beyond what the code shows",
+            [_instructed(conversed), *instructions.summary],
+            instructions.texts,
+            ["who is asked what, when, and how answers feed later prompts"],
         ),
         ChecklistItem(
-            "D.1 Personal data", blank="whether prompts hold data of people, and on what ground"
+            "D.1 Personal data",
+            blanks=["whether prompts contain personal data, and the legal basis"],
         ),
         ChecklistItem(
-            "E.1 Validation by humans", blank="how answers were compared with those of people"
+            "E.1 Validation by humans", blanks=["how answers were compared with people's"]
         ),
         ChecklistItem(
             "E.2 Post-processing",
             [found.endings, *(f"{words}." for words in found.missing)],
-            blank="how answers became data, and what became of those that were cut, refused or unread",
+            blanks=[
+                "how answers became data, and what became of those that were cut, refused or unread"
+            ],
         ),
-        ChecklistItem("F.1 Code", code, blank="" if code else "where the code is"),
-        ChecklistItem("G.1 Funding", blank="who paid, and competing interests"),
+        ChecklistItem("F.1 Code", code, blanks=() if code else ["where the code is"]),
+        ChecklistItem("G.1 Funding", blanks=["who paid, and competing interests"]),
     ]
 
 
@@ -123,8 +138,7 @@ def as_markdown(items: Sequence[ChecklistItem]) -> str:
             longest = max(map(len, re.findall("`+", text)), default=0)
             fence = "`" * max(3, longest + 1)
             lines += [f"- {caption}:", "", f"{fence}text", visible(text), fence, ""]
-        if item.blank:
-            lines.append(f"- **{BLANK}** {item.blank}")
+        lines += [f"- **{BLANK}** {blank}" for blank in item.blanks]
         parts.append("\n".join(lines).rstrip())
     return "\n\n".join(parts) + "\n"
 
@@ -176,29 +190,67 @@ def _interface(record: Record) -> str:
 
 
 def _parameters(calls: Sequence[RecordedCall]) -> Iterator[str]:
-    values: dict[tuple[str, str], Counter[str]] = {}
+    values: dict[tuple[str, str, str], Counter[str]] = {}
     for call in calls:
         for name, value in call.parameters:
             if name == "model":  # in the body of some APIs; B.1 names the models of all
                 continue
-            values.setdefault((name, _unit(call.record)), Counter())[value] += 1
-    for (name, unit), counts in sorted(values.items()):
+            group = name, _asked_model(call.record), _unit(call.record)
+            values.setdefault(group, Counter())[value] += 1
+    has_several = len({_asked_model(call.record) for call in calls}) > 1
+    for (name, model, unit), counts in sorted(values.items()):
         shown = [
             f"{one_line(value, VALUE_CHARACTERS)} ({counted(count, unit)})"
             for value, count in counts.most_common(MAX_VALUES)
         ]
         others = len(counts) - len(shown)
         more = f", and {counted(others, 'other value')}" if others else ""
-        yield f"{name}: {', '.join(shown)}{more}."
+        yield f"{name}{f' of {model}' if has_several else ''}: {', '.join(shown)}{more}."
+
+
+def _asked_model(record: Record) -> str:
+    return record.model or model_of(record) or ""
 
 
 def _repetitions(answers: Sequence[Record]) -> Iterator[str]:
-    times = Counter(key_of(answer.kind, answer.request, None) for answer in answers)
-    if times:
+    by_model: dict[str, list[Record]] = {}
+    for answer in answers:
+        by_model.setdefault(_asked_model(answer), []).append(answer)
+    is_reordered = False
+    for model, of_model in sorted(by_model.items()):
+        keys = [key_of(answer.kind, answer.request, None) for answer in of_model]
+        times = Counter(_questions_of(of_model, keys))
+        is_reordered |= len(times) < len({*keys})
         yield (
-            f"{counted(len(answers), 'answer')} to {counted(len(times), 'different request')}: "
-            f"{_range(times.values())} for each."
+            f"{f'{model}: ' if by_model.keys() != {model} else ''}{counted(len(of_model), 'answer')} to "
+            f"{counted(len(times), 'different request')}: {_range(times.values())} for each."
         )
+    if is_reordered:
+        yield "Repeats that list the options of a question in another order count as repeats of one request."
+
+
+def _questions_of(answers: Sequence[Record], keys: Sequence[str]) -> Iterator[object]:
+    """Yield what each answer is to: its request, or the question whose repeats differ, as in the order of options.
+
+    Such a question has one form, one item of a ``map``, the same variables and parameters, and one request in
+    each repeat.
+    """
+    repeats: dict[object, dict[object, set[str]]] = {}
+    groups = []
+    for answer, key in zip(answers, keys, strict=True):
+        item, repeat = without_repeats(answer.scope)
+        form, request = answer.form, answer.request
+        group: object = key
+        if form is not None:
+            fixed = {name: value for name, value in request.items() if name != "messages"}
+            group = (
+                item,
+                as_json([form["digest"], form["variables"], fixed, len(request["messages"])]),
+            )
+        groups.append(group)
+        repeats.setdefault(group, {}).setdefault(repeat, set()).add(key)
+    for group, key in zip(groups, keys, strict=True):
+        yield group if all(len(asked) == 1 for asked in repeats[group].values()) else key
 
 
 def _compute(answers: Sequence[Record]) -> Iterator[str]:
@@ -229,7 +281,7 @@ def _fine_tuning(answers: Sequence[Record]) -> str:
     tuned = {answer.model for answer in answers if answer.model and answer.model.startswith("ft:")}
     if tuned:
         return f"Fine-tuned: {', '.join(sorted(tuned))}."
-    return "No model has the name of a fine-tuned one (`ft:`)."
+    return 'No fine-tuned model (no "ft:" name).'
 
 
 def _tools(calls: Sequence[RecordedCall]) -> str:
@@ -260,46 +312,106 @@ def _tool_names(field: str, tools: object) -> Iterator[str]:
         yield field
 
 
-def _state(calls: Sequence[RecordedCall]) -> Iterator[str]:
-    histories = sum(
-        any(message.role.split(" ")[0] == ANSWERING_ROLE for message in call.messages)
-        for call in calls
-    )
+def _turns(calls: Sequence[RecordedCall]) -> Iterator[str]:
+    """Yield how many calls stand alone, and how many hold worked examples, which are no memory."""
+    recalling = sum(call.recalls for call in calls)
     yield (
-        f"{counted(len(calls) - histories, 'call')} asked without earlier answers; {histories:,} sent a "
-        "conversation's earlier answers along."
+        f"{counted(len(calls) - recalling, 'call')} stood alone; {recalling:,} went on with a conversation, by "
+        "sending its earlier answers along."
     )
+    if shown := sum(bool(call.examples) for call in calls):
+        yield (
+            f"{counted(shown, 'call')} held worked examples: answers in a prompt that no recorded call of the actor "
+            "gave (C.1)."
+        )
+
+
+def _kept(calls: Sequence[RecordedCall]) -> str:
     kept = sum(any(name in STATE_FIELDS for name, _ in call.parameters) for call in calls)
-    yield f"{counted(kept, 'call')} went on from what the server kept."
+    return f"{counted(kept, 'call') if kept else 'No call'} continued a conversation kept by the server."
 
 
-def _prompts(calls: Sequence[RecordedCall], role_shown: str) -> Iterator[tuple[str, str]]:
-    """Yield the most frequent prompts of a role: of each template or question the first, others if they differ."""
-    firsts: dict[object, tuple[str, str]] = {}
-    times: Counter[object] = Counter()
-    for call in calls:
-        form = call.record.form
-        for number, message in enumerate(call.messages):
-            role = message.role.split(" ")[0]
-            role = "system" if role in SYSTEM_ROLES else role
-            is_new = number >= call.repeated  # a history's questions were counted with their calls
-            if role == role_shown and (is_new or role == "system"):
-                text = "\n".join(message.texts).strip()
-                prompt = (form["digest"], number) if form else text
+class _Prompts:
+    """The prompts of one role: of each template or question that records name, the first; of other calls, all if
+    they are few, else the first of each condition and the most frequent.
+
+    :ivar texts: each below a line about it.
+    :ivar summary: what is not shown, in a sentence, if anything.
+    """
+
+    def __init__(self, role: str, found: RunFacts) -> None:
+        firsts: dict[object, tuple[str, str]] = {}
+        times: Counter[object] = Counter()
+        by_call: dict[int, object] = {}
+        for call in found.asked:
+            form = call.record.form
+            if text := _new_text(call, role):
+                prompt = (form["digest"],) if form else text
+                by_call[id(call.record)] = prompt
                 times[prompt] += 1
                 firsts.setdefault(prompt, (form["name"] if form else "", text))
-    for group, count in times.most_common(MAX_PROMPTS):
-        name, text = firsts[group]
-        of_form = f' of "{printable(name)}"' if name else ""
-        first = "; the first" if name and count > 1 else ""
-        yield f"A {role_shown} prompt{of_form}, sent {counted(count, 'time')}{first}", text
+        named = [prompt for prompt, (name, _) in firsts.items() if name]
+        others = {prompt: count for prompt, count in times.most_common() if not firsts[prompt][0]}
+        shown = list(others)[:MAX_PROMPTS]
+        if len(others) > MAX_PROMPTS:
+            prompts = [
+                [by_call[id(answer)] for answer in answers if id(answer) in by_call]
+                for answers in _conditions(found).values()
+            ]
+            of_conditions = [next(filter(others.__contains__, some), None) for some in prompts]
+            shown = list(filter(None, dict.fromkeys([*of_conditions, *shown])))
+            shown = shown[: max(MAX_PROMPTS, len(of_conditions))]
+        self.texts = [
+            (_caption(role, firsts[prompt][0], times[prompt]), firsts[prompt][1])
+            for prompt in [*named, *shown]
+        ]
+        self.summary = []
+        if left := len(others) - len(shown):
+            self.summary.append(
+                f"{counted(left, 'other prompt')} of calls without a template: in the report, with each call."
+            )
+
+
+def _conditions(found: RunFacts) -> Mapping[str, Sequence[Record]]:
+    """Return the answers by the deepest levels of scopes that are few."""
+    by_depth = [found.by_condition(depth) for depth in (3, 2, 1)]
+    return next(filter(None, by_depth), {})
+
+
+def _new_text(call: RecordedCall, role: str) -> str:
+    """Return what a call says in a role, without the conversation before it; a user's prompt has its worked examples,
+    each message below its sender.
+    """
+    if role == "system":
+        said = [message for message in call.messages if message.sender in SYSTEM_ROLES]
+        return "\n\n".join("\n".join(message.texts) for message in said).strip()
+    if call.record.kind == "embedding":
+        return ""
+    said = [
+        message
+        for number, message in enumerate(call.messages)
+        if message.sender not in SYSTEM_ROLES
+        and (not message.is_answer or number in call.examples)
+        and (number >= call.repeated or {number, number + 1} & {*call.examples})
+    ]
+    texts = ["\n".join(message.texts).strip() for message in said]
+    if len(said) == 1:
+        return texts[0]
+    return "\n\n".join(
+        f"{message.role}{', an example' if message.is_answer else ''}:\n{text}"
+        for message, text in zip(said, texts, strict=True)
+    )
+
+
+def _caption(role: str, name: str, count: int) -> str:
+    """Return the line about a prompt."""
+    of_form = f' of "{printable(name)}"' if name else ""
+    first = "; the first" if name and count > 1 else ""
+    return f"A {role} prompt{of_form}, sent {counted(count, 'time')}{first}"
 
 
 def _instructed(calls: Sequence[RecordedCall]) -> str:
-    count = sum(
-        any(message.role.split(" ")[0] in SYSTEM_ROLES for message in call.messages)
-        for call in calls
-    )
+    count = sum(any(message.sender in SYSTEM_ROLES for message in call.messages) for call in calls)
     return f"{count:,} of {counted(len(calls), 'call')} hold system messages."
 
 

@@ -68,7 +68,9 @@ def test_calls_that_send_earlier_answers_are_counted() -> None:
     turns = [("Bread?", "Yes."), ("And cheese?", "No."), ("Why?", "Dear.")]
     records = [*conversation("lisa#0", turns), *conversation("ben#0", turns, "You are Ben.")]
     found = items(str(write_cassette("a.jsonl", records)))
-    assert "2 calls asked without earlier answers; 4 sent a conversation's earlier" in found["B.5"]
+    for item in ("B.2", "B.5"):
+        assert "2 calls stood alone; 4 went on with a conversation, by sending its e" in found[item]
+    assert "No call continued a conversation kept by the server." in found["B.5"]
     assert "Under each of 2 names (scope): answers 3" in found["B.3"]
     assert "6 of 6 calls hold system messages" in found["C.2"]
     assert "You are Ben." in found["C.2"] and "You are Ben." not in found["C.1"]
@@ -84,7 +86,9 @@ def test_the_models_of_all_apis_are_named_once() -> None:
     records = [chat("Bread?", "Yes.", "a#0"), record_of("http", "b#0", request, {"value": value})]
     found = items(str(write_cassette("a.jsonl", records)))
     assert "Asked for: c, m." in found["B.1"]
-    assert found["B.3"].startswith("max_tokens: 9 (1 call). 2 answers")
+    assert found["B.3"].startswith(
+        "max_tokens of c: 9 (1 call). c: 1 answer to 1 different request"
+    )
 
 
 def test_texts_embedded_in_one_call_are_counted_as_texts(httpserver: HTTPServer) -> None:
@@ -100,9 +104,9 @@ def test_texts_embedded_in_one_call_are_counted_as_texts(httpserver: HTTPServer)
     ]
     found = items("a.jsonl")
     assert "3 texts through the API: embeddings. 1 call through the API: chat" in found["B.2"]
-    assert "dimensions: 1 (3 texts)" in found["B.3"]
+    assert "dimensions of text-embedding-3-small: 1 (3 texts)" in found["B.3"]
     assert "1 answer to 1 different request" in found["B.3"]
-    assert "1 call asked without earlier answers; 0 sent" in found["B.5"]
+    assert "1 call stood alone; 0 went on" in found["B.5"]
     assert "Of 1 answer, 0 were cut" in found["E.2"]
 
 
@@ -121,6 +125,92 @@ def test_prompts_of_one_template_are_shown_by_the_first() -> None:
     assert 'A user prompt of "{{ name }}: bread?", sent 3 times; the first: Ann: bread?' in text
     assert "A user prompt, sent 3 times: Salt?" in text
     assert "Ben" not in text
+
+
+EXAMPLES = [
+    {"role": "user", "content": "Rain: bread?"},
+    {"role": "assistant", "content": "No."},
+]
+
+
+def test_an_example_in_a_prompt_is_shown_with_its_answer_and_is_no_memory() -> None:
+    """The guideline asks for examples as a part of the prompt (C.1), and for what a model keeps (B.2, B.5)."""
+    asked = llmcall.LLMCall(
+        system="You are {{ name }}.",
+        history=EXAMPLES,
+        user="Sun: bread?",
+        client=ScriptedClient(lambda messages: "Yes."),
+    )
+    with llmcall.cassette("a.jsonl"):
+        for name in ("Ann", "Ben"):
+            with llmcall.scope(name):
+                asked(name=name)
+    found = items("a.jsonl")
+    shown = "user: Rain: bread? assistant, an example: No. user: Sun: bread?"
+    assert f'A user prompt of "Sun: bread?", sent 2 times; the first: {shown}' in found["C.1"]
+    for item in ("B.2", "B.5"):
+        assert "2 calls stood alone; 0 went on" in found[item]
+        assert "2 calls held worked examples" in found[item]
+
+
+def test_a_turn_that_the_actor_said_is_memory_however_the_program_trims_it() -> None:
+    """What another actor said is none of its memory."""
+    said, sent = "Yes,\n please. ", "Yes, please."
+    asked = [*EXAMPLES[:1], {"role": "assistant", "content": sent}, EXAMPLES[0]]
+    records = [chat("Rain: bread?", said, "ann#0"), chat(asked, "No.", "ann#0")]
+    records += [chat(asked, "No.", "ben#0")]
+    found = items(str(write_cassette("a.jsonl", records)))["B.5"]
+    assert "2 calls stood alone; 1 went on" in found and "1 call held worked examples" in found
+
+
+def test_all_templates_are_shown_and_prompts_of_each_condition() -> None:
+    """However many; of calls without a template, the first of each condition, where they are many."""
+    client = ScriptedClient(lambda messages: "Yes")
+    with llmcall.cassette("a.jsonl"):
+        for number in range(12):
+            llmcall.LLMCall(user=f"Form {number}: {{{{ n }}}}?", client=client)(n=number)
+        for condition in ("rain", "sun", "snow", "wind"):
+            for number in range(10):
+                with llmcall.scope(condition), llmcall.scope(f"person-{number}"):
+                    client.send_message(f"In the {condition}, do you buy {number} loaves?")
+    text = items("a.jsonl")["C.1"]
+    assert all(f'of "Form {number}: ' in text for number in range(12))
+    for condition in ("rain", "sun", "snow", "wind"):
+        assert f"In the {condition}, do you buy 0 loaves?" in text
+    assert "32 other prompts of calls without a template" in text
+
+
+def test_orders_of_one_question_are_repeats_of_one_request_by_model() -> None:
+    """Three rotated orders of its options; and each model has its own count."""
+    client = ScriptedClient(lambda messages: "A")
+    policy = llmcall.choice(
+        "What should {{ town }} do?", ["tax", "ban", "wait"], order="rotate", client=client
+    )
+    rows = [{"town": town} for town in ("Rye", "Ulm")]
+    with llmcall.cassette("a.jsonl"), llmcall.scope("survey"):
+        policy.table(rows, repeats=3, vary={"model": ["m-1", "m-2"]})
+    text = items("a.jsonl")["B.3"]
+    for model in ("m-1", "m-2"):
+        assert f"{model}: 6 answers to 2 different requests: 3 for each." in text
+    assert "in another order count as repeats" in text
+
+
+def test_different_requests_of_one_template_are_no_repeats() -> None:
+    """Neither those of other rows, nor what a recording abbreviates alike."""
+    client = ScriptedClient(lambda messages: "Yes")
+    asked = llmcall.LLMCall(user="{{ story }} Bread?", client=client)
+    with llmcall.cassette("a.jsonl"), llmcall.scope("village"):
+        for number in range(3):
+            asked(story="Once upon a time. " * 9 + str(number))
+    assert "3 answers to 3 different requests: 1 for each." in items("a.jsonl")["B.3"]
+
+
+def test_what_a_recording_does_not_hold_is_left_blank() -> None:
+    """Retrieval, the optimization of prompts, and agents are the authors' to tell."""
+    found = items(str(write_cassette("a.jsonl", [chat("Bread?", "Yes.")])))
+    for word in ("fine-tuning", "retrieval", "prompt optimization", "agents"):
+        assert f"TO FILL IN: {word}: " in found["B.4"]
+    assert "`" not in "".join(found.values())
 
 
 def test_a_fine_tuned_model_is_named() -> None:

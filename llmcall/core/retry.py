@@ -1,16 +1,16 @@
 """Attempts: which models are tried, and how often and when a failed call is retried.
 
 Whether it may be is the error's ``retryable``, set where the error is made: for an API's errors in
-``clients/api_errors.py``. How long to wait is ``seconds_to_wait``; the loop that uses it keeps to the call's deadline
-and counts the attempts.
+``clients/api_errors.py``. How long to wait, and whether an attempt is left, is ``pause_after``.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from ..errors import APIError, ContextLengthError, RateLimitError
 from ..stores.record import Received, Record
@@ -22,10 +22,6 @@ from .kinds import KINDS, Kind
 from .seams import AlreadyRecorded, Response
 from .send import Exchange
 from .waiting import in_thread, wait
-
-if TYPE_CHECKING:
-    from tenacity import RetryCallState
-
 
 JITTER = 0.25  # the largest share of a wait that is added at random
 # After a 429 that names no wait, waits are this times longer: with the defaults, four of them (5, 10, 20 and
@@ -88,67 +84,54 @@ def _store(
     return records
 
 
-def seconds_to_wait(call: Call, state: RetryCallState) -> float:
-    """Return the seconds to wait after a failed attempt: exponentially more, or as the server says.
-
-    :param state: has the ``attempt_number``, from 1, and the attempt's error as its ``outcome``.
-    """
-    from ..support.libraries import tenacity
-
-    error = _error_of(state)
-    is_limit = isinstance(error, RateLimitError) and error.retry_after is None
-    exponential = tenacity.wait_exponential(
-        multiplier=call.options.waiting_time * (LIMIT_FACTOR if is_limit else 1),
-        exp_base=call.options.exponential_backoff_factor,
-        max=call.settings.retry_max_waiting_time,
-    )
-    jitter = 1 + JITTER * _random.random()
-    return max(exponential(state) * jitter, error.retry_after or 0.0)
-
-
 async def retry(call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
     """Make attempts until one succeeds or the rule or the deadline forbids another, and return its result.
 
     :param attempt: makes one attempt.
     :raises APIError: the last attempt's, with ``attempts`` set.
     """
-    if call.options.max_attempts == 1:  # as of a recorded function, which need not import tenacity
-        return await attempt()
-    from ..support.libraries import tenacity
-
-    def before_wait(state: RetryCallState) -> None:
-        assert state.next_action is not None
-        error, seconds = _error_of(state), state.next_action.sleep
-        seconds_left = call.deadline.time_left()
-        if seconds_left is not None and seconds > seconds_left:
-            error.note(is_late=True)
-            raise error
-        check_stops(waits().stops)
-        _announce(call, error, seconds)
-
-    async for attempted in tenacity.AsyncRetrying(
-        stop=tenacity.stop_after_attempt(call.options.max_attempts),
-        wait=lambda state: seconds_to_wait(call, state),
-        before_sleep=before_wait,
-        sleep=lambda seconds: wait(None, seconds),
-        reraise=True,
-    ):
+    for number in itertools.count(1):
         try:
             return await attempt()
         except APIError as error:
-            error.attempts = attempted.retry_state.attempt_number
-            if not error.retryable:
+            error.attempts = number
+            seconds = pause_after(error, call)
+            if seconds is None:
                 raise
-            with attempted:  # which keeps the error, in a cycle with its frames
-                raise
+            check_stops(waits().stops)
+            _announce(call, error, seconds)
+        await wait(None, seconds)
     raise AssertionError("the last error is raised above")
 
 
-def _error_of(state: RetryCallState) -> APIError:
-    assert state.outcome is not None
-    error = state.outcome.exception()
-    assert isinstance(error, APIError)
-    return error
+def pause_after(error: APIError, call: Call) -> float | None:
+    """Return the seconds to wait after a failed attempt: exponentially more, or as the server says. Return ``None`` if
+    no other attempt may follow.
+
+    :param error: the attempt's; its ``attempts`` are how many were made.
+    """
+    options = call.options
+    if not error.retryable or options.max_attempts == 1:  # as of a recorded function
+        return None
+    from ..support.libraries import tenacity
+
+    state = tenacity.RetryCallState(None, None, (), {})  # type: ignore[arg-type] # of no Retrying
+    state.attempt_number = error.attempts
+    if tenacity.stop_after_attempt(options.max_attempts)(state):
+        return None
+    is_limit = isinstance(error, RateLimitError) and error.retry_after is None
+    exponential = tenacity.wait_exponential(
+        multiplier=options.waiting_time * (LIMIT_FACTOR if is_limit else 1),
+        exp_base=options.exponential_backoff_factor,
+        max=call.settings.retry_max_waiting_time,
+    )
+    jitter = 1 + JITTER * _random.random()
+    seconds = max(exponential(state) * jitter, error.retry_after or 0.0)
+    seconds_left = call.deadline.time_left()
+    if seconds_left is not None and seconds > seconds_left:
+        error.note(is_late=True)
+        return None
+    return seconds
 
 
 def _announce(call: Call, error: APIError, seconds: float) -> None:

@@ -1,5 +1,8 @@
 """Call language models thousands of times, pay for each call once, and get the same run again
 tomorrow.
+
+PYTEST_DONT_REWRITE: nothing is asserted here. pytest looks in this module, since its entry point is
+in this package, and would warn that the package was imported before pytest.
 """
 
 from __future__ import annotations

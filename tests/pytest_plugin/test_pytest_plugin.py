@@ -435,6 +435,28 @@ def test_collecting_imports_only_small_modules(project: Project) -> None:
     assert loaded.isdisjoint({"openai", "httpx", "pydantic", "jinja2", "tqdm", "diskcache"})
 
 
+@pytest.mark.ci
+def test_the_tests_of_a_project_that_takes_warnings_for_errors_are_recorded(tmp_path: Path) -> None:
+    """``llmcall run -m pytest`` imports the package before pytest does, and pytest says nothing of it.
+
+    pytest looks at the files that a wheel installs, which are listed here.
+    """
+    installed = tmp_path / "site" / "llmcall_sim-0.dist-info"
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: llmcall-sim\nVersion: 0\n")
+    (installed / "RECORD").write_text("llmcall/__init__.py,,\nllmcall/pytest_plugin/__init__.py,,\n")
+    (installed / "entry_points.txt").write_text("[pytest11]\nllmcall = llmcall.pytest_plugin\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+    (tmp_path / "test_one.py").write_text("def test_one(): pass\n")
+    command = [sys.executable, "-m", "llmcall", "run", "-m", "pytest", "-q"]
+    environment = {**os.environ, "PYTHONPATH": str(installed.parent)}
+    environment.pop("PYTEST_DISABLE_PLUGIN_AUTOLOAD", None)
+    run = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=LONGEST
+    )
+    assert run.stdout.splitlines()[-1].startswith("1 passed"), run.stdout + run.stderr
+
+
 # Fixtures
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import openai
+import pytest
 from servers import chunks_of, completion, embeddings, event
 
 import llmcall
@@ -123,11 +124,24 @@ def astream_call(
 WAYS = {"sync": sync_call, "async": async_call, "stream": stream_call, "astream": astream_call}
 
 BASE = next(base for base in openai.DefaultHttpxClient.__mro__ if base.__name__ == "Client")
-# httpx for openai 2, httpx2 for openai 3
+# httpx for openai 1 and 2, httpx2 for openai 3
 http: Any = importlib.import_module(BASE.__module__.partition(".")[0])
+SDK_VERSION = tuple(map(int, openai.__version__.split(".")[:2]))
 QUESTION = [{"role": "user", "content": "Bread for 3 coins?"}]
 TOOLS = [{"type": "function", "function": {"name": "price_of", "parameters": {"type": "object"}}}]
 KEY = "sk-" + "program-of-its-own"
+
+
+def needs_sdk(major: int, minor: int) -> pytest.MarkDecorator:
+    """Return a mark that leaves a test out where the openai SDK is older than a version."""
+    return pytest.mark.skipif(
+        (major, minor) > SDK_VERSION, reason=f"openai {major}.{minor} has what it tests"
+    )
+
+
+def parsing(client: Any) -> Any:
+    """Return what has ``parse`` and ``stream`` of a client of the SDK; before 1.92, these were in ``beta``."""
+    return (client if SDK_VERSION >= (1, 92) else client.beta).chat.completions
 
 
 class Server:

@@ -229,7 +229,7 @@ def _classified(
 
 @functools.cache
 def http_library() -> Any:
-    """Return the installed SDK's HTTP library: httpx for openai 2.x, httpx2 for 3.x."""
+    """Return the installed SDK's HTTP library: httpx for openai 1.x and 2.x, httpx2 for 3.x."""
     from ..support.libraries import openai
 
     base_class = next(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clients import needs_sdk
 from pydantic import BaseModel, TypeAdapter
 from pytest_httpserver import HTTPServer
 from servers import Answer, ScriptedServer, completion, refusal
@@ -551,6 +552,7 @@ CUSTOM_TOOL = {
 }
 
 
+@needs_sdk(1, 99)  # their types
 def test_a_custom_tool_goes_to_the_responses_api_with_its_calls_and_results(
     httpserver: HTTPServer,
 ) -> None:

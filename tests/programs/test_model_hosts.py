@@ -12,7 +12,7 @@ from typing import Any
 
 import openai
 import pytest
-from clients import KEY, QUESTION, http
+from clients import KEY, QUESTION, http, needs_sdk
 from servers import completion
 
 import llmcall
@@ -114,6 +114,7 @@ async def akeep_a_conversation(api: API, base_url: str) -> list[Any]:
     return [made.id, listed, gone.id]
 
 
+@needs_sdk(1, 101)  # conversations
 @pytest.mark.parametrize("base_url", [KNOWN, UNKNOWN])
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 def test_a_conversation_at_the_server_replays(base_url: str, is_async: bool) -> None:
@@ -130,6 +131,7 @@ def test_a_conversation_at_the_server_replays(base_url: str, is_async: bool) -> 
     assert not api.asked
 
 
+@needs_sdk(1, 101)
 def test_a_conversation_at_the_server_is_made_anew_while_recording() -> None:
     """The disk cache, which has the answer of an earlier run, does not supply it: a conversation of
     that run may be gone, or hold what was said there.

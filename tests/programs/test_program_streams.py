@@ -14,7 +14,7 @@ from typing import Any
 import openai
 import pydantic
 import pytest
-from clients import KEY, QUESTION, http, plain_program, program, streamed_answer
+from clients import KEY, QUESTION, http, parsing, plain_program, program, streamed_answer
 from hypothesis import given
 from hypothesis import strategies as st
 from openai.lib.streaming.chat import ChatCompletionStreamState
@@ -419,7 +419,7 @@ def test_the_sdks_own_streams_are_replayed() -> None:
     found = []
     for mode in ("auto", "replay"):
         client = program(server, cache_mode=mode)
-        with client.chat.completions.stream(
+        with parsing(client).stream(
             model="gpt-4o-mini", messages=QUESTION, response_format=Offer
         ) as stream:
             kinds = {event.type for event in stream}

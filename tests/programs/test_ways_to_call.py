@@ -13,7 +13,7 @@ from typing import Any
 import openai
 import pydantic
 import pytest
-from clients import KEY, QUESTION, Server, http, program
+from clients import KEY, QUESTION, Server, http, parsing, program
 
 import llmcall
 
@@ -52,10 +52,10 @@ WAYS: dict[str, Callable[[openai.OpenAI], Any]] = {
     "create": lambda c: plain(c.chat.completions.create(**ASKED)),
     "n": lambda c: plain(c.chat.completions.create(**ASKED, n=3)),
     "tools": lambda c: plain(c.chat.completions.create(**ASKED, tools=[{"type": "function"}])),
-    "parse": lambda c: plain(c.chat.completions.parse(**ASKED, response_format=Decision)),
+    "parse": lambda c: plain(parsing(c).parse(**ASKED, response_format=Decision)),
     "raw": lambda c: raw(c.chat.completions.with_raw_response.create(**ASKED)),
     "raw parse": lambda c: raw(
-        c.chat.completions.with_raw_response.parse(**ASKED, response_format=Decision)
+        parsing(c).with_raw_response.parse(**ASKED, response_format=Decision)
     ),
     "streaming, json": lambda c: opened(
         c.chat.completions.with_streaming_response.create(**ASKED), lambda response: response.json()

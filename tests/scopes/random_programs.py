@@ -32,7 +32,7 @@ import llmcall
 from llmcall import LLMClient, bind, recorded, scope
 
 BASE = next(base for base in openai.DefaultHttpxClient.__mro__ if base.__name__ == "Client")
-# httpx for openai 2, httpx2 for openai 3
+# httpx for openai 1 and 2, httpx2 for openai 3
 http: Any = importlib.import_module(BASE.__module__.partition(".")[0])
 TEXTS = ("a", "b", "long " * 120)
 NAMES = ("x", "y")

@@ -15,7 +15,7 @@ import llmcall
 from llmcall.types import Request
 
 BASE = next(base for base in openai.DefaultHttpxClient.__mro__ if base.__name__ == "Client")
-# httpx for openai 2, httpx2 for openai 3
+# httpx for openai 1 and 2, httpx2 for openai 3
 http: Any = importlib.import_module(BASE.__module__.partition(".")[0])
 MODEL = "gpt-4o-mini"
 # What config.ini said when the program was recorded; a cassette knows it itself.

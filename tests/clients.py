@@ -127,6 +127,7 @@ BASE = next(base for base in openai.DefaultHttpxClient.__mro__ if base.__name__ 
 # httpx for openai 1 and 2, httpx2 for openai 3
 http: Any = importlib.import_module(BASE.__module__.partition(".")[0])
 SDK_VERSION = tuple(map(int, openai.__version__.split(".")[:2]))
+NEW_IN_EACH = ("id", "created", "system_fingerprint", "obfuscation")
 QUESTION = [{"role": "user", "content": "Bread for 3 coins?"}]
 TOOLS = [{"type": "function", "function": {"name": "price_of", "parameters": {"type": "object"}}}]
 KEY = "sk-" + "program-of-its-own"
@@ -142,6 +143,20 @@ def needs_sdk(major: int, minor: int) -> pytest.MarkDecorator:
 def parsing(client: Any) -> Any:
     """Return what has ``parse`` and ``stream`` of a client of the SDK; before 1.92, these were in ``beta``."""
     return (client if SDK_VERSION >= (1, 92) else client.beta).chat.completions
+
+
+def lasting(found: Any) -> Any:
+    """Return what a replay has, too, of what a program got: all but what is new in each answer to a chat.
+
+    :param found: an answer as plain data, as JSON, or in lines or pieces of these.
+    """
+    if isinstance(found, (list, tuple)):
+        return [lasting(part) for part in found]
+    if isinstance(found, (str, bytes)):
+        return lasting(json.loads(found)) if found[:1] in ("{", b"{") else found
+    if not isinstance(found, dict):
+        return found
+    return {name: found[name] for name in found if name not in NEW_IN_EACH}
 
 
 class Server:

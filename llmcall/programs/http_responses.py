@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
+from ..apis.bodies import read_object
 from ..apis.chunks import EACH_CHUNK
 from ..apis.shapes import as_chat
 from ..clients.streams import AsyncStream, EndedAtExit, Stream
@@ -19,7 +20,7 @@ from ..keys.plain_data import ordered_names, recordable
 from ..stores.records.answers import VOLATILE
 from ..support.waits import BlockingIterator, as_async, may_block, run_blocking
 from .interceptors import note_refusal
-from .transport import headers_to_copy
+from .transport import CONTENT_TYPE, headers_to_copy, with_charset
 from .whole_answers import EVENTS, AnswerEnd
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     Piece = dict[str, Data] | bytes  # of a streamed answer: a chunk of a chat, else bytes
 
 DONE = b"data: [DONE]\n\n"
-# Tells the openai SDK not to retry: llmcall does that.
-NOT_REPEATED = ((b"x-should-retry", b"false"),)
+# Tells the openai SDK not to retry a failure: llmcall did that.
+NOT_REPEATED = (b"x-should-retry", b"false")
 ERROR_STATUS = 409  # for llmcall's own errors: the openai SDK raises an APIStatusError for it
 # Statuses of failures that are neither a response of the API nor its connection's.
 NO_ANSWER = 503
@@ -47,8 +48,8 @@ NO_ANSWER_IN_TIME = 504  # by the call's deadline
 async def respond(
     transport: ProgramTransport, call: Call, flow: Coroutine[Any, Any, Any]
 ) -> httpx.Response:
-    """Return the response that holds the answer to a program's request, from the record or sent now. A
-    failure before its first piece is raised here.
+    """Return the response that holds the answer to a program's request: the server's own if it was sent now,
+    or one made of the record. A failure before its first piece is raised here.
 
     :param transport: has the request.
     :param call: the request's call, or its first one for embeddings.
@@ -67,15 +68,22 @@ async def respond(
         if kind == "chat" or first is not None:
             return _streamed(transport, call, stream, first, pieces)
         answer = stream.reply  # what is recorded has come as a whole
+    came = transport.last_response
     if kind == "http":
+        if came is not None and came.text == answer["body"]:
+            return _as_it_came(transport, came)
         status, media_type = answer.get("status", OK), answer["content_type"]
         return _response(library, status, answer["body"], media_type, transport.headers)
     if kind == "embedding":
         data = _embeddings(to_record.body, answer)
-    else:
-        whole = _with_identifier(as_chat(answer.raw), call)
-        data = {"object": "chat.completion", **whole}
-    return _response(library, OK, data, headers=transport.headers)
+        # a replay has the vectors as they are recorded, rounded, and so has the recording
+        if came is not None and _vectors(read_object(came.content, "answer")) == _vectors(data):
+            return _as_it_came(transport, came)
+        return _response(library, OK, data, headers=transport.headers)
+    if came is not None and not answer.cached:
+        return _as_it_came(transport, came)
+    whole = _with_identifier(as_chat(answer.raw), call)
+    return _response(library, OK, {"object": "chat.completion", **whole}, headers=transport.headers)
 
 
 def connection_failure(library: ModuleType, error: Exception) -> Exception | None:
@@ -99,18 +107,25 @@ def refusal_response(
     """
     note_refusal(error)
     if not isinstance(error, APIError):
-        return _response(library, ERROR_STATUS, error_body(error))
+        return _response(library, ERROR_STATUS, error_body(error), headers=[NOT_REPEATED])
     came = error.failure.response
     if came is None and transport is not None:
         came = transport.last_response
     if came is not None:
-        headers = [*headers_to_copy(came.headers), *NOT_REPEATED]
+        headers = [
+            *(
+                (name, value)
+                for name, value in headers_to_copy(came.headers)
+                if name.lower() != NOT_REPEATED[0]
+            ),
+            NOT_REPEATED,
+        ]
         response: httpx.Response = library.Response(
             came.status_code, headers=headers, content=came.content
         )
         return response
     status = NO_ANSWER_IN_TIME if isinstance(error, RequestTimeoutError) else NO_ANSWER
-    return _response(library, status, error_body(error))
+    return _response(library, status, error_body(error), headers=[NOT_REPEATED])
 
 
 @functools.cache
@@ -162,9 +177,9 @@ def _streamed(
 ) -> httpx.Response:
     """Return a response whose body passes the pieces of a streamed answer on.
 
-    A chat's pieces are chunks, and become server-sent events in the form that a replay gives them. An answer
-    that is recorded as it is consists of bytes: an invalid one is found only at its end, and the program
-    has read it by then.
+    A chat's pieces are chunks: with each, what has come of the server's own answer is passed on; without one,
+    the chunk becomes a server-sent event. An answer that is recorded as it is consists of bytes: an invalid one
+    is found only at its end, and the program has read it by then.
 
     :param first: the first piece: a chunk of a chat, or bytes; ``None`` without any.
     :param rest: the pieces after it.
@@ -179,24 +194,30 @@ def _streamed(
     def data_of(piece: Piece) -> bytes:
         if isinstance(piece, bytes):
             return piece
+        if transport.has_opened:
+            return transport.take()
         return _events(_with_identifier(piece, call), wants_usage=wants_usage)
 
     async def pieces() -> AsyncGenerator[bytes, None]:
-        end, broken = DONE if is_chat else b"", None
+        broken = None
         try:
             async for piece in _read_ahead(first, rest, ends_answer):
                 yield data_of(piece)
+            end = b"" if transport.has_opened or not is_chat else DONE
         except LLMCallError as error:
             note_refusal(error)
             broken = connection_failure(library, error)
-            event = error.failure.event if isinstance(error, APIError) else None
-            # A complete response that llmcall does not accept, such as a filtered one, ends as it came
-            # (its error has the response's status).
-            if is_chat and not (isinstance(error, APIError) and error.status_code == OK):
-                # the SDK turns it into an error
-                end = _event(event or error_body(error))
+            # One that the server reports, and a complete response that llmcall does not accept, such as a filtered
+            # one, end as they came (the latter's error has the response's status).
+            is_servers = isinstance(error, APIError) and (
+                error.failure.event is not None or error.status_code == OK
+            )
+            # the SDK turns it into an error
+            end = _event(error_body(error)) if is_chat and not is_servers else b""
         if broken is not None:
             raise broken
+        if not end:
+            end = transport.take()
         if end:
             yield end
 
@@ -206,7 +227,7 @@ def _streamed(
         else:
             stream.close()
 
-    headers = _headers(EVENTS if is_chat else transport.media_type, transport.headers)
+    headers = transport.headers or _headers(EVENTS if is_chat else transport.media_type)
     body = body_class(library)(pieces(), close)
     response: httpx.Response = library.Response(OK, headers=headers, stream=body)
     return response
@@ -265,12 +286,17 @@ def _event(data: Mapping[str, Data]) -> bytes:
 
 
 def _with_identifier(response: Mapping[str, Data], call: Call) -> dict[str, Data]:
-    """Return a response or a chunk with an identifier and a date, which programs expect: in a recording, too, those of
-    its replay.
+    """Return a recorded response or chunk with an identifier and a date, which programs expect; from the disk cache
+    to a cassette, too, those of its replay.
     """
     left_out = VOLATILE if call.is_taped else ()
     fields = {name: value for name, value in response.items() if name not in left_out}
     return {"id": f"chatcmpl-{call.request.cache_key[:29]}", "created": 0, **fields}
+
+
+def _vectors(response: Mapping[str, Data]) -> str:
+    """Return the vectors of a response to an embeddings request, as JSON has them: 6 is not 6.0."""
+    return json.dumps([item["embedding"] for item in response["data"]])
 
 
 def _embeddings(body: Mapping[str, Data], records: Sequence[Record]) -> dict[str, Data]:
@@ -300,24 +326,35 @@ def _response(
     media_type: str = "application/json",
     headers: Sequence[tuple[bytes, bytes]] = (),
 ) -> httpx.Response:
-    """Return a response with a text, or with data as JSON, in UTF-8."""
+    """Return a response with a text, or with data as JSON, in UTF-8.
+
+    :param headers: the further ones; a type of theirs does not count.
+    """
     content = data if isinstance(data, str) else json.dumps(data)
+    further = [(name, value) for name, value in headers if name.lower() != CONTENT_TYPE]
+    return _whole(library, status, [*_headers(media_type), *further], content.encode())
+
+
+def _as_it_came(transport: ProgramTransport, came: httpx.Response) -> httpx.Response:
+    """Return the server's own response to the last attempt."""
+    return _whole(transport.library, came.status_code, transport.headers, came.content)
+
+
+def _whole(
+    library: ModuleType, status: int, headers: list[tuple[bytes, bytes]], content: bytes
+) -> httpx.Response:
+    """Return a response whose body is there."""
+    length = b"content-length", b"%d" % len(content)
     # a stream, also for iter_raw
-    stream = library.ByteStream(content.encode())
     response: httpx.Response = library.Response(
-        status, headers=_headers(media_type, headers), stream=stream
+        status, headers=[*headers, length], stream=library.ByteStream(content)
     )
     return response
 
 
-def _headers(media_type: str, further: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def _headers(media_type: str) -> list[tuple[bytes, bytes]]:
     """Return the headers of a response in UTF-8."""
-    if media_type.startswith("text/"):  # without a charset, requests reads a text as Latin-1
-        media_type = f"{media_type}; charset=utf-8"
-    of_body = [(b"content-type", media_type.encode())] if media_type else []
-    own = [*of_body, *NOT_REPEATED]
-    names = {name for name, _ in own}
-    return [*own, *((name, value) for name, value in further if name.lower() not in names)]
+    return [(CONTENT_TYPE, with_charset(media_type.encode()))] if media_type else []
 
 
 def error_body(error: BaseException) -> dict[str, Data]:

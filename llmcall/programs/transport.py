@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
     from .interceptors import SendRequest
     from .requests import RequestToRecord
 
-# Headers of one connection or one body (RFC 9110, section 7.6.1): each message has its own. The last
-# tells the SDK whether to retry, which llmcall does.
+# Headers of one connection or one body (RFC 9110, section 7.6.1): each message has its own.
 MESSAGE_HEADERS = frozenset(
     {
         b"content-length",
@@ -39,9 +39,13 @@ MESSAGE_HEADERS = frozenset(
         b"connection",
         b"accept-encoding",
         b"host",
-        b"x-should-retry",
     }
 )
+
+
+CONTENT_TYPE = b"content-type"
+# A line of a body, or the part of one that has come, with the line ends after it.
+LINE = re.compile(rb"[^\r\n]*[\r\n]+|[^\r\n]+")
 
 
 class ProgramTransport(CoroutineTransport):
@@ -54,6 +58,7 @@ class ProgramTransport(CoroutineTransport):
     :ivar last_response: the response to the last attempt, or ``None`` without one.
     :ivar headers: the headers of the last response that the program gets, too, if it is an answer.
     :ivar media_type: of an answer that is passed on as it comes.
+    :ivar has_opened: whether the server streams the answer to a chat.
     """
 
     def __init__(
@@ -65,7 +70,9 @@ class ProgramTransport(CoroutineTransport):
         self.headers: list[tuple[bytes, bytes]] = []
         self.media_type = ""
         self._send_below = send_below
+        self.has_opened = False
         self._passed_on = b""  # what came of an answer that is passed on
+        self._untaken = b""  # of a streamed chat, what the program has not got
 
     async def asend(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
         """Return the API's response; for a request that is recorded as it is, only what is recorded of it."""
@@ -92,7 +99,8 @@ class ProgramTransport(CoroutineTransport):
         """Yield the status and the chunks of a streamed chat; of a request that is recorded as it is, the pieces of its
         answer, and last what is recorded of it.
         """
-        self._passed_on = b""
+        self._passed_on = self._untaken = b""
+        self.has_opened = False
         if request.kind == "http":
             async for piece in self._pieces(self._attempt(request, timeout)):
                 yield piece
@@ -102,13 +110,19 @@ class ProgramTransport(CoroutineTransport):
                 await _read_body(response)
                 raise response_error(response, self.to_record.http)
             yield Response({}, status_code=OK)
+            self.has_opened = True
             try:
-                async for chunk in streamed_chunks(self._note_data(response), _chunks_of_event):
+                async for chunk in streamed_chunks(self._lines(response), _chunks_of_event):
                     yield chunk
             except APIError as error:
                 mask(error, secrets_of(self.to_record.http))
                 error.note(response=self._as_it_came(response))
                 raise
+
+    def take(self) -> bytes:
+        """Return what has come of a streamed chat since the last time, as the server sent it."""
+        taken, self._untaken = self._untaken, b""
+        return taken
 
     # What is sent
 
@@ -165,7 +179,10 @@ class ProgramTransport(CoroutineTransport):
         try:
             response = await resolved(self._send_below(http))
             if response.is_success:
-                self.headers = headers_to_copy(response.headers)
+                self.headers = [
+                    (name, with_charset(value) if name.lower() == CONTENT_TYPE else value)
+                    for name, value in headers_to_copy(response.headers)
+                ]
             close = response.close if may_block() else response.aclose
             try:
                 yield response
@@ -204,6 +221,13 @@ class ProgramTransport(CoroutineTransport):
         ):
             self._passed_on += data
             yield data
+
+    async def _lines(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
+        """Yield the lines of a streamed chat one by one, so that no chunk is taken with an earlier one."""
+        async for data in self._note_data(response):
+            for line in LINE.findall(data):
+                self._untaken += line
+                yield line
 
     def _as_it_came(self, response: httpx.Response) -> httpx.Response:
         """Return a response with the part of the body that has arrived."""
@@ -258,6 +282,14 @@ def response_error(response: httpx.Response, request: httpx.Request) -> APIError
 def headers_to_copy(headers: httpx.Headers) -> list[tuple[bytes, bytes]]:
     """Return the headers that hold for another message with the same content."""
     return [(name, value) for name, value in headers.raw if name.lower() not in MESSAGE_HEADERS]
+
+
+def with_charset(media_type: bytes) -> bytes:
+    """Return the type of a response, of a text with its charset: else requests reads it as Latin-1. A recording does as
+    its replay, which has UTF-8.
+    """
+    is_unknown = media_type.startswith(b"text/") and b"charset" not in media_type
+    return media_type + b"; charset=utf-8" if is_unknown else media_type
 
 
 async def _read_body(response: httpx.Response) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 
 import openai
 import pytest
-from clients import Server, http, program, streamed_answer
+from clients import Server, http, lasting, program, streamed_answer
 from servers import event
 
 import llmcall
@@ -120,13 +120,13 @@ def test_fields_that_do_not_change_the_answer_are_sent_and_are_no_part_of_a_key(
     """In the bodies of every API and kind, at the provider's own address."""
     bodies = [ASKING[path] | {name: value} for name, value in CIRCUMSTANCES.items()]
 
-    def answers(mode: str, *bodies: dict[str, Any]) -> list[str]:
+    def answers(mode: str, *bodies: dict[str, Any]) -> list[Any]:
         with (
             llmcall.cassette("tape.jsonl", mode=mode),
             http.Client(transport=server.transport) as client,
         ):
             url = f"https://api.openai.com/{path}"
-            return [client.post(url, json=body).text for body in bodies]
+            return [lasting(client.post(url, json=body).text) for body in bodies]
 
     (recorded,) = answers("new", {**ASKING[path], **CIRCUMSTANCES})
     assert json.loads(server.requests[0].content) == {**ASKING[path], **CIRCUMSTANCES}

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +15,7 @@ from typing import Any
 import openai
 import pydantic
 import pytest
-from clients import KEY, QUESTION, http, parsing, plain_program, program, streamed_answer
+from clients import KEY, QUESTION, http, lasting, parsing, plain_program, program, streamed_answer
 from hypothesis import given
 from hypothesis import strategies as st
 from openai.lib.streaming.chat import ChatCompletionStreamState
@@ -255,8 +256,8 @@ def test_a_replayed_stream_gives_each_tool_call_in_chunks_of_its_own() -> None:
 
 
 def test_a_cassette_replays_what_the_program_got() -> None:
-    """The program gets the same objects while a cassette is recorded and when it is replayed, the
-    identifier and the date included, streamed or not.
+    """The program gets the same objects while a cassette is recorded and when it is replayed, but for the
+    identifier and the date, streamed or not.
     """
     server, found = Answering(RESPONSES["fields of the response"]), []
     for mode in ("once", "none"):
@@ -265,7 +266,7 @@ def test_a_cassette_replays_what_the_program_got() -> None:
             whole = client.chat.completions.create(**ASKED, seed=1).model_dump()
             found.append((accumulated(client, usage=True), accumulated(client, usage=False), whole))
         server.is_gone = True
-    assert found[0] == found[1]
+    assert lasting(found[0]) == lasting(found[1])
 
 
 def openai_lines(*deltas: dict[str, Any]) -> bytes:
@@ -321,28 +322,51 @@ LINES = {
 }
 
 
+def stream_at(server: HTTPServer) -> tuple[bytes, Any]:
+    """Ask for a stream with its usage, and return its bytes as they came, and its headers."""
+    asked = {**ASKED, "stream": True, "stream_options": {"include_usage": True}}
+    with http.Client() as client:
+        url = server.url_for("/v1/chat/completions")
+        with client.stream("POST", url, json=asked) as streamed:
+            return b"".join(streamed.iter_raw()), dict(streamed.headers)
+
+
 @pytest.mark.parametrize("content", LINES.values(), ids=LINES)
-def test_a_program_reads_the_same_lines_while_recording_and_in_a_replay(
+def test_a_program_gets_the_servers_own_stream_while_it_is_recorded(
     httpserver: HTTPServer, content: bytes
 ) -> None:
-    """The fields of each line and their order, too, whatever the order of the server."""
+    """Byte for byte: its identifiers, order, padding and comments, and its headers."""
+    httpserver.expect_request("/v1/chat/completions").respond_with_data(
+        content, content_type="text/event-stream; charset=utf-8", headers={"x-request-id": "r1"}
+    )
+    plain, plain_headers = stream_at(httpserver)
+    with llmcall.cassette("run.jsonl", mode="once"):
+        recorded, headers = stream_at(httpserver)
+    assert recorded == plain == content
+    assert headers.items() <= plain_headers.items()
+    assert {"content-type", "x-request-id"} <= headers.keys()
+
+
+@pytest.mark.parametrize("content", LINES.values(), ids=LINES)
+def test_a_replayed_stream_has_the_lines_of_the_recorded_one(
+    httpserver: HTTPServer, content: bytes
+) -> None:
+    """But for what is new in each answer, a usage that is not known yet, and comments."""
     httpserver.expect_ordered_request("/v1/chat/completions").respond_with_data(
         content, content_type="text/event-stream"
     )
-    asked = {**ASKED, "stream": True, "stream_options": {"include_usage": True}}
 
-    def lines() -> list[str]:
-        with http.Client() as client:
-            url = httpserver.url_for("/v1/chat/completions")
-            with client.stream("POST", url, json=asked) as streamed:
-                return list(streamed.iter_lines())
+    def events(body: bytes) -> list[Any]:
+        *chunks, done = re.findall(rb"data: (.*)\n\n", body)
+        assert done == b"[DONE]"
+        found = [lasting(chunk) for chunk in chunks]
+        return [{**chunk, "usage": chunk.get("usage")} for chunk in found]
 
     with llmcall.cassette("run.jsonl", mode="once"):
-        live = lines()
+        live, _ = stream_at(httpserver)
     with llmcall.cassette("run.jsonl", mode="none"):
-        assert lines() == live
-    assert live[-2:] == ["data: [DONE]", ""]
-    assert len(live) == content.count(b"\n") - 2  # all but the comment
+        replayed, _ = stream_at(httpserver)
+    assert events(replayed) == events(live)
 
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=9)

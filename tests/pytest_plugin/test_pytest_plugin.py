@@ -444,7 +444,9 @@ def test_the_tests_of_a_project_that_takes_warnings_for_errors_are_recorded(tmp_
     installed = tmp_path / "site" / "llmcall_sim-0.dist-info"
     installed.mkdir(parents=True)
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: llmcall-sim\nVersion: 0\n")
-    (installed / "RECORD").write_text("llmcall/__init__.py,,\nllmcall/pytest_plugin/__init__.py,,\n")
+    (installed / "RECORD").write_text(
+        "llmcall/__init__.py,,\nllmcall/pytest_plugin/__init__.py,,\n"
+    )
     (installed / "entry_points.txt").write_text("[pytest11]\nllmcall = llmcall.pytest_plugin\n")
     (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
     (tmp_path / "test_one.py").write_text("def test_one(): pass\n")

@@ -1,0 +1,120 @@
+"""What a program gets while it is recorded: the server's own answer, byte for byte, and its headers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from clients import QUESTION, http
+from pytest_httpserver import HTTPServer
+
+import llmcall
+
+aiohttp = pytest.importorskip("aiohttp")
+requests = pytest.importorskip("requests")
+
+Got = tuple[bytes, dict[str, str]]  # a body, and its headers
+CHAT = {"model": "m", "messages": QUESTION}
+# Order, spaces, numbers and fields are not those that llmcall would write.
+WHOLE = b"""{"created": 1764000000,  "id":"chatcmpl-D1", "system_fingerprint": "fp_1", "own": 1.50, "model": "m-1",
+ "choices": [{"message": {"role": "assistant", "content": "Zw\\u00f6lf"}, "index": 0, "finish_reason": "stop"}]}"""
+EMBEDDED = b'{"model":"e-1", "own": [], "data":[ {"index": 0, "embedding": "AACAPwAAAEA="} ]}'
+RESPONSE = (
+    b'{"id": "resp_1",  "status": "completed", "output": [{"type": "message", "role": "assistant", '
+    b'"content": [{"type": "output_text", "text": "Zw\\u00f6lf"}]}], "own": 1.50}'
+)
+ANSWERS = {
+    "/v1/chat/completions": (CHAT, WHOLE),
+    "/v1/embeddings": ({"model": "e", "input": "Bread?", "encoding_format": "base64"}, EMBEDDED),
+    "/v1/responses": ({"model": "m", "input": "Bread?"}, RESPONSE),
+}
+
+
+def by_httpx(url: str, body: Any) -> Got:
+    """Post by the HTTP library of the SDK."""
+    with http.Client() as client:
+        answer = client.post(url, json=body)
+    return answer.content, {name.lower(): value for name, value in answer.headers.items()}
+
+
+def by_requests(url: str, body: Any) -> Got:
+    """Post by ``requests``."""
+    answer = requests.post(url, json=body, timeout=30)
+    return answer.content, {name.lower(): value for name, value in answer.headers.items()}
+
+
+def by_urllib(url: str, body: Any) -> Got:
+    """Post by ``urllib``."""
+    headers = {"content-type": "application/json"}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return answer.read(), {name.lower(): value for name, value in answer.headers.items()}
+
+
+def by_aiohttp(url: str, body: Any) -> Got:
+    """Post by ``aiohttp``."""
+
+    async def post() -> Got:
+        async with aiohttp.ClientSession() as session, session.post(url, json=body) as answer:
+            return await answer.read(), {
+                name.lower(): value for name, value in answer.headers.items()
+            }
+
+    return asyncio.run(post())
+
+
+LIBRARIES = {"httpx": by_httpx, "requests": by_requests, "urllib": by_urllib, "aiohttp": by_aiohttp}
+
+
+@pytest.mark.parametrize("path", ANSWERS)
+@pytest.mark.parametrize("post", LIBRARIES.values(), ids=LIBRARIES)
+def test_a_recorded_program_gets_the_servers_own_answer(
+    path: str, post: Callable[[str, Any], Got], httpserver: HTTPServer
+) -> None:
+    """With its identifiers, its fields in their order, and its headers; no header is llmcall's."""
+    body, content = ANSWERS[path]
+    httpserver.expect_request(path).respond_with_data(
+        content, content_type="application/json", headers={"x-request-id": "req-1"}
+    )
+    url = httpserver.url_for(path)
+    plain, plain_headers = post(url, body)
+    with llmcall.cassette("run.jsonl", mode="once"):
+        recorded, headers = post(url, body)
+    assert recorded == plain == content
+    del headers["date"]
+    assert headers.items() <= plain_headers.items()
+    assert headers.keys() >= {"content-type", "content-length", "x-request-id"}
+
+
+@pytest.mark.parametrize("path", ANSWERS)
+def test_a_replayed_answer_has_its_length_and_no_advice_on_retries(
+    path: str, httpserver: HTTPServer
+) -> None:
+    """The record has no identifier and no date of a chat."""
+    body, content = ANSWERS[path]
+    httpserver.expect_ordered_request(path).respond_with_data(
+        content, content_type="application/json"
+    )
+    url = httpserver.url_for(path)
+    with llmcall.cassette("run.jsonl", mode="once"):
+        by_httpx(url, body)
+    with llmcall.cassette("run.jsonl", mode="none"):
+        replayed, headers = by_httpx(url, body)
+    assert headers == {"content-type": "application/json", "content-length": f"{len(replayed)}"}
+
+
+def test_a_server_that_advises_to_retry_is_heard(httpserver: HTTPServer) -> None:
+    """A program reads its ``x-should-retry`` of an answer; after a failure, llmcall has retried."""
+    advice = {"x-should-retry": "true"}
+    for status, content in ((200, WHOLE), (404, b'{"error": {"message": "no such model"}}')):
+        httpserver.expect_ordered_request("/v1/chat/completions").respond_with_data(
+            content, status, advice, content_type="application/json"
+        )
+    url = httpserver.url_for("/v1/chat/completions")
+    with llmcall.cassette("run.jsonl", mode="once"):
+        found = [by_httpx(url, {**CHAT, "seed": seed})[1]["x-should-retry"] for seed in range(2)]
+    assert found == ["true", "false"]

@@ -8,6 +8,7 @@ import re
 from contextlib import nullcontext
 from types import ModuleType, NoneType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from ..core.pipeline import answer_calls, reply_to
 from ..core.prepare import prepare_chat, prepare_embeddings
@@ -27,11 +28,19 @@ from ..support.request_origin import llmcall_sends
 from . import connections
 from .http_responses import connection_failure, refusal_response, respond
 from .interceptors import SendRequest, Sight
-from .requests import CHATS, RequestToRecord, is_of_model_sdk, is_telemetry, request_to_record
+from .requests import (
+    CHATS,
+    RequestToRecord,
+    has_model_path,
+    is_of_model_sdk,
+    is_of_sdk,
+    is_telemetry,
+    request_to_record,
+)
 from .transport import ProgramTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Coroutine, Mapping, Sequence
 
     import httpx
 
@@ -46,6 +55,31 @@ HAS_ENDED = (
     "thread that sends it before the program ends, and send nothing from __del__"
 )
 DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/")
+
+
+def passes(recorder: Recorder, method: str, url: str, headers: Mapping[str, str]) -> bool:
+    """Return whether a request passes by its method, address and headers alone: nothing of it is recorded, and no model
+    gets it. It is noted then.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:  # such an address names no model's host
+        return True
+    path = unquote(parts.path)
+    address = connections.address_of(parts.scheme, host, port)
+    lowered = {name.lower(): value for name, value in headers.items()}
+    if (
+        host in recorder.recording.hosts
+        or has_model_path(method, path.rstrip("/"))
+        or is_of_sdk(lowered)
+        or is_of_model_sdk(lowered)
+        or connections.is_models(address, recorder.known_models())
+    ):
+        return False
+    if not llmcall_sends() and not is_telemetry(path):
+        recorder.note(Sight.OTHER_REQUEST, secrets.masked(f"{method} {host}{path}"))
+    return True
 
 
 async def response_to(

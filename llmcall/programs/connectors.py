@@ -45,6 +45,9 @@ async def recorded_connect(
     :param connect: the method of the session's connector.
     :param request: the program's; with the rest, the arguments of ``connect``.
     """
+    if interceptor.passes(request.method, str(request.url), request.headers):
+        with passing():
+            return await connect(connector, request, traces, timeout)
     original = httpx_request(
         request.method,
         str(request.url),

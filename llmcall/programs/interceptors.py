@@ -11,7 +11,7 @@ from ..link.programs import interceptors
 from ..support.request_origin import PASSED, llmcall_sends, sent_by
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from types import ModuleType
 
     import httpx
@@ -50,6 +50,15 @@ class Interceptor:
     def known_models(self) -> set[tuple[str, int]]:
         """Return the addresses of models that it knows."""
         return set()
+
+    def passes(self, method: str, url: str, headers: Mapping[str, str]) -> bool:
+        """Return whether a request passes by its method, address and headers alone, before anything makes a request of
+        httpx of it: that library has rules and errors of its own.
+
+        :param url: as its library has it.
+        :param headers: names in any case.
+        """
+        return False
 
     async def response_to(
         self, library: ModuleType, http: httpx.Request, send: SendRequest

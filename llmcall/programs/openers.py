@@ -41,10 +41,13 @@ def recorded_open(
     :param open_below: its own method, for which its handlers answer.
     :param request: the program's, as the opener's processors of requests have left it.
     """
+    headers = {**request.headers, **request.unredirected_hdrs}
+    if interceptor.passes(request.get_method(), request.full_url, headers):
+        with passing():
+            return open_below(opener, request)
     timeout: Any = request.timeout
     if not isinstance(timeout, (int, float)):  # urllib's sign for the default
         timeout = socket.getdefaulttimeout()
-    headers = {**request.headers, **request.unredirected_hdrs}
     original = httpx_request(
         request.get_method(), request.full_url, headers.items(), _body(request), (timeout, timeout)
     )

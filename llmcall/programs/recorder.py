@@ -165,6 +165,12 @@ class Recorder(Interceptor):
         self.stays_in_forks = bool(sends_nothing)
         self.made_in = here()
 
+    def passes(self, method: str, url: str, headers: Mapping[str, str]) -> bool:
+        """Return whether a request passes by its method, address and headers alone, and note it then."""
+        from .answering import passes
+
+        return passes(self, method, url, headers)
+
     async def response_to(
         self, library: ModuleType, http: httpx.Request, send: SendRequest
     ) -> httpx.Response | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Container, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..keys.http_identity import MODEL_PATH, OBJECT, api_path
@@ -148,6 +148,19 @@ def is_of_model_sdk(headers: Mapping[str, str]) -> bool:
     return SDK_NAME.match(headers.get("user-agent", "")) is not None
 
 
+def has_model_path(method: str, path: str) -> bool:
+    """Return whether a request goes to a path at which models answer.
+
+    :param path: without a slash at its end.
+    """
+    return method == "POST" and (path.endswith(CHATS) or MODEL_PATH.search(path) is not None)
+
+
+def is_of_sdk(headers: Container[str]) -> bool:
+    """Return whether a generated SDK sends a request."""
+    return any(name in headers for name in SDK_HEADERS)
+
+
 async def request_to_record(
     http: httpx.Request, hosts: Collection[str], *, is_models_host: bool
 ) -> RequestToRecord | None:
@@ -164,11 +177,9 @@ async def request_to_record(
     if is_telemetry(path):
         return None
     is_post, is_named = http.method == "POST", http.url.host in hosts
-    has_model_path = is_post and (path.endswith(CHATS) or MODEL_PATH.search(path) is not None)
-    is_of_sdk = any(name in http.headers for name in SDK_HEADERS)
-    is_of_object = OBJECT.search(path) is not None and is_of_sdk
-    is_of_model = has_model_path or is_of_object
-    if not (is_of_model or is_named or is_models_host or (is_post and is_of_sdk)):
+    is_at_model_path, by_sdk = has_model_path(http.method, path), is_of_sdk(http.headers)
+    is_of_model = is_at_model_path or (OBJECT.search(path) is not None and by_sdk)
+    if not (is_of_model or is_named or is_models_host or (is_post and by_sdk)):
         return None
     accepted = http.headers.get("accept", "*/*")
     media_type = http.headers.get("content-type")
@@ -180,10 +191,10 @@ async def request_to_record(
     if is_post and media_type:
         with contextlib.suppress(ValueError, RecursionError):
             body = json.loads(content)
-    if (body is None and (content or has_model_path)) or is_too_deep(body, content):
+    if (body is None and (content or is_at_model_path)) or is_too_deep(body, content):
         return None
     # an endpoint of an SDK that is not known yet
-    is_models_host = is_models_host or (is_of_sdk and _names_model(body))
+    is_models_host = is_models_host or (by_sdk and _names_model(body))
     request = RequestToRecord(http, path, body, is_models_host and not is_named)
     is_recorded = is_named or is_models_host or body is None or request.calls_model
     return request if is_recorded else None

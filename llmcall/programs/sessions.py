@@ -35,6 +35,9 @@ def recorded_send(
     :param request: the program's request.
     :param args: with ``kwargs``, the further arguments of ``send``.
     """
+    if interceptor.passes(request.method, request.url, request.headers):
+        with passing():
+            return send(adapter, request, *args, **kwargs)
     options = {**dict(zip(OPTIONS, args, strict=False)), **kwargs}
     content = request.body.encode() if isinstance(request.body, str) else request.body or b""
     if not isinstance(content, bytes):

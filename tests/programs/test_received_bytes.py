@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from clients import QUESTION, http
 from pytest_httpserver import HTTPServer
+from servers import RawServer, sends
 
 import llmcall
 
@@ -118,3 +119,14 @@ def test_a_server_that_advises_to_retry_is_heard(httpserver: HTTPServer) -> None
     with llmcall.cassette("run.jsonl", mode="once"):
         found = [by_httpx(url, {**CHAT, "seed": seed})[1]["x-should-retry"] for seed in range(2)]
     assert found == ["true", "false"]
+
+
+@pytest.mark.parametrize("post", [by_requests, by_urllib, by_aiohttp])
+def test_an_address_that_only_its_own_library_accepts_passes(
+    post: Callable[[str, Any], Got],
+) -> None:
+    """What goes to no model meets no rule of another library: httpx's longest URL has 65,536 characters."""
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n"
+    with RawServer(sends(head + b"ok")) as server, llmcall.patched():
+        found, _ = post(f"{server.base_url}/{'a' * 70_000}", {"a": 1})
+    assert found == b"ok"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any
 
 from ..answers.instructions import correction
 from ..answers.json_texts import without_reasoning
@@ -16,37 +14,17 @@ from ..answers.lettered_options import INSTRUCTION, listing, option_position
 from ..core.reply import Reply
 from ..errors import OutputError
 from ..keys.request import Data
-from ..many.map_options import check_names
-from ..many.names import is_frame, rows_of
-from ..many.plans import Plan
 from ..support.arguments import checked
-from ..support.display import import_pandas
-from ..support.notices import warn_once
 from ..typed.corrections import Conversation, GetReply, SendMessage, converse
 from ..typed.llm_call import LLMCall
-from ..typed.rows import RowJob, cross_rows
-from ..typed.tables import error_text
+from ..typed.rows import RowJob
 from .choice_options import (
     ChoiceOptions,
     Respondent,
-    all_orders,
     checked_options,
     moving_order,
     warn_if_order_has_no_effect,
 )
-from .choice_shares import (
-    NO_INTERVAL,
-    TOP_LOGPROBS,
-    counted_shares,
-    mean_shares,
-    share_columns,
-)
-from .intervals import import_statistics
-from .share_methods import DRAWS, METHODS, answer_with_shares
-
-if TYPE_CHECKING:
-    import pandas
-
 
 # Arguments that a choice does not take, with the reason
 _SETTLED = {
@@ -100,7 +78,6 @@ class Choice(LLMCall):
         }
         self.options = self._options.values
         self.order = order
-        self._alternates = False  # whether a respondent's repeats change the direction of "reverse"
         self.question = question
 
     def __repr__(self) -> str:
@@ -126,7 +103,7 @@ class Choice(LLMCall):
         respondent = Respondent.current()
         options = self._rendered_options(variables)
         texts = self._options.texts_in(self._options.moving)
-        moving = moving_order(self.order, texts, respondent, alternates=self._alternates)
+        moving = moving_order(self.order, texts, respondent)
         order = self._full_order(moving)
         read_values = [options.values[index] for index in order]
         conversation = await converse(
@@ -142,149 +119,10 @@ class Choice(LLMCall):
             value=None if position is None else read_values[position],
             is_missing=isinstance(conversation.failure, OutputError),
             fields={
-                "index": None if position is None else order[position],
                 "position": None if position is None else position + 1,
                 "order": json.dumps(read_values, ensure_ascii=False, default=str),
             },
         )
-
-    @overload
-    def shares(self, rows: Iterable[Any], *, dry_run: Literal[True], **options: Any) -> Plan: ...
-    @overload
-    def shares(
-        self,
-        rows: Iterable[Any],
-        *,
-        dry_run: Literal[False] = False,
-        method: str = "auto",
-        vary: Mapping[str, object] | None = None,
-        **map_options: object,
-    ) -> pandas.DataFrame: ...
-    def shares(
-        self,
-        rows: Iterable[Any],
-        *,
-        method: str = "auto",
-        vary: Mapping[str, object] | None = None,
-        **map_options: object,
-    ) -> Plan | pandas.DataFrame:
-        """Estimate how likely each option is for each row.
-
-        ``"decisions"`` calls OpenAI's Decisions API, which answers with a probability for each
-        option. ``"logprobs"`` reads the log probabilities of the answer's first token: the letter,
-        also with a space before it or in lower case. Both are averaged over all rotations of the
-        options that move, one call each; over both directions for ``order="reverse"``, and over the
-        only order for ``order="given"``. Most servers give log probabilities as they are before the
-        temperature.
-
-        ``"draws"`` counts the answers of ``repeats``, in the orders of :meth:`table`; with
-        ``order="reverse"`` every second repeat has the other direction. So that each order is read
-        equally often, ``repeats`` is rounded up: for ``rotate`` to a multiple of the options that
-        move, for ``reverse`` to an even number.
-
-        :param rows: dicts of the question's variables, or a pandas DataFrame.
-        :param method: ``"decisions"``, ``"logprobs"``, ``"draws"``, or ``"auto"``: the first of these by
-            which the model gives shares. Decisions are those of ``gpt-6-luna`` at OpenAI, or where
-            ``[Model …]`` has ``DECISIONS = yes``.
-        :param vary: crosses the rows with wordings (``user``), parameters or variables, as in :meth:`table`.
-        :param map_options: those of :func:`llmcall.map`. With ``on_error="none"`` or ``"return"``, a
-            row with a failed call has missing values; ``"return"`` adds a column ``error``.
-        :returns: a DataFrame with the rows' columns and index, then ``p_<option>`` for each option (its code
-            if it has one) and ``p_other`` for all other answers, from 0 to 1; then ``low_<option>`` and
-            ``high_<option>``, the ends of its 95 % interval (Wilson's, with a correction for continuity),
-            which only counted draws have. Its ``attrs["method"]`` is the method. With ``dry_run=True`` a
-            :class:`.Plan`.
-        :raises ConfigError: if pandas is not installed, or scipy with ``repeats``; and, before a
-            second call, if the model gives no shares by the method, and ``repeats`` is not given.
-        :raises ValueError: for an unknown method, for more than 20 options, if ``repeats`` is missing
-            with ``"draws"`` or given with another method, and if two columns would have the same name.
-
-        >>> from llmcall.testing import ScriptedClient
-        >>> client = ScriptedClient(["A", "B", "A", "neither"])
-        >>> policy = llmcall.choice("What should {{ town }} do?", ["tax", "ban"], client=client)
-        >>> policy.shares([{"town": "Rye"}], method="draws", repeats=4).round(2).T
-                     0
-        town       Rye
-        p_tax      0.5
-        p_ban     0.25
-        p_other   0.25
-        low_tax   0.09
-        high_tax  0.91
-        low_ban   0.01
-        high_ban  0.78
-        """
-        check_names("shares", map_options, "method", "vary")
-        if len(self.options) > TOP_LOGPROBS:
-            raise ValueError(
-                f"shares takes {TOP_LOGPROBS} options at most, not {len(self.options)}: the API gives "
-                "the log probabilities of no more tokens"
-            )
-        if method not in METHODS:
-            raise ValueError(f"method is {method!r}; it must be one of {', '.join(METHODS)}")
-        if method != "auto" and ("repeats" in map_options) is (method != "draws"):
-            raise ValueError(
-                "method='draws' counts draws: give their number as repeats="
-                if method == "draws"
-                else f"repeats= counts draws, which method={method!r} does not: leave out one of them"
-            )
-        job = self.__map_job__()
-        job.check(rows)
-        if "repeats" in map_options:
-            import_statistics("choice.shares computes intervals of counted draws")
-        pandas = import_pandas()
-        items = list(rows_of(rows))
-        frame = rows if is_frame(rows) else pandas.DataFrame(items)
-        if vary is not None:
-            cells, job, items = cross_rows(job, items, vary)
-            frame = pandas.concat(
-                [frame.assign(**labels) for labels in cells], ignore_index=not is_frame(rows)
-            )
-        errors = ["error"] if map_options.get("on_error") == "return" else []
-        columns = share_columns(self.options, list(frame.columns), errors)
-        method, answers = answer_with_shares(job, items, method, map_options)
-        if map_options.get("dry_run"):
-            return answers
-        shares_of = counted_shares if method == DRAWS else mean_shares
-        row_shares = [shares_of(row_answers, len(self.options)) for row_answers in answers]
-        if method != DRAWS:
-            warn_once(NO_INTERVAL)
-        table = frame.copy()
-        for number, name in enumerate(columns):
-            table[name] = [
-                math.nan if isinstance(shares, Exception) or shares is None else shares[number]
-                for shares in row_shares
-            ]
-        for name in errors:
-            table[name] = [
-                error_text(shares) if isinstance(shares, Exception) else None
-                for shares in row_shares
-            ]
-        table.attrs["method"] = method
-        return table
-
-    def alternating(self) -> Choice:
-        """Return the question whose order by ``"reverse"`` changes with each repeat."""
-        alternating = copy.copy(self)
-        alternating._alternates = True
-        return alternating
-
-    def takes_logprobs(self) -> bool:
-        """Return whether its model may give log probabilities, before any call."""
-        client, model = self.client, self.model
-        parameters = client.with_effort(model, {**client.resolved.defaults, **self.model_params})
-        refused = client.capabilities(model).refused(parameters.get("reasoning_effort"))
-        return "logprobs" not in refused
-
-    @property
-    def model(self) -> str:
-        """Return its model's name."""
-        return self.client.model_named(self.model_params.get("model"))
-
-    def all_orders(self) -> list[tuple[int, ...]]:
-        """Return the orders over which its shares are averaged."""
-        return [
-            self._full_order(order) for order in all_orders(self.order, len(self._options.moving))
-        ]
 
     def _full_order(self, order: tuple[int, ...]) -> tuple[int, ...]:
         """Return the order of all options: first the moving ones, then the last ones."""

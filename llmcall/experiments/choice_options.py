@@ -159,14 +159,11 @@ class Respondent(NamedTuple):
         return cls(path or active.item.name, sum(repeats))
 
 
-def moving_order(
-    order: str, options: Sequence[str], respondent: Respondent, *, alternates: bool
-) -> tuple[int, ...]:
+def moving_order(order: str, options: Sequence[str], respondent: Respondent) -> tuple[int, ...]:
     """Return the order in which a respondent reads the options that move.
 
     :param order: its name, one of ``ORDERS``.
     :param options: the texts of the options that move, as they were given.
-    :param alternates: whether each repeat changes the direction of ``"reverse"``.
     :returns: the order as given, if the respondent has no path.
     """
     count = len(options)
@@ -179,8 +176,7 @@ def moving_order(
     number = _number(respondent.path, options)
     if order == "rotate":
         return rotated(count, number % count + respondent.repeat)
-    direction = number + (respondent.repeat if alternates else 0)
-    return given_order[::-1] if direction % 2 else given_order
+    return given_order[::-1] if number % 2 else given_order
 
 
 def warn_if_order_has_no_effect(order: str, respondent: Respondent) -> None:
@@ -190,18 +186,6 @@ def warn_if_order_has_no_effect(order: str, respondent: Respondent) -> None:
             f"open a scope for each respondent, or use .map or .table; otherwise order={order!r} has no "
             "effect, and the options of a question keep their given order"
         )
-
-
-def all_orders(order: str, count: int) -> list[tuple[int, ...]]:
-    """Return the orders over which shares are averaged: all rotations, or both directions for
-    ``reverse``, or the only one for ``given``.
-    """
-    given_order = tuple(range(count))
-    if order == "given":
-        return [given_order]
-    if order == "reverse":
-        return [given_order, given_order[::-1]]
-    return [rotated(count, start) for start in given_order]
 
 
 def rotated(count: int, start: int) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Intervals of shares, means and differences, by scipy.
+"""Intervals of mean differences, by scipy.
 
 ``python -m benchmarks.coverage`` shows by simulation how often they contain the truth. No interval
 has a width of 0: numbers without a spread have none.
@@ -27,22 +27,6 @@ class Interval(NamedTuple):
 
     low: float
     high: float
-
-
-def share_interval(count: int, total: int) -> Interval:
-    """Return the 95 % interval of a share: Wilson's, with a correction for continuity (Newcombe,
-    "Two-sided confidence intervals for the single proportion", 1998, method 4).
-
-    For draws in several orders of a question's options, equally many in each, it is on the safe side:
-    their mean varies less than draws from one share.
-
-    :param count: the number of draws that have the value.
-    :param total: the number of draws, 1 or more.
-    """
-    from ..support.libraries import scipy
-
-    found = scipy.stats.binomtest(count, total).proportion_ci(LEVEL, "wilsoncc")
-    return Interval(float(found.low), float(found.high))
 
 
 def paired_interval(differences: Sequence[float], level: float, *, is_share: bool) -> Interval:

@@ -165,9 +165,7 @@ class Failures:
                 calls[object() if key is None else key] = UnrecordedCall(scope, description)
 
     def take_back(self, key: object) -> bool:
-        """Forget a call that failed, since it is made again, or its failure was the answer; return whether there was
-        one.
-        """
+        """Forget a call that failed, since it is made again; return whether there was one."""
         with self._lock:
             return self._calls[FAILED].pop(key, None) is not None
 

@@ -1,4 +1,4 @@
-"""The intervals of shares and means, beside published ones and by the exact distributions."""
+"""The intervals of mean differences, by the exact distributions and by simulation."""
 
 from __future__ import annotations
 
@@ -8,39 +8,9 @@ from typing import Any
 
 import pytest
 
-from llmcall.experiments.intervals import paired_interval, share_interval
+from llmcall.experiments.intervals import paired_interval
 
 pytestmark = pytest.mark.newest_only
-
-
-@pytest.mark.parametrize(
-    ("count", "total", "low", "high"),
-    [
-        (81, 263, 0.2535, 0.3682),
-        (15, 148, 0.0598, 0.1644),
-        (0, 20, 0, 0.2005),
-        (1, 29, 0.0018, 0.1963),
-        (20, 20, 1 - 0.2005, 1),
-    ],
-)
-def test_the_interval_of_a_share_is_newcombes(
-    count: int, total: int, low: float, high: float
-) -> None:
-    """Newcombe 1998, table I, method 4."""
-    assert share_interval(count, total) == pytest.approx((low, high), abs=6e-5)
-
-
-@pytest.mark.parametrize("total", [5, 6, 7, 8, 10, 12, 15, 20, 30, 50, 100])
-def test_the_interval_of_a_share_holds_the_truth_in_19_of_20_studies(total: int) -> None:
-    """By the binomial distribution, for each share from .05 to .5."""
-    intervals = [share_interval(count, total) for count in range(total + 1)]
-    for share in (step / 1000 for step in range(50, 501)):
-        holds = sum(
-            math.comb(total, count) * share**count * (1 - share) ** (total - count)
-            for count, (low, high) in enumerate(intervals)
-            if low <= share <= high
-        )
-        assert holds >= 0.95
 
 
 @pytest.mark.parametrize("total", [5, 6, 7, 8, 10, 13, 16, 21])

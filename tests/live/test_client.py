@@ -4,7 +4,6 @@ fails.
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,7 +36,6 @@ def client(model_server: ModelServer, tmp_path: Path) -> Iterator[llmcall.OpenAI
         yield client
 
 
-MOST_RUNS = 10
 ASKED: dict[str, Any] = {"temperature": 0, "max_tokens": 20}
 
 
@@ -102,37 +100,3 @@ def test_the_local_client_answers_in_this_process(tmp_path: Path) -> None:
         assert "Paris" in (reply.content or "")
         assert reply.model == client.model_named(None) == "SmolLM2-135M-Instruct.Q4_1"
         assert len(client.get_embedding("bread") or ()) == 576
-
-
-def counted_shares(question: llmcall.types.Choice, row: Any, count: int) -> Any:
-    """Return the shares of draws. A draw may be empty, which is a failure: then go on with those that
-    are recorded, as another run does.
-    """
-    for _ in range(MOST_RUNS):
-        with contextlib.suppress(llmcall.EmptyAnswerError), llmcall.scope("draws"):
-            return question.shares(row, method="draws", repeats=count)
-    raise AssertionError(f"an answer was empty in each of {MOST_RUNS} runs")
-
-
-def test_shares_by_log_probabilities_are_those_of_draws(client: llmcall.OpenAIClient) -> None:
-    """The shares that the log probabilities give are those of 200 draws, within sampling error."""
-    pytest.importorskip("pandas")
-    count = 201
-    question = llmcall.choice(
-        "The village has money for one thing. Which one do you want?",
-        ["a bus", "a library", "a well"],
-        system="You are a {{ trade }}.",
-        order="rotate",
-        client=client,
-        temperature=1,
-        top_p=1,
-        extra_body={"top_k": 0, "min_p": 0},  # the server would leave out unlikely tokens
-        max_tokens=1,
-    )
-    row = [{"trade": "baker"}]
-    reported = question.shares(row)
-    drawn = counted_shares(question, row, count)
-    for column in ("p_a bus", "p_a library", "p_a well", "p_other"):
-        share = reported[column][0]
-        standard_error = (share * (1 - share) / count) ** 0.5
-        assert drawn[column][0] == pytest.approx(share, abs=4 * standard_error)

@@ -75,8 +75,6 @@ def ways(call: Any) -> Iterable[Callable[[Any], Any]]:
     yield lambda rows: call.table(rows, vary={"temperature": [0, 1]})
     yield lambda rows: llmcall.map(call, rows)
     yield lambda rows: llmcall.imap(call, rows)
-    if hasattr(call, "shares"):
-        yield lambda rows: call.shares(rows, method="draws", repeats=2)
 
 
 @pytest.mark.parametrize("rows", NO_ROWS)

@@ -112,27 +112,11 @@ def test_a_table_of_a_choice_keeps_the_index(adults: Any) -> None:
     assert table["value"].isna().tolist() == [False, True, False]
 
 
-def test_shares_keep_the_index_of_their_frame(adults: Any) -> None:
-    before = adults.copy()
-    shares = CHOICE.shares(adults, method="draws", repeats=2)
-    pandas.testing.assert_index_equal(shares.index, adults.index)
-    assert shares["p_other"].tolist() == [0, 1, 0]
-    pandas.testing.assert_frame_equal(adults, before)
-
-
-def test_shares_look_at_the_first_row_whatever_its_index(adults: Any) -> None:
-    """The first row's log probabilities, if they are recorded, go before draws."""
-    shares = CHOICE.shares(adults, repeats=2)
-    pandas.testing.assert_index_equal(shares.index, adults.index)
-    assert shares.attrs["method"] == "draws"
-
-
 @pytest.mark.parametrize("vary", [None, {"temperature": [0]}])
 def test_lists_of_rows_are_numbered(vary: Any) -> None:
     rows = [{"name": name} for name in NAMES]
     assert CALL.table(rows, vary=vary).index.tolist() == [0, 1, 2, 3]
     assert CALL.table(rows, vary=vary, repeats=2).index.tolist() == list(range(8))
-    assert CHOICE.shares(rows, method="draws", repeats=2).index.tolist() == [0, 1, 2, 3]
 
 
 def test_a_frame_without_rows_gives_an_empty_table() -> None:
@@ -210,7 +194,7 @@ def test_each_way_to_ask_about_a_frame_refuses_its_missing_cells(earners: Any) -
         lambda: call.table(frame, repeats=2),
         lambda: call.table(frame, vary=varied),
         lambda: LLMCall(user="{{ name }}", history=history, client=Echo()).map(frame),
-        lambda: question.shares(frame, method="draws", repeats=2),
+        lambda: question.table(frame),
         lambda: options.table(frame),
     ):
         with pytest.raises(llmcall.TemplateError, match=r"'wage' .* holds nothing in row '[bd]'"):

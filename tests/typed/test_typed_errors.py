@@ -166,10 +166,6 @@ LLM: Any = llmcall.llm
         lambda: table(varry={"model": ["x"]}),
     ),
     (
-        "TypeError: shares() has no argument 'repeat'. Did you mean 'repeats'?",
-        lambda: llmcall.choice("?", ["a", "b"], client=unasked()).shares(ROWS, repeat=2),
-    ),
-    (
         "TemplateError: pay.md...'wage' ... holds nothing in row 0",
         lambda: paid("Hi. {% include 'pay' %}", pay_md="You earn {{ wage }}."),
     ),

@@ -13,7 +13,6 @@ from ..answers.json_texts import without_reasoning
 from ..answers.lettered_options import INSTRUCTION, listing, option_position
 from ..core.reply import Reply
 from ..errors import OutputError
-from ..keys.request import Data
 from ..support.arguments import checked
 from ..typed.corrections import Conversation, GetReply, SendMessage, converse
 from ..typed.llm_call import LLMCall
@@ -104,10 +103,13 @@ class Choice(LLMCall):
         options = self._rendered_options(variables)
         texts = self._options.texts_in(self._options.moving)
         moving = moving_order(self.order, texts, respondent)
-        order = self._full_order(moving)
+        order = (*(self._options.moving[index] for index in moving), *self._options.last)
         read_values = [options.values[index] for index in order]
+        messages = self.render(**variables)
+        listed = listing(options.texts_in(order))
+        messages[-1]["content"] = f"{messages[-1]['content']}\n\n{listed}\n\n{INSTRUCTION}"
         conversation = await converse(
-            self.request(self.prompt(variables, order), self.model_params, variables),
+            SendMessage(self.client, messages, self.model_params, partial(self.form, variables)),
             read=lambda reply: _read_position(reply, options, order),
             correction=lambda: correction(INSTRUCTION),
             max_corrections=self.output_retries,
@@ -123,34 +125,6 @@ class Choice(LLMCall):
                 "order": json.dumps(read_values, ensure_ascii=False, default=str),
             },
         )
-
-    def _full_order(self, order: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the order of all options: first the moving ones, then the last ones."""
-        moving = self._options.moving
-        return (*(moving[index] for index in order), *self._options.last)
-
-    def prompt(self, variables: dict[str, Any], order: tuple[int, ...]) -> list[dict[str, Data]]:
-        """Return the question's messages, with its options in an order.
-
-        :param order: the index of each option as it was given.
-        """
-        messages = self.render(**variables)
-        options = listing(self.option_texts(variables, order))
-        messages[-1]["content"] = f"{messages[-1]['content']}\n\n{options}\n\n{INSTRUCTION}"
-        return messages
-
-    def request(
-        self, messages: list[dict[str, Data]], params: dict[str, Data], variables: dict[str, Any]
-    ) -> SendMessage:
-        """Return the request for a reply to the question's messages."""
-        return SendMessage(self.client, messages, params, partial(self.form, variables))
-
-    def option_texts(self, variables: dict[str, Any], order: tuple[int, ...]) -> list[str]:
-        """Return the options' texts in an order.
-
-        :param order: the index of each option as it was given.
-        """
-        return self._rendered_options(variables).texts_in(order)
 
     def _rendered_options(self, variables: dict[str, Any]) -> ChoiceOptions:
         """Return the options of a row, or raise a ``TemplateError`` if an answer could not tell them apart."""

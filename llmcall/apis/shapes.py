@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from ..support.data import Data
-from .decisions import REFUSAL, answer_text, is_decision, is_refusal, question_texts
 from .interactions import output_parts
 from .message import as_text, object_in, objects_in, tool_call_text
 from .token_usage import TokenUsage
@@ -28,12 +27,8 @@ PROGRAMS_CALLS = {
 
 
 def as_chat(response: Mapping[str, object]) -> Mapping[str, Data]:
-    """Return a response of the Responses or the Decisions API in the shape of chat completions, and any
-    other unchanged.
-    """
-    if "choices" in response:
-        return response
-    if not isinstance(response.get("output"), list) and not is_decision(response):
+    """Return a response of the Responses API in the shape of chat completions, and any other unchanged."""
+    if "choices" in response or not isinstance(response.get("output"), list):
         return response
     return chat_of(response)
 
@@ -58,7 +53,7 @@ def choices_of(response: Mapping[str, object]) -> list[dict[str, Data]]:
 
 
 def read_choices(response: Mapping[str, Data]) -> Iterator[dict[str, Data]]:
-    """Yield the choices of an answer of the Responses, Messages, Gemini, Interactions, Decisions, Ollama's or older
+    """Yield the choices of an answer of the Responses, Messages, Gemini, Interactions, Ollama's or older
     completions API in the shape of chat completions. Tool calls and finish reasons keep their API's words.
 
     :param response: the unstreamed response, except that a choice may come in pieces of one index.
@@ -73,10 +68,6 @@ def read_choices(response: Mapping[str, Data]) -> Iterator[dict[str, Data]]:
         yield _choice(objects_in(content), [response.get("stop_reason")])
     elif isinstance(response.get("steps"), list):
         yield _choice(output_parts(response), [response.get("status")])
-    elif is_decision(response):
-        answers = response["answers"]
-        kind = REFUSAL if all(map(is_refusal, answers)) else "text"
-        yield _choice([{"type": kind, kind: "\n".join(map(answer_text, answers))}], [])
     elif "done" in response:  # Ollama's own
         message = object_in(response.get("message"))
         text = message.get("content") or response.get("response")
@@ -183,7 +174,7 @@ def _usage(usage: TokenUsage) -> dict[str, Data]:
 SYSTEMS = ("system", "instructions", "systemInstruction", "system_instruction")
 QUESTIONS = ("messages", "input", "prompt", "contents")
 # The fields of a body that hold its texts, in the Responses, Messages, Gemini and completions APIs.
-CONTENT_FIELDS = (*SYSTEMS, *QUESTIONS, "questions")
+CONTENT_FIELDS = (*SYSTEMS, *QUESTIONS)
 # Gemini's names, and the types of an interaction's steps
 ROLES = {"model": "assistant", "model_output": "assistant", "thought": "assistant"}
 RESULTS = ("_output", "_result")  # the ends of the types of tools' results
@@ -213,8 +204,6 @@ def body_messages(body: object) -> Iterator[dict[str, object]]:
             yield {"role": "user", "content": [content]}
         elif content is not None:
             yield {"role": "user", "content": as_text(content)}
-    if questions := question_texts(fields):
-        yield {"role": "user", "content": "\n".join(questions)}
 
 
 def joined_text(content: object) -> str:

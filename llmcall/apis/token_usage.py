@@ -10,8 +10,6 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from ..support.data import Data
 from ..support.display import money
-from .decisions import TIER as DECISIONS
-from .decisions import is_decision, questions_in
 from .interactions import usage_metadata
 from .message import object_in, objects_in
 
@@ -119,8 +117,6 @@ def tier_of(data: object, window: str | None = None) -> str | None:
         return None
     if window is not None and data.get("background") is True:
         return window
-    if is_decision(data) or questions_in(data):
-        return DECISIONS
     of_gemini = object_in(data.get("usageMetadata")).get("serviceTier")
     tier = (
         window_of(data)

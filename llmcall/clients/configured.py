@@ -271,10 +271,6 @@ class ConfiguredClient:
         """
         return "chat"
 
-    def has_decisions(self, model: str, *, is_known: bool = True) -> bool:
-        """Return whether OpenAI's Decisions API may answer for a model; only OpenAI's client speaks it."""
-        return False
-
     def price(self, model: str, service_tier: str | None = None) -> Price | None:
         """Return the highest price that a call may have, or ``None`` if it is unknown.
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from ..apis.decisions import questions_in
 from ..apis.token_usage import window_of
 from ..config import resolve as config
 from ..config.endpoints import Endpoint
 from ..config.setting import Rank
 from ..config.values import check_address, host_of, is_loopback
 from ..errors import ConfigError
-from ..models import catalog
 from .base import LLMClient
 from .configured import no_window
 from .user_transports import unless_own
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
 ADDRESSES = {"openai": "https://api.openai.com/v1", "ollama": "http://localhost:11434/v1"}
 # Azure OpenAI documentation, "Microsoft Entra ID"
 ENTRA_SCOPE = "https://cognitiveservices.azure.com/.default"
-OPENAI_HOST = "api.openai.com"  # or one of a region, such as eu.api.openai.com
 HOURS = {"2h": 2.0, "8h": 8.0}
 PATIENCE = 1.25  # windows: the deadline of a call that has none
 # The SDK requires a key. This one is sent to a server on this machine that needs none, and is a
@@ -94,15 +91,13 @@ class OpenAIClient(LLMClient):
     def wire(self, body: Mapping[str, Data], capabilities: Capabilities) -> str:
         """Return the API (wire) that a body goes to, as ``API`` says.
 
-        Questions of the Decisions API go there. ``auto`` is chat completions, and the Responses API only
+        ``auto`` is chat completions, and the Responses API only
         if Chat Completions cannot do it: a model that only the Responses API serves, tools
         while the model reasons, an answer within a window.
 
         :param capabilities: the model's capabilities.
         """
         wire = self.settings.api
-        if questions_in(body):
-            return "decisions"
         if "messages" not in body:
             return "chat"
         if window_of(body) is not None:
@@ -114,23 +109,6 @@ class OpenAIClient(LLMClient):
             )
             wire = "responses" if needs_responses else "chat"
         return wire
-
-    def has_decisions(self, model: str, *, is_known: bool = True) -> bool:
-        """Return whether the Decisions API may answer for a model, as the table of models says.
-
-        :param is_known: whether its endpoint must be known to have this API: OpenAI's own, or one for which
-            ``[Model …]`` says so.
-        """
-        if not self.capabilities(model).decisions:
-            return False
-        if not is_known:
-            return True
-        said = catalog.matching_section(model, self.settings.models)
-        return "decisions" in said or all(
-            (endpoint.api_type or self.api_type) == "openai"
-            and self.host(endpoint).endswith(OPENAI_HOST)
-            for endpoint in self.endpoints(model)
-        )
 
     def in_window(
         self, options: Options, fields: dict[str, Data]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from ..apis.chunks import chunks_of
-from ..apis.decisions import questions_in
 from ..core.kinds import check_chat
 from ..core.seams import Response
 from ..errors import ServiceError
@@ -277,15 +276,3 @@ def _flat_choice(choice: Data) -> Data:
     if isinstance(flat.get("tools"), list):
         flat["tools"] = [_flattened(tool, tool.get("type", "")) for tool in flat["tools"]]
     return flat
-
-
-def decision_body_from_chat(body: Mapping[str, Data]) -> dict[str, Data]:
-    """Return the body of a request: the messages are the input of its questions. The API has no other
-    parameters that change the answer.
-    """
-    chat = {"model": body["model"], "messages": body["messages"]}
-    return {
-        "model": body["model"],
-        "input": body_from_chat(chat)["input"],
-        "questions": questions_in(body),
-    }

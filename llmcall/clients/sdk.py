@@ -45,7 +45,7 @@ HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.
 SECURITY = {"bearer_auth": True}
 LONGEST_TIMEOUT = 1e6  # seconds; sockets refuse much longer ones
 # by the wire of a chat request
-PATHS = {"chat": "/chat/completions", "responses": "/responses", "decisions": "/decisions"}
+PATHS = {"chat": "/chat/completions", "responses": "/responses"}
 
 
 class SDKTransport(CoroutineTransport):
@@ -264,8 +264,6 @@ class SDKTransport(CoroutineTransport):
         body.pop("extra_query", None)
         body.pop("extra_headers", None)
         path = PATHS[request.wire]
-        if request.wire == "decisions":
-            return path, responses_api.decision_body_from_chat(request.body)
         if request.kind == "embedding":
             path = "/embeddings"
             body.setdefault("encoding_format", "float")

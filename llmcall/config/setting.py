@@ -93,7 +93,6 @@ MODEL_KEYS = settings_of(
         "structured_output": values.boolean,
         "tools_on_responses": values.boolean,
         "only_on_responses": values.boolean,
-        "decisions": values.boolean,
         "embedding": values.boolean,
     },
 )

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from ..apis.bodies import answer_in
-from ..apis.decisions import is_decision
 from ..apis.endings import ending_problem, is_cut
 from ..apis.message import holds_answer, unreadable_message
 from ..apis.shapes import choices_of
@@ -270,8 +269,7 @@ def check_chat(response: Mapping[str, Data]) -> None:
     :raises EmptyAnswerError: if there is neither text nor a tool call.
     """
     is_output = isinstance(response, dict) and isinstance(response.get("output"), list)
-    has_choices = is_output or (isinstance(response, dict) and is_decision(response))
-    choices = choices_of(response) if has_choices else _list_in(response, "choices")
+    choices = choices_of(response) if is_output else _list_in(response, "choices")
     for choice in choices:
         problem = _problem_of(choice)
         if problem is not None:

@@ -20,7 +20,6 @@ The data is in ``models.json``. These are its sources, as of November 2026:
   always: OpenAI's pages of its models;
 * models that only the Responses API serves: litellm 1.110, for OpenAI and Azure; nearly all are in the
   openai SDK 3.57's ``ResponsesModel``, too;
-* the model of the Decisions API: the docstring of ``decisions.create`` in the openai SDK 3.57;
 * gpt-5-chat does not reason: Vercel's client for OpenAI; nor does gpt-5.3-chat: models.dev;
   gpt-5.1-chat (the article) and gpt-5.2-chat (models.dev) do and refuse a temperature;
 * the search previews' refusals: the API's own error messages;
@@ -59,7 +58,6 @@ class Capabilities(NamedTuple):
     :param refused_when_reasoning: parameters that are refused only while the model reasons.
     :param tools_on_responses: whether a reasoning call with tools needs the Responses API.
     :param only_on_responses: whether only the Responses API serves the model.
-    :param decisions: whether OpenAI's Decisions API has the model.
     """
 
     context_window: int | None = None
@@ -73,7 +71,6 @@ class Capabilities(NamedTuple):
     refused_when_reasoning: frozenset[str] = frozenset()
     tools_on_responses: bool = False
     only_on_responses: bool = False
-    decisions: bool = False
 
     def refused(self, reasoning_effort: str | None = None) -> frozenset[str]:
         """Return the parameters that the API refuses in a request with this ``reasoning_effort``.
@@ -173,15 +170,12 @@ def _packaged_capabilities(model: str) -> Capabilities:
     family_ends = [len(bare_name), *(match.start() for match in re.finditer(r"[-.]", bare_name))]
     prefixes = [bare_name[:end] for end in sorted(family_ends, reverse=True)]
     family = next((prefix for prefix in prefixes if prefix in families), None)
-    listed: dict[str, Any] = {
-        name: not set(prefixes).isdisjoint(data[name])
-        for name in ("only_on_responses", "decisions")
-    }
+    only_on_responses = not set(prefixes).isdisjoint(data["only_on_responses"])
     if family is None:
-        return Capabilities(window, output, **listed)
+        return Capabilities(window, output, only_on_responses=only_on_responses)
     kind, encoding = families[family]
     fields: dict[str, Any] = dict(data["family_kinds"][kind])
-    fields |= listed
+    fields["only_on_responses"] = only_on_responses
     for name, value in fields.items():
         if isinstance(value, list):  # names of parameters and of groups of parameters
             fields[name] = frozenset(

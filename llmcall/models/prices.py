@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from ..apis.decisions import TIER as DECISIONS
 from ..apis.token_usage import MILLION, Bill, Cost, Parts, TokenUsage
 from ..support.notices import warn_once
 
@@ -21,9 +20,6 @@ SHARES = {"flex": 0.5, "batch": 0.5, "2h": 0.7, "8h": 0.6}
 # These tiers cost more than the standard one, by a factor that depends on the model: OpenAI's price list,
 # "Service tiers"; Anthropic's "Fast mode" and "Data residency" (``us``).
 DEARER_TIERS = frozenset({"priority", "fast", "us"})
-# USD per million tokens of input, of output and of cached input: OpenAI's guide "Decisions", November 2026.
-PRICES_OF_DECISIONS = {"gpt-6-luna": (0.1, 0.0, 0.0)}
-LIST_OF_DECISIONS = "OpenAI's price of decisions, 2026-11"
 
 
 # Of a model, at one provider and tier: with its source, and the costs of tokens and of an answer.
@@ -121,9 +117,6 @@ def price_of(
         return ConfiguredPrice.of(configured[f"{model} {service_tier}"])
     if service_tier in DEARER_TIERS:
         return None
-    if service_tier == DECISIONS:
-        numbers = PRICES_OF_DECISIONS.get(model)
-        return None if numbers is None else ConfiguredPrice(*numbers, LIST_OF_DECISIONS)
     share = SHARES.get(service_tier or "", 1)
     if model in configured:
         return ConfiguredPrice.of(configured[model], share)

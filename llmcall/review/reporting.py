@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from ..apis.decisions import is_decision
 from ..apis.message import object_in, objects_in
 from ..apis.token_usage import total_cost
 from ..keys.keys import key_of
@@ -184,8 +183,6 @@ def _interface(record: Record) -> str:
         return str(record.request.get("path"))
     if _is_embedding(record):
         return "embeddings"
-    if is_decision(record.response):
-        return "decisions"
     return "responses" if "output" in record.response else "chat completions"
 
 

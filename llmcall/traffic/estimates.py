@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 
-from ..apis.decisions import questions_in
 from ..apis.shapes import choices_of
 from ..apis.token_usage import TokenUsage
 from ..keys.request import Data, Request
@@ -43,10 +42,6 @@ def estimate(kind: str, body: Mapping[str, Data], capabilities: Capabilities) ->
     if isinstance(response_format, dict) and "json_schema" in response_format:
         # A schema is billed as part of the prompt.
         prompt += count_tokens(json.dumps(response_format), model, encoding=capabilities.encoding)
-    if questions := questions_in(body):
-        return prompt + count_tokens(
-            json.dumps(questions), model, encoding=capabilities.encoding
-        ), 0
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
     answers = body.get("n") or 1
     longest = limit or _longest_answer(prompt, capabilities)

@@ -234,32 +234,16 @@ needs_decisions = pytest.mark.skipif(
 
 
 @needs_decisions
-def test_decisions_are_recorded_read_and_replayed_at_any_base_url() -> None:
-    """OpenAI's price of them: 0.10 a million tokens of input, nothing for the cache's nor for output."""
+def test_decisions_are_recorded_and_replayed_at_any_base_url() -> None:
+    """What counts is the path and the body; the answer stays as it came."""
     transport, requests = answering(DECISION)
     first = decide(transport, "https://api.openai.com/v1", "new", safety_identifier="ann")
     assert decide(transport, "http://proxy.example/x", "none", prompt_cache_key="1") == first
     assert len(requests) == 1
     record = only_record()
-    assert record.prompt.splitlines() == [
-        "buys: Does Ann buy? [yes | false]",
-        "sad: Is she sad?",
-        "How hungry? [not | very]",
-        "secret: What is her PIN?",
-    ]
-    assert record.answer.splitlines() == ["buys: yes", "sad: 0.25", "0.75", "secret: refusal"]
+    assert record.kind == "http"
     assert (record.model, record.served) == ("gpt-6-luna", "gpt-6-luna")
     assert record.usage == (1000, 30, 400, 20)
-    assert record.cost == pytest.approx(600 * 0.1 / 1e6)
-
-
-@needs_decisions
-def test_a_price_of_decisions_can_be_configured() -> None:
-    """As a tier's can."""
-    transport, _ = answering(DECISION)
-    with llmcall.configured(prices={"gpt-6-luna decisions": (1, 2, 0.5)}):
-        decide(transport, "https://api.openai.com/v1", "new")
-    assert only_record().cost == pytest.approx((600 * 1 + 400 * 0.5 + 30 * 2) / 1e6)
 
 
 STAINLESS = {"x-stainless-lang": "python"}

@@ -10,7 +10,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ...apis.chunks import DONE, Assembler
-from ...apis.decisions import is_decision
 from ...apis.message import message_of, message_text, object_in, objects_in
 from ...apis.shapes import chat_of, choices_of, read_choices, served_model
 from ...clients.api_errors import http_library, raise_reported
@@ -242,7 +241,7 @@ def _as_recorded(raw: dict[str, Data]) -> dict[str, Data]:
     """Return an answer as a chat records it: those of the Messages API, Gemini and Ollama become chat completions."""
     if any("message" not in choice for choice in objects_in(raw.get("choices"))):
         return converted(raw)
-    is_recorded = "choices" in raw or isinstance(raw.get("output"), list) or is_decision(raw)
+    is_recorded = "choices" in raw or isinstance(raw.get("output"), list)
     if is_recorded or not any(read_choices(raw)):
         return raw
     created = creation_time(raw)

@@ -7,7 +7,6 @@ from itertools import chain
 from typing import TypeVar
 
 from ...apis.bodies import parse_objects
-from ...apis.decisions import is_decision
 from ...apis.shapes import as_chat, choices_of
 from ...keys.messages import without_call_ids
 from ...keys.request import Data
@@ -46,11 +45,9 @@ def answer_parts(record: Record) -> Data:
         return without_call_ids(stable_objects(record.response, CIRCUMSTANCES))
     if "value" in record.response:
         return record.response
-    response = record.response
-    response = response if is_decision(response) else dict(as_chat(response))
     fields = {
         name: value
-        for name, value in stable_response(response).items()
+        for name, value in stable_response(dict(as_chat(record.response))).items()
         if name not in (*CIRCUMSTANCES, "object")
     }
     if "choices" in fields:

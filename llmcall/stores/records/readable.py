@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import NoneType
 
-from ...apis.decisions import is_decision
 from ...apis.endings import ending_problem
 from ...apis.message import holds_answer, unreadable_message
 from ...keys.request import Data
@@ -50,7 +49,7 @@ def unreadable(record: Record) -> str | None:
     for number, message in enumerate(messages):
         if problem := unreadable_message(message):
             return f"messages[{number}] of this chat {problem}: {_quoted(message)}"
-    if isinstance(response.get("output"), list) or is_decision(response):
+    if isinstance(response.get("output"), list):
         return None
     if not isinstance(choices, list) or not choices:
         return f"the response of this chat has no choices: {_quoted(response)}"

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ..apis.message import as_text
 from ..scopes.position import is_reserved_name, without_repeats
+from ..stores.days import days_counted
 from ..stores.record import Record
 from ..stores.records.served import model_of
 from ..support.display import counted, money
@@ -68,6 +69,19 @@ class RunFacts(NamedTuple):
         return by_name if 1 < len(by_name) <= MAX_CONDITIONS else {}
 
     @property
+    def days_by_condition(self) -> list[str]:
+        """Return in words on which days each condition was asked (:meth:`by_condition`), if all answers' days are
+        several.
+        """
+        counts = {
+            name: Counter(answer.days.day if answer.days else "" for answer in answers)
+            for name, answers in self.by_condition().items()
+        }
+        if len(set().union(*counts.values())) < 2:
+            return []
+        return [f"{name}: {days_counted(of_name)}" for name, of_name in counts.items()]
+
+    @property
     def marks(self) -> Counter[str]:
         """Return how many answers have each mark."""
         return Counter(mark for call in self.asked for mark in call.marks)
@@ -109,6 +123,7 @@ def facts(found: RunFacts) -> dict[str, str]:
         "actors": _actors({answer.scope for answer in answers if answer.kind != "embedding"}),
         "model": ", ".join(found.models),
         "answered by": ", ".join(run.served),
+        "days": "; ".join(found.days_by_condition),
         "arms": _arms(run.records),
         "tokens in": _sum([usage.input_tokens for _, usage in usages], "{:,}".format),
         "tokens out": _sum([usage.output_tokens for usage in spoken], "{:,}".format),

@@ -16,7 +16,7 @@ from ..apis.token_usage import total_cost
 from ..keys.keys import key_of
 from ..scopes.position import without_repeats
 from ..stores.record import Record
-from ..stores.records.served import model_of, served_by
+from ..stores.records.served import days_words, model_of, served_by
 from ..support.display import as_json, counted, money, one_line, printable, visible
 from .conversations import RecordedCall, is_conversed
 from .facts import RunFacts
@@ -154,7 +154,9 @@ def _models(found: RunFacts) -> Iterator[str]:
             f"; system fingerprints {', '.join(days.fingerprints)}" if days.fingerprints else ""
         )
         hosts = ", ".join(days.hosts) or "a host that was not recorded"
-        yield f"Answered by {model} at {hosts}: {days} (first and last day, UTC){prints}."
+        yield f"Answered by {model} at {hosts}: {days_words(days)} (UTC){prints}."
+    if by_condition := found.days_by_condition:
+        yield f"By condition (UTC): {'; '.join(by_condition)}."
 
 
 def _access(answers: Sequence[Record]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ..keys.request import Data
 
 EARLIEST, LATEST = 10**9, 10**11  # seconds since the epoch: 2001 and the year 5138
+MAX_DAYS = 12  # each in words
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _FRACTION = re.compile(r"\.\d+")  # of a second
 
@@ -20,15 +21,23 @@ class Days(NamedTuple):
     :param last: the last day.
     :param fingerprints: the model's ``system_fingerprint`` values, sorted.
     :param hosts: the hosts that gave the answers, without ports, sorted; empty if unknown.
+    :param counts: each day with the number of its answers, sorted; those of which it is not known under an empty
+        text.
     """
 
     first: str
     last: str
     fingerprints: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
+    counts: tuple[tuple[str, int], ...] = ()
 
     def __str__(self) -> str:
         return self.first if self.first == self.last else f"{self.first} to {self.last}"
+
+    @property
+    def day(self) -> str:
+        """Return the only day; empty if they are several."""
+        return self.first if self.first == self.last else ""
 
 
 def day_of(seconds: float) -> str:
@@ -95,8 +104,27 @@ def parse_days(entry: Data) -> Days | None:
         return None
     days = entry.get("first", ""), entry.get("last", "")
     lists = entry.get("fingerprints", []), entry.get("hosts", [])
-    are_days = all(isinstance(day, str) and _DAY.fullmatch(day) for day in days)
+    are_days = all(map(is_day, days))
     are_texts = all(
         isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in lists
     )
     return Days(*days, *map(tuple, lists)) if are_days and are_texts else None
+
+
+def is_day(value: object) -> bool:
+    """Return whether a value is a day such as ``"2026-11-22"``."""
+    return isinstance(value, str) and _DAY.fullmatch(value) is not None
+
+
+def days_counted(counts: Mapping[str, int]) -> str:
+    """Return in words how many answers each day gave, such as ``"100 on 2026-11-29, 19 on 2026-11-30"``.
+
+    :param counts: by day; of those whose day is not known, under an empty text.
+    """
+    days = sorted(filter(None, counts))
+    words = [f"{counts[day]:,} on {day}" for day in days[:MAX_DAYS]]
+    if more := days[MAX_DAYS:]:
+        words.append(f"{sum(counts[day] for day in more):,} on {len(more):,} later days")
+    if unknown := counts.get("", 0):
+        words.append(f"{unknown:,} on days not recorded")
+    return ", ".join(words)

@@ -185,10 +185,12 @@ def _answers_section(found: RunFacts, manifest: Manifest) -> str:
     embedded = f"\n- Texts embedded: {texts:,}"
     evidence = f"\n- Records that the program does not use, packed as evidence: {unused:,} of {len(run.records):,}"
     left_out = (evidence if unused else "") + "".join(f"\n- {words}" for words in found.missing)
+    conditions = "; ".join(found.days_by_condition)
+    by_condition = f"\n- By condition (days in UTC): {conditions}" if conditions else ""
     return f"""## The answers
 
 - Models asked for: {", ".join(found.models) or "none"}
-- Answered by (first and last day, UTC): {", ".join(run.served) or "no model"}
+- Answered by (days in UTC): {", ".join(run.served) or "no model"}{by_condition}
 - {found.endings} llmcall can't tell whether
   other code asks again, or reads an answer otherwise{embedded if texts else ""}
 - Cost when they were made: {"unknown" if cost is None else money(cost)}{origin}{left_out}"""

@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 from ...errors import CacheCorruptError
 from ...keys.request import Data
 from ...support.display import as_json
-from ..days import Days
 from ..record import Record
 from .keyed_settings import joined_settings, settings_differences
 from .line import CONFLICT, RESTORE, parse_line, resolve_markers
 from .readable import is_plain_chat, unreadable
-from .served import joined_served, model_of, parse_served
+from .served import ServedDays, joined_served, model_of, parse_served
 
 Origin = Mapping[str, Data] | str | None
 IN_PART = "in part"
@@ -42,7 +41,7 @@ class Header(NamedTuple):
     settings: Mapping[str, Data]
     run: Mapping[str, Data] | None = None
     is_complete: bool = True
-    days: Mapping[str, Days] = MappingProxyType({})
+    days: Mapping[str, ServedDays] = MappingProxyType({})
     imported: Mapping[str, Any] | str | None = None
     forgotten: frozenset[str] = frozenset()
     redrawn: tuple[str, ...] = ()
@@ -218,6 +217,7 @@ def record_of(entry: dict[str, Data], header: Header, key: str | None = None) ->
         form=entry.get("form"),
         unread=entry.get("unread", False),
     )
-    if header.days:
-        record.noted_days = header.days.get(model_of(record) or "")
+    days = header.days.get(model_of(record) or "") if header.days else None
+    if days is not None:
+        record.noted_days = days.of(record)
     return record

@@ -17,7 +17,6 @@ from ...keys.request import Data
 from ...support import secrets
 from ...support.surrogates import check_unicode
 from ...support.system import file_lock
-from ..days import days_entry
 from ..record import Record, by_scope
 from .answers import stable_response
 from .header import Header, imported_from
@@ -32,7 +31,7 @@ from .line import (
     text_digest,
 )
 from .reader import content_digest, header_in
-from .served import served_by
+from .served import served_entry
 
 # Characters of a file's name in those of its temporary files: at most 240 of a name's 255 bytes
 MOST_NAMED = 60
@@ -60,9 +59,8 @@ def encode(
     # A parameter stays without a record that shows it: a forgotten answer is drawn again with it.
     settings = with_used_models(header.settings, records)
     entry["settings"] = recordable(settings, "settings")
-    served = served_by(records).items()
-    if days := {model: days_entry(days) for model, days in served if days is not None}:
-        entry["served"] = days
+    if served := served_entry(records):
+        entry["served"] = served
     if header.forgotten:
         entry["forgotten"] = sorted(header.forgotten)
     if header.redrawn:

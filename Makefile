@@ -67,9 +67,8 @@ docs: $(VENV)/.docs
 	$(IN_VENV) sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-pictures: $(VENV)/.made
-	@$(INSTALL) $(PACKAGE)
-	@$(INSTALL) playwright nbclient nbconvert ipykernel
+pictures: $(VENV)/.live
+	@$(INSTALL) playwright nbclient nbconvert ipykernel rich
 	"$(VENV)/bin/python" docs/pictures/make.py
 
 answers: $(VENV)/.live

@@ -1,10 +1,15 @@
-"""Take the pictures of the documentation anew: `make pictures` (needs a chromium in PATH)."""
+"""Take the pictures of the documentation anew: `make pictures` (needs a chromium in PATH; the small
+model answers what the terminal shows).
+"""
 
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
+import pty
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +20,8 @@ import nbclient
 import nbconvert
 import nbformat
 from playwright.sync_api import Browser, sync_playwright
+from rich.console import Console
+from rich.text import Text
 
 import llmcall
 
@@ -28,6 +35,84 @@ PICTURES = {
     "report": ([EXAMPLES / "market_day.jsonl"], 1200, 700),
     "votes": ([EXAMPLES / "unchanged_program" / "votes.jsonl"], 1200, 540),
 }
+# What the picture of a terminal shows: a run is recorded and replayed, one person changes.
+WARY = "a fisherman who lost money on solar panels"
+COMMANDS = [
+    "llmcall run --cassette monday.jsonl solar.py",
+    "llmcall run --cassette monday.jsonl solar.py",
+    f'llmcall run --cassette tuesday.jsonl solar.py Ben="{WARY}"',
+    "llmcall diff monday.jsonl tuesday.jsonl",
+]
+COLUMNS = 88
+# Rich's own format loads a font from another host; every reader has a monospaced one.
+TERMINAL = """\
+<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
+<style>
+.{unique_id}-matrix {{
+    font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace;
+    font-size: {char_height}px;
+    line-height: {line_height}px;
+}}
+{styles}
+</style>
+<defs>
+<clipPath id="{unique_id}-clip-terminal">
+<rect x="0" y="0" width="{terminal_width}" height="{terminal_height}" />
+</clipPath>
+{lines}
+</defs>
+{chrome}
+<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
+{backgrounds}
+<g class="{unique_id}-matrix">
+{matrix}
+</g>
+</g>
+</svg>
+"""
+
+
+def at_a_terminal(command: str, folder: Path) -> str:
+    """Run a command of llmcall at a terminal; return what it prints, with its colours."""
+    process, terminal = pty.fork()
+    if not process:
+        os.chdir(folder)
+        arguments = [sys.executable, "-m", *shlex.split(command)]
+        environment = {
+            **os.environ,
+            "COLUMNS": str(COLUMNS),
+            "LLMCALL_API_TYPE": "local",
+            "TERM": "xterm-256color",
+        }
+        os.execve(sys.executable, arguments, environment)
+    printed = b""
+    # reading a terminal that nobody writes to any more is an error on Linux
+    while chunk := _read(terminal):
+        printed += chunk
+    _, status = os.waitpid(process, 0)
+    if status:
+        sys.exit(f"{command}\n{printed.decode()}")
+    return printed.decode().replace("\r\n", "\n")
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:
+        return b""
+
+
+def draw_terminal(folder: Path) -> None:
+    """Draw what the commands print."""
+    shutil.copytree(SOLAR, folder)
+    console = Console(record=True, width=COLUMNS, file=io.StringIO(), color_system="truecolor")
+    for command in COMMANDS:
+        console.print(Text.assemble(("$ ", "green"), (command, "bold")))
+        console.print(Text.from_ansi(at_a_terminal(command, folder)))
+    console.save_svg(
+        str(FOLDER / "terminal.svg"), title="examples/solar", code_format=TERMINAL, unique_id="t"
+    )
+    print("docs/pictures/terminal.svg")
 
 
 def notebook_page(folder: str) -> str:
@@ -66,6 +151,7 @@ def main() -> None:
     for name, chart in zip(("survey", "orders"), charts, strict=True):
         (FOLDER / f"{name}.png").write_bytes(base64.b64decode(chart))
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        draw_terminal(Path(folder) / "solar")
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )

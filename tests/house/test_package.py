@@ -4,6 +4,7 @@ costs.
 
 from __future__ import annotations
 
+import configparser
 import inspect
 import json
 import re
@@ -60,6 +61,14 @@ def test_the_reference_groups_every_exported_name_once() -> None:
     page = (DOCS / "reference" / "index.rst").read_text(encoding="utf-8")
     named = re.findall(r"``(\w+)``", page)
     assert sorted(named) == sorted({"llmcall", *EXPORTED.split()} - {"__version__"})
+
+
+def test_the_readme_clones_the_repository_that_the_package_names() -> None:
+    """A reader of either finds the other."""
+    package = configparser.ConfigParser()
+    package.read(DOCS.parent / "setup.cfg", encoding="utf-8")
+    address = package["metadata"]["url"]
+    assert f"git clone {address} && cd llmcall\n" in (DOCS.parent / "README.rst").read_text("utf-8")
 
 
 @pytest.mark.parametrize("module", [llmcall, llmcall.types])

@@ -398,6 +398,7 @@ def test_a_frame_has_the_columns_that_are_documented(two_records: ResponseCache)
         "cost",
         "used",
         "cache_key",
+        "request",
     ]
 
 
@@ -408,6 +409,20 @@ def test_a_frame_has_a_row_for_each_record(two_records: ResponseCache) -> None:
     assert list(frame["prompt"]) == ["How many?", "And now?"]
     assert list(frame["answer"]) == ["Two.", "Two."]
     assert (frame["scope"][1], frame["draw"][1]) == ("trial/lisa", 0)
+
+
+def test_a_question_has_the_same_request_in_each_recording(two_records: ResponseCache) -> None:
+    """Whatever its scope and draw; another question has another."""
+    pytest.importorskip("pandas")
+    then = two_records.to_frame()
+    client = client_at(answers=lambda messages: "Three.", model="gpt-4o")
+    with llmcall.cassette("later.jsonl") as later, llmcall.scope("wave-2"):
+        for question in ("And now?", "And now?", "How many?"):
+            answer_to(client, question)
+    now = later.to_frame()
+    assert then["request"].str.len().tolist() == [64, 64]
+    assert then["request"].tolist() == [now["request"][2], now["request"][0]]
+    assert now["request"].nunique() == 2
 
 
 def test_a_frame_says_which_records_calls_of_this_process_used(cache_path: str) -> None:

@@ -315,7 +315,8 @@ class Cassette(ContextDecorator):
         :returns: columns scope, draw, arms (if any record has some), kind, model, served (the
             server's name for the model), prompt, answer, finish_reason, refusal, input_tokens,
             output_tokens, cost (USD), used (whether a call used it, or a dry run, since the cassette
-            was opened), cache_key.
+            was opened), cache_key, request (the digest of the request without its draw: the same in
+            another recording of the same question).
         :raises CacheCorruptError: if the file is damaged.
         :raises ValueError: if ``levels`` does not name exactly the levels of the deepest scope, or
             uses another column's name.

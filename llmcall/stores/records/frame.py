@@ -7,6 +7,7 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from ...keys.keys import key_of
 from ...keys.request import Data
 from ...scopes.position import without_repeats
 from ...support.display import data_frame, printable
@@ -52,6 +53,7 @@ def _columns(is_used: Callable[[Record], bool]) -> dict[str, Callable[[Record], 
         "cost": attrgetter("cost"),
         "used": is_used,
         "cache_key": attrgetter("cache_key"),
+        "request": lambda record: key_of(record.kind, record.request, None),
     }
 
 

@@ -152,24 +152,23 @@ class Arms(Mapping[tuple[str, int], Any]):
         treated: str,
         control: str,
         *,
-        unit: str = "repeat",
         level: float = LEVEL,
     ) -> pandas.DataFrame:
-        """Estimate the effect of a treatment: the mean difference between two arms within each unit.
+        """Estimate the effect of a treatment: the mean difference between two arms within each repeat.
+
+        The unit is the repeat. People who share a simulated world are no independent units; see
+        :func:`llmcall.effect`. A measure with several rows for a run counts by their mean.
 
         :param measure: see :meth:`table`; its values are numbers or ``bool``.
         :param treated: an arm's name.
         :param control: the name of the arm that is subtracted.
-        :param unit: the column of the table over whose means the interval is taken: the repeat, or one
-            that ``measure`` gives, such as a person.
         :param level: the share of studies whose interval contains the truth.
         :returns: a row for each column of the measure, with ``estimate``; ``low`` and ``high``, the ends of
-            the interval; ``level``; ``n``, the units with a value in both arms; and ``missing``, the
-            units in one arm only plus the missing values: those of failed arms, and those that are not
-            numbers. See :func:`llmcall.effect`.
+            the interval; ``level``; ``n``, the repeats with a value in both arms; and ``missing``, the
+            missing values: those of failed arms, and those that are not numbers.
         :raises ConfigError: if pandas and scipy are not installed (the extra ``study``).
         :raises KeyError: for a name that no arm has; the message lists the known ones.
-        :raises ValueError: if the table has no column ``unit``, or ``level`` is not between 0 and 1.
+        :raises ValueError: if ``level`` is not between 0 and 1.
 
         >>> prices = iter([3, 5, 4, 4, 2, 5])
         >>> with llmcall.configured(cache_mode="auto"):
@@ -183,9 +182,9 @@ class Arms(Mapping[tuple[str, int], Any]):
         """
         names = [self._known_name(str(name)) for name in (treated, control)]
         frame = self.table(measure)
-        columns = [name for name in frame if name not in ("repeat", "arm", unit)]
+        columns = [name for name in frame if name not in ("repeat", "arm")]
         found = effect(
-            frame, columns, by="arm", treated=names[0], control=names[1], unit=unit, level=level
+            frame, columns, by="arm", treated=names[0], control=names[1], unit="repeat", level=level
         )
         return found.rename(columns={"n_treated": "n"})[list(EFFECT)]
 

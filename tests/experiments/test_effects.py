@@ -120,22 +120,6 @@ def test_an_unknown_arm_is_an_error_that_lists_the_known_ones() -> None:
         runs.effect(float, "cured", "control")
 
 
-def test_the_unit_of_an_effect_may_be_a_column_of_the_measure() -> None:
-    """One repeat of several persons has an interval over the persons."""
-    persons = ["Ann", "Ben", "Cleo", "Dov"]
-    worlds = {"treated": [[5, 7, 4, 9]], "control": [[3, 6, 4, 5]]}
-    runs = measured(worlds)
-
-    def by_person(world: list[int]) -> list[dict[str, Any]]:
-        return [{"person": name, "km": km} for name, km in zip(persons, world, strict=True)]
-
-    assert list(runs.table(by_person).columns) == ["repeat", "arm", "person", "km"]
-    for measure in (by_person, lambda world: pandas.DataFrame(by_person(world))):
-        found = runs.effect(measure, "treated", "control", unit="person").loc["km"]
-        half = 3.182446 * statistics.stdev([2, 1, 0, 4]) / 2
-        assert list(found) == pytest.approx([1.75, 1.75 - half, 1.75 + half, 0.95, 4, 0])
-
-
 # Tables
 
 

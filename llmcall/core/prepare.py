@@ -239,6 +239,14 @@ def _prepare(
     return PreparedArguments(blank, normalizer(settings.cache_normalize), opened)
 
 
+def body_again(client: Client, recorded_request: Mapping[str, Data]) -> dict[str, Data]:
+    """Return the body that resends a recorded chat request."""
+    defaults = client.resolved.defaults
+    unkeyed = {name: defaults[name] for name in CONFIGURED_UNKEYED if name in defaults}
+    fields = {name: value for name, value in recorded_request.items() if name != "namespace"}
+    return {**unkeyed, **fields}
+
+
 def prepare_again(client: Client, recorded_request: Mapping[str, Data], sample: str) -> Call:
     """Return a chat call that resends a recorded request, as a draw of its own.
 
@@ -249,15 +257,13 @@ def prepare_again(client: Client, recorded_request: Mapping[str, Data], sample: 
     """
     cassette = open_current_cassette()
     resolved = client.resolved
-    defaults = resolved.defaults
-    unkeyed = {name: defaults[name] for name in CONFIGURED_UNKEYED if name in defaults}
-    body_fields = {name: value for name, value in recorded_request.items() if name != "namespace"}
+    body = body_again(client, recorded_request)
     order = next_order()
     request = Request(
         kind="chat",
-        model=body_fields["model"],
+        model=body["model"],
         hashed=recorded_request,
-        body={**unkeyed, **body_fields},
+        body=body,
         headers={},
         sample=sample,
         cache_key=key_of("chat", recorded_request, sample),

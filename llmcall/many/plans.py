@@ -23,6 +23,7 @@ from .names import ItemNames
 from .tasks import FunctionJob, Task, tasks_of
 
 if TYPE_CHECKING:
+    from ..clients.base import LLMClient
     from ..models.prices import Price
     from ..typed.corrections import SendMessage
     from ..typed.rows import RowJob
@@ -99,7 +100,7 @@ class Plan(NamedTuple):
         return f"<p>{escape(str(self))}</p>"
 
 
-class _UnrecordedDraw(NamedTuple):
+class UnrecordedDraw(NamedTuple):
     """The first call of a draw that is not recorded.
 
     :param price: the model's price, or ``None`` if it is unknown.
@@ -111,6 +112,44 @@ class _UnrecordedDraw(NamedTuple):
     price: Price | None
     low: float = 0.0
     high: float = 0.0
+
+    @classmethod
+    def of(cls, client: LLMClient, body: Mapping[str, Data]) -> UnrecordedDraw:
+        """Estimate the call that sends a body."""
+        prompt, answer = estimate("chat", body, client.capabilities(body["model"]))
+        price = price_of(client, body)
+        if price is None:
+            return cls(prompt, None)
+        low = price.cost_of_parts({"input_tokens": prompt, "cache_read_tokens": prompt})
+        high = price.cost_of_parts(costliest_parts(body, prompt, answer))
+        return cls(prompt, price, low.total, high.total)
+
+
+def price_of(client: LLMClient, body: Mapping[str, Data]) -> Price | None:
+    """Return the price of a call, or ``None`` if it is unknown."""
+    return None if uses_server_tools(body) else client.price(body["model"], tier_of(body))
+
+
+def plan_of(
+    hits: int,
+    misses: Sequence[UnrecordedDraw],
+    expected: float | None,
+    notes: tuple[str, ...] = (),
+) -> Plan:
+    """Return a plan.
+
+    :param expected: what the misses are expected to cost, in USD.
+    """
+    input_tokens = sum(miss.input_tokens for miss in misses)
+    sources = {miss.price.source for miss in misses if miss.price is not None}
+    priced_by = tuple(sorted(sources))
+    if any(miss.price is None for miss in misses):
+        return Plan(hits, len(misses), input_tokens, None, priced_by, notes=notes)
+    low = sum((miss.low for miss in misses), 0.0)
+    high = sum((miss.high for miss in misses), 0.0)
+    if expected is not None:  # corrections are in it, and a server may count more tokens
+        low, high = min(low, expected), max(high, expected)
+    return Plan(hits, len(misses), input_tokens, (low, high), priced_by, expected, notes)
 
 
 class _Costs:
@@ -140,7 +179,7 @@ class _Costs:
             self._prompts += known[0].prompt
             self._rest += sum(cost.total for cost in known) - known[0].prompt
 
-    def expected(self, misses: Sequence[_UnrecordedDraw]) -> float | None:
+    def expected(self, misses: Sequence[UnrecordedDraw]) -> float | None:
         """Return the expected cost of further draws, or ``None`` if nothing says what one costs."""
         if not (self._draws and self.is_known):
             return None
@@ -184,26 +223,17 @@ class Planner:
         self._cassette = open_current_cassette()
         self._hits = 0
         # By LLMCall; with vary, each cell has its own.
-        self._misses: dict[object, list[_UnrecordedDraw]] = defaultdict(list)
+        self._misses: dict[object, list[UnrecordedDraw]] = defaultdict(list)
         self._costs: dict[object, _Costs] = defaultdict(_Costs)
         self._planned_keys: set[str] = set()  # of answers that an earlier task would record
 
     def plan(self) -> Plan:
         """Return the plan of the added tasks."""
         misses = [miss for misses_of_call in self._misses.values() for miss in misses_of_call]
-        input_tokens = sum(miss.input_tokens for miss in misses)
-        sources = {miss.price.source for miss in misses if miss.price is not None}
-        priced_by = tuple(sorted(sources))
-        if any(miss.price is None for miss in misses):
-            return Plan(self._hits, len(misses), input_tokens, None, priced_by)
-        low = sum((miss.low for miss in misses), 0.0)
-        high = sum((miss.high for miss in misses), 0.0)
         expected = total_cost(
             self._costs[call].expected(of_call) for call, of_call in self._misses.items()
         )
-        if expected is not None:  # corrections are in it, and a server may count more tokens
-            low, high = min(low, expected), max(high, expected)
-        return Plan(self._hits, len(misses), input_tokens, (low, high), priced_by, expected)
+        return plan_of(self._hits, misses, expected)
 
     def add(self, task: Task, draws: Draws) -> None:
         """Look up the requests of a task.
@@ -232,7 +262,7 @@ class Planner:
             self._hits += 1
             if answers:
                 # The price is today's, also that of a window, which is not part of a recorded request.
-                price = self._price(answers[0][0].body)
+                price = price_of(self._client, answers[0][0].body)
                 self._costs[call].add([record for _, record in answers], price)
             return
         [(request, mode)] = unrecorded
@@ -241,19 +271,7 @@ class Planner:
             self._hits += 1
             return
         self._planned_keys.add(request.cache_key)
-        capabilities = self._client.capabilities(request.model)
-        prompt, answer = estimate("chat", request.body, capabilities)
-        miss = _UnrecordedDraw(prompt, self._price(request.body))
-        if miss.price is not None:
-            low = miss.price.cost_of_parts({"input_tokens": prompt, "cache_read_tokens": prompt})
-            high = miss.price.cost_of_parts(costliest_parts(request.body, prompt, answer))
-            miss = miss._replace(low=low.total, high=high.total)
-        self._misses[call].append(miss)
-
-    def _price(self, body: Mapping[str, Data]) -> Price | None:
-        if uses_server_tools(body):
-            return None
-        return self._client.price(body["model"], tier_of(body))
+        self._misses[call].append(UnrecordedDraw.of(self._client, request.body))
 
     def _find(self, request: Request, mode: str) -> Record | None:
         cassette = self._cassette

@@ -17,6 +17,7 @@ from ..stores.records.served import served_by, served_words
 from ..support.display import counted
 
 SCOPES_SHOWN_BY = "'llmcall show' with the whole run shows the scopes"
+RUNS = "give a path, a Cassette or a cache, or a tuple of one of them and a scope"
 
 
 class RecordedRun(NamedTuple):
@@ -132,9 +133,7 @@ def _load_records(run: object, where: Callable[[Record], bool]) -> RecordedRun:
             return RecordedRun(path, records, settings, header.is_complete, headers=(header,))
         run = shared_cache(path)
     if not isinstance(run, ResponseCache):
-        raise TypeError(
-            f"{run!r} is not a run; give a path, a Cassette or a cache, or a tuple of one of them and a scope"
-        )
+        raise TypeError(f"{run!r} is not a run; {RUNS}")
     return RecordedRun(str(run.path), list(run.records(where=where)), {})
 
 

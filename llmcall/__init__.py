@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from .experiments.importing.import_answers import import_answers as import_answers
     from .experiments.packing.pack import pack as pack
     from .experiments.packing.verify import verify as verify
+    from .experiments.resend import resend as resend
     from .many.map import imap as imap
     from .many.map import map as map
     from .programs.entry import async_http_client as async_http_client
@@ -94,6 +95,7 @@ _MODULES = {
     "experiments.importing.import_answers": "import_answers",
     "experiments.packing.pack": "pack",
     "experiments.packing.verify": "verify",
+    "experiments.resend": "resend",
     "many.map": "imap map",
     "programs.entry": "async_http_client cassette http_client patched",
     "recorded_functions": "recorded",

@@ -39,6 +39,7 @@ COMMANDS = {
     "import": "study:import_answers",
     "pack": "study:pack",
     "report": "review:report",
+    "resend": "resend:resend",
     RUN: "run:run",
     "serve": "serve:serve",
     "show": "review:show",

@@ -1,1 +1,1 @@
-"""Experiments: arms, closed questions, imported answers and packages."""
+"""Experiments: arms, closed questions, resent samples, imported answers and packages."""

@@ -43,6 +43,7 @@ NEEDED = {
     "claims": ("scipy",),
     "counterfactuals": ("scipy",),
     "machines": ("distributed",),
+    "resend": ("scipy",),
 }
 
 # Put before a program: none of the extras can be imported.
@@ -66,7 +67,7 @@ sys.meta_path.insert(0, Extras())
 WITH_THE_OLDEST = ("README", "tutorial")
 # The pages that start many processes or take many draws.
 LONG = (
-    *("conjoint", "gallery", "next_model", "processes", "programs", "review"),
+    *("conjoint", "gallery", "next_model", "processes", "programs", "resend", "review"),
     *("seams", "survey", "tests", "wording"),
 )
 

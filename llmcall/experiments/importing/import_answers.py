@@ -97,7 +97,7 @@ def import_answers(
     source: str | Mapping[str, object] | None = None,
 ) -> Imported:
     """Convert published answers to a cassette. It works like a recorded one: replay it,
-    compare it, pack it.
+    compare it, send a sample of it again, pack it.
 
     Each turn of the assistant becomes a record whose request is the messages before it. Identical requests in
     one scope become draws, in their order; outside any scope the first has no sample, and the next have

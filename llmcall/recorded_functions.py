@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 
 from .config import resolve as config
 from .config.settings import Settings
-from .core.calls import Call, Options
+from .core.calls import Call, Options, Resolved
 from .core.pipeline import answer_calls
 from .core.prepare import Draft, place
 from .core.seams import CoroutineTransport, Transport
@@ -249,10 +249,13 @@ def prepare_recorded(
     own: dict[str, Any] = {"deadline": None, "max_attempts": 1} if kind == "function" else {}
     options = Options.of(settings)._replace(timeout=None, **own)  # a program's own client has one
     request = Request(kind, model, identity_fields, body or {}, {}, None, "")
+    if counted_by is None:
+        at = Resolved(settings, shared_cache(settings.cache_path), {}, set())
+    else:
+        at = counted_by.resolved.at
     call = Call(
         counted_by,
-        settings,
-        shared_cache(settings.cache_path),
+        at,
         cassette,
         request,
         options,

@@ -12,8 +12,8 @@ from ..config import resolve as config
 from ..config.endpoints import Endpoint
 from ..config.settings import DEFAULT_MODEL, Settings, checked_layer
 from ..core.callbacks import aclose, call_callback, close
-from ..core.calls import Call, Options
-from ..core.seams import Gate, Sends, Transport
+from ..core.calls import Call, Options, Resolved
+from ..core.seams import Sends, Transport
 from ..errors import ConfigError
 from ..keys.parameters import EFFORT, configured_parameters, sent_body
 from ..keys.request import Data, Request
@@ -23,6 +23,7 @@ from ..stores.cache.cache import ResponseCache, shared_cache
 from ..support.notices import warn_once
 from ..support.system import ProcessLock, after_fork_in_child
 from ..traffic import call_listeners as call_listeners  # its listeners join
+from ..traffic.sites import Site
 from ..traffic.usage import Meter, Usage
 from .user_transports import as_transport
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from ..core.prepare import PreparedArguments
     from ..models.prices import Price
-    from ..traffic.limits import Pool
 
 
 # The values that the API takes for a parameter that is not sent.
@@ -42,23 +42,22 @@ class ResolvedSettings(NamedTuple):
     """The current settings, resolved for a client.
 
     :param current: the current settings: when they change, a client resolves them again.
-    :param settings: the settings.
-    :param cache: the disk cache that they name.
-    :param pools: by model, the pool of its endpoints, made at the model's first call.
-    :param checked_hosts: the models and hosts whose records were checked for their origin.
+    :param at: what a call keeps of them.
     :param defaults: the parameters that the settings give a default to.
     :param options: the options of a call that names none.
     :param prepared: arguments of calls, prepared; by the arguments.
     """
 
     current: Settings
-    settings: Settings
-    cache: ResponseCache
-    pools: dict[str, Pool]
-    checked_hosts: set[tuple[str, str]]
+    at: Resolved
     defaults: dict[str, Any]
     options: Options
     prepared: dict[tuple[object, ...], PreparedArguments]
+
+    @property
+    def settings(self) -> Settings:
+        """Return the settings as they apply to the client."""
+        return self.at.settings
 
 
 class ConfiguredClient:
@@ -117,20 +116,17 @@ class ConfiguredClient:
         # Read before the settings: if they change meanwhile, the result is out of date at once.
         current = config.settings()
         settings = config.settings_for(self._base_settings, self._overrides)
-        cache = shared_cache(settings.cache_path)
+        at = Resolved(settings, shared_cache(settings.cache_path), {}, set())
         defaults = configured_parameters(settings)
         options = Options.of(settings)
-        return ResolvedSettings(current, settings, cache, {}, set(), defaults, options, {})
+        return ResolvedSettings(current, at, defaults, options, {})
 
-    def with_effort(self, model: str, fields: Mapping[str, Data]) -> dict[str, Data]:
-        """Return the fields of a chat call; the packaged default model gets the effort ``none`` unless
-        they name one.
+    def effort(self, model: str) -> dict[str, Data]:
+        """Return the fields that a chat gets if it names no effort: of the packaged default model, the effort ``none``.
 
         Without reasoning, its answers are quick and cheap, and fit into a small ``max_tokens``.
         """
-        if model != DEFAULT_MODEL or EFFORT in fields or EFFORT in fields.get("extra_body", ()):
-            return {**fields}
-        return {**fields, EFFORT: "none"}
+        return {EFFORT: "none"} if model == DEFAULT_MODEL else {}
 
     @property
     def settings(self) -> Settings:
@@ -140,7 +136,7 @@ class ConfiguredClient:
     @property
     def cache(self) -> ResponseCache:
         """Return the disk cache that the client reads and writes."""
-        return self.resolved.cache
+        return self.resolved.at.cache
 
     @property
     def usage(self) -> Usage:
@@ -174,10 +170,6 @@ class ConfiguredClient:
         """Return the endpoints that serve a model."""
         return [Endpoint(name=self.api_type, models=(model,), api_type=self.api_type)]
 
-    def hosts(self, model: str) -> set[str]:
-        """Return the hosts that serve a model, as records name them."""
-        return {self.host(endpoint) for endpoint in self.endpoints(model)}
-
     def make_transport(self, endpoint: Endpoint) -> Self | Sends:
         """Return the transport for an endpoint; used without ``transport=``.
 
@@ -193,25 +185,17 @@ class ConfiguredClient:
         """Return the namespace that keeps a model's records apart from other servers'; ``""`` without one."""
         return self.resolved.settings.cache_namespace
 
-    def pool(self, model: str) -> Pool:
-        """Return the endpoints that serve a model, with their limits and prices."""
-        pools = self.resolved.pools
-        pool = pools.get(model)
-        if pool is None:
-            from ..traffic.limits import Pool
-
-            new_pool = Pool(model, self.endpoints(model), self.capabilities(model), self.settings)
-            pool = pools.setdefault(model, new_pool)
-        return pool
-
-    def gate(self, call: Call, request: Request) -> Gate:
-        """Return the gate that a send of a call passes: the limits and the open budgets.
-
-        :param request: the request, with the body that is sent.
-        """
-        from ..traffic.gate import ClientGate
-
-        return ClientGate(call, self.pool(request.model), request)
+    def site(self, model: str) -> Site:
+        """Return what the current settings say of a model."""
+        at = self.resolved.at
+        site = at.sites.get(model)
+        if site is None:
+            endpoints = (*self.endpoints(model),)
+            hosts = (*map(self.host, endpoints),)
+            capabilities, effort = self.capabilities(model), self.effort(model)
+            new = Site(model, endpoints, hosts, capabilities, effort, self.api_type, at.settings)
+            site = at.sites.setdefault(model, new)
+        return site
 
     def shared_transport(self, endpoint: Endpoint) -> Transport:
         """Return the transport for an endpoint; all calls share it.
@@ -253,7 +237,7 @@ class ConfiguredClient:
         """
         if call.options.window != "none" and call.request.kind == "chat":
             self.check_window(call)
-        capabilities = self.pool(call.request.model).capabilities
+        capabilities = call.site.capabilities
         body = sent_body(call.request.body, capabilities)
         _report_left_out(call.request.body, body)
         if call.is_streamed:
@@ -276,7 +260,7 @@ class ConfiguredClient:
 
         :param service_tier: the requested tier; ``None`` is the standard one.
         """
-        return self.pool(model).price(service_tier=service_tier)
+        return self.site(model).pool.price(service_tier=service_tier)
 
     def close(self) -> None:
         """Close the connections, and store the answers that could not be stored before.
@@ -297,7 +281,7 @@ class ConfiguredClient:
     def _take_transports(self) -> list[Transport]:
         """Return and forget the transports, once unstored answers are stored."""
         if self._resolved is not None:
-            self._resolved.cache.store_unstored()
+            self._resolved.at.cache.store_unstored()
         transports, self._transports = self._transports, {}
         return [*transports.values()]
 

@@ -130,7 +130,7 @@ class OpenAIClient(LLMClient):
 
     def check_window(self, call: Call) -> None:
         """Raise an error if a call cannot be answered within its window."""
-        endpoints = self.endpoints(call.request.model)
+        endpoints = call.site.endpoints
         api_types = {endpoint.api_type or self.api_type for endpoint in endpoints}
         reason = ""
         if api_types != {"openai"}:
@@ -143,9 +143,9 @@ class OpenAIClient(LLMClient):
             reason = "without a disk cache (cache=False, MODE = off) nothing notes which answer the call waits for"
         elif call.request.body["store"] is False:
             reason = "with store=False the server keeps no answer"
-        elif self.settings.api == "chat":
+        elif call.settings.api == "chat":
             reason = "chat completions (API = chat) have no windows"
-        elif self.cache.storage.folder is None:
+        elif call.cache.storage.folder is None:
             reason = "only a cache in a directory has a journal of awaited answers"
         if reason:
             raise no_window(call.options.window, reason)

@@ -270,8 +270,7 @@ async def _call_server(
 
 def _find_copy(call: Call, awaited: Awaited, key: str) -> _Copy | None:
     """Return the copy of a response at an endpoint of a call's model, or ``None`` if no endpoint makes it."""
-    endpoints = call.client.pool(call.request.model).endpoints
-    found = _endpoint_among(endpoints, call.client, awaited)
+    found = _endpoint_among(call.site.endpoints, call.client, awaited)
     return None if found is None else _Copy(call, *found, awaited, key)
 
 

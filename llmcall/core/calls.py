@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from ..config.settings import ON_ERROR, Settings
 from ..errors import CacheMissError, ScopeError
 from ..keys.keys import short_key
-from ..keys.parameters import EFFORT, checked_argument
+from ..keys.parameters import EFFORT, checked_argument, with_effort
 from ..keys.request import Data, Request
 from ..scopes.active import ScopedRecord
 from ..scopes.draws import Draw
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
     from ..stores.records.keyed_settings import SettingsTaken
+    from ..traffic.sites import Site
 
 ALLOWED = {"on_error": ON_ERROR, "window": ("2h", "8h", "none")}
 
@@ -116,21 +117,35 @@ def _checked_option(name: str, value: Any) -> Any:
     return value
 
 
+class Resolved(NamedTuple):
+    """What a call resolved when it began: nothing that is configured, opened or edited meanwhile changes it.
+
+    :param settings: its settings.
+    :param cache: the disk cache that they name.
+    :param sites: by the name of a model, what its client resolved of it; made at the model's first call.
+    :param checked_hosts: the models and hosts whose records were checked for their origin.
+    """
+
+    settings: Settings
+    cache: ResponseCache
+    sites: dict[str, Site]
+    checked_hosts: set[tuple[str, str]]
+
+
 class Call(NamedTuple):
     """One call: of a chat, an embedding, a recorded function or an HTTP request that is recorded as it
     is.
 
     :param counted_by: the client that makes it and counts it; ``None``: a recorded function, or a request that
         no model answers, which pass no gate.
-    :param settings: the settings of the call.
-    :param cache: the disk cache.
+    :param at: what it resolved: settings, disk cache, and the sites of its models.
     :param cassette: the open cassette, or ``None``.
     :param request: the request.
     :param options: how it is made.
     :param name: what it calls: a model, a function, or the method and path of an HTTP request.
     :param position: its position in the program.
     :param draw: its draw, or ``None``; released if the call fails.
-    :param fallbacks: the models to try, in order, if the context is too long.
+    :param fallbacks: the names of the models to try, in order, if the context is too long.
     :param transport: runs the function, or sends a program's request; ``None``: the client has one for
         each endpoint.
     :param calls_model: whether a model answers it.
@@ -145,8 +160,7 @@ class Call(NamedTuple):
     """
 
     counted_by: Client | None
-    settings: Settings
-    cache: ResponseCache
+    at: Resolved
     cassette: Cassette | None
     request: Request
     options: Options
@@ -165,8 +179,11 @@ class Call(NamedTuple):
     taken: SettingsTaken = dict
 
     def begun(self, progress: Progress) -> Call:
-        """Return the call with its deadline, which starts to run now, and its progress from now on."""
+        """Return the call with its deadline, which starts to run now, its progress from now on, and its sites."""
         seconds = self.options.deadline
+        if self.counted_by is not None:
+            for model in (self.request.model, *self.fallbacks):
+                self.site_of(model)
         deadline = Deadline(None if seconds is None else time.monotonic() + seconds)
         return self._replace(deadline=deadline, progress=progress)
 
@@ -175,6 +192,26 @@ class Call(NamedTuple):
         """Return the client that makes it, of a call to a model."""
         assert self.counted_by is not None
         return self.counted_by
+
+    @property
+    def settings(self) -> Settings:
+        """Return its settings."""
+        return self.at.settings
+
+    @property
+    def cache(self) -> ResponseCache:
+        """Return the disk cache."""
+        return self.at.cache
+
+    @property
+    def site(self) -> Site:
+        """Return the site of its model."""
+        return self.site_of(self.request.model)
+
+    def site_of(self, model: str) -> Site:
+        """Return the site of a model, which the client makes at its first call."""
+        sites = self.at.sites
+        return sites.get(model) or sites.setdefault(model, self.client.site(model))
 
     @property
     def is_counted(self) -> bool:
@@ -318,11 +355,10 @@ class Call(NamedTuple):
         """Return the call for another model, with that model's default effort if the call names none.
         Its answer is recorded under the same key.
         """
-        client, body = self.client, dict(self.request.body)
-        default = client.with_effort(self.request.model, {}).get(EFFORT)
-        if body.get(EFFORT) == default:
+        body = dict(self.request.body)
+        if body.get(EFFORT) == self.site.effort.get(EFFORT):
             body.pop(EFFORT, None)
-        body = client.with_effort(model, {**body, "model": model})
+        body = with_effort({**body, "model": model}, self.site_of(model).effort)
         return self._replace(name=model, request=self.request._replace(model=model, body=body))
 
 

@@ -79,8 +79,7 @@ class Failover:
         """Let an endpoint rest after a 429, for all calls; return whether another one is free. If none is,
         this call waits before its next attempt.
         """
-        pool = self._call.client.pool(self._call.request.model)
-        has_others = len(pool.endpoints) > 1
+        has_others = len(self._call.site.endpoints) > 1
         seconds = error.retry_after
         if seconds is None:
             seconds = REST_SECONDS if has_others else self._call.options.waiting_time
@@ -102,8 +101,7 @@ class Failover:
 
     def _leave_out(self, endpoint: Endpoint, problem: str, error: APIError) -> bool:
         """Exclude an endpoint that will refuse further calls; return whether others remain."""
-        pool = self._call.client.pool(self._call.request.model)
-        return pool.leave_out(endpoint, problem, error)
+        return self._call.site.pool.leave_out(endpoint, problem, error)
 
     def _is_first_status(self, endpoint: Endpoint, status: int) -> bool:
         """Note that an endpoint answered the attempt with a status; return whether it is the first time."""

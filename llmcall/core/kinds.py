@@ -120,7 +120,7 @@ class Chat(Kind):
         answer: Mapping[str, Data] = response
         if call.request.model != call.request.hashed["model"]:  # a fallback's: it says who answered
             answer = {**answer, "model": answer.get("model") or call.request.model}
-        api_type, host = call.client.api_type, received.host
+        api_type, host = call.site.api_type, received.host
         return [make_record(call.request, answer, cost=received.cost, api_type=api_type, host=host)]
 
 
@@ -162,7 +162,7 @@ class Embeddings(Kind):
                 call.request,
                 own_response,
                 cost=cost and (cost * tokens / total if tokens and total else 0.0),
-                api_type=call.client.api_type,
+                api_type=call.site.api_type,
                 host=received.host,
             )
             records.append(record)

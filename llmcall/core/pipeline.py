@@ -246,13 +246,10 @@ def handle_failure(error: APIError, call: Call) -> APIError | None:
 
     :returns: the error if the caller wants it as the value, or ``None`` if it was logged.
     """
-    on_error, model = call.options.on_error, call.request.model
-    endpoints = call.client.pool(model).endpoints
+    on_error, model, site = call.options.on_error, call.request.model, call.site
     # if that is unknown, all of them
-    failed = [endpoint for endpoint in endpoints if endpoint.name == error.endpoint] or endpoints
-    addresses = {
-        without_password(endpoint.address) or call.client.host(endpoint) for endpoint in failed
-    }
+    failed = [it for it in site.endpoints if it.name == error.endpoint] or site.endpoints
+    addresses = {without_password(endpoint.address) or site.host(endpoint) for endpoint in failed}
     address = ", ".join(sorted(address.partition("?")[0] for address in addresses))
     if on_error == "raise" or (on_error == "return" and call.is_streamed):
         note = f"model {model} at {address}. {error.remedy}"

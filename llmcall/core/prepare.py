@@ -20,7 +20,12 @@ from ..keys.keys import (
 )
 from ..keys.messages import checked_messages
 from ..keys.normalizers import normalizer
-from ..keys.parameters import CONFIGURED_UNKEYED, checked_parameters, keyed_parameters
+from ..keys.parameters import (
+    CONFIGURED_UNKEYED,
+    checked_parameters,
+    keyed_parameters,
+    with_effort,
+)
 from ..keys.request import Data, Request, UncheckedFormat
 from ..scopes.active import ActiveScope, here, next_order, scope_of_call
 from ..scopes.callers import current_for_draw
@@ -110,8 +115,7 @@ class Draft(NamedTuple):
         )
         return Call(
             self.client,
-            blank.settings,
-            blank.cache,
+            blank.at,
             self.cassette,
             request,
             blank.options,
@@ -198,7 +202,7 @@ def _prepared(
 def _prepare(
     client: Client, resolved: ResolvedSettings, kind: str, arguments: Mapping[str, object]
 ) -> PreparedArguments:
-    settings, cache = resolved.settings, resolved.cache
+    settings = resolved.settings
     options, params = split_options(arguments, resolved.options)
     named_model = params.pop("model", None) or None
     default = client.default_embedding_model() if kind == "embedding" else None
@@ -207,8 +211,8 @@ def _prepare(
     given = frozenset(sent) if client.takes_defaults else None
     fallbacks: tuple[str, ...] = ()
     if kind == "chat":
-        sent = client.with_effort(model, resolved.defaults | sent)
-        fallbacks = settings.fallbacks.get(model, ())
+        sent = with_effort(resolved.defaults | sent, client.effort(model))
+        fallbacks = tuple(map(client.model_named, settings.fallbacks.get(model, ())))
     elif options.sample is not None:
         raise TypeError("embeddings take no sample, because the same text has the same embedding")
     elif options.window != "none":
@@ -225,8 +229,7 @@ def _prepare(
     request = Request(kind, model, hashed, body, headers, None, "", expected)
     blank = Call(
         None,
-        settings,
-        cache,
+        resolved.at,
         None,
         request,
         options,
@@ -270,8 +273,7 @@ def prepare_again(client: Client, recorded_request: Mapping[str, Data], sample: 
     )
     call = Call(
         counted_by=client,
-        settings=resolved.settings,
-        cache=resolved.cache,
+        at=resolved.at,
         cassette=cassette,
         request=request,
         options=resolved.options._replace(cache=False, on_error="raise", window="none"),

@@ -38,7 +38,7 @@ async def send_and_store(calls: Sequence[Call]) -> dict[str, Record]:
     """Send calls or, if the context is too long, try the fallbacks; store the answer."""
     kind = KINDS[calls[0].request.kind]
     call = kind.joined(calls)
-    models = [call.client.model_named(model) for model in call.fallbacks]
+    models = [*call.fallbacks]
     while True:
         exchange = Exchange(
             call,

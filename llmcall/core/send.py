@@ -96,12 +96,10 @@ class Exchange:
         call = self.call
         failover = Failover(call, self.body)
         while True:
-            client = call.counted_by
-            gate = Gate() if client is None else client.gate(call, self.request)
+            gate = Gate() if call.counted_by is None else call.site.gate(call, self.request)
             async with gate:
                 endpoint = await gate.acquire()
-                # Called before anything is paid for: it is a user's method, and may raise.
-                host = "" if client is None else client.host(endpoint)
+                host = "" if endpoint is NO_ENDPOINT else call.site.host(endpoint)
                 sent_at, transport = time.monotonic(), call.transport
                 try:
                     if transport is None:
@@ -120,7 +118,7 @@ class Exchange:
                     raise
                 seconds, copy = time.monotonic() - sent_at, sent.response.server_copy
                 if copy is not None:
-                    endpoint, host = copy.endpoint, call.client.host(copy.endpoint)
+                    endpoint, host = copy.endpoint, call.site.host(copy.endpoint)
                 response = sent.response
                 return await self._store_and_count(response, gate, endpoint, host, seconds), sent
 

@@ -223,6 +223,12 @@ def _is_function(tool: dict[str, object]) -> bool:
     return bool(tool.get("type", "function") == "function")
 
 
+def with_effort(fields: Mapping[str, Data], effort: Mapping[str, Data]) -> dict[str, Data]:
+    """Return the fields of a chat, with a model's own effort unless they name one."""
+    is_named = EFFORT in fields or EFFORT in fields.get("extra_body", ())
+    return {**fields} if is_named else {**fields, **effort}
+
+
 def sent_body(body: Mapping[str, Data], capabilities: Capabilities) -> dict[str, Data]:
     """Return the body to send, with the model's name for the token limit, and without parameters that the
     model refuses.

@@ -395,7 +395,7 @@ class _Exchange:
         of_copy, data = None, dict(response)
         if (copy := response.server_copy) is not None:
             self._server_copy = copy
-            endpoints = call.client.pool(call.request.model).endpoints
+            endpoints = call.site.endpoints
             of_copy = endpoints.index(copy.endpoint), copy.tier
         if call.request.kind == "embedding":
             data["data"] = [_plain_vector(item) for item in data.get("data") or ()]
@@ -434,11 +434,11 @@ class _Exchange:
         call = call._replace(request=request._replace(body=call.request.body))
         if call.options.window != "none" and request.kind == "chat":
             client.check_window(call)
-        wire = client.wire(body, client.capabilities(model))
+        wire = client.wire(body, call.site.capabilities)
         # A copy, since a user's transport may change its arguments.
         sent = map_texts(body, str)
         request = request._replace(body=sent, headers=dict(request.headers), wire=wire)
-        transport = client.transport_for(call, client.pool(model).endpoints[endpoint])
+        transport = client.transport_for(call, call.site.endpoints[endpoint])
         return call, request, transport, timeout
 
     async def _open(self, inside: tuple[Any, ...], *what: Any) -> Message:

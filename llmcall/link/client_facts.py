@@ -1,15 +1,14 @@
 """The facts of a client in another process: its settings without keys and functions, its endpoints and models.
 
-The recording process makes a client of them, which stands in for the original in the pipeline of its calls: limits,
-prices and reports need nothing else.
+The recording process makes of them what a call resolved: limits, prices and reports need nothing else.
 """
 
 from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple, cast
+from collections.abc import Sequence
+from typing import Any
 
 from ..clients.configured import ConfiguredClient
 from ..config import resolve as config
@@ -17,12 +16,13 @@ from ..config.endpoints import Endpoint
 from ..config.setting import Layer, Rank, SettingValue
 from ..config.settings import Settings
 from ..config.values import without_password
-from ..core.calls import Call
+from ..core.calls import Call, Resolved
 from ..core.seams import Transport
-from ..keys.parameters import EFFORT
 from ..keys.request import Data
 from ..models.catalog import Capabilities
+from ..stores.cache.cache import shared_cache
 from ..testing import answers_in_process
+from ..traffic.sites import Site
 from ..traffic.usage import Meter
 from .remote import RemoteTransport
 from .wire import packed, unpacked
@@ -31,22 +31,7 @@ KEYS = ("api_key", "azure_ad_token", "azure_ad_token_provider", "_openai_key", "
 FACTS_KEPT = 1_000
 
 
-class ModelFacts(NamedTuple):
-    """The facts of a model as a client knows it.
-
-    :param endpoints: as tuples without keys.
-    :param hosts: the host of each.
-    :param capabilities: as a tuple.
-    :param effort: the parameters that a call gets that names no effort.
-    """
-
-    endpoints: list[tuple[Any, ...]]
-    hosts: list[str]
-    capabilities: tuple[Any, ...]
-    effort: dict[str, Data]
-
-
-# By client, or by settings: the client's resolved settings, and by models the facts, pickled.
+# By client, or by settings: what its last call resolved and, by models, the facts, pickled.
 _known: weakref.WeakKeyDictionary[Any, tuple[object, dict[object, bytes]]] = (
     weakref.WeakKeyDictionary()
 )
@@ -55,29 +40,27 @@ _known: weakref.WeakKeyDictionary[Any, tuple[object, dict[object, bytes]]] = (
 def facts_of(call: Call) -> bytes:
     """Return the facts of a call's client, pickled; of a call without a client, those of its settings."""
     client = call.counted_by
-    resolved, models = None, cast("tuple[str, ...]", ())
+    models: tuple[str, ...] = ()
+    resolved = None
     if client is not None:
-        resolved = call.client.resolved
-        models = call.request.model, *call.fallbacks, *map(client.model_named, call.fallbacks)
+        resolved, models = call.at, (call.request.model, *call.fallbacks)
     owner = client or call.settings
     known, by_models = _known.get(owner, (None, {}))
     if known is not resolved:
         by_models = {}
     if models not in by_models:
-        client_data = None if client is None else _client(client, models)
-        by_models[models] = packed((layer_data(call.settings.layer), client_data))
+        sites = [_site_data(call.site_of(model)) for model in models]
+        in_process = None if client is None else answers_in_process(client)
+        by_models[models] = packed((layer_data(call.settings.layer), in_process, sites))
         _known[owner] = resolved, by_models
     return by_models[models]
 
 
-def _client(client: ConfiguredClient, models: tuple[str, ...]) -> Data:
-    facts = {}
-    for model in dict.fromkeys(models):
-        endpoints = [tuple(_keyless(endpoint)) for endpoint in client.endpoints(model)]
-        hosts = [client.host(endpoint) for endpoint in client.endpoints(model)]
-        capabilities = tuple(client.capabilities(model))
-        facts[model] = ModelFacts(endpoints, hosts, capabilities, client.with_effort(model, {}))
-    return client.api_type, answers_in_process(client), facts
+def _site_data(site: Site) -> Data:
+    """Return a site as plain data, without keys and settings."""
+    endpoints = [tuple(_keyless(endpoint)) for endpoint in site.endpoints]
+    capabilities = tuple(site.capabilities)
+    return site.model, endpoints, site.hosts, capabilities, {**site.effort}, site.api_type
 
 
 # The paths of caches by what :func:`keyless` showed of them.
@@ -131,85 +114,70 @@ def layer_in(data: Data) -> dict[str, SettingValue]:
 
 
 @functools.lru_cache(FACTS_KEPT)
-def facts_in(data: bytes) -> tuple[Settings, RemoteClient | None]:
-    """Return the settings and the client in what :func:`facts_of` returned."""
-    layer, client = unpacked(data)
-    settings = Settings(layer_in(layer))
-    return settings, None if client is None else RemoteClient(settings, *client)
+def facts_in(data: bytes) -> Facts:
+    """Return the facts that :func:`facts_of` returned."""
+    layer, in_process, sites = unpacked(data)
+    return Facts(Settings(layer_in(layer)), in_process, sites)
+
+
+class Facts:
+    """The facts of a client in another process.
+
+    :param settings: the client's, without keys.
+    :param in_process: whether it answers without sending anything; ``None`` without a client.
+    :param sites: of the models that it may call, as plain data.
+    """
+
+    def __init__(
+        self, settings: Settings, in_process: bool | None, sites: Sequence[tuple[Any, ...]]
+    ) -> None:
+        self.in_process = in_process
+        self._settings = settings
+        self._sites = sites
+        self._resolved: tuple[object, Resolved] | None = None
+
+    @property
+    def resolved(self) -> Resolved:
+        """Return what a call of the client resolves here, where an open cassette may have settings of its own."""
+        current = config.settings()
+        if self._resolved is None or self._resolved[0] is not current:
+            settings = self._settings
+            if self.in_process is not None:
+                settings = config.settings_for(settings, {})
+            sites = {
+                model: Site(
+                    model,
+                    tuple(Endpoint(*fields) for fields in endpoints),
+                    hosts,
+                    Capabilities(*capabilities),
+                    effort,
+                    api_type,
+                    settings,
+                )
+                for model, endpoints, hosts, capabilities, effort, api_type in self._sites
+            }
+            at = Resolved(settings, shared_cache(settings.cache_path), sites, set())
+            self._resolved = current, at
+        return self._resolved[1]
 
 
 class RemoteClient(ConfiguredClient):
     """A substitute for a client of another process in the pipeline of its calls.
 
-    :param settings: the client's, without keys.
-    :param api_type: the client's.
-    :param in_process: whether it answers without sending anything.
-    :param models: the facts of the models that it may call, by name.
+    :param meter: counts what a call uses.
+    :param facts: of the client.
+    :param sender: sends the call.
     """
 
-    api_type: ClassVar[str] = "remote"
-    sender: RemoteTransport  # of one call
-
-    def __init__(
-        self,
-        settings: Settings,
-        api_type: str,
-        in_process: bool,
-        models: Mapping[str, tuple[Any, ...]],
-    ) -> None:
-        super().__init__(settings)
-        vars(self)["api_type"] = api_type
-        self.sends_nothing = in_process
-        self._models = {name: ModelFacts(*facts) for name, facts in models.items()}
-        self._endpoints = {
-            name: [Endpoint(*fields) for fields in facts.endpoints]
-            for name, facts in self._models.items()
-        }
-
-    def of_call(self, meter: Meter, sender: RemoteTransport | None) -> RemoteClient:
-        """Return it as the client of one call, with its pools.
-
-        :param meter: counts what the call uses.
-        :param sender: sends the call.
-        """
-        other = object.__new__(RemoteClient)
-        _ = self.resolved
-        vars(other).update(vars(self), meter=meter, sender=sender)
-        return other
-
-    def endpoints(self, model: str) -> list[Endpoint]:
-        """Return the endpoints that serve a model, in its process's order."""
-        return self._endpoints[model]
-
-    def host(self, endpoint: Endpoint) -> str:
-        """Return an endpoint's host, as records name it."""
-        for name, endpoints in self._endpoints.items():
-            if endpoint in endpoints:
-                return self._models[name].hosts[endpoints.index(endpoint)]
-        return endpoint.name
-
-    def hosts(self, model: str) -> set[str]:
-        """Return the hosts that serve a model; of one that only a record names, none is known."""
-        return set(self._models[model].hosts) if model in self._models else set()
-
-    def capabilities(self, model: str) -> Capabilities:
-        """Return what its process knows about a model."""
-        return Capabilities(*self._models[model].capabilities)
-
-    def with_effort(self, model: str, fields: Mapping[str, Data]) -> dict[str, Data]:
-        """Return the fields of a chat call, with its process's default effort."""
-        if EFFORT in fields or EFFORT in fields.get("extra_body", ()):
-            return {**fields}
-        return {**self._models[model].effort, **fields}
+    def __init__(self, meter: Meter, facts: Facts, sender: RemoteTransport) -> None:
+        self.meter = meter
+        self.sends_nothing = bool(facts.in_process)
+        self._sender = sender
 
     def check_window(self, call: Call) -> None:
         """Leave the check to the process that sends the call."""
 
     def transport_for(self, call: Call, endpoint: Endpoint) -> Transport:
         """Return what has the call's process send it."""
-        self.sender.endpoint = self.endpoints(call.request.model).index(endpoint)
-        return self.sender
-
-    def shared_transport(self, endpoint: Endpoint) -> Transport:
-        """Return what has the call's process send it."""
-        return self.sender
+        self._sender.endpoint = call.site.endpoints.index(endpoint)
+        return self._sender

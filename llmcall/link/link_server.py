@@ -28,7 +28,6 @@ from ..core.prepare import Draft, place_in, place_without_draw
 from ..core.waiting import adrive_stream
 from ..keys.request import Request
 from ..scopes.position import CallOrder, Position
-from ..stores.cache.cache import shared_cache
 from ..stores.cassettes.current import open_current_cassette
 from ..stores.record import Record
 from ..support.notices import warn_once
@@ -38,7 +37,7 @@ from ..traffic import call_listeners as call_listeners  # its listeners join
 from ..traffic.gate import ClientGate
 from ..traffic.usage import Meter
 from . import programs
-from .client_facts import facts_in
+from .client_facts import RemoteClient, facts_in
 from .link_messages import ForwardedCalls, Where, error_data, record_data
 from .loop import LoopThread, close_in_forks
 from .pythons import Pythons
@@ -444,7 +443,8 @@ class CallOfProcess:
         active = self._ticket.enter(where, self.connection.process, is_inner=forwarded.is_inner)
         order = (*self._ticket.order, *where.order)
         cassette = open_current_cassette()
-        own_settings, shared = facts_in(forwarded.facts)
+        facts = facts_in(forwarded.facts)
+        at = facts.resolved
         calls = []
         if cassette is not None:
             cassette.opening.tell_overridden(lambda: forwarded.taken)
@@ -452,14 +452,12 @@ class CallOfProcess:
             form = FormElsewhere() if forwarded.has_form else None
             transport = RemoteTransport(self, form)
             client = None
-            if shared is not None:
-                client = shared.of_call(self._meter, transport)
-                transport.endpoints = client.endpoints(forwarded.model)
-            settings = own_settings if client is None else client.settings
+            if facts.in_process is not None:
+                client = RemoteClient(self._meter, facts, transport)
+                transport.endpoints = at.sites[forwarded.model].endpoints
             call = Call(
                 client,
-                settings,
-                shared_cache(settings.cache_path),
+                at,
                 cassette,
                 Request(forwarded.kind, forwarded.model, hashed, body, {}, None, "", form),
                 Options(*forwarded.options),

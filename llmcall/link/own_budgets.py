@@ -48,7 +48,7 @@ async def own_budgets(call: Call, request: Request) -> AsyncIterator[OwnBudgets]
     if call.counted_by is None or not open_budgets:
         yield OwnBudgets(None)
         return
-    pool = call.client.pool(request.model)
+    pool = call.site_of(request.model).pool
     async with ClientGate(call, pool, request, _FreeSlot(pool)) as gate:
         await gate.acquire()
         yield OwnBudgets(gate)

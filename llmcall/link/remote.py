@@ -87,7 +87,7 @@ class RemoteTransport(CoroutineTransport):
         self._form = form
         self._class_name = type(self).__name__
         self.endpoint = 0  # the number of the next one
-        self.endpoints: list[Endpoint] = []
+        self.endpoints: tuple[Endpoint, ...] = ()
 
     @property
     def class_name(self) -> str:

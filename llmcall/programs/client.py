@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from ..answers.expected import ANY_JSON
 from ..clients.configured import ResolvedSettings
 from ..clients.openai import OpenAIClient
@@ -34,9 +32,9 @@ class ProgramClient(OpenAIClient):
         }
         return resolved._replace(defaults=overridden, options=options)
 
-    def with_effort(self, model: str, fields: Mapping[str, Data]) -> dict[str, Data]:
-        """Return the fields as they are: a program's request gets no effort that it does not name."""
-        return dict(fields)
+    def effort(self, model: str) -> dict[str, Data]:
+        """Return nothing: a program's request gets no effort that it does not name."""
+        return {}
 
     def with_own_body(self, call: Call, transport: ProgramTransport) -> Call:
         """Return a call that the program's transport sends, with the program's own body: only an alias or

@@ -96,8 +96,7 @@ class _UsedKeys(CallListener):
             keys.append(http.url.params.get("key"))
         elif call.counted_by is not None:
             with contextlib.suppress(ConfigError):  # a replay needs neither an endpoint nor its key
-                endpoints = call.client.endpoints(call.request.model)
-                keys += [endpoint.key() for endpoint in endpoints]
+                keys += [endpoint.key() for endpoint in call.site.endpoints]
         _used.update(key for key in keys if isinstance(key, str) and len(key) >= SHORTEST_KEY)
 
 

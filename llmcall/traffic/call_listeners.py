@@ -111,12 +111,11 @@ class AnswerWarnings(CallListener):
         host = record.host
         if host is None or not record.is_hit or record.kind == "http":
             return
-        checked_hosts = call.client.resolved.checked_hosts
-        if (call.request.model, host) in checked_hosts:
+        if (call.request.model, host) in call.at.checked_hosts:
             return
-        checked_hosts.add((call.request.model, host))
-        model = record.request.get("model", "")
-        hosts = set().union(*map(call.client.hosts, (model, *call.fallbacks)))
+        call.at.checked_hosts.add((call.request.model, host))
+        model = call.request.model
+        hosts = {host for name in (model, *call.fallbacks) for host in call.site_of(name).hosts}
         if host not in hosts:
             warn_once(
                 f"{model}: answers recorded from {host} are used for {', '.join(sorted(hosts))}. Set [Cache] "
@@ -153,7 +152,7 @@ def _warn_of_cut_prompt(call: Call, reported: int | None) -> None:
         return
     from ..models.tokens import count_tokens
 
-    encoding = call.client.pool(model).capabilities.encoding
+    encoding = call.site.capabilities.encoding
     counted = count_tokens(messages, model, encoding=encoding)
     if reported * 2 < counted:
         warn_once(

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import importlib
 import json
 import logging
@@ -15,6 +16,7 @@ import re
 import subprocess
 import sys
 import threading
+import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -24,6 +26,7 @@ from typing import Any
 import openai
 import pytest
 from files import written
+from servers import completion
 
 import llmcall
 from llmcall import ConfigError
@@ -136,6 +139,33 @@ def test_configured_blocks_of_several_threads_do_not_meet() -> None:
 
     assert llmcall.map(play, ["a", "b"], workers=2) == [("a", "a"), ("b", "b")]
     assert asyncio.run(main()) == ["a", "b"]
+
+
+def test_a_call_keeps_what_it_resolved_when_it_began() -> None:
+    """What is configured while it is under way is for the next one."""
+    sent_to = []
+
+    class Placed(llmcall.LLMClient):
+        """A client whose endpoint follows from a setting; the first send fails, and changes that setting."""
+
+        def endpoints(self, model: str) -> list[Endpoint]:
+            return [Endpoint(self.settings.organization or "")]
+
+        def make_transport(self, endpoint: Endpoint) -> Any:
+            return types.SimpleNamespace(send=functools.partial(self.send_to, endpoint.name))
+
+        def send_to(self, name: str, request: Any, timeout: float | None) -> Any:
+            sent_to.append(name)
+            if len(sent_to) == 1:
+                llmcall.configure(organization="second")
+                raise llmcall.ServiceError("busy")
+            return completion("Hello")
+
+    llmcall.configure(organization="first")
+    client = Placed(model="m", cache_mode="off", retry_waiting_time=0, on_error="raise")
+    for name in ("first", "second"):
+        assert client.send_message("Hello").endpoint == name
+    assert sent_to == ["first", "first", "second"]
 
 
 def test_a_configured_block_holds_in_threads_of_map_and_not_in_plain_ones() -> None:

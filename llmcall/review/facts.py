@@ -87,17 +87,32 @@ class RunFacts(NamedTuple):
         return Counter(mark for call in self.asked for mark in call.marks)
 
     @property
+    def unended(self) -> int:
+        """Return how many answers do not say how they ended, as published texts don't: whether they were cut or
+        refused is not recorded.
+        """
+        records = (call.record for call in self.spoken)
+        return sum(record.finish_reason is None and record.refusal is None for record in records)
+
+    @property
     def endings(self) -> str:
         """Return in words how many answers were cut, refused, asked again or unread; only what an ``LLMCall`` asks
-        for has a form, and is known as unread.
+        for has a form, and is known as unread. What was not recorded has no count.
         """
-        marks, unread = self.marks, "whether others could be read was not recorded"
+        marks, total, unended = self.marks, len(self.spoken), self.unended
+        ended = f"{marks[CUT]:,} were cut, {marks[REFUSED]:,} refused"
+        if not unended:
+            ended = f"Of {counted(total, 'answer')}, {ended}"
+        else:
+            known = f"; of the others, {ended}" if unended < total else ""
+            ended = f"Whether {unended:,} of {counted(total, 'answer')} were cut or refused was not recorded{known}"
         if any(call.record.form is not None for call in self.asked):
             unread = f"{counted(marks[UNREAD], 'other')} could not be read by it"
-        return (
-            f"Of {counted(len(self.spoken), 'answer')}, {marks[CUT]:,} were cut, {marks[REFUSED]:,} refused, "
-            f"{marks[ASKED_AGAIN]:,} asked again by an LLMCall; {unread}."
-        )
+        elif self.run.origin:
+            return f"{ended}. Whether answers were asked again or could be read was not recorded."
+        else:
+            unread = "whether others could be read was not recorded"
+        return f"{ended}, {marks[ASKED_AGAIN]:,} asked again by an LLMCall; {unread}."
 
     @property
     def missing(self) -> list[str]:
@@ -125,9 +140,9 @@ def facts(found: RunFacts) -> dict[str, str]:
         "answered by": ", ".join(run.served),
         "days": "; ".join(found.days_by_condition),
         "arms": _arms(run.records),
-        "tokens in": _sum([usage.input_tokens for _, usage in usages], "{:,}".format),
-        "tokens out": _sum([usage.output_tokens for usage in spoken], "{:,}".format),
-        "cost": _sum([answer.cost for answer in answers], money),
+        "tokens in": recorded_sum([usage.input_tokens for _, usage in usages], "{:,}".format),
+        "tokens out": recorded_sum([usage.output_tokens for usage in spoken], "{:,}".format),
+        "cost": recorded_sum([answer.cost for answer in answers], money),
         "left out": "; ".join(run.left_out),
         "failures": "; ".join(_failures(found)),
         **settings,
@@ -150,15 +165,15 @@ def _arms(records: Iterable[Record]) -> str:
     return ", ".join(words) + (f"; {shared:,} shared" if shared else "")
 
 
-def _sum(amounts: Sequence[float | None], format_sum: Callable[[float], str]) -> str:
-    """Return the sum of the known amounts, and the number of unknown ones; empty without amounts."""
+def recorded_sum(amounts: Sequence[float | None], format_sum: Callable[[float], str]) -> str:
+    """Return the sum of the recorded amounts in words, and of how many answers it is; empty without answers."""
     if not amounts:
         return ""
-    known_amounts = [amount for amount in amounts if amount is not None]
-    if not known_amounts:
-        return "unknown"
-    unknown = len(amounts) - len(known_amounts)
-    return format_sum(sum(known_amounts)) + (f", {unknown:,} unknown" if unknown else "")
+    recorded = [amount for amount in amounts if amount is not None]
+    if not recorded:
+        return "not recorded"
+    lacking = len(amounts) - len(recorded)
+    return format_sum(sum(recorded)) + (f", and {lacking:,} not recorded" if lacking else "")
 
 
 def _failures(found: RunFacts) -> Iterator[str]:

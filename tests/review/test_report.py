@@ -195,7 +195,7 @@ def test_a_page_says_what_failed_and_what_is_unknown() -> None:
     Path("a.jsonl").write_text(cut, encoding="utf-8")
     facts = facts_of(report("a.jsonl"))
     assert facts["failures"] == "1 answer cut; the recording broke off"
-    assert facts["cost"] == "unknown"
+    assert facts["cost"] == "not recorded"
 
 
 @pytest.fixture

@@ -253,3 +253,40 @@ def test_prompts_and_names_of_a_checklist_are_escaped() -> None:
     items("a.jsonl")
     page = Path("page.html").read_text(encoding="utf-8")
     assert "<script>alert" not in page and "<b>" not in page and "\x1b" not in page
+
+
+def published(*answers: object) -> dict[str, str]:
+    """Return the checklist of published answers to one question."""
+    rows = [
+        {"scope": str(number), "prompt": "Bread?", "answer": answer}
+        for number, answer in enumerate(answers)
+    ]
+    llmcall.import_answers(rows, "published.jsonl", model="m", source="doi:10.1/x")
+    return items("published.jsonl")
+
+
+WHOLE = {
+    "object": "chat.completion",
+    "choices": [{"message": {"role": "assistant", "content": "No"}, "finish_reason": "length"}],
+    "usage": {"prompt_tokens": 10, "completion_tokens": 1, "total_tokens": 11},
+}
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        (("Yes, because I", "No"), "Whether 2 of 2 answers were cut or refused was not recorded."),
+        (
+            ("Yes, because I", "No", WHOLE),
+            "Whether 2 of 3 answers were cut or refused was not recorded; of the others, 1 were cut, 0 refused.",
+        ),
+        ((WHOLE,), "Of 1 answer, 1 were cut, 0 refused."),
+    ],
+)
+def test_how_published_texts_ended_was_not_recorded(answers: Any, said: str) -> None:
+    """A text alone does not say that it was cut: no count of it is 0."""
+    text = published(*answers)["E.2"]
+    assert (
+        f"{said} Whether answers were asked again or could be read was not recorded. TO FILL"
+        in text
+    )

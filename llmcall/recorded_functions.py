@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 from .config import resolve as config
 from .config.settings import Settings
 from .core.calls import Call, Options, Resolved
+from .core.kinds import Function, Kind
 from .core.pipeline import answer_calls
 from .core.prepare import Draft, place
-from .core.seams import CoroutineTransport, Transport
+from .core.seams import CoroutineTransport
 from .core.waiting import adrive
 from .keys.normalizers import normalizer
 from .keys.plain_data import map_texts, plain, recordable
@@ -171,7 +172,7 @@ class _RecordedFunction(NamedTuple):
         if arm:
             identity_fields["arm"] = arm
         transport = FunctionTransport(functools.partial(self.function, *args, **kwargs))
-        return prepare_recorded("function", identity_fields, settings, transport, name=name)
+        return prepare_recorded("function", identity_fields, settings, Function(transport, name))
 
     def _key_arguments(
         self, args: tuple[object, ...], kwargs: dict[str, object], settings: Settings
@@ -222,26 +223,19 @@ def prepare_recorded(
     kind: str,
     identity_fields: dict[str, Data],
     settings: Settings,
-    transport: Transport,
+    call_kind: Kind,
     *,
-    name: str,
     model: str = "",
     body: Mapping[str, object] | None = None,
-    counted_by: Client | None = None,
-    calls_model: bool = False,
-    prefers_calling: bool = False,
+    client: Client | None = None,
 ) -> Call:
     """Return a call; inside a scope it takes a draw.
 
     :param identity_fields: the fields of its key, without the namespace.
-    :param transport: sends the request, or runs the function.
-    :param name: the name of what it calls.
+    :param call_kind: sends the request, or runs the function.
     :param model: the model, or the host, under which usage counts it.
     :param body: the request's body.
-    :param counted_by: the client that makes it and counts it; ``None`` if no model answers it.
-    :param calls_model: whether a model answers it.
-    :param prefers_calling: use a recorded answer of the disk cache, and outside any scope also of a cassette,
-        only where calls are forbidden.
+    :param client: the client that makes it and counts it; ``None`` if no model answers it.
     """
     cassette = open_current_cassette()
     if settings.cache_namespace:
@@ -249,24 +243,17 @@ def prepare_recorded(
     own: dict[str, Any] = {"deadline": None, "max_attempts": 1} if kind == "function" else {}
     options = Options.of(settings)._replace(timeout=None, **own)  # a program's own client has one
     request = Request(kind, model, identity_fields, body or {}, {}, None, "")
-    if counted_by is None:
-        at = Resolved(settings, shared_cache(settings.cache_path), {}, set())
-    else:
-        at = counted_by.resolved.at
+    at = Resolved(settings, shared_cache(settings.cache_path), {}, set())
     call = Call(
-        counted_by,
-        at,
+        client,
+        at if client is None else client.resolved.at,
         cassette,
         request,
         options,
-        name,
+        call_kind,
         Position(),
-        transport=transport,
-        calls_model=calls_model,
         taken=functools.partial(settings_taken, settings, request),
     )
-    if prefers_calling and call.may_call:
-        call = call._replace(skips_recorded=True)
     return place(Draft.of(call))
 
 

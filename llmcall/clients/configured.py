@@ -15,12 +15,11 @@ from ..core.callbacks import aclose, call_callback, close
 from ..core.calls import Call, Options, Resolved
 from ..core.seams import Sends, Transport
 from ..errors import ConfigError
-from ..keys.parameters import EFFORT, configured_parameters, sent_body
-from ..keys.request import Data, Request
+from ..keys.parameters import EFFORT, configured_parameters
+from ..keys.request import Data
 from ..models import catalog
 from ..models.catalog import Capabilities
 from ..stores.cache.cache import ResponseCache, shared_cache
-from ..support.notices import warn_once
 from ..support.system import ProcessLock, after_fork_in_child
 from ..traffic import call_listeners as call_listeners  # its listeners join
 from ..traffic.sites import Site
@@ -32,10 +31,6 @@ if TYPE_CHECKING:
 
     from ..core.prepare import PreparedArguments
     from ..models.prices import Price
-
-
-# The values that the API takes for a parameter that is not sent.
-NEUTRAL = {"temperature": 1, "top_p": 1, "presence_penalty": 0, "frequency_penalty": 0}
 
 
 class ResolvedSettings(NamedTuple):
@@ -229,21 +224,6 @@ class ConfiguredClient:
         """
         return options, fields
 
-    def request_to_send(self, call: Call) -> Request:
-        """Return a call's request with the body to send, and the API (wire) that it goes to; a stream's
-        body also requests the usage.
-
-        :raises ConfigError: if it cannot be sent in its window.
-        """
-        if call.options.window != "none" and call.request.kind == "chat":
-            self.check_window(call)
-        capabilities = call.site.capabilities
-        body = sent_body(call.request.body, capabilities)
-        _report_left_out(call.request.body, body)
-        if call.is_streamed:
-            body["stream_options"] = {"include_usage": True}
-        return call.request._replace(body=body, wire=self.wire(body, capabilities))
-
     def check_window(self, call: Call) -> None:
         """Raise an error if a call cannot be answered within its window; only OpenAI's API has windows."""
         raise no_window(call.options.window, f"the client {self.api_type!r} has no windows")
@@ -324,15 +304,3 @@ def _leave_connections_of_parent() -> None:
 
 
 after_fork_in_child(_leave_connections_of_parent)
-
-
-def _report_left_out(requested: Mapping[str, Data], sent: Mapping[str, Data]) -> None:
-    """Report once the parameters that are not sent, unless the API takes their values without them."""
-    model = requested["model"]
-    for name in sorted(requested.keys() - sent.keys() - {"max_tokens"}):
-        if requested[name] != NEUTRAL.get(name, ...):
-            warn_once(
-                f"{model} does not support {name}, so llmcall leaves it out: another value of it is "
-                "another request, and makes no difference to the answers",
-                about=("unsupported", model, name),
-            )

@@ -19,7 +19,7 @@ from ..core.callbacks import (
     sending_method,
     stream_name,
 )
-from ..core.kinds import KINDS
+from ..core.kinds import KINDS, Kind
 from ..core.seams import Response, Sends
 from ..core.send import release_copy
 from ..keys.request import Request
@@ -146,4 +146,5 @@ class _TransportCheck:
 
     def _accept(self, response: Response) -> None:
         """Check that the pipeline takes an answer as a complete one."""
-        KINDS[self._request.kind].check(self._request, response, must_fit_window=False)
+        kind = KINDS.get(self._request.kind, Kind())
+        kind.check(self._request, response, must_fit_window=False)

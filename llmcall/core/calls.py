@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
 from ..config.settings import ON_ERROR, Settings
 from ..errors import CacheMissError, ScopeError
@@ -20,7 +20,8 @@ from ..stores.record import Record
 from ..support.display import printable
 from ..support.failures import Failures, Progress, process_failures
 from ..support.listeners import CallInfo, methods_by_event
-from .seams import Store, Transport
+from .kinds import Kind
+from .seams import Account, Store
 from .waiting import Deadline
 
 if TYPE_CHECKING:
@@ -136,21 +137,16 @@ class Call(NamedTuple):
     """One call: of a chat, an embedding, a recorded function or an HTTP request that is recorded as it
     is.
 
-    :param counted_by: the client that makes it and counts it; ``None``: a recorded function, or a request that
-        no model answers, which pass no gate.
+    :param account: counts it: the client that makes it. ``None``: a recorded function, or a request that no model
+        answers.
     :param at: what it resolved: settings, disk cache, and the sites of its models.
     :param cassette: the open cassette, or ``None``.
     :param request: the request.
     :param options: how it is made.
-    :param name: what it calls: a model, a function, or the method and path of an HTTP request.
+    :param kind: how it is sent, checked and recorded.
     :param position: its position in the program.
     :param draw: its draw, or ``None``; released if the call fails.
     :param fallbacks: the names of the models to try, in order, if the context is too long.
-    :param transport: runs the function, or sends a program's request; ``None``: the client has one for
-        each endpoint.
-    :param calls_model: whether a model answers it.
-    :param skips_recorded: call anew, though the disk cache has an answer; outside any scope, though a cassette
-        has one.
     :param deadline: the end of all that is tried for it.
     :param is_streamed: whether its answer is emitted piece by piece, to the reader of a stream.
     :param used_records: collects the records that its arm's calls get, or ``None``.
@@ -159,18 +155,15 @@ class Call(NamedTuple):
     :param taken: returns the settings that its key depends on.
     """
 
-    counted_by: Client | None
+    account: Account | None
     at: Resolved
     cassette: Cassette | None
     request: Request
     options: Options
-    name: str
+    kind: Kind
     position: Position
     draw: Draw | None = None
     fallbacks: tuple[str, ...] = ()
-    transport: Transport | None = None
-    calls_model: bool = True
-    skips_recorded: bool = False
     deadline: Deadline = Deadline(None)
     is_streamed: bool = False
     used_records: deque[ScopedRecord] | None = None
@@ -181,7 +174,7 @@ class Call(NamedTuple):
     def begun(self, progress: Progress) -> Call:
         """Return the call with its deadline, which starts to run now, its progress from now on, and its sites."""
         seconds = self.options.deadline
-        if self.counted_by is not None:
+        if self.account is not None:
             for model in (self.request.model, *self.fallbacks):
                 self.site_of(model)
         deadline = Deadline(None if seconds is None else time.monotonic() + seconds)
@@ -189,9 +182,13 @@ class Call(NamedTuple):
 
     @property
     def client(self) -> Client:
-        """Return the client that makes it, of a call to a model."""
-        assert self.counted_by is not None
-        return self.counted_by
+        """Return the client that sends it by its own transports."""
+        return cast("Client", self.account)
+
+    @property
+    def name(self) -> str:
+        """Return what it calls: a model, a function, or the method and path of an HTTP request."""
+        return self.kind.name or self.request.model
 
     @property
     def settings(self) -> Settings:
@@ -216,7 +213,7 @@ class Call(NamedTuple):
     @property
     def is_counted(self) -> bool:
         """Return whether it counts in usage: not if it can cost nothing."""
-        return self.counted_by is not None
+        return self.account is not None
 
     @property
     def label(self) -> str:
@@ -229,7 +226,6 @@ class Call(NamedTuple):
     def info(self) -> CallInfo:
         """Return what a user's listener is told about it."""
         request, position = self.request, self.position
-        is_program = self.transport is not None and request.kind != "function"
         return CallInfo(
             request.kind,
             self.name,
@@ -237,7 +233,7 @@ class Call(NamedTuple):
             request.sample,
             position.arm,
             request.cache_key,
-            is_program,
+            self.kind.is_programs,
         )
 
     @property
@@ -246,6 +242,13 @@ class Call(NamedTuple):
         if self.cassette is not None:
             return self.cassette.may_record
         return self.settings.cache_mode != "replay"
+
+    @property
+    def skips_recorded(self) -> bool:
+        """Return whether it is made anew, though the disk cache has an answer; outside any scope, though a cassette has
+        one.
+        """
+        return self.kind.prefers_calling and self.may_call
 
     @property
     def failures(self) -> Failures:
@@ -266,7 +269,8 @@ class Call(NamedTuple):
         """Return what holds its record: the cassette over the disk cache, or the cache alone."""
         cassette, position = self.cassette, self.position
         mode = "off" if self.options.cache is False else self.settings.cache_mode
-        overwrites = self.skips_recorded or (cassette is not None and cassette.bypasses_cache)
+        skips_recorded = self.skips_recorded
+        overwrites = skips_recorded or (cassette is not None and cassette.bypasses_cache)
         # Under a cassette, the cassette says which arms used a record: the cache does not see all uses.
         below = (
             position._replace(branches=())
@@ -278,7 +282,7 @@ class Call(NamedTuple):
             return cache
         # Outside any scope, identical calls share a record, and a program that waits for an end needs the
         # last one, now and in a replay.
-        replaces = self.skips_recorded and self.request.sample is None
+        replaces = skips_recorded and self.request.sample is None
         return CassetteStore(cassette, cache, position, replaces, self.taken)
 
     @property
@@ -320,12 +324,12 @@ class Call(NamedTuple):
         :param record: the first of them.
         :param saved: what they cost in USD, or ``None`` if unknown.
         """
-        if self.counted_by is None:
+        if self.account is None:
             return
         amounts: dict[str, float | str | None] = {"cached_calls": 1, "saved": saved}
         if self.cassette is not None and record.stored_at is None:
             amounts["replayed_calls"] = 1
-        if self.calls_model and (served := record.served) is not None:
+        if self.kind.calls_model and (served := record.served) is not None:
             amounts["served"] = served
         self.notify("used", amounts)
 
@@ -341,7 +345,7 @@ class Call(NamedTuple):
         """Take back a failure of the same call: its program made it again, so the failure was one attempt. Return
         whether there was one.
         """
-        if self.transport is None or not self.failures.take_back(self.request.cache_key):
+        if not self.kind.has_own_transport or not self.failures.take_back(self.request.cache_key):
             return False
         self.note(recovered=self.request.cache_key)
         return True
@@ -359,7 +363,7 @@ class Call(NamedTuple):
         if body.get(EFFORT) == self.site.effort.get(EFFORT):
             body.pop(EFFORT, None)
         body = with_effort({**body, "model": model}, self.site_of(model).effort)
-        return self._replace(name=model, request=self.request._replace(model=model, body=body))
+        return self._replace(request=self.request._replace(model=model, body=body))
 
 
 class InnerCall(Call):

@@ -1,4 +1,4 @@
-"""Kinds of calls: how an answer of each is checked and recorded. Everything else is the same for all kinds.
+"""Kinds of calls: how each is sent, checked and recorded. Everything else is the same for all kinds.
 
 An answer is accepted if it is complete, neither filtered nor empty, and fits its request; any other raises an
 :class:`llmcall.APIError`. Embeddings are requested in batches, and each text gets its own record.
@@ -10,9 +10,10 @@ import base64
 import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..apis.bodies import answer_in
+from ..apis.chunks import chunk_text, says_something
 from ..apis.endings import ending_problem, is_cut
 from ..apis.message import holds_answer, unreadable_message
 from ..apis.shapes import choices_of
@@ -24,13 +25,18 @@ from ..errors import (
     InvalidRequestError,
     ServiceError,
 )
-from ..keys.plain_data import recordable
+from ..keys.parameters import sent_body
+from ..keys.plain_data import map_texts, recordable
 from ..keys.request import Data, Request
 from ..models.tokens import shares
 from ..stores.record import Received, Record, make_record
 from ..support.display import counted, shortened
-from .calls import Call
-from .seams import Response
+from ..support.notices import warn_once
+from .seams import Gate, Response, Transport
+
+if TYPE_CHECKING:
+    from ..config.endpoints import Endpoint
+    from .calls import Call
 
 # OpenAI's limits for one request (API reference, embeddings, "input"): 2,048 texts, and 300,000
 # tokens in all. No byte-level tokenizer makes more tokens than a text has bytes.
@@ -41,12 +47,53 @@ LONGEST_QUOTE = 200  # characters of an answer in a message
 
 
 class Kind:
-    """A kind of calls: how an answer is checked, counted and recorded."""
+    """A kind of calls: how a call is sent, and how its answer is checked, counted and recorded.
+
+    :ivar name: of what is called, if it is not a model.
+    :ivar calls_model: whether a model answers.
+    :ivar has_own_transport: whether something else than a client's transports sends, and makes a failed call again.
+    :ivar is_programs: whether it is a request of a program, which knows no scopes.
+    :ivar prefers_calling: whether it is called anew where that is allowed, though the disk cache has an answer; outside
+        any scope, though a cassette has one.
+    """
+
+    name = ""
+    calls_model = True
+    has_own_transport = False
+    is_programs = False
+    prefers_calling = False
+
+    def batches(self, calls: Sequence[Call]) -> Iterator[Sequence[Call]]:
+        """Yield the calls of one request each."""
+        yield calls
 
     def joined(self, calls: Sequence[Call]) -> Call:
         """Return one call for all; only embeddings may be several."""
         (call,) = calls
         return call
+
+    def to_send(self, call: Call) -> Request:
+        """Return a call's request with the body to send."""
+        return call.request
+
+    def gate(self, call: Call, request: Request) -> Gate:
+        """Return the gate that a send passes.
+
+        :param request: with the body that is sent.
+        """
+        return call.site.gate(call, request)
+
+    def transport(self, call: Call, endpoint: Endpoint) -> Transport:
+        """Return what sends a call to an endpoint."""
+        raise NotImplementedError
+
+    def once(self, request: Request) -> Request:
+        """Return a request as one send gets it."""
+        return request
+
+    def begins_answer(self, chunk: Mapping[str, Data]) -> bool:
+        """Return whether a chunk of a stream has some of the answer, after which the call is not sent again."""
+        return says_something(chunk)
 
     def check(self, request: Request, response: Response, *, must_fit_window: bool) -> None:
         """Raise an error if an answer is incomplete or does not fit its ``response_format``.
@@ -65,40 +112,44 @@ class Kind:
         raise NotImplementedError
 
 
-class Function(Kind):
-    """A recorded function."""
+class OfClient(Kind):
+    """A call that a client sends, by its transport for an endpoint."""
 
-    def usage_in(self, response: Response) -> Mapping[str, Data]:
-        """Return nothing: a function reports no usage."""
-        return {}
+    def to_send(self, call: Call) -> Request:
+        """Return the request without what its model refuses; a stream's body also requests the usage.
 
-    def records(
-        self, calls: Sequence[Call], response: Response, received: Received
-    ) -> list[Record]:
-        """Return the record of a result."""
-        (call,) = calls
-        value = recordable(response["value"], f"{call.name}: the result")
-        return [make_record(call.request, {"value": value})]
+        :raises ConfigError: if it cannot be sent in its window.
+        """
+        body = sent_body(call.request.body, call.site.capabilities)
+        _report_left_out(call.request.body, body)
+        if call.is_streamed:
+            body["stream_options"] = {"include_usage": True}
+        return call.request._replace(body=body, wire=self.wire(call, body))
+
+    def wire(self, call: Call, body: Mapping[str, Data]) -> str:
+        """Return the API that a body goes to.
+
+        :raises ConfigError: if it cannot be sent in its window.
+        """
+        if call.options.window != "none" and call.request.kind == "chat":
+            call.client.check_window(call)
+        return call.client.wire(body, call.site.capabilities)
+
+    def transport(self, call: Call, endpoint: Endpoint) -> Transport:
+        """Return the client's transport for an endpoint."""
+        return call.client.transport_for(call, endpoint)
+
+    def once(self, request: Request) -> Request:
+        """Return a copy, since a user's transport may change its arguments."""
+        body, headers = map_texts(request.body, str), dict(request.headers)
+        return request._replace(body=body, headers=headers)
+
+    def begins_answer(self, chunk: Mapping[str, Data]) -> bool:
+        """Return whether a chunk has text that its reader gets."""
+        return bool(chunk_text(chunk))
 
 
-class Http(Kind):
-    """An HTTP request of a program that is recorded as it is."""
-
-    def usage_in(self, response: Response) -> Mapping[str, Data]:
-        """Return the answer of a known API, as that API gives it unstreamed."""
-        return answer_in(response["body"])
-
-    def records(
-        self, calls: Sequence[Call], response: Response, received: Received
-    ) -> list[Record]:
-        """Return the record of a response."""
-        (call,) = calls
-        value = recordable(dict(response), f"{call.name}: the result")
-        host = received.host or None
-        return [make_record(call.request, {"value": value}, cost=received.cost, host=host)]
-
-
-class Chat(Kind):
+class Chat(OfClient):
     """A chat, streamed or not."""
 
     def check(self, request: Request, response: Response, *, must_fit_window: bool) -> None:
@@ -124,8 +175,22 @@ class Chat(Kind):
         return [make_record(call.request, answer, cost=received.cost, api_type=api_type, host=host)]
 
 
-class Embeddings(Kind):
+class Embeddings(OfClient):
     """Embeddings, one call for each text."""
+
+    def batches(self, calls: Sequence[Call]) -> Iterator[Sequence[Call]]:
+        """Yield as many texts as one request may have."""
+        batch: list[Call] = []
+        size = 0
+        for call in calls:
+            length = len(call.request.body["input"].encode())
+            if batch and (len(batch) == TEXTS_PER_BATCH or size + length > BYTES_PER_BATCH):
+                yield batch
+                batch = []
+                size = 0
+            batch.append(call)
+            size += length
+        yield batch
 
     def joined(self, calls: Sequence[Call]) -> Call:
         """Return one call for all texts."""
@@ -169,30 +234,138 @@ class Embeddings(Kind):
         return records
 
 
-KINDS = {"chat": Chat(), "embedding": Embeddings(), "function": Function(), "http": Http()}
+KINDS: dict[str, Kind] = {"chat": Chat(), "embedding": Embeddings()}  # that clients send
+
+
+class OwnTransport(Kind):
+    """A call that a transport of its own sends, with the request as it is.
+
+    :param transport: sends it.
+    """
+
+    has_own_transport = True
+
+    def __init__(self, transport: Transport) -> None:
+        self.own = transport
+
+    def to_send(self, call: Call) -> Request:
+        """Return the request as it is."""
+        return Kind.to_send(self, call)
+
+    def transport(self, call: Call, endpoint: Endpoint) -> Transport:
+        """Return its own transport."""
+        return self.own
+
+    def once(self, request: Request) -> Request:
+        """Return the request as it is."""
+        return request
+
+    def begins_answer(self, chunk: Mapping[str, Data]) -> bool:
+        """Return whether a chunk says something."""
+        return says_something(chunk)
+
+
+class ProgramChat(OwnTransport, Chat):
+    """A chat of a program."""
+
+    is_programs = True
+
+
+class ProgramEmbeddings(OwnTransport, Embeddings):
+    """Embeddings of a program: one request, whatever its size."""
+
+    is_programs = True
+
+    def batches(self, calls: Sequence[Call]) -> Iterator[Sequence[Call]]:
+        """Yield all calls."""
+        yield calls
+
+
+class Function(OwnTransport):
+    """A recorded function.
+
+    :param transport: runs it.
+    :param name: the function's.
+    """
+
+    calls_model = False
+
+    def __init__(self, transport: Transport, name: str) -> None:
+        super().__init__(transport)
+        self.name = name
+
+    def gate(self, call: Call, request: Request) -> Gate:
+        """Return a gate that admits everything."""
+        return Gate()
+
+    def usage_in(self, response: Response) -> Mapping[str, Data]:
+        """Return nothing: a function reports no usage."""
+        return {}
+
+    def records(
+        self, calls: Sequence[Call], response: Response, received: Received
+    ) -> list[Record]:
+        """Return the record of a result."""
+        (call,) = calls
+        value = recordable(response["value"], f"{call.name}: the result")
+        return [make_record(call.request, {"value": value})]
+
+
+class Http(OwnTransport):
+    """An HTTP request of a program that is recorded as it is.
+
+    :param transport: sends it.
+    :param name: its method and path.
+    :param calls_model: whether a model answers it.
+    :param prefers_calling: use a recorded answer of the disk cache, and outside any scope also of a cassette,
+        only where calls are forbidden.
+    """
+
+    is_programs = True
+
+    def __init__(
+        self, transport: Transport, name: str, *, calls_model: bool, prefers_calling: bool
+    ) -> None:
+        super().__init__(transport)
+        self.name = name
+        self.calls_model = calls_model
+        self.prefers_calling = prefers_calling
+
+    def gate(self, call: Call, request: Request) -> Gate:
+        """Return the client's gate; of a request without a body, one that admits everything."""
+        return call.site.gate(call, request) if call.account is not None else Gate()
+
+    def usage_in(self, response: Response) -> Mapping[str, Data]:
+        """Return the answer of a known API, as that API gives it unstreamed."""
+        return answer_in(response["body"])
+
+    def records(
+        self, calls: Sequence[Call], response: Response, received: Received
+    ) -> list[Record]:
+        """Return the record of a response."""
+        (call,) = calls
+        value = recordable(dict(response), f"{call.name}: the result")
+        host = received.host or None
+        return [make_record(call.request, {"value": value}, cost=received.cost, host=host)]
+
+
+# The values that the API takes for a parameter that is not sent.
+NEUTRAL = {"temperature": 1, "top_p": 1, "presence_penalty": 0, "frequency_penalty": 0}
+
+
+def _report_left_out(requested: Mapping[str, Data], sent: Mapping[str, Data]) -> None:
+    """Report once the parameters that are not sent, unless the API takes their values without them."""
+    model = requested["model"]
+    for name in sorted(requested.keys() - sent.keys() - {"max_tokens"}):
+        if requested[name] != NEUTRAL.get(name, ...):
+            warn_once(
+                f"{model} does not support {name}, so llmcall leaves it out: another value of it is "
+                "another request, and makes no difference to the answers",
+                about=("unsupported", model, name),
+            )
 
 
 # Embeddings
-
-
-def batches(calls: Sequence[Call]) -> Iterator[Sequence[Call]]:
-    """Yield the calls of one request: embeddings in batches, except a program's, which has a
-    request of its own.
-    """
-    if len(calls) == 1 or calls[0].transport is not None:
-        yield calls
-        return
-    batch: list[Call] = []
-    size = 0
-    for call in calls:
-        length = len(call.request.body["input"].encode())
-        if batch and (len(batch) == TEXTS_PER_BATCH or size + length > BYTES_PER_BATCH):
-            yield batch
-            batch = []
-            size = 0
-        batch.append(call)
-        size += length
-    yield batch
 
 
 def check_embeddings(response: Mapping[str, Data], count: int) -> None:

@@ -37,12 +37,14 @@ from ..stores.records.keyed_settings import settings_taken
 from ..support.notices import warn_once
 from ..support.request_origin import llmcall_sends
 from .calls import Call, InnerCall, split_options
+from .kinds import KINDS
 from .parents import parents, way_from
 
 if TYPE_CHECKING:
     from ..clients.configured import ConfiguredClient as Client
     from ..clients.configured import ResolvedSettings
     from ..stores.cassettes.cassette import Cassette
+    from .seams import Account
 
 
 class PreparedArguments(NamedTuple):
@@ -62,7 +64,7 @@ class Draft(NamedTuple):
     """A call as its arguments describe it, before its scope decides its position, sample and key.
 
     :param blank: a call with the same arguments.
-    :param client: the client that makes it, or ``None``.
+    :param account: counts it, or ``None``.
     :param cassette: the open cassette, or ``None``.
     :param hashed: everything that enters the key, except the sample.
     :param body: what is sent.
@@ -71,7 +73,7 @@ class Draft(NamedTuple):
     """
 
     blank: Call
-    client: Client | None
+    account: Account | None
     cassette: Cassette | None
     hashed: Mapping[str, Data]
     body: Mapping[str, Data]
@@ -88,7 +90,7 @@ class Draft(NamedTuple):
         request_identity = identity(request.kind, request.hashed)
         return cls(
             call,
-            call.counted_by,
+            call.account,
             call.cassette,
             request.hashed,
             request.body,
@@ -114,18 +116,15 @@ class Draft(NamedTuple):
             asked.expected,
         )
         return Call(
-            self.client,
+            self.account,
             blank.at,
             self.cassette,
             request,
             blank.options,
-            blank.name,
+            blank.kind,
             position,
             draw,
             blank.fallbacks,
-            blank.transport,
-            blank.calls_model,
-            blank.skips_recorded,
             is_streamed=blank.is_streamed,
             taken=blank.taken,
         )
@@ -233,7 +232,7 @@ def _prepare(
         None,
         request,
         options,
-        model,
+        KINDS[kind],
         Position(),
         fallbacks=fallbacks,
         taken=partial(settings_taken, settings, request, named_model, given),
@@ -272,12 +271,12 @@ def prepare_again(client: Client, recorded_request: Mapping[str, Data], sample: 
         cache_key=key_of("chat", recorded_request, sample),
     )
     call = Call(
-        counted_by=client,
+        account=client,
         at=resolved.at,
         cassette=cassette,
         request=request,
         options=resolved.options._replace(cache=False, on_error="raise", window="none"),
-        name=request.model,
+        kind=KINDS["chat"],
         position=Position(sample.partition("#")[0], order),
         way=None if cassette is not None else way_from(here(), order),
     )
@@ -358,7 +357,7 @@ def _in_arm(call: Call, active: ActiveScope) -> Call:
     if not arm:
         return call
     is_off = call.options.cache is False or call.settings.cache_mode == "off"
-    if is_off and call.cassette is None and call.calls_model:
+    if is_off and call.cassette is None and call.kind.calls_model:
         warn_once(
             f"a call in the arm {arm!r} has cache=False or cache_mode='off', so it shares no answer with other arms: "
             "remove that setting, or open a cassette around all arms",

@@ -18,7 +18,7 @@ from ..support.display import sentence
 from ..support.notices import logger, warn_once
 from ..support.waits import check_stops, waits
 from .calls import Call
-from .kinds import KINDS, Kind
+from .kinds import Kind
 from .seams import AlreadyRecorded, Response
 from .send import Exchange
 from .waiting import in_thread, wait
@@ -36,7 +36,7 @@ _random = random.SystemRandom()
 
 async def send_and_store(calls: Sequence[Call]) -> dict[str, Record]:
     """Send calls or, if the context is too long, try the fallbacks; store the answer."""
-    kind = KINDS[calls[0].request.kind]
+    kind = calls[0].kind
     call = kind.joined(calls)
     models = [*call.fallbacks]
     while True:

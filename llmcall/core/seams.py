@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ..scopes.draw_numbers import RecordedCallers
+    from ..traffic.usage import Meter
 
 
 # A piece of a streamed answer, in the API's form; the bytes of an answer that is recorded as it is.
@@ -58,6 +59,19 @@ class Store(Protocol):
         :param identity: of the request.
         """
         ...
+
+
+class Account(Protocol):
+    """What counts a call, such as its client.
+
+    :ivar meter: counts what it uses.
+    :ivar sends_nothing: whether the answer is made in a process of ours, without sending anything.
+    """
+
+    @property
+    def meter(self) -> Meter: ...
+    @property
+    def sends_nothing(self) -> bool: ...
 
 
 class AlreadyRecorded(Exception):

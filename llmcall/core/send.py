@@ -10,13 +10,12 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequenc
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from ..apis.chunks import DONE, Assembler, chunk_text, says_something
+from ..apis.chunks import DONE, Assembler
 from ..apis.masking import mask
 from ..apis.message import content_text
 from ..apis.shapes import choices_of
 from ..config.endpoints import Endpoint
 from ..errors import APIError, RequestTimeoutError, ServiceError
-from ..keys.plain_data import map_texts
 from ..keys.request import Data
 from ..stores.record import Received, Record
 from ..support.failures import UnrecordedAnswer
@@ -33,7 +32,6 @@ from .callbacks import (
 )
 from .calls import Call
 from .failover import Failover
-from .kinds import KINDS
 from .seams import NO_ENDPOINT, Chunk, Gate, Response, Transport, Used
 from .waiting import Piece, emit, in_thread
 
@@ -79,11 +77,9 @@ class Exchange:
     ) -> None:
         self.call = call
         self._store = store
-        self._kind = KINDS[call.request.kind]
+        self._kind = call.kind
         self.must_fit_window = must_fit_window
-        # A call's own transport knows what to send.
-        own = call.transport is not None
-        request = call.request if own else call.client.request_to_send(call)
+        request = call.kind.to_send(call)
         # Unsupported parameters are removed from this body.
         self.body = dict(request.body)
         self.request = request._replace(body=self.body)
@@ -96,14 +92,13 @@ class Exchange:
         call = self.call
         failover = Failover(call, self.body)
         while True:
-            gate = Gate() if call.counted_by is None else call.site.gate(call, self.request)
+            gate = call.kind.gate(call, self.request)
             async with gate:
                 endpoint = await gate.acquire()
                 host = "" if endpoint is NO_ENDPOINT else call.site.host(endpoint)
-                sent_at, transport = time.monotonic(), call.transport
+                sent_at, transport = time.monotonic(), None
                 try:
-                    if transport is None:
-                        transport = call.client.transport_for(call, endpoint)
+                    transport = call.kind.transport(call, endpoint)
                     sent = await self.send_once(gate, endpoint, transport)
                 except APIError as error:
                     failover.bound_wait(error, endpoint)
@@ -127,12 +122,8 @@ class Exchange:
 
         :param gate: is told when a streamed answer begins, and what a failed send used.
         """
-        call, request = self.call, self.request
+        call, request = self.call, self.call.kind.once(self.request)
         assembler, response = Assembler(), None
-        if call.transport is None:
-            # A copy, since a user's transport may change its arguments.
-            body, headers = map_texts(request.body, str), dict(request.headers)
-            request = request._replace(body=body, headers=headers)
         try:
             timeout = call.deadline.time_for(call.options.timeout)
             _note_sent(call)
@@ -237,7 +228,7 @@ class Exchange:
             return
         assert self.call.progress is not None  # it was begun
         self.call.progress.is_counted = bool(calls)
-        if not self.call.calls_model:
+        if not self.call.kind.calls_model:
             self.call.note(calls=calls)
             return
         tokens, is_embedding = used.tokens, self.request.kind == "embedding"
@@ -301,7 +292,6 @@ class Exchange:
         head = whole = Response({})
         pending: list[Piece] = []
         has_begun = is_read = False
-        has_content = chunk_text if call.transport is None else says_something
         try:
             async with Reading(chunks):
                 while (
@@ -326,7 +316,7 @@ class Exchange:
                     with _naming_source(call, source, head):
                         text = assembler.add(chunk)
                     pending.append(Piece(text, chunk))
-                    if is_read or has_content(chunk):
+                    if is_read or call.kind.begins_answer(chunk):
                         is_read = True
                         while pending:
                             await emit(pending.pop(0))
@@ -363,7 +353,7 @@ def _naming_source(call: Call, source: str, response: Response) -> Iterator[None
     try:
         yield
     except ServiceError as error:
-        if response.status_code is None and call.transport is None:
+        if response.status_code is None and not call.kind.has_own_transport:
             error.remedy = f"Check {source}: llmcall.testing.check_transport tests what it returns"
         raise
 

@@ -12,7 +12,6 @@ from ..support.notices import warn_once
 from ..support.system import after_fork_in_child, lock
 from ..support.waits import OpenCall, open_calls
 from .calls import Call
-from .kinds import batches
 from .retry import send_and_store
 from .waiting import wait, with_store
 
@@ -49,7 +48,7 @@ after_fork_in_child(flights.clear)  # a forked process lacks the threads that ma
 async def share(calls: Sequence[Call]) -> Records:
     """Answer calls that are not recorded, a batch at a time; equal ones under way share an answer."""
     records: Records = {}
-    for batch in batches(calls):
+    for batch in calls[0].kind.batches(calls):
         records |= await _share_batch(batch)
     return records
 

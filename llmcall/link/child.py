@@ -8,15 +8,14 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ..apis.chunks import Assembler
-from ..clients.configured import ConfiguredClient
 from ..core.callbacks import Reading, next_chunk, open_stream, send
 from ..core.calls import Call
-from ..core.kinds import KINDS, check_chat
+from ..core.kinds import OfClient, OwnTransport, check_chat
 from ..core.pipeline import refuse_misfit
 from ..core.seams import Chunk, Response, Transport
 from ..core.waiting import Piece, emit
 from ..errors import APIError, LLMCallError
-from ..keys.plain_data import map_texts, recordable
+from ..keys.plain_data import recordable
 from ..keys.request import Data, Request
 from ..scopes.active import ActiveScope, ScopedRecord, here, next_order
 from ..scopes.callers import Caller, current_caller
@@ -274,8 +273,7 @@ class _Retractable(NamedTuple):
 
 def _count(call: Call, noted: Sequence[tuple[Any, ...]]) -> None:
     """Count here what a call used, as the recording process counted it."""
-    client = call.counted_by
-    meter = None if client is None else client.meter
+    meter = None if call.account is None else call.account.meter
     for usage in noted:
         metering.count(meter, *usage)
 
@@ -289,13 +287,13 @@ def _forwarded(calls: Sequence[Call]) -> ForwardedCalls:
         [(call.request.hashed, call.request.body) for call in calls],
         request.sample,
         tuple(call.options),
-        call.name,
+        call.kind.name,
         call.fallbacks,
         facts_of(call),
         request.expected is not None,
-        call.transport is None,
-        call.calls_model,
-        call.skips_recorded,
+        not call.kind.has_own_transport,
+        call.kind.calls_model,
+        call.kind.prefers_calling,
         call.is_streamed,
         llmcall_sends(),
         call.position.form,
@@ -388,7 +386,7 @@ class _Exchange:
     ) -> Response:
         async with own_budgets(call, request) as budgets:
             response = await send(transport, request, timeout)
-            budgets.settle(KINDS[request.kind].usage_in(response))
+            budgets.settle(call.kind.usage_in(response))
         return response
 
     def _response(self, call: Call, response: Response, transport: Transport) -> Message:
@@ -427,19 +425,13 @@ class _Exchange:
         """Return the call and the request as they are sent now, and what sends them."""
         call = self._call
         request = call.request._replace(model=model, sample=sample, cache_key=key, body=body)
-        if call.transport is not None:
-            return call, request, call.transport, timeout
-        client = call.counted_by
-        assert isinstance(client, ConfiguredClient)
+        kind = call.kind
+        if isinstance(kind, OwnTransport):
+            return call, request, kind.own, timeout
+        assert isinstance(kind, OfClient)
         call = call._replace(request=request._replace(body=call.request.body))
-        if call.options.window != "none" and request.kind == "chat":
-            client.check_window(call)
-        wire = client.wire(body, call.site.capabilities)
-        # A copy, since a user's transport may change its arguments.
-        sent = map_texts(body, str)
-        request = request._replace(body=sent, headers=dict(request.headers), wire=wire)
-        transport = client.transport_for(call, call.site.endpoints[endpoint])
-        return call, request, transport, timeout
+        request = kind.once(request._replace(wire=kind.wire(call, body)))
+        return call, request, kind.transport(call, call.site.endpoints[endpoint]), timeout
 
     async def _open(self, inside: tuple[Any, ...], *what: Any) -> Message:
         """Begin sending the request; its answer is read piece by piece."""
@@ -448,7 +440,7 @@ class _Exchange:
         with _standing(inside):
             chunks = open_stream(transport, request, timeout)
         if chunks is None:
-            if call.transport is None:
+            if not call.kind.has_own_transport:
                 request.body.pop("stream_options", None)  # type: ignore[attr-defined]
             with _standing(inside):
                 response = await self._send_within_budgets(call, request, transport, timeout)

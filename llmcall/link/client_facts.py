@@ -10,21 +10,17 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
-from ..clients.configured import ConfiguredClient
 from ..config import resolve as config
 from ..config.endpoints import Endpoint
 from ..config.setting import Layer, Rank, SettingValue
 from ..config.settings import Settings
 from ..config.values import without_password
 from ..core.calls import Call, Resolved
-from ..core.seams import Transport
 from ..keys.request import Data
 from ..models.catalog import Capabilities
 from ..stores.cache.cache import shared_cache
 from ..testing import answers_in_process
 from ..traffic.sites import Site
-from ..traffic.usage import Meter
-from .remote import RemoteTransport
 from .wire import packed, unpacked
 
 KEYS = ("api_key", "azure_ad_token", "azure_ad_token_provider", "_openai_key", "_azure_key")
@@ -39,7 +35,7 @@ _known: weakref.WeakKeyDictionary[Any, tuple[object, dict[object, bytes]]] = (
 
 def facts_of(call: Call) -> bytes:
     """Return the facts of a call's client, pickled; of a call without a client, those of its settings."""
-    client = call.counted_by
+    client = call.account
     models: tuple[str, ...] = ()
     resolved = None
     if client is not None:
@@ -159,25 +155,3 @@ class Facts:
             at = Resolved(settings, shared_cache(settings.cache_path), sites, set())
             self._resolved = current, at
         return self._resolved[1]
-
-
-class RemoteClient(ConfiguredClient):
-    """A substitute for a client of another process in the pipeline of its calls.
-
-    :param meter: counts what a call uses.
-    :param facts: of the client.
-    :param sender: sends the call.
-    """
-
-    def __init__(self, meter: Meter, facts: Facts, sender: RemoteTransport) -> None:
-        self.meter = meter
-        self.sends_nothing = bool(facts.in_process)
-        self._sender = sender
-
-    def check_window(self, call: Call) -> None:
-        """Leave the check to the process that sends the call."""
-
-    def transport_for(self, call: Call, endpoint: Endpoint) -> Transport:
-        """Return what has the call's process send it."""
-        self._sender.endpoint = call.site.endpoints.index(endpoint)
-        return self._sender

@@ -56,9 +56,10 @@ class ForwardedCalls(NamedTuple):
     :param facts: of the client, pickled; see ``client_facts.py``.
     :param has_form: whether its answers must have a form, which the process checks.
     :param taken: the settings that the keys depend on, without those that code gives.
+    :param name: of what is called, if it is not a model.
     :param is_clients: whether the transport of the client sends it, and not one of its own.
 
-    Other fields are those of :class:`.calls.Call` and its request.
+    Other fields are those of :class:`.calls.Call`, of its kind and of its request.
     """
 
     kind: str
@@ -72,7 +73,7 @@ class ForwardedCalls(NamedTuple):
     has_form: bool
     is_clients: bool
     calls_model: bool
-    skips_recorded: bool
+    prefers_calling: bool
     is_streamed: bool
     is_inner: bool
     form: Form | None

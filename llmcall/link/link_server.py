@@ -37,11 +37,11 @@ from ..traffic import call_listeners as call_listeners  # its listeners join
 from ..traffic.gate import ClientGate
 from ..traffic.usage import Meter
 from . import programs
-from .client_facts import RemoteClient, facts_in
+from .client_facts import facts_in
 from .link_messages import ForwardedCalls, Where, error_data, record_data
 from .loop import LoopThread, close_in_forks
 from .pythons import Pythons
-from .remote import FormElsewhere, NotedMeter, RemoteTransport
+from .remote import Account, FormElsewhere, NotedMeter, RemoteTransport, kind_of
 from .tickets import Base, Ticket
 from .wire import LENGTH, Connection, Message, frame, listening_socket, unpacked
 
@@ -451,25 +451,22 @@ class CallOfProcess:
         for hashed, body in forwarded.contents:
             form = FormElsewhere() if forwarded.has_form else None
             transport = RemoteTransport(self, form)
-            client = None
+            account = None
             if facts.in_process is not None:
-                client = RemoteClient(self._meter, facts, transport)
+                account = Account(self._meter, facts.in_process)
                 transport.endpoints = at.sites[forwarded.model].endpoints
             call = Call(
-                client,
+                account,
                 at,
                 cassette,
                 Request(forwarded.kind, forwarded.model, hashed, body, {}, None, "", form),
                 Options(*forwarded.options),
-                forwarded.name,
+                kind_of(forwarded, transport),
                 Position(),
                 fallbacks=forwarded.fallbacks,
-                transport=None if forwarded.is_clients else transport,
-                calls_model=forwarded.calls_model,
                 is_streamed=forwarded.is_streamed,
                 taken=lambda: forwarded.taken,
             )
-            call = call._replace(skips_recorded=forwarded.skips_recorded and call.may_call)
             draft = Draft.of(call, forwarded.form)
             if forwarded.sample is not None:
                 position = Position(forwarded.sample.partition("#")[0], order)

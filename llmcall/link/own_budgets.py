@@ -45,7 +45,7 @@ async def own_budgets(call: Call, request: Request) -> AsyncIterator[OwnBudgets]
     :param request: with the body that is sent.
     :raises BudgetExceededError: if it could go past one.
     """
-    if call.counted_by is None or not open_budgets:
+    if call.account is None or not open_budgets:
         yield OwnBudgets(None)
         return
     pool = call.site_of(request.model).pool

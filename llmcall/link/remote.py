@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..core.seams import Chunk, CoroutineTransport, Response, ServerCopy
+from ..core.kinds import Chat, Embeddings, Function, Http, Kind, ProgramChat, ProgramEmbeddings
+from ..core.seams import Chunk, CoroutineTransport, Response, ServerCopy, Transport
 from ..scopes.scope import in_function
 from ..stores.cassettes.replay_log import function_scope
 from ..support.waits import waits
 from ..traffic.gate import innermost_gate
 from ..traffic.usage import Meter, UsageDelta
-from .link_messages import chunk_in, error_in
+from .link_messages import ForwardedCalls, chunk_in, error_in
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
     from ..config.endpoints import Endpoint
+    from ..core.calls import Call
     from ..keys.request import Data, Request
     from .link_server import CallOfProcess
     from .wire import Message
@@ -70,6 +72,17 @@ class _ServerCopy:
     async def release(self, *, is_stored: bool) -> None:
         """Let the process delete it at the server."""
         await self.call.connection.query("release", is_stored)
+
+
+class Account(NamedTuple):
+    """What counts a call of another process.
+
+    :param meter: notes what it uses.
+    :param sends_nothing: whether the call's client answers without sending anything.
+    """
+
+    meter: Meter
+    sends_nothing: bool
 
 
 class RemoteTransport(CoroutineTransport):
@@ -165,3 +178,46 @@ class RemoteTransport(CoroutineTransport):
         finally:
             if is_open:
                 await self._call.connection.query("leave")
+
+
+class _Forwarded:
+    """A call of a client of another process, which checks its window, chooses the API, and sends it.
+
+    :param sender: has the process send it.
+    """
+
+    def __init__(self, sender: RemoteTransport) -> None:
+        self._sender = sender
+
+    def wire(self, call: Call, body: Mapping[str, Data]) -> str:
+        """Leave the choice to the process that sends the call."""
+        return "chat"
+
+    def transport(self, call: Call, endpoint: Endpoint) -> Transport:
+        """Return what has the call's process send it."""
+        self._sender.endpoint = call.site.endpoints.index(endpoint)
+        return self._sender
+
+
+class ForwardedChat(_Forwarded, Chat):
+    """A chat of another process."""
+
+
+class ForwardedEmbeddings(_Forwarded, Embeddings):
+    """Embeddings of another process."""
+
+
+def kind_of(forwarded: ForwardedCalls, sender: RemoteTransport) -> Kind:
+    """Return the kind of a call of another process."""
+    if forwarded.kind == "function":
+        return Function(sender, forwarded.name)
+    if forwarded.kind == "http":
+        return Http(
+            sender,
+            forwarded.name,
+            calls_model=forwarded.calls_model,
+            prefers_calling=forwarded.prefers_calling,
+        )
+    if forwarded.is_clients:
+        return ForwardedChat(sender) if forwarded.kind == "chat" else ForwardedEmbeddings(sender)
+    return ProgramChat(sender) if forwarded.kind == "chat" else ProgramEmbeddings(sender)

@@ -10,6 +10,7 @@ from types import ModuleType, NoneType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from ..core.kinds import Http
 from ..core.pipeline import answer_calls, reply_to
 from ..core.prepare import prepare_chat, prepare_embeddings
 from ..errors import LLMCallError
@@ -246,13 +247,15 @@ def prepare_http(transport: ProgramTransport, client: ProgramClient) -> Call:
         "http",
         {**identity, "body": normalized(identity["body"], settings)},
         settings,
-        transport,
+        Http(
+            transport,
+            f"{http.method} {path}",
+            calls_model=calls_model,
+            # what a server keeps, such as a conversation, may have changed since a cache got the answer
+            prefers_calling=body is None or (to_record.is_at_model and not calls_model),
+        ),
         model=(model or host) if body is not None else "",
         body=body if isinstance(body, dict) else None,
-        name=f"{http.method} {path}",
-        counted_by=None if body is None else client,
-        calls_model=calls_model,
-        # what a server keeps, such as a conversation, may have changed since a cache got the answer
-        prefers_calling=body is None or (to_record.is_at_model and not calls_model),
+        client=None if body is None else client,
     )
     return call._replace(is_streamed=to_record.requests_stream)

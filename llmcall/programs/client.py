@@ -6,6 +6,7 @@ from ..answers.expected import ANY_JSON
 from ..clients.configured import ResolvedSettings
 from ..clients.openai import OpenAIClient
 from ..core.calls import Call
+from ..core.kinds import ProgramChat, ProgramEmbeddings
 from ..keys.request import Data
 from ..support.notices import warn_once
 from .transport import ProgramTransport
@@ -55,8 +56,9 @@ class ProgramClient(OpenAIClient):
         # Many servers ignore JSON mode, and the program reads the answer itself.
         if expected is not None and expected.form == ANY_JSON:
             expected = None
+        is_chat = request.kind == "chat"
         return call._replace(
-            transport=transport,
+            kind=ProgramChat(transport) if is_chat else ProgramEmbeddings(transport),
             request=request._replace(body=sent, expected=expected),
-            is_streamed=request.kind == "chat" and transport.to_record.requests_stream,
+            is_streamed=is_chat and transport.to_record.requests_stream,
         )

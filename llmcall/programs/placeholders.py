@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 
 from ..core.calls import Call
+from ..core.kinds import OwnTransport
 from ..errors import ConfigError
 from ..stores.record import Record
 from ..support import secrets
@@ -90,11 +91,12 @@ class _UsedKeys(CallListener):
         if not record.is_hit:
             return
         keys: list[object] = [call.settings.api_key]
-        if isinstance(call.transport, ProgramTransport):
-            http = call.transport.to_record.http
+        own = call.kind.own if isinstance(call.kind, OwnTransport) else None
+        if isinstance(own, ProgramTransport):
+            http = own.to_record.http
             keys = [http.headers.get(name, "").rpartition(" ")[2] for name in KEY_HEADERS]
             keys.append(http.url.params.get("key"))
-        elif call.counted_by is not None:
+        elif call.account is not None:
             with contextlib.suppress(ConfigError):  # a replay needs neither an endpoint nor its key
                 keys += [endpoint.key() for endpoint in call.site.endpoints]
         _used.update(key for key in keys if isinstance(key, str) and len(key) >= SHORTEST_KEY)

@@ -111,7 +111,7 @@ class Replay(CallListener):
         __tracebackhide__ = True
         cassette = call.cassette
         may_record = cassette is not None and self.mode != "none"
-        if self._live or may_record or answers_in_process(call.counted_by):
+        if self._live or may_record or answers_in_process(call.account):
             return
         if cassette is not None:
             raise CacheMissError(

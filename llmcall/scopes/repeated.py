@@ -62,7 +62,7 @@ def _warn_of_shared_answers(call: Call, record: Record) -> None:
     remedy = (
         "Open one scope around the program (with llmcall.scope('run', process=True): …), or name its actors "
         "(actor=…)"
-        if call.transport is not None  # a program on the SDK, which knows no scopes
+        if call.kind.is_programs  # a program on the SDK, which knows no scopes
         else "Open a scope per actor (with llmcall.scope(name): …), or pass sample=1, sample=2"
     )
     warn_once(

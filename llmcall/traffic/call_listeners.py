@@ -38,8 +38,8 @@ class Outcomes(CallListener):
 
     def used(self, call: Call, amounts: UsageDelta) -> None:
         """Count what a call used, or what became of it."""
-        position, client = call.position, call.counted_by
-        meter = None if client is None else client.meter
+        position, account = call.position, call.account
+        meter = None if account is None else account.meter
         model = call.request.model or call.name
         count(meter, model, position.path, amounts, position.arm, call.cassette)
 
@@ -80,7 +80,7 @@ def _attempt_key(call: Call, error: BaseException) -> str | None:
     is_attempt = (
         error.failure.is_retried_by_program
         if isinstance(error, APIError)
-        else call.transport is not None
+        else call.kind.has_own_transport
     )
     return call.request.cache_key if is_attempt else None
 

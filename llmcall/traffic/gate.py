@@ -143,7 +143,7 @@ class ClientGate(OpenCall, Gate):
     def _estimate_tokens(self, needs: Needs) -> tuple[int, int] | None:
         """Return the most tokens of prompt and answer, or ``None`` if that cannot be known."""
         request, estimated = self._request, None
-        if not self._call.calls_model:
+        if not self._call.kind.calls_model:
             return None
         if request.kind == "http":
             estimated = estimate_http(request.body, self._pool.capabilities)
@@ -162,7 +162,7 @@ class ClientGate(OpenCall, Gate):
 
     def _needed(self, needs: Needs) -> Amounts:
         """Return the most that the send may use of the open budgets, by the kinds that they limit."""
-        if not self._call.calls_model:
+        if not self._call.kind.calls_model:
             return Amounts(calls=1)
         tier = tier_of(self._request.body)
         if needs.limits_usd and self._pool.price(service_tier=tier) is None:
@@ -192,7 +192,7 @@ class ClientGate(OpenCall, Gate):
         :param answer: names its tier and its model.
         :param is_part: whether it is only the part of a stream that arrived.
         """
-        if not self._call.calls_model:
+        if not self._call.kind.calls_model:
             return Used(cost=0.0)
         if is_part:
             answer = with_tokens_used(answer, self._request, self._pool.capabilities)

@@ -285,7 +285,7 @@ def test_a_windows_transport_keeps_the_contract(
     client = OpenAIClient(base_url=server.base_url, api_key="k", window="8h", model="gpt-6-luna")
     call = prepare_chat(client, "Hello", {}).begun(Progress())
     [endpoint] = client.endpoints("gpt-6-luna")
-    request = client.request_to_send(call)
+    request = call.kind.to_send(call)
     check_transport(lambda: WindowTransport(call, endpoint), request, at_once=False)
     assert not server.responses
 

@@ -16,7 +16,7 @@ from ...clients.api_errors import http_library, raise_reported
 from ...config.settings import DEFAULT_MODEL
 from ...core.callbacks import open_stream, send
 from ...core.calls import Call
-from ...core.kinds import KINDS, check_chat
+from ...core.kinds import check_chat
 from ...core.seams import Response
 from ...errors import ContentFilterError
 from ...keys.plain_data import recordable
@@ -98,7 +98,7 @@ class Exchanges:
         transport = ProgramTransport(self._library, to_record, lambda _: response)
         calls = {call.request.cache_key: call for call in calls_of(transport, self._client)}
         different = [*calls.values()]  # identical texts have one record
-        kind = KINDS[different[0].request.kind]
+        kind = different[0].kind
         call = kind.joined(different)
         answer = await _answer(transport, call)
         kind.check(call.request, answer, must_fit_window=False)

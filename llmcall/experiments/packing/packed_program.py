@@ -171,7 +171,7 @@ def _replay_only(trace: Trace, folder: str, cassettes: list[str]) -> None:
             trace.add("unused", project_paths[cassette.file.real_path], unused)
 
         def asks(self, call: Call) -> None:
-            if not answers_in_process(call.counted_by):
+            if not answers_in_process(call.account):
                 raise CacheMissError(
                     "no answer is recorded, and a packed program cannot call a model"
                 )

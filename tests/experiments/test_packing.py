@@ -482,6 +482,16 @@ def test_what_a_hostile_author_changes_is_noticed(package: Path, change: str) ->
     assert check in failed(llmcall.verify(package))
 
 
+@pytest.mark.ci
+def test_a_changed_prompt_is_shown_with_the_words_that_differ(package: Path) -> None:
+    """Also if the program goes on without the answer."""
+    edited(package / "recordings" / TAPE, "a nurse", "a doctor")
+    going_on = "    try:\n        main()\n    except llmcall.CacheError:\n        pass\n"
+    edited(package / f"code/{SCRIPT}", "    main()\n", going_on)
+    mend(package)
+    assert "You are Ada, a [-doctor-] {+nurse+}. What" in failed(llmcall.verify(package))["replay"]
+
+
 def test_a_missing_record_and_a_damaged_recording_are_found(package: Path) -> None:
     """A call without an answer ends the program, and the records that it left unused are named."""
     tape = package / "recordings" / TAPE

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llmcall.core.calls import Call
     from llmcall.stores.cassettes.cassette import Cassette
+    from llmcall.stores.misses.report import Miss
 
 PACKAGE = Path(__file__).resolve().parents[2]
 SITE = Path(__file__).resolve().parent / "site"
@@ -158,6 +159,8 @@ def _replay_only(trace: Trace, folder: str, cassettes: list[str]) -> None:
 
     project_paths = {os.path.realpath(os.path.join(folder, path)): path for path in cassettes}
 
+    misses: list[Miss] = []
+
     class ReadOnly(CallListener):
         def opened(self, cassette: Cassette) -> None:
             cassette.replay_only()
@@ -175,6 +178,12 @@ def _replay_only(trace: Trace, folder: str, cassettes: list[str]) -> None:
                 raise CacheMissError(
                     "no answer is recorded, and a packed program cannot call a model"
                 )
+
+        def refused(self, call: Call | None, error: Exception) -> None:
+            if isinstance(error, CacheMissError) and error.miss is not None and not misses:
+                misses.append(error.miss)  # later ones may follow from it
+                for line in error.miss.comparison().split("\n"):
+                    trace.add("problem", f"  {line}")
 
         def unrecorded(self, scope: str, words: str, reason: str) -> None:
             where = f"in scope {scope!r}" if scope else "outside any scope"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
@@ -84,9 +84,13 @@ class Miss(NamedTuple):
     recorded: bool
 
     def __str__(self) -> str:
+        paragraphs = {"cause": [*self.causes], "to record": self.remedy.split("\n")}
+        return "\n".join([self.comparison(), *self._lines({} if self.recorded else paragraphs)])
+
+    def comparison(self) -> str:
+        """Return the beginning of the report: the request, and its differences from the nearest record."""
         state = "is recorded" if self.recorded else "is not recorded"
         key = short_key(self.cache_key)
-        lines = [f"{self.kind} request to {self.name} {state} (key {key})"]
         paragraphs = {
             "asked": [shortened(self.opening, WIDTH)],
             "scope": [sample_words(self.kind, self.sample)],
@@ -94,12 +98,12 @@ class Miss(NamedTuple):
         }
         if not self.recorded:
             nearest = [] if self.nearest is None else [shortened(_summary(self.nearest), WIDTH)]
-            paragraphs |= {
-                "nearest": nearest,
-                "differs": [*map(str, self.differences)],
-                "cause": [*self.causes],
-                "to record": self.remedy.split("\n"),
-            }
+            paragraphs |= {"nearest": nearest, "differs": [*map(str, self.differences)]}
+        headline = f"{self.kind} request to {self.name} {state} (key {key})"
+        return "\n".join([headline, *self._lines(paragraphs)])
+
+    def _lines(self, paragraphs: Mapping[str, Sequence[str]]) -> Iterator[str]:
+        """Yield the lines of some paragraphs, by their labels."""
         commands = self.remedy.split("\n")[:-1]  # stay on one line, to be copied
         for label, texts in paragraphs.items():
             for line in (
@@ -107,9 +111,8 @@ class Miss(NamedTuple):
                 for text in texts
                 for line in ([text] if text in commands else WRAPPER.wrap(text))
             ):
-                lines.append(f"  {label:<{LABEL_WIDTH}}{line}".rstrip())
+                yield f"  {label:<{LABEL_WIDTH}}{line}".rstrip()
                 label = ""
-        return "\n".join(lines)
 
     def changes(self) -> str:
         """Return in one line what differs from the nearest record: changed words, else fields."""

@@ -88,7 +88,7 @@ def packing(study: str, package: Path) -> list[str]:
 def test_an_example_packs_and_verifies(
     study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each example's package verifies, and nothing is noted."""
+    """Each example's package verifies, and nothing is noted but what does not change with the answers."""
     shutil.copytree(EXAMPLES, tmp_path / "examples")
     monkeypatch.chdir(tmp_path / "examples" / Path(study).parent)
     if study in RECORDED_FROM_OUTSIDE:
@@ -97,7 +97,7 @@ def test_an_example_packs_and_verifies(
     done(*packing(study, package))
     found = llmcall.verify(package)
     assert found.ok, str(found)
-    assert all(check.status == OK for check in found.checks)
+    assert all(check.status == OK for check in found.checks if check.name != "answers")
 
 
 @pytest.mark.slow
@@ -124,7 +124,8 @@ def test_a_package_verifies_on_another_python(
         timeout=LONGEST,
     ).stdout
     found = json.loads(printed)
-    notes = [check for check in found["checks"] if check["status"] != OK]
+    others = [check for check in found["checks"] if check["name"] != "answers"]
+    notes = [check for check in others if check["status"] != OK]
     assert found["ok"]
     assert [check["name"] for check in notes] == ["versions"]
     details = " ".join(notes[0]["details"])

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import platform
 import runpy
 import shutil
 import stat
@@ -16,6 +17,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from commands import ROOT, done
@@ -23,10 +25,10 @@ from files import read_records
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest_httpserver import HTTPServer
-from servers import OK, Answer, NumberedServer, ScriptedServer, embeddings
+from servers import OK, Answer, NumberedServer, ScriptedServer, completion, embeddings
 
 import llmcall
-from llmcall.experiments.packing.verify import DIFFERS, Verification, unified_diff
+from llmcall.experiments.packing.verify import DIFFERS, NOT_MADE, Verification, unified_diff
 
 SCRIPT = "run räte.py"
 TAPE = "tapes/täglich 1.jsonl"
@@ -169,11 +171,16 @@ def test_a_package_verifies(packed: Path) -> None:
     checks = [line.split(":")[0] for line in printed.splitlines() if line.startswith("ok ")]
     names = [check.removeprefix("ok").strip() for check in checks]
     assert names == [
-        *("files", "recordings", "replay", "llmcall", "pages", "printed text"),
+        *("files", "llmcall", "pages", "recordings", "replay", "printed text"),
         *("result out/all.json", "result out/table.csv"),
         *("files read", "network", "versions"),
     ]
-    assert "prove who gave the answers" in printed.splitlines()[-1]
+    assert "note     answers: with exchanged answers, 2 of 3 results change\n" in printed
+    last = printed.splitlines()[-1]
+    assert last.startswith(
+        "verified. These results follow from these answers and this code, except"
+    )
+    assert "not shown: printed text. It is not proved who gave the answers" in last
 
 
 def test_a_package_holds_what_the_run_used(packed: Path) -> None:
@@ -464,6 +471,8 @@ CHANGES = {
     "the page": ("report.html", "answer 0", "answer 9", "pages"),
     "the reader": ("read_cassette.py", "import json", "import json, sys", "pages"),
     "the wheel": (WHEEL, "verifies", "verified", "llmcall"),
+    "the requirements": ("requirements.txt", f"{WHEEL}\n", f"{WHEEL}\nnumpy==1.0\n", "pages"),
+    "what follows from the answers": ("manifest.json", "stays the same", "changes", "pages"),
 }
 
 
@@ -492,6 +501,185 @@ def test_a_changed_prompt_is_shown_with_the_words_that_differ(package: Path) -> 
     assert "You are Ada, a [-doctor-] {+nurse+}. What" in failed(llmcall.verify(package))["replay"]
 
 
+def test_what_another_version_made_is_not_verified(package: Path) -> None:
+    """The version is that of the code in the wheel. The manifest cannot name another one, under which a forged page
+    would pass.
+    """
+    edited(package / "README.md", "0 refused", "7 refused")
+    wheel = package / WHEEL
+    with zipfile.ZipFile(wheel) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    files["llmcall/_version.py"] = b'__version__ = "0.1.1"\n'
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    mend(package)
+    found = llmcall.verify(package)
+    assert not found.ok and not failed(found)
+    assert [check.name for check in found.checks if check.status == NOT_MADE] == [
+        "llmcall",
+        "pages",
+    ]
+    assert "verify with llmcall 0.1.1, of which you trust the source" in str(found)
+    assert found.conclusion().startswith(
+        "not verified: another version of llmcall made the package"
+    )
+    with_manifest(package, lambda manifest: manifest["packages"].update(llmcall_sim="0.1.1"))
+    printed = done("verify", package, code=1)
+    assert "it has a version of llmcall, which only the wheel has" in printed
+
+
+def test_a_removed_page_is_missed(package: Path) -> None:
+    """Although the manifest does not name it either."""
+    (package / "REPORTING.md").unlink()
+
+    def without_checklist(manifest: Any) -> None:
+        files = manifest["files"]
+        manifest["files"] = [entry for entry in files if entry["path"] != "REPORTING.md"]
+
+    with_manifest(package, without_checklist)
+    assert "REPORTING.md is missing" in failed(llmcall.verify(package))["pages"]
+
+
+# Whether the results come from the answers
+
+
+def recorded_study(httpserver: HTTPServer, folder: Path, files: dict[str, str], *said: str) -> None:
+    """Record a program ``study.py`` in ``t.jsonl``, with numbered answers or with some."""
+    written(folder, files)
+    if said:
+        address = ScriptedServer(
+            httpserver, *(Answer(200, completion(text)) for text in said)
+        ).base_url
+    else:
+        address = NumberedServer(httpserver).address
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("OPENAI_BASE_URL", address)
+        monkeypatch.setenv("OPENAI_API_KEY", "none")
+        runpy.run_path("study.py")
+    llmcall.reset()
+
+
+ASKING = """
+import json, os, pathlib
+import llmcall
+
+def ask(text):
+    return llmcall.client().send_message(text, on_error="raise").content
+
+def save(name, value):
+    pathlib.Path(name).write_text(json.dumps(value))
+"""
+STUDY = (
+    ASKING
+    + """
+with llmcall.cassette("t.jsonl"):
+    rows = []
+    for name in ("Ada", "Ben", "Cem"):
+        with llmcall.scope(name):
+            first = ask(f"{name}, how are you?")
+            rows.append((name, first, ask(f"You said {first}. Really?")))
+save("rows.json", rows)
+save("mean.json", sum(int(text.split()[1]) for _, *said in rows for text in said) / 6)
+save("fixed.json", 3.0)
+save("copied.json", json.loads(pathlib.Path("final.json").read_text()))
+save("mode.json", 3.0 if os.environ.get("LLMCALL_CASSETTE_MODE") == "none" else rows)
+"""
+)
+
+
+@pytest.fixture
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty project as the working directory."""
+    (tmp_path / "study").mkdir()
+    monkeypatch.chdir(tmp_path / "study")
+    return tmp_path / "study"
+
+
+def test_results_that_do_not_come_from_the_answers_are_named(
+    in_folder: Path, httpserver: HTTPServer
+) -> None:
+    """Written in the code, read from a file, or made up in a replay. A table and a mean come from them, although the
+    second prompts contain answers, and a mean is the same for permuted ones.
+    """
+    recorded_study(httpserver, in_folder, {"study.py": STUDY, "final.json": "3.0"})
+    printed = done("pack", "../made", "--cassette", "t.jsonl", "--", "study.py")
+    manifest = json.loads(Path("../made/manifest.json").read_text(encoding="utf-8"))
+    assert manifest["evidence"] == {
+        **dict.fromkeys(("result mean.json", "result rows.json"), "changes"),
+        **dict.fromkeys(
+            ("result copied.json", "result fixed.json", "result mode.json"), "stays the same"
+        ),
+    }
+    assert "look at result copied.json: with exchanged answers, it stays the same" in printed
+    readme = Path("../made/README.md").read_text(encoding="utf-8")
+    assert "- result copied.json: stays the same\n" in readme
+    assert "- result mean.json: changes\n" in readme
+    assert "not shown: result copied.json, result fixed.json, result mode.json." in " ".join(
+        readme.split()
+    )
+
+
+@pytest.mark.ci
+def test_a_package_that_claims_more_than_its_results_show_is_not_verified(
+    in_folder: Path, httpserver: HTTPServer
+) -> None:
+    """Its code, manifest and README were changed after packing."""
+    program = STUDY.replace('save("mode.json"', '0 and save("mode.json"')
+    recorded_study(httpserver, in_folder, {"study.py": program, "final.json": "3.0"})
+    done("pack", "../made", "--cassette", "t.jsonl", "--", "study.py")
+    made = Path("../made")
+    rows = (made / "results/rows.json").read_text(encoding="utf-8")
+    edited(made / "code/study.py", 'save("rows.json", rows)', f'save("rows.json", {rows})')
+    mend(made)
+    found = failed(llmcall.verify(made))
+    assert found == {"answers": ANY}
+    assert "result rows.json stays the same" in found["answers"]
+    assert "when it was packed, more changed" in found["answers"]
+
+
+@pytest.mark.ci
+def test_a_study_of_which_nothing_comes_from_the_answers_is_not_packed(
+    in_folder: Path, httpserver: HTTPServer
+) -> None:
+    """It asks, and prints results from elsewhere."""
+    program = f"""{ASKING}
+with llmcall.cassette("t.jsonl"):
+    for name in ("Ada", "Ben"):
+        ask(name)
+print("The mean is 3.0")
+"""
+    recorded_study(httpserver, in_folder, {"study.py": program})
+    printed = done("pack", "../made", "--cassette", "t.jsonl", "--", "study.py", code=1)
+    assert "with exchanged answers, these stay the same: printed text. So nothing" in printed
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize(
+    ("said", "state", "words"),
+    [
+        (("yes", "yes"), "cannot change", "it is not shown that they come from them"),
+        (("yes", "no"), "is not reached", "AssertionError"),
+    ],
+)
+def test_a_study_that_cannot_be_tried_is_verified_and_says_so(
+    in_folder: Path, httpserver: HTTPServer, said: tuple[str, ...], state: str, words: str
+) -> None:
+    """All answers are equal, or its program accepts no others."""
+    program = f"""{ASKING}
+with llmcall.cassette("t.jsonl"):
+    said = [ask(name) for name in ("Ada", "Ben")]
+assert said == {[*said]}
+save("said.json", said)
+"""
+    recorded_study(httpserver, in_folder, {"study.py": program}, *said)
+    done("pack", "../made", "--cassette", "t.jsonl", "--", "study.py")
+    printed = done("verify", "../made")
+    assert f"result said.json {state}" in printed
+    assert words in printed
+    assert "it is not shown that they come from them" in printed.splitlines()[-1]
+
+
 def test_a_missing_record_and_a_damaged_recording_are_found(package: Path) -> None:
     """A call without an answer ends the program, and the records that it left unused are named."""
     tape = package / "recordings" / TAPE
@@ -505,24 +693,25 @@ def test_a_missing_record_and_a_damaged_recording_are_found(package: Path) -> No
     assert f"{TAPE} is damaged" in failed(llmcall.verify(package))["recordings"]
 
 
-def test_numbers_may_differ_within_a_tolerance(package: Path) -> None:
+def test_numbers_may_differ_within_a_tolerance(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In results and printed text; versions that differ are a note."""
     edited(package / "results/out/table.csv", "8.8", "8.800001")
     edited(package / "code/persons.py", "yield", "print(0.3000001); yield")
     mend(package)
 
-    def with_other_versions(manifest: Any) -> None:
-        manifest["packages"]["llmcall-sim"] = "0.0.1"
+    def with_other_output(manifest: Any) -> None:
         manifest["printed"] = "0.3\n" * 3 + manifest["printed"]
 
-    with_manifest(package, with_other_versions)
+    with_manifest(package, with_other_output)
+    monkeypatch.setattr(platform, "python_version", lambda: "3.99.0")
     printed = done("verify", package, "--tolerance", "1e-5", "--json").partition("\n")[2]
     found = {check["name"]: check for check in json.loads(printed)["checks"]}
     for name in ("printed text", "result out/table.csv"):
         assert found[name]["found"] == "the same within the tolerance of 1e-05"
-    assert found["versions"]["details"] == [
-        f"llmcall-sim {llmcall.__version__} (packed with 0.0.1)"
-    ]
+    [other] = found["versions"]["details"]
+    assert other.startswith("Python 3.99.0 (packed with 3.")
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1), st.floats(-1e-7, 1e-7))
@@ -732,6 +921,7 @@ def test_a_study_whose_cassette_the_settings_name_is_packed(project: Path, tmp_p
     assert llmcall.verify(tmp_path / "made").ok
 
 
+@pytest.mark.ci
 def test_a_recording_is_packed_whole_as_evidence(project: Path) -> None:
     """As it is, byte for byte; README and verification count what the program does not use."""
     edited(project / "data/people of Köln.csv", "Çem,driver\n", "")

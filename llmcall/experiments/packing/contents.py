@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from ..._version import __version__
 from ...apis.token_usage import total_cost
 from ...review.conversations import conversations
 from ...review.facts import RunFacts
@@ -17,12 +19,14 @@ from ...review.runs import RecordedRun
 from ...stores.records.reader import read
 from ...support.display import money
 from ...support.secrets import find, find_setting
+from .evidence import TRIED, claim
 from .observed_run import run_options
-from .package import ABOUT, CODE, DATA, FOLDERS, RECORDING, RESULT, Manifest
-from .project import DISTRIBUTION, is_wheel
+from .package import ABOUT, CODE, DATA, DISTRIBUTION, FOLDERS, RECORDING, RESULT, Manifest
+from .project import is_wheel
 
 HOME = r"(?:/home/|/Users/)[^\s/\\\"'<>:]+"
 MAIL = r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}"
+WIDTH = 100  # of a README's line
 # The endings of configuration files' names
 CONFIGURATION = (".cfg", ".conf", ".env", ".ini", ".json", ".properties", ".toml", ".yaml", ".yml")
 
@@ -84,10 +88,6 @@ TITLES = {
     RESULT: "Results that the program writes",
     ABOUT: "About the package",
 }
-PROOF = (
-    "A successful check proves that these results follow from these answers and this code. It does not "
-    "prove who gave the answers; a DOI or a signed tag gives the date."
-)
 
 
 def merged_run(package: Path, manifest: Manifest) -> RecordedRun:
@@ -114,13 +114,13 @@ def requirements(manifest: Manifest, wheel: str) -> str:
 
     :param wheel: the wheel's file name.
     """
-    others = {name: version for name, version in manifest.packages.items() if name != DISTRIBUTION}
-    return "".join([f"./{wheel}\n", *(f"{name}=={version}\n" for name, version in others.items())])
+    others = (f"{name}=={version}\n" for name, version in manifest.packages.items())
+    return "".join([f"./{wheel}\n", *others])
 
 
 def made_texts(package: Path, manifest: Manifest) -> dict[str, str]:
     """Return the texts of the files that follow from the recordings, the manifest and llmcall, by name."""
-    wheel = next(file.path for file in manifest.files if is_wheel(file.file))
+    wheel = next((file.path for file in manifest.files if is_wheel(file.file)), "")
     recorded = merged_run(package, manifest)
     found = RunFacts.of(recorded, conversations(recorded))
     return {
@@ -151,17 +151,19 @@ def reporting(manifest: Manifest, found: RunFacts) -> str:
 
     :param found: what the recordings say.
     """
-    packages = ", ".join(f"{name} {version}" for name, version in manifest.packages.items())
+    versions = {DISTRIBUTION: __version__, **manifest.packages}
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
     code = [
         f"The program, `{shlex.join(manifest.command)}`, is in this package, with its recorded answers; "
         "`llmcall verify` runs it again (README.md).",
-        f"It ran on Python {manifest.python}, with {packages or 'no other packages'}.",
+        f"It ran on Python {manifest.python}, with {packages}.",
     ]
     items = as_markdown(checklist(found, code))
     return f"# {TITLE}\n\n{REPORTING_HEAD}\n\n{items}"
 
 
 def _check_section(manifest: Manifest) -> str:
+    states = "\n".join(f"- {name}: {state}" for name, state in manifest.evidence.items())
     return f"""# A study and its recorded answers
 
 Check it in this folder, with Python {manifest.python} or a similar version:
@@ -173,7 +175,19 @@ The first command installs what the program needs, and llmcall from the wheel in
 uv, it is `uv pip install -r requirements.txt`. The second one runs the author's code from the
 recorded answers and compares the results. It needs no key and no network.
 
-{PROOF}"""
+## What a successful check proves
+
+{_wrapped(claim(manifest.evidence))}
+
+{_wrapped(TRIED)}
+
+{states or "- there are none"}
+
+A program that recognizes such a run can deceive it: read the code."""
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, WIDTH)
 
 
 def _answers_section(found: RunFacts, manifest: Manifest) -> str:

@@ -9,6 +9,7 @@ import shutil
 import site
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -48,7 +49,8 @@ class Observation:
     :ivar unused_keys: by cassette, the keys of the records that no call used, without cassettes that
         were never opened.
     :ivar packages: the versions of the distributions that it imported.
-    :ivar has_ended: whether the program reached its end.
+    :ivar seconds: how long it took.
+    :ivar failure: how it ended otherwise, in one line; empty if it succeeded.
     """
 
     printed: str
@@ -59,7 +61,8 @@ class Observation:
     connections: list[str] = field(default_factory=list)
     unused_keys: dict[str, set[str]] = field(default_factory=dict)
     packages: dict[str, str] = field(default_factory=dict)
-    has_ended: bool = False
+    seconds: float = 0.0
+    failure: str = ""
 
 
 @functools.cache
@@ -78,6 +81,8 @@ def run_program(
     cassettes: Sequence[str],
     environment: Mapping[str, str],
     project: Path | None = None,
+    answers_all: bool = False,
+    longest: float | None = None,
 ) -> Observation:
     """Run a program in a folder that contains all that it needs.
 
@@ -87,6 +92,8 @@ def run_program(
         the program.
     :param environment: its variables besides PATH, HOME and a temporary folder.
     :param project: the original folder.
+    :param answers_all: whether a stand-in answers requests that the cassettes do not have.
+    :param longest: the seconds after which it is ended.
     """
     scratch = folder.parent / f"{folder.name}-scratch"
     for name in ("home", "tmp"):
@@ -100,38 +107,46 @@ def run_program(
         "run_options": run_options(folder, cassettes),
         "program": list(command[is_module:]),
         "module": is_module,
+        "answers_all": answers_all,
     }
     (scratch / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
     before = _file_states(folder)
     python = NAMESPACE if has_namespace() else (sys.executable,)
+    start = time.monotonic()
     output, errors = scratch / "stdout.txt", scratch / "stderr.txt"
     # To files: a pipe ends with the last process that holds it, which a program may leave behind. To their
     # ends: the program may open /dev/stdout, too.
     with output.open("ab") as output_file, errors.open("ab") as error_file:
-        completed = subprocess.run(
-            [*python, "-B", str(CHILD), str(scratch / "plan.json")],
-            cwd=folder,
-            env={
-                "PATH": os.environ.get("PATH", os.defpath),
-                "HOME": str(scratch / "home"),
-                "TMPDIR": str(scratch / "tmp"),
-                "LLMCALL_CACHE_PATH": str(scratch / "cache"),
-                "LLMCALL_CASSETTE_MODE": "none",
-                **environment,
-            },
-            stdin=subprocess.DEVNULL,
-            stdout=output_file,
-            stderr=error_file,
-            check=False,
-        )
+        try:
+            exit_code = subprocess.run(
+                [*python, "-B", str(CHILD), str(scratch / "plan.json")],
+                cwd=folder,
+                env={
+                    "PATH": os.environ.get("PATH", os.defpath),
+                    "HOME": str(scratch / "home"),
+                    "TMPDIR": str(scratch / "tmp"),
+                    "LLMCALL_CACHE_PATH": str(scratch / "cache"),
+                    "LLMCALL_CASSETTE_MODE": "none",
+                    **environment,
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=output_file,
+                stderr=error_file,
+                timeout=longest,
+                check=False,
+            ).returncode
+            ending = f"the program ended with exit code {exit_code}" if exit_code else ""
+        except subprocess.TimeoutExpired:
+            ending = f"the program did not end in {longest:.0f} s"
     observation = Observation(output.read_bytes().decode(errors="backslashreplace"))
-    _add_events(observation, scratch, folder, project)
-    if completed.returncode or not observation.has_ended:
+    observation.seconds = time.monotonic() - start
+    has_ended = _add_events(observation, scratch, folder, project)
+    if ending or not has_ended:
+        ending = ending or "the program ended before its end, with exit code 0"
         error_lines = errors.read_bytes().decode(errors="backslashreplace").strip().split("\n")
-        observation.problems += [
-            f"the program ended with exit code {completed.returncode}:",
-            *(f"  {line}" for line in error_lines[-ERROR_LINES:]),
-        ]
+        last_lines = (f"  {line}" for line in error_lines[-ERROR_LINES:])
+        observation.problems += [f"{ending}:", *last_lines]
+        observation.failure = f"{ending}: {error_lines[-1].strip()}"
     after = _file_states(folder)
     observation.files_written = [path for path in after if before.get(path) != after[path]]
     return observation
@@ -191,8 +206,9 @@ def _file_states(folder: Path) -> dict[str, tuple[int, int, int]]:
 
 def _add_events(
     observation: Observation, scratch: Path, folder: Path, project: Path | None
-) -> None:
-    """Add the events of a run's log to an observation."""
+) -> bool:
+    """Add the events of a run's log to an observation; return whether the program reached its end."""
+    has_ended = False
     log = scratch / "log.jsonl"
     first_access: dict[str, str] = {}  # by project path: "read" or "write", whichever came first
     for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else ():
@@ -220,12 +236,13 @@ def _add_events(
             path, keys = values[0], set(values[1])
             observation.unused_keys[path] = observation.unused_keys.get(path, keys) & keys
         elif kind == "end":
-            observation.packages, observation.has_ended = values[0], True
+            observation.packages, has_ended = values[0], True
     observation.files_read = sorted(
         path
         for path, kind in first_access.items()
         if kind == "read" and OWN_FOLDERS.isdisjoint(path.split("/"))
     )
+    return has_ended
 
 
 def _is_below(path: str, folders: Iterable[str | Path]) -> bool:

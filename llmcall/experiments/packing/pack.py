@@ -19,6 +19,7 @@ from ...stores.records.reader import RecordFile, read
 from ...stores.records.served import model_of
 from ...stores.records.writer import write
 from .contents import MADE, REPORT, credentials, made_texts, personal_lines, read_text
+from .evidence import CHANGES, SAME, Evidence, find_evidence, lay_out
 from .observed_run import (
     Observation,
     describe_unused,
@@ -31,6 +32,7 @@ from .package import (
     ABOUT,
     CODE,
     DATA,
+    DISTRIBUTION,
     FOLDERS,
     NAME,
     RECORDING,
@@ -51,7 +53,7 @@ from .project import (
     project_paths,
     write_wheel,
 )
-from .verify import DIFFERS, Verification, verify
+from .verify import DIFFERS, Check, run_checks
 
 CODE_ENDINGS = (".py", ".pyi", ".pyx")
 # Files that are packed although the program does not read them
@@ -93,8 +95,9 @@ def pack(
 ) -> Package:
     """Pack a study for others: run its program from its recordings, and collect what it needs.
 
-    The project is the working directory. The program runs twice without network access: in a copy of
-    the project, then in a folder with only the packed files. Both runs must give the same results.
+    The project is the working directory. The program runs without network access: in a copy of the
+    project, then in a folder with only the packed files. Both runs must give the same results. Then it
+    runs with exchanged answers: some result must change.
 
     :param folder: the package; it must not exist.
     :param command: a script and its arguments, or ``-m``, a module and its arguments.
@@ -165,6 +168,9 @@ def pack(
             _copy_recording(project / path, recorded, recordings[path], () if whole else names)
         for path in run.files_written:
             copy_file(copied / path, package / FOLDERS[RESULT] / path)
+        for pattern in TAKEN_ALONG:
+            for file in filter(Path.is_file, project.glob(pattern)):
+                copy_file(file, package / file.name)
         parents = {Path(path).parent.as_posix() for path in run.files_written}
         manifest = Manifest(
             command=program,
@@ -172,7 +178,7 @@ def pack(
             folders=sorted(path for path in parents - {"."} if (project / path).is_dir()),
             printed=run.printed,
             python=platform.python_version(),
-            packages=run.packages,
+            packages={name: run.packages[name] for name in run.packages if name != DISTRIBUTION},
             unused={path: len(names) for path, names in unused.items() if whole and names},
             pruned={
                 path: _pruned(recordings[path], names)
@@ -180,10 +186,18 @@ def pack(
                 if names and not whole
             },
         )
-        manifest = _write_about_files(package, manifest, project)
-        texts = [file for file in files_below(package) if not is_wheel(file)]
+        manifest = replace(manifest, files=_packed_files(package))
+        _write(package / NAME, manifest.text())
+        texts = files_below(package)  # all others are made of them
         _raise_problems(credentials(package, texts, config.settings().cassette_allow))
-        _raise_problems(_second_run_problems(verify(package)))
+        again = Path(scratch).resolve() / "again"
+        lay_out(package, manifest, again)
+        second_run = run_program(program, again, cassettes=recording_paths, environment=environment)
+        _raise_problems(_second_run_problems(run_checks(package, manifest, second_run, again)))
+        evidence = find_evidence(package, manifest, second_run, again)
+        _raise_problems(_evidence_problems(evidence))
+        manifest = replace(manifest, evidence=evidence.states)
+        manifest = _write_about_files(package, manifest)
         notes += _notes(package, manifest, project)
         if archive is not None:
             write_zip(package, target.name, archive)
@@ -267,11 +281,11 @@ def _run_problems(observation: Observation, project: Path) -> Iterator[str]:
             )
 
 
-def _second_run_problems(verification: Verification) -> list[str]:
+def _second_run_problems(checks: Iterable[Check]) -> list[str]:
     """Return the differences of the run with only the packed files, in words."""
     problems = [
         "\n  ".join([f"{check.name}: {check.found}", *check.details])
-        for check in verification.checks
+        for check in checks
         if check.status == DIFFERS
     ]
     hint = (
@@ -280,6 +294,15 @@ def _second_run_problems(verification: Verification) -> list[str]:
         "language reads with --add"
     )
     return [hint, *problems] if problems else []
+
+
+def _evidence_problems(evidence: Evidence) -> Iterator[str]:
+    """Yield why nothing shows that the results come from the answers."""
+    if {*evidence.states.values()} == {SAME}:
+        yield (
+            f"with exchanged answers, these stay the same: {', '.join(evidence.states)}. So nothing comes from the "
+            "answers. Let the program compute its results from them, not read them from a file"
+        )
 
 
 # The contents of the package
@@ -301,11 +324,8 @@ def _pruned(recording: RecordFile, keys: Collection[str]) -> Pruned:
     return Pruned(len(keys), len(recording), total_cost(costs))
 
 
-def _write_about_files(package: Path, manifest: Manifest, project: Path) -> Manifest:
+def _write_about_files(package: Path, manifest: Manifest) -> Manifest:
     """Write the files about a package, and return its manifest with all files."""
-    for pattern in TAKEN_ALONG:
-        for path in filter(Path.is_file, project.glob(pattern)):
-            copy_file(path, package / path.name)
     write_wheel(package)
     for name in MADE:  # the README lists the others
         (package / name).touch()
@@ -321,7 +341,7 @@ def _packed_files(package: Path) -> list[PackedFile]:
     """Return all files of a package except its manifest."""
     roles = {folder: role for role, folder in FOLDERS.items() if folder}
     files = []
-    for file in files_below(package):
+    for file in filter(NAME.__ne__, files_below(package)):
         top, _, rest = file.partition("/")
         role, path = (roles[top], rest) if rest else (ABOUT, file)
         size = (package / file).stat().st_size
@@ -335,6 +355,9 @@ def _notes(package: Path, manifest: Manifest, project: Path) -> Iterator[str]:
         file.path.startswith(("LIC", "COPYING")) for file in manifest.files_with_role(ABOUT)
     ):
         yield "add a licence, such as a file LICENSE: without one, nobody else may use the study"
+    for name, state in manifest.evidence.items():
+        if state != CHANGES:
+            yield f"look at {name}: with exchanged answers, it {state}. The README says so"
     for packed in manifest.files_with_role(RESULT):
         file = project / packed.path
         if file.is_file() and file_digest(file) != packed.sha256:

@@ -20,6 +20,7 @@ from ...keys.request import Data
 from ...support.display import counted, money
 
 NAME = "manifest.json"
+DISTRIBUTION = "llmcall-sim"
 VERSION = 3  # of the manifest's format
 CODE, DATA, RECORDING, RESULT, ABOUT = "code", "data", "recording", "result", "about"
 FOLDERS = {CODE: "code", DATA: "data", RECORDING: "recordings", RESULT: "results", ABOUT: ""}
@@ -70,9 +71,11 @@ class Manifest:
     :ivar folders: the folders that exist before the program runs, besides its files' folders.
     :ivar printed: the program's standard output.
     :ivar python: Python's version.
-    :ivar packages: the versions of the distributions that the program imported.
+    :ivar packages: the versions of the distributions that the program imported, but for llmcall's, which is that
+        of the wheel.
     :ivar unused: for each recording that is packed whole, the number of unused records.
     :ivar pruned: for each recording of which records were left out, how many.
+    :ivar evidence: by the name of a result or the printed text: what became of it with exchanged answers.
     :ivar files: all files but the manifest.
     """
 
@@ -84,6 +87,7 @@ class Manifest:
     packages: dict[str, str]
     unused: dict[str, int]
     pruned: dict[str, Pruned]
+    evidence: dict[str, str] = field(default_factory=dict)
     files: list[PackedFile] = field(default_factory=list)
 
     def text(self) -> str:
@@ -134,11 +138,13 @@ def read_manifest(folder: Path) -> Manifest:
         texts = [*manifest.command, manifest.printed, *manifest.packages.values()]
         if not manifest.command or not all(isinstance(text, str) for text in texts):
             raise ValueError("the command, the printed text or a version is not a text")
+        if DISTRIBUTION in [name.lower().replace("_", "-") for name in manifest.packages]:
+            raise ValueError("it has a version of llmcall, which only the wheel has")
         for name, value in manifest.environment.items():
             if not name or "=" in name or b"\0" in os.fsencode(name + value):
                 raise ValueError(f"there is no environment variable {name!r} with such a value")
-        if not isinstance(manifest.unused, dict):
-            raise ValueError("the numbers of unused records are not a dict by recording")
+        if not isinstance(manifest.unused, dict) or not isinstance(manifest.evidence, dict):
+            raise ValueError("the unused records, or the evidence, are not a dict")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LLMCallError(f"{path} is damaged: {type(error).__name__}: {error}") from error
     return manifest

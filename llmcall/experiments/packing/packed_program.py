@@ -151,11 +151,17 @@ def _versions(imported: set[str]) -> dict[str, str]:
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 
-def _replay_only(trace: Trace, folder: str, cassettes: list[str]) -> None:
-    """Open every cassette in mode ``none``, log its unused records, and refuse other calls."""
+def _replay_only(trace: Trace, folder: str, cassettes: list[str], *, answers_all: bool) -> None:
+    """Open every cassette in mode ``none``, log its unused records, and refuse other calls.
+
+    :param answers_all: whether a stand-in answers requests that the cassettes do not have.
+    """
     from llmcall.errors import CacheError, CacheMissError
     from llmcall.support.listeners import CallListener, listen
     from llmcall.testing import answers_in_process
+
+    if answers_all:
+        from llmcall.experiments.packing.exchange import StandIn
 
     project_paths = {os.path.realpath(os.path.join(folder, path)): path for path in cassettes}
 
@@ -164,6 +170,8 @@ def _replay_only(trace: Trace, folder: str, cassettes: list[str]) -> None:
     class ReadOnly(CallListener):
         def opened(self, cassette: Cassette) -> None:
             cassette.replay_only()
+            if answers_all:
+                cassette.stand_in = StandIn(cassette).key_for
             if os.path.realpath(cassette.path) not in project_paths:
                 problem = f"the program opens the cassette {cassette.path}, which is not packed"
                 trace.add("problem", problem)
@@ -209,7 +217,7 @@ def main(plan_file: str) -> None:
     trace = Trace(plan["log"])
     # Registered first, so called last.
     atexit.register(trace.end, plan["folder"])
-    _replay_only(trace, plan["folder"], plan["cassettes"])
+    _replay_only(trace, plan["folder"], plan["cassettes"], answers_all=plan["answers_all"])
     sys.addaudithook(trace.on_audit_event)
     os.environ[VARIABLE] = json.dumps([plan["log"], plan["folder"]])
     paths = (str(SITE), os.environ.get("PYTHONPATH"))

@@ -16,7 +16,7 @@ from pathlib import Path
 from ...errors import ArgumentError, LLMCallError
 from ...support.secrets import names_credential
 from .observed_run import PACKAGE, files_below
-from .package import zip_entry
+from .package import DISTRIBUTION, zip_entry
 
 # Not copied: version control, environments and caches, and .env, which holds keys
 LEFT_OUT = re.compile(
@@ -128,7 +128,6 @@ def environment_variables(env: Iterable[str]) -> Iterator[tuple[str, str]]:
         yield name, "none" if is_credential else value
 
 
-DISTRIBUTION = "llmcall-sim"
 FILE_NAME = DISTRIBUTION.replace("-", "_")
 # The metadata files that are packed; the others are about this installation.
 METADATA = ("METADATA", "entry_points.txt", "top_level.txt", "LICENSE", "licenses/LICENSE")
@@ -148,17 +147,33 @@ def write_wheel(folder: Path) -> str:
     return name
 
 
+# What a file may be that is no wheel, or a damaged one
+UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+
+
+def wheel_version(wheel: Path) -> str | None:
+    """Return the version of llmcall in a wheel, by its code; ``None`` if it has none."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            code = archive.read(f"{PACKAGE.name}/_version.py")
+    except (*UNREADABLE, KeyError):
+        return None
+    found = re.search(rb'^__version__ = "([^"]+)"$', code, re.MULTILINE)
+    return found and found[1].decode(errors="replace")
+
+
 def has_own_code(wheel: Path) -> bool:
-    """Return whether a wheel holds the code of this llmcall, and nothing else."""
-    _, own = _contents(_distribution())
+    """Return whether a wheel holds the code of this llmcall, and nothing else, and has its name."""
+    name, own = _contents(_distribution())
     try:
         with zipfile.ZipFile(wheel) as archive:
             entries = {entry.filename: entry.file_size for entry in archive.infolist()}
-            entries = {name: size for name, size in entries.items() if not _is_about(name)}
-            own = {name: data for name, data in own.items() if not _is_about(name)}
-            sizes = {name: len(data) for name, data in own.items()}
-            return entries == sizes and all(archive.read(name) == own[name] for name in own)
-    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError):
+            entries = {path: size for path, size in entries.items() if not _is_about(path)}
+            own = {path: data for path, data in own.items() if not _is_about(path)}
+            sizes = {path: len(data) for path, data in own.items()}
+            is_same = entries == sizes and all(archive.read(path) == own[path] for path in own)
+            return is_same and wheel.name == name
+    except UNREADABLE:
         return False
 
 

@@ -9,16 +9,27 @@ import os
 import platform
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from ..._version import __version__
 from ...errors import ArgumentError, CacheError
 from ...stores.differences import common_ends
 from ...stores.records.reader import read
 from ...support.display import counted, visible
-from .contents import PROOF, made_texts, merged_run
+from .contents import made_texts, merged_run
+from .evidence import (
+    CHANGES,
+    NOT_REACHED,
+    PRINTED,
+    SAME,
+    Evidence,
+    claim,
+    find_evidence,
+    lay_out,
+)
 from .observed_run import Observation, describe_unused, has_namespace, run_program, unused_records
 from .package import (
     ABOUT,
@@ -31,9 +42,9 @@ from .package import (
     read_manifest,
     unpack_zip,
 )
-from .project import DISTRIBUTION, copy_file, has_own_code, is_left_out, is_wheel
+from .project import has_own_code, is_left_out, is_wheel, wheel_version
 
-OK, DIFFERS, NOTE = "ok", "DIFFERS", "note"
+OK, DIFFERS, NOT_MADE, NOTE = "ok", "DIFFERS", "NOT MADE", "note"
 # Digits with leading zeros are a code, such as a postcode.
 NUMBER = re.compile(r"(?<![\w.])[-+]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?(?![\w.])")
 MAX_LINES = 40  # of a diff
@@ -48,7 +59,8 @@ class Check:
     """One check of a verification.
 
     :ivar name: the thing checked.
-    :ivar status: ``"ok"``, ``"DIFFERS"`` or ``"note"``, which is not a failure.
+    :ivar status: ``"ok"``, ``"DIFFERS"``, ``"NOT MADE"`` (by another version of llmcall, so it cannot be made
+        again and compared) or ``"note"``, which is not a failure.
     :ivar found: the finding in words.
     :ivar details: each difference, with its location.
     """
@@ -68,20 +80,28 @@ class Verification:
     """The result of verifying a packed study.
 
     :ivar checks: the checks, in order.
+    :ivar proof: what it proves, in words, if all is as it was packed.
     """
 
     checks: tuple[Check, ...]
+    proof: str
 
     @property
     def ok(self) -> bool:
-        """Return whether nothing differs."""
-        return all(check.status != DIFFERS for check in self.checks)
+        """Return whether nothing differs, and everything could be compared."""
+        return all(check.status in (OK, NOTE) for check in self.checks)
 
     def conclusion(self) -> str:
-        """Return the proof in words, or the number of failed checks."""
+        """Return what is proved, the number of failed checks, or what could not be compared."""
         if self.ok:
-            return f"verified. {PROOF}"
+            return f"verified. {self.proof}"
         count = sum(check.status == DIFFERS for check in self.checks)
+        if not count:
+            names = [check.name for check in self.checks if check.status == NOT_MADE]
+            return (
+                "not verified: another version of llmcall made the package, so these could not be made again and "
+                f"compared: {', '.join(names)}. Nothing else differs"
+            )
         words = f"not verified: {counted(count, 'check')} failed"
         if any(check.name == "versions" and check.status == NOTE for check in self.checks):
             words += ", with other versions than in its requirements.txt"
@@ -94,7 +114,8 @@ class Verification:
 def verify(package: str | os.PathLike[str], *, tolerance: float = 0.0) -> Verification:
     """Rerun a packed study without network access, and compare the results.
 
-    It runs the author's code, in a temporary folder; the package stays as it is.
+    It runs the author's code, in a temporary folder: with the recorded answers, and with exchanged ones, to see which
+    results come from them. The package stays as it is.
 
     :param package: a folder, or a ZIP file.
     :param tolerance: the largest difference of numbers in results and printed text, relative to the
@@ -106,7 +127,7 @@ def verify(package: str | os.PathLike[str], *, tolerance: float = 0.0) -> Verifi
     >>> verification = llmcall.verify("greeting")  # packed as in the example of llmcall.pack
     >>> verification.ok
     True
-    >>> print(verification.checks[2])
+    >>> print(verification.checks[4])
     ok       replay: 1 record used, no call unanswered
     """
     path = Path(os.path.expanduser(package))
@@ -122,29 +143,40 @@ def verify(package: str | os.PathLike[str], *, tolerance: float = 0.0) -> Verifi
         if not (path / NAME).is_file():
             raise ArgumentError(f"{package} is not a packed study: it has no {NAME}")
         manifest = read_manifest(path)
-        observation = _run_again(path, manifest, scratch / "run")
-        checks = _checks(path, manifest, observation, scratch / "run", tolerance)
-        return Verification(tuple(checks))
+        run_folder = scratch / "run"
+        lay_out(path, manifest, run_folder)
+        replay = run_program(
+            manifest.command,
+            run_folder,
+            cassettes=manifest.recordings,
+            environment=manifest.environment,
+        )
+        count = counted(len(manifest.files), "file")
+        changes = list(_changed_files(path, manifest))
+        checks = [
+            _make_check("files", f"{count} as in the manifest", "changed after packing", changes),
+            *_about_checks(path, manifest),
+            *run_checks(path, manifest, replay, run_folder, tolerance),
+        ]
+        evidence = Evidence({})
+        if all(check.status != DIFFERS for check in checks):
+            evidence = find_evidence(path, manifest, replay, run_folder)
+            checks += evidence_checks(evidence, manifest.evidence)
+        checks.append(_version_check(manifest, replay))
+        return Verification(tuple(checks), claim(evidence.states))
 
 
-def _run_again(package: Path, manifest: Manifest, folder: Path) -> Observation:
-    """Run the program in a fresh folder."""
-    folder.mkdir()
-    for file in manifest.files:
-        source = package / file.file
-        if file.role not in (ABOUT, RESULT) and source.is_file():
-            copy_file(source, folder / file.path)
-    for path in manifest.folders:
-        (folder / path).mkdir(parents=True, exist_ok=True)
-    return run_program(
-        manifest.command, folder, cassettes=manifest.recordings, environment=manifest.environment
-    )
-
-
-def _checks(
-    package: Path, manifest: Manifest, observation: Observation, folder: Path, tolerance: float
+def run_checks(
+    package: Path,
+    manifest: Manifest,
+    observation: Observation,
+    folder: Path,
+    tolerance: float = 0.0,
 ) -> Iterator[Check]:
-    """Yield a check for each comparison with the program's run in a folder."""
+    """Yield a check for each comparison of a package with its program's run in a folder.
+
+    :param tolerance: see :func:`verify`.
+    """
 
     def compare_bytes(name: str, expected: bytes, actual: bytes) -> Check:
         within = "" if expected == actual else f" within the tolerance of {tolerance:g}"
@@ -152,12 +184,8 @@ def _checks(
             name, f"the same{within}", "differs", unified_diff(expected, actual, tolerance)
         )
 
-    count = counted(len(manifest.files), "file")
-    changes = list(_changed_files(package, manifest))
-    yield _make_check("files", f"{count} as in the manifest", "changed after packing", changes)
     yield from _replay_checks(package, manifest, observation)
-    yield from _about_checks(package, manifest)
-    yield compare_bytes("printed text", manifest.printed.encode(), observation.printed.encode())
+    yield compare_bytes(PRINTED, manifest.printed.encode(), observation.printed.encode())
     packed_results = {file.path: file.file for file in manifest.files_with_role(RESULT)}
     for path, file in packed_results.items():  # the manifest's digests are checked above
         if not (package / file).is_file():
@@ -181,7 +209,6 @@ def _checks(
         f"{attempts} to connect, refused",
         list(dict.fromkeys(observation.connections)),
     )
-    yield _version_check(manifest, observation)
 
 
 def _changed_files(package: Path, manifest: Manifest) -> Iterator[str]:
@@ -227,27 +254,48 @@ def _replay_checks(package: Path, manifest: Manifest, observation: Observation) 
     yield _make_check("replay", good, "not as it was packed", details)
 
 
+def evidence_checks(evidence: Evidence, packed: Mapping[str, str]) -> Iterator[Check]:
+    """Yield the check of the run with exchanged answers.
+
+    :param packed: by the name of a result or the printed text: what became of it when it was packed.
+    """
+    states = evidence.states
+    details = [f"{name} {state}" for name, state in states.items() if state != CHANGES]
+    number = f"{len(states) - len(details)} of {len(states)} results change"
+    found = f"with exchanged answers, {number if details else 'all results change'}"
+    if evidence.failure and NOT_REACHED in states.values():
+        details.append(evidence.failure)
+    is_worse = any(state != CHANGES == packed.get(name) for name, state in states.items())
+    if is_worse:
+        details.append("when it was packed, more changed")
+    if is_worse or {*states.values()} == {SAME}:
+        yield Check("answers", DIFFERS, found, tuple(details))
+    elif states:
+        yield Check("answers", NOTE if details else OK, found, tuple(details))
+
+
 def _about_checks(package: Path, manifest: Manifest) -> Iterator[Check]:
     """Yield the checks of the packed llmcall, and of the files that this one makes again."""
     wheels = [package / file.file for file in manifest.files if is_wheel(file.file)]
-    is_own = len(wheels) == 1 and has_own_code(wheels[0])
+    version = wheel_version(wheels[0]) if len(wheels) == 1 else None
     name = ", ".join(wheel.name for wheel in wheels) or "no wheel"
-    is_other_version = manifest.packages.get(DISTRIBUTION) != _installed_version(DISTRIBUTION)
-    status = NOTE if is_other_version else DIFFERS
-    if is_own:
+    status = DIFFERS if version in (None, __version__) else NOT_MADE
+    if len(wheels) == 1 and has_own_code(wheels[0]):
         yield Check("llmcall", OK, f"{name} holds the code of the llmcall that verifies")
     else:
-        yield Check("llmcall", status, f"{name} holds other code than the llmcall that verifies")
+        hint = f"to compare, verify with llmcall {version}, of which you trust the source"
+        words = f"{name} holds other code than the llmcall that verifies ({__version__})"
+        yield Check("llmcall", status, words, (hint,) if status == NOT_MADE else ())
     try:
         texts = made_texts(package, manifest)
     except (CacheError, OSError):
-        return  # a recording is damaged, as said above
-    changed = [
-        line
-        for file, text in texts.items()
-        if (package / file).is_file()
-        for line in unified_diff((package / file).read_bytes(), text.encode())
-    ]
+        return  # a recording is damaged, as the next checks say
+    changed = []
+    for file, text in texts.items():
+        if (package / file).is_file():
+            changed += unified_diff((package / file).read_bytes(), text.encode())
+        else:
+            changed.append(f"{file} is missing")
     found = "follow from the recordings and the manifest"
     if changed:
         yield Check("pages", status, f"not all of {', '.join(texts)} {found}", tuple(changed))

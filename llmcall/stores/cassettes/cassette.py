@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...config import resolve as config
 from ...config.settings import CASSETTE_MODES
-from ...keys.request import Data
+from ...keys.request import Data, Request
 from ...scopes.active import ActiveScope, new_program_scope
+from ...scopes.position import Position
 from ...support.display import counted, natural
 from ...support.failures import ABANDONED, FAILED, NOTHING_WRITTEN, RUN_AGAIN, Counts, Failures
 from ...support.notices import notice
@@ -77,6 +78,8 @@ class Cassette(ContextDecorator):
         self.owner = owner
         # A context that is open as long as the cassette; it records the process's HTTP clients.
         self.around = around
+        # Names the record that answers an unrecorded request of a replay; of a packed study's check, there is one.
+        self.stand_in: Callable[[Request, Position], str | None] = lambda request, position: None
         self.failures = Failures()
         self.counts = Counts()  # of one time of being open
         # Of a program's calls outside any scope; a new one each time it opens.

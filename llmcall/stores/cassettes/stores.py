@@ -136,6 +136,9 @@ class CassetteStore(NamedTuple):
             question = request.kind, request.sample, request.hashed
             record = tape.find(request.cache_key, question, self.position)
         if not tape.may_record:
+            if record is None and self.position is not None:
+                key = self.cassette.stand_in(request, self.position)
+                record = None if key is None else tape.find(key, None, self.position)
             return record
         if record is not None:
             if self.position is not None:

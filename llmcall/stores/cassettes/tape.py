@@ -147,10 +147,10 @@ class Tape:
         gained = self._gained.get(key)
         return self.stored.get(key, question) if gained is None else gained[0].copy()
 
-    def find(self, key: str, question: Question, position: Position | None) -> Record | None:
+    def find(self, key: str, question: Question | None, position: Position | None) -> Record | None:
         """Return the record of a key, or ``None``, and count it as used.
 
-        :param question: what the key stands for; with it, a file finds the record faster.
+        :param question: what the key stands for, if it is known; with it, a file finds the record faster.
         :param position: the call's position; ``None`` for a dry run, which only looks the record up.
         """
         record = self.get(key, question)  # unlocked: it is slow, and all threads look up records

@@ -171,7 +171,7 @@ def _size(fields: Mapping[str, Data]) -> int:
     return sum(map(len, strings_in(messages_of(fields))))
 
 
-def _parameters(fields: Mapping[str, Data]) -> dict[str, Data]:
+def parameters_of(fields: Mapping[str, Data]) -> dict[str, Data]:
     """Return the parameters of a request: its fields without the contents."""
     body = fields.get("body")  # of another API
     if isinstance(body, dict):
@@ -182,7 +182,7 @@ def _parameters(fields: Mapping[str, Data]) -> dict[str, Data]:
 
 def _distance(requested: Mapping[str, Data], recorded: Mapping[str, Data]) -> tuple[bool, float]:
     """Return whether the messages differ, and the number of differing parameters plus their unlikeness."""
-    parameters, others = _parameters(requested), _parameters(recorded)
+    parameters, others = parameters_of(requested), parameters_of(recorded)
     names = parameters.keys() | others.keys()
     unlikeness = _unlikeness(requested, recorded)
     changed = sum(parameters.get(name) != others.get(name) for name in names)

@@ -322,8 +322,7 @@ def place_in(draft: Draft, active: ActiveScope, order: CallOrder) -> Call:
 
         def recorded_callers() -> RecordedCallers:
             call = draft.at(Position("", order))
-            callers = call.store.callers(path, draft.identity)
-            return callers._replace(may_call=call.may_call)
+            return call.store.callers(path, draft.identity)
 
         source = draft.cassette or draft.blank.cache
         digest = draft.identity.hexdigest()

@@ -25,6 +25,7 @@ IN_ARM = "arm"  # the same in every arm, so that equal callers of two arms have 
 SEPARATOR = "/"  # between the segments of a name: a caller's own follows its maker's
 LONGEST_NAME = 120  # characters; in a longer one, a digest replaces the maker's name
 CHILD = "child "  # begins the segment of a process that a program in between started
+PROCESS = "process "  # begins the segment of any other process
 DIGEST = "~"  # before a digest
 DIGEST_DIGITS = 12
 
@@ -79,7 +80,7 @@ class Caller:
     @property
     def is_thread(self) -> bool:
         """Return whether it is a thread or a process (or the main program), not a task or a pool's work."""
-        return self.name.rpartition(SEPARATOR)[2].startswith((MAIN, "thread ", "process "))
+        return self.name.rpartition(SEPARATOR)[2].startswith((MAIN, "thread ", PROCESS))
 
     def __repr__(self) -> str:
         return f"Caller({self.name!r})"
@@ -193,6 +194,20 @@ def without_number(caller: str) -> str:
     return (
         f"{maker}{SEPARATOR}{segment.rpartition(' ')[0]}" if segment.startswith(CHILD) else caller
     )
+
+
+def process_in(caller: str) -> str:
+    """Return what identifies the process in which a caller is, and the caller in there, wherever it was started: its
+    name without what made the process, and without the process's number. Empty in the recorded program's own.
+    """
+    segments = caller.split(SEPARATOR)
+    processes = [
+        index for index, segment in enumerate(segments) if segment.startswith((CHILD, PROCESS))
+    ]
+    if not processes:
+        return ""
+    kept = [segments[index].rpartition(" ")[0] for index in processes]
+    return SEPARATOR.join([*kept, *segments[processes[-1] + 1 :]])
 
 
 def enter_arm() -> None:

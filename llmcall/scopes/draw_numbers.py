@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+import itertools
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from .callers import process_in
 from .position import Branches
 
 # The scope path, and the digest of a request without a sample.
@@ -15,14 +17,15 @@ ScopedRequest = tuple[str, str]
 class RecordedCallers(NamedTuple):
     """The callers of identical requests in one scope, as a cassette or cache has them.
 
-    :param callers: the callers' names by draw number.
+    :param callers: the callers' names by draw number, in the order of the calls as far as that is known.
     :param is_recording: whether it is still recording: then no caller gets another one's draw.
-    :param may_call: whether an unrecorded draw may be requested and recorded.
+    :param is_of_cache: whether a cache has them, and not a run's recording. Then a caller that asks more often than
+        before gets a new draw where that may be requested.
     """
 
     callers: Mapping[int, str] = {}
     is_recording: bool = False
-    may_call: bool = False
+    is_of_cache: bool = False
 
 
 class Numbers:
@@ -74,55 +77,80 @@ class Callers:
 
     :param recorded: what the cassette or cache with their records says about them.
     :ivar owners: by number: the caller that took it in the recording or, first, in this run.
-    :ivar numbers: the same by caller, in order.
     :ivar taken: the numbers that each caller has taken in a branch, the last one last.
     """
 
     def __init__(self, recorded: RecordedCallers) -> None:
         self.recorded = recorded
         self.owners: dict[int, str] = {}
-        self.numbers: dict[str, list[int]] = {}
         self.taken: dict[tuple[Branches, str], list[int]] = {}
+        self._places: dict[
+            int, int
+        ] = {}  # of the numbers, in the order in which they were taken first
+        self._own: dict[str, list[tuple[int, int]]] = {}  # by caller: places and numbers, in order
         self._recorded_names = set(recorded.callers.values())
-        self._owned = Numbers()  # the same numbers
+        self._by_process: dict[str, list[str]] = {}  # the recorded names of callers in processes
+        for name in sorted(self._recorded_names):
+            if process := process_in(name):
+                self._by_process.setdefault(process, []).append(name)
+        self._owned = Numbers()  # the numbers of all callers
+        self._count = itertools.count()
         for number, caller in recorded.callers.items():
             self._note_owner(number, caller)
 
     def number_for(self, caller: str, branches: Branches, counted: Sequence[Numbers]) -> int:
         """Return the next number of a caller, and note that it took it.
 
-        A caller gets the lowest free number that was recorded for it, or that it took in another arm.
-        Otherwise it gets the lowest new one, which is recorded; in a replay, or if the program changed
-        and no record has its name, the lowest that is left. Its numbers rise, as in a replay.
+        A caller gets the first free number that was recorded for it, or that it took in another arm, in the order in
+        which these were taken. Without one, it gets the lowest that was recorded for an identical process, which
+        another caller may have started. Otherwise it gets the lowest new number, which is recorded; but first the
+        lowest that is left of a complete recording: only what no record answers is requested.
         """
         recorded = self.recorded
         taken = self.taken.setdefault((branches, caller), [])
-        last = taken[-1] if taken else -1
-        own = self.numbers.get(caller, [])
-        # no slice: a caller may have 100,000
-        for index in range(bisect_right(own, last), len(own)):
-            number = own[index]
-            if is_free_in_all(number, counted):
-                break
-        else:
+        number = self._first_of(caller, counted, taken)
+        if number is None and recorded.callers and not recorded.is_recording:
+            same = self._by_process.get(process_in(caller), ())
+            found = [self._first_of(name, counted) for name in same]
+            number = min((it for it in found if it is not None), default=None)
             # A record that is missing among the others was deleted, perhaps this caller's.
             has_gap = self._owned.lowest < len(self.owners)
-            is_named = has_gap or caller in self._recorded_names
-            is_new = (
-                recorded.is_recording or not recorded.callers or (recorded.may_call and is_named)
-            )
-            number = lowest_free(counted, last + 1 if is_new else 0)
-            while is_new and number in self.owners:
+            is_further = recorded.is_of_cache and caller in self._recorded_names
+            if number is None and not (has_gap or is_further):
+                number = lowest_free(counted)
+        if number is None:
+            number = lowest_free(counted, taken[-1] + 1 if taken else 0)
+            while number in self.owners:
                 number = lowest_free(counted, number + 1)
         self._note_owner(number, caller)
         taken.append(number)
         return number
 
+    def _first_of(
+        self, caller: str, counted: Sequence[Numbers], taken: Sequence[int] = ()
+    ) -> int | None:
+        """Return a caller's first free number after the last one that it has taken of its own, or ``None``."""
+        own = self._own.get(caller, [])
+        last = next(
+            (number for number in reversed(taken) if self.owners.get(number) == caller), None
+        )
+        start = 0 if last is None else bisect_right(own, (self._places[last], last))
+        # no slice: a caller may have 100,000
+        for index in range(start, len(own)):
+            if is_free_in_all(own[index][1], counted):
+                return own[index][1]
+        return None
+
+    def are_same(self, recorded: str, caller: str) -> bool:
+        """Return whether a recorded caller can only be another one: it is in the one process with its command."""
+        return self._by_process.get(process_in(caller)) == [recorded]
+
     def _note_owner(self, number: int, caller: str) -> None:
         if number not in self.owners:
             self.owners[number] = caller
             self._owned.take(number)
-            insort(self.numbers.setdefault(caller, []), number)
+            self._places[number] = next(self._count)
+            self._own.setdefault(caller, []).append((self._places[number], number))
 
     def release(self, caller: str, branches: Branches, number: int, *, is_free: bool) -> None:
         """Note that a caller released a number; a recorded number stays its owner's.
@@ -133,5 +161,5 @@ class Callers:
         if number in taken:
             taken.remove(number)
         if is_free and number in self.owners and number not in self.recorded.callers:
-            self.numbers[self.owners.pop(number)].remove(number)
+            self._own[self.owners.pop(number)].remove((self._places.pop(number), number))
             self._owned.release(number)

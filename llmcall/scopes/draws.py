@@ -349,7 +349,9 @@ class Draw:
         self._numbers.under_way = None
         self._numbers.in_flight.discard(self.number)
         if self.caller is not None and answer.caller not in (None, self.caller.name):
-            _swapped.add(self)
+            callers = self._callers
+            if callers is None or not callers.are_same(answer.caller, self.caller.name):
+                _swapped.add(self)
         if (
             answer.stored_at is None
             or answer.stored_at < self.draws.since

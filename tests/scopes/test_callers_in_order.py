@@ -112,6 +112,22 @@ def test_an_update_drops_no_draw_of_what_it_asks_and_leaves_no_gap(turns: list[i
     }
 
 
+@pytest.mark.parametrize("mode", ["new", "update"])
+@pytest.mark.parametrize("turns", [[0, 0, 0, 1], [1, 1, 0, 1], [1, 0, 1, 1]])
+def test_an_unchanged_program_sends_nothing(mode: str, turns: list[int]) -> None:
+    """Whichever worker of its queue takes more items than in the recording; a replay gives each what it got."""
+    server = Server()
+    client = plain_program(server)
+    with llmcall.cassette("run.jsonl"):
+        recorded = play(client, [0, 1, 0, 1])
+    with llmcall.cassette("run.jsonl", mode=mode):
+        again = play(client, turns)
+    assert len(server.requests) == 4
+    assert sorted(again) == sorted(recorded)
+    with llmcall.cassette("run.jsonl", mode="none"):
+        assert play(client, turns) == again
+
+
 def test_a_replay_says_that_further_draws_stay(caplog: pytest.LogCaptureFixture) -> None:
     """The mode 'update' moves them nowhere."""
     client = plain_program(Server())

@@ -98,7 +98,7 @@ class CacheStore(NamedTuple):
             if record is not None and record.caller is not None:
                 callers[number] = record.caller
             number += 1
-        return RecordedCallers(callers)
+        return RecordedCallers(callers, is_of_cache=self.mode != "replay")
 
 
 class CassetteStore(NamedTuple):

@@ -16,7 +16,7 @@ import click
 
 from ..config.values import check_address
 from ..errors import ConfigError
-from ..link.commands import exit_code, program_name
+from ..link.commands import caller_of, exit_code, program_name
 from ..programs.children import LONGEST_END, RoutesOfRecording, expect_pythons, missed_lines
 from ..programs.entry import unrecorded_lines
 from ..programs.http_server import Server
@@ -153,8 +153,8 @@ def _run_command(
     """Run a command with the addresses of the server in its environment, and return its exit code."""
     main = current_caller()
     assert main is not None  # the attached recorder names them
-    caller = main.child("process", program_name(command))
-    route = routes.new(caller)
+    caller = main.child("process", caller_of(command))
+    route = routes.new(caller, program_name(command))
     served = base_urls(f"{server.address}/{route.caller_part}")
     given = dict(os.environ)
     if to is not None:

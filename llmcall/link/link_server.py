@@ -109,7 +109,7 @@ class Link:
         :param name: of its ticket.
         """
         if process and name in self.tickets:
-            self.tickets[name].siblings.join(process)
+            self.tickets[name].join(process)
 
     def retract(self, name: str, number: int) -> None:
         """Retract a draw that the ticket with a name keeps."""

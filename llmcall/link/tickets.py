@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections import Counter
 from contextvars import Context, copy_context
-from hashlib import sha256
 from typing import NamedTuple
 
 from ..scopes.active import ActiveScope, here, next_order, position_here
-from ..scopes.callers import child_segment, known_caller
+from ..scopes.callers import child_segment, current_caller, known_caller
 from ..scopes.draws import ACTOR, Draw, known_draws
 from ..scopes.position import Branch, CallOrder, Position, hold, hold_scope, take_place
 from ..scopes.scope import Scope
@@ -18,7 +16,7 @@ from ..support.request_origin import LLMCALL, PROGRAM, sender
 from ..support.system import is_running
 from ..traffic.usage import Meter
 from . import programs
-from .commands import words_in
+from .commands import caller_of, environment_in, words_in
 from .link_messages import TASK_OF_RAY, Where
 
 SEPARATOR = "/"  # between the numbers of tickets that are made one inside another
@@ -40,35 +38,31 @@ class Base(NamedTuple):
 
 
 class Siblings:
-    """The processes that have one ticket, such as all that a shell starts. They have one name until two of them run at
-    once. Then their commands tell them apart and, where these are identical, the order of their starts.
+    """The processes that have one ticket, such as all that a shell starts. Their commands tell them apart and, where
+    these are identical, the order of their starts.
     """
 
     def __init__(self) -> None:
         self._segments: dict[int, str] = {}  # by the numbers of those that run
         self._started: Counter[str] = Counter()  # by command
-        self._were_at_once = False
 
-    def join(self, process: int) -> None:
-        """Note that a process begins."""
+    def join(self, process: int, maker: str) -> None:
+        """Note that a process begins.
+
+        :param maker: the caller's name that the ticket has; it may identify the process already.
+        """
         if process in self._segments:
             return
         for other in [other for other in self._segments if not is_running(other)]:
             del self._segments[other]
-        self._were_at_once |= bool(self._segments)
-        command = _digest(process)
-        self._segments[process] = child_segment(command, self._started[command])
+        command = caller_of(words_in(process), environment_in(process))
+        is_named = maker.rpartition(" ")[0].endswith(f" {command}")
+        self._segments[process] = "" if is_named else child_segment(command, self._started[command])
         self._started[command] += 1
 
     def segment(self, process: int) -> str:
         """Return what ends the names of the callers in a process."""
-        return self._segments.get(process, "") if self._were_at_once else ""
-
-
-def _digest(process: int) -> str:
-    """Return what identifies the command line of a process, without the folders in it."""
-    words = map(os.path.basename, words_in(process)[1:])
-    return sha256(os.fsencode("\0".join(words))).hexdigest()[:8]
+        return self._segments.get(process, "")
 
 
 class Ticket:
@@ -119,6 +113,11 @@ class Ticket:
         inner = Ticket(name, context, order, self.meter)
         inner.scopes, inner.suffix, inner.siblings = self.scopes, self.suffix, self.siblings
         return inner
+
+    def join(self, process: int) -> None:
+        """Note that a process that has this ticket begins."""
+        maker = self.context.run(current_caller)
+        self.siblings.join(process, "" if maker is None else maker.name)
 
     def suffix_in(self, process: int) -> str:
         """Return what ends the names of the callers in a process."""

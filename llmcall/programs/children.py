@@ -13,19 +13,28 @@ import functools
 import os
 import pickle
 import signal
+import sys
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import Context, copy_context
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from ..config import resolve as config
 from ..core.parents import linked, parents
 from ..link import programs
 from ..link.child import Parent, standing_at
 from ..link.client_facts import layer_data, layer_in
-from ..link.commands import Command, exit_code, is_python, program_name, tells_only, words_of
+from ..link.commands import (
+    Command,
+    caller_of,
+    exit_code,
+    is_python,
+    program_name,
+    tells_only,
+    words_of,
+)
 from ..scopes.callers import Caller, begin_naming, current_caller, known_caller, running_work
 from ..scopes.position import hold, hold_in_process
 from ..stores.cassettes.current import forget_all
@@ -36,12 +45,11 @@ from ..support.system import (
     after_fork_in_child,
     after_fork_in_parent,
     before_fork,
-    is_started_by_multiprocessing,
     last_in,
 )
 from .linked import recording_linked
 from .replacing import Installation, Replacement
-from .routes import VARIABLE, Route, environment_of_child
+from .routes import VARIABLE, Route, decoded, environment_of_child
 
 if TYPE_CHECKING:
     import subprocess
@@ -71,9 +79,12 @@ class RoutesOfRecording:
         outlive the recording.
     :ivar server: the server for those, or ``None``.
     :ivar names: the names of what it started.
+    :ivar end_program: ends the program, with an exit code, as what it became has ended.
     """
 
-    def __init__(self, recorder: Recorder, *, is_run: bool) -> None:
+    def __init__(
+        self, recorder: Recorder, *, is_run: bool, end_program: Callable[[int], NoReturn] = sys.exit
+    ) -> None:
         self._recorder = recorder
         self._is_run = is_run
         self._context = copy_context()
@@ -81,11 +92,15 @@ class RoutesOfRecording:
         self.server: Server | None = None
         self._proxy: Proxy | None = None  # once something must send nothing
         self.names: dict[str, None] = {}
+        self.end_program = end_program
 
-    def new(self, caller: Caller) -> Route:
-        """Return the route of a process, or of a pool's work, that the current context starts."""
+    def new(self, caller: Caller, program: str = "") -> Route:
+        """Return the route of a process, or of a pool's work, that the current context starts.
+
+        :param program: its name in messages, instead of the caller's.
+        """
         if caller.is_thread:  # a pool's work may run in threads of this process
-            self.names.setdefault(caller.name)
+            self.names.setdefault(program or caller.name)
         link = self._new_link()
         context = copy_context()
         context.run(hold, caller=caller)
@@ -170,7 +185,7 @@ class RoutesOfChild:
         self._route = route
         self.note = parent.note
 
-    def new(self, caller: Caller) -> Route:
+    def new(self, caller: Caller, program: str = "") -> Route:
         """Return the route of what the current context starts."""
         return self._route._replace(base=self._parent.admit(caller.name), caller=caller.name)
 
@@ -182,14 +197,16 @@ Routes = RoutesOfRecording | RoutesOfChild
 _routes: list[Routes] = []  # while the calls of this process are recorded; the innermost last
 
 
-def new_route(kind: str, label: str) -> Route | None:
+def new_route(kind: str, label: str, program: str = "") -> Route | None:
     """Return a route for a process or work that the current context starts, or ``None`` if its calls are
     not recorded.
+
+    :param program: the name of the process's program in messages, instead of the caller's.
     """
     maker = current_caller()
     if not _routes or maker is None or llmcall_sends():
         return None
-    return _routes[-1].new(maker.child(kind, label))
+    return _routes[-1].new(maker.child(kind, label), program)
 
 
 def _started() -> None:
@@ -219,10 +236,12 @@ class _Starting(threading.local):
     """The routes of what a thread starts.
 
     :ivar route: the route of the process that it starts, in case that involves a fork.
+    :ivar is_function: whether that process begins with a function, and not where it was forked.
     :ivar forked: the route of the process that it forks, between the fork's two hooks.
     """
 
     route: Route | None = None
+    is_function = False
     forked: Route | None = None
 
 
@@ -258,14 +277,14 @@ def recorded_children(recorder: Recorder) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _starts(route: Route | None) -> Iterator[None]:
+def _starts(route: Route | None, *, is_function: bool = False) -> Iterator[None]:
     """Give a route to the process that a block starts; a fork in the block takes it over."""
-    before = _starting.route
-    _starting.route = route
+    before = _starting.route, _starting.is_function
+    _starting.route, _starting.is_function = route, is_function
     try:
         yield
     finally:
-        _starting.route = before
+        _starting.route, _starting.is_function = before
         _started()
 
 
@@ -294,7 +313,7 @@ def _routed(
     """Return the route of a program that is started, and the environment that it gets."""
     if VARIABLE in environment:  # it is started on behalf of another process
         return None, environment
-    route = new_route("process", program_name(args))
+    route = new_route("process", caller_of(args, decoded(environment)), program_name(args))
     return route, environment if route is None else environment_of_child(environment, route)
 
 
@@ -361,12 +380,13 @@ def _execute(
 ) -> object:
     if not _routes or not os.path.exists(path):  # each folder of the path is tried
         return execute(path, argv, env)
-    if isinstance(_routes[-1], RoutesOfRecording):
+    routes = _routes[-1]
+    if isinstance(routes, RoutesOfRecording):
         import subprocess
 
         # This process records what the program becomes, and has to stay: a child becomes that instead.
         done = subprocess.run(argv, executable=path, env=env, close_fds=False, check=False)
-        raise SystemExit(exit_code(done.returncode))
+        routes.end_program(exit_code(done.returncode))
     command = [path, *argv[1:]]
     route, environment = _routed(command, env)
     if is_python(words_of(command)):  # else it would be seen as the Python that it still is
@@ -413,7 +433,7 @@ def begin_started(route: str) -> None:
 
     :param route: its route, as the environment has it.
     """
-    begin(pickle.loads(bytes.fromhex(route)))
+    begin(pickle.loads(bytes.fromhex(route)), is_function=False)
 
 
 # Processes of multiprocessing
@@ -438,15 +458,25 @@ def _start(start: Callable[[BaseProcess], None], process: BaseProcess) -> None:
         vars(process)["llmcall_route"] = _Carrier(route)
         _forget_after(process, route)  # Python keeps the object until the process has ended
     try:
-        with _starts(route):
+        with _starts(route, is_function=True):
             start(process)
     finally:
         vars(process).pop("llmcall_route", None)
 
 
+def _fork(fork: Callable[[], Any]) -> Any:
+    """Name the process that is about to be forked. That may import modules which have hooks of a fork, so it comes
+    before those are called: else only the hooks after the fork would be.
+    """
+    if _starting.route is not None:
+        return fork()
+    with _starts(new_route("process", "fork")):
+        return fork()
+
+
 @before_fork
 def _name_forked() -> None:
-    """Name the process that is about to be forked."""
+    """Name the process that is about to be forked, also if the program took ``os.fork`` before the recording."""
     _starting.forked = _starting.route or new_route("process", "fork")
 
 
@@ -457,9 +487,12 @@ after_fork_in_parent(_started)
 def _begin_forked() -> None:
     _routes.clear()
     parents.clear()
-    if _starting.forked is not None:
+    forked, is_function = _starting.forked, _starting.is_function
+    # what this process forks in its turn has a route of its own
+    _starting.route, _starting.is_function, _starting.forked = None, False, None
+    if forked is not None:
         programs.interceptors.clear()
-        begin(_starting.forked)
+        begin(forked, is_function=is_function)
 
 
 # Pools of processes: calls of their work count as calls of its submitter
@@ -594,10 +627,12 @@ _recorded = contextlib.ExitStack()  # what holds while this process is recorded
 _begun: tuple[int, Address] | None = None  # the process that began, and the link of its recorder
 
 
-def begin(route: Route) -> None:
+def begin(route: Route, *, is_function: bool = True) -> None:
     """Have the process that started this one record its calls, and those of what it starts.
 
     In the recording process, whose threads may run a pool's work, this does nothing.
+
+    :param is_function: whether this process begins with a function, which needs ``bind`` to be in a scope.
     """
     global _begun, _recorded
     if _begun == (os.getpid(), route.link):
@@ -624,7 +659,7 @@ def begin(route: Route) -> None:
         stack.enter_context(recording_linked(options, parent))
         stack.enter_context(recording_children(RoutesOfChild(parent, route)))
         begin_naming(route.caller, route.ticket)
-        if route.base.opened_by != "default" and not is_started_by_multiprocessing():
+        if route.base.opened_by != "default" and not is_function:
             hold_in_process(active=standing_at(route.base._replace(ticket="")))
         _recorded = stack.pop_all()
 
@@ -643,6 +678,7 @@ _patches = Installation(
     {
         "os": [
             ("", "system", _system),
+            *(("", name, _fork) for name in ("fork", "forkpty") if hasattr(os, name)),
             ("", "execv", _execute_here),  # the other os.exec… and os.spawn… call these two
             ("", "execve", _execute),
             *(("", name, _spawn) for name in ("posix_spawn", "posix_spawnp") if hasattr(os, name)),

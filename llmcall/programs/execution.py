@@ -104,7 +104,7 @@ class Execution(CallListener):
         patches.enter_context(ends_shown_by(lambda error: show(error, self._reported)))
         patches.enter_context(patched_by(recorder))
         patches.enter_context(naming_own_calls())
-        self._routes = RoutesOfRecording(recorder, is_run=True)
+        self._routes = RoutesOfRecording(recorder, is_run=True, end_program=self._end_program)
         patches.enter_context(recording_children(self._routes))
         atexit.register(patches.close)  # after all else
         listen(self)
@@ -210,6 +210,16 @@ class Execution(CallListener):
             logging.shutdown()
             _flush_output()
             os._exit(1)  # Python has no other way to exit with another code now
+
+    def _end_program(self, code: int) -> NoReturn:
+        """End the process at once, with what must be written: the program has become another one, so nothing else of it
+        runs, no ``finally`` and no function that is called at exit.
+        """
+        self._error, self._code = SystemExit(code), code
+        self._end()
+        logging.shutdown()
+        _flush_output()
+        os._exit(code)
 
     def _report_first(self, error: Exception) -> None:
         """Print llmcall's first error at once: the program may retry for minutes."""

@@ -84,6 +84,11 @@ def base_urls(address: str) -> dict[str, str]:
     }
 
 
+def decoded(environment: Mapping[str, str] | Mapping[bytes, bytes]) -> dict[str, str]:
+    """Return an environment as texts."""
+    return {os.fsdecode(name): os.fsdecode(value) for name, value in environment.items()}
+
+
 def environment_of_child(
     environment: Mapping[str, str] | Mapping[bytes, bytes],
     route: Route,
@@ -94,7 +99,7 @@ def environment_of_child(
     :param environment: as the program gives it.
     :param served: base URLs of the server for what is no recorded Python, whose own clients send.
     """
-    given = {os.fsdecode(name): os.fsdecode(value) for name, value in environment.items()}
+    given = decoded(environment)
     changes = {}
     if route.proxy:
         given = without_keys(given)

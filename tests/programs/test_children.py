@@ -411,6 +411,52 @@ def test_children_of_a_shell_that_run_at_once_are_told_apart_by_their_commands(
     assert reported == "2 replayed, 2 of these by callers that a replay may swap: a.jsonl\n"
 
 
+@pytest.mark.ci
+def test_children_that_a_pool_starts_by_a_shell_in_another_order_replay(
+    model: NumberedServer,
+) -> None:
+    """Their commands tell them apart; no word of these is recorded or printed."""
+    write("child.py", "tell()")
+    command = f"DB_PASSWORD=secret-word {shlex.join(CHILD)} "
+    write(
+        "program.py",
+        f"""
+        from concurrent.futures import ThreadPoolExecutor
+        def start(name):
+            subprocess.run({command!r} + f"{{name}} > {{name}}", shell=True)
+        names = ["Ada", "Ben", "Cem"]
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(start, reversed(names) if os.environ.get("TURNED") else names))
+        print([open(name).read() for name in names])
+        """,
+    )
+    printed, reported = ran(*A)
+    written = Path("a.jsonl").read_text(encoding="utf-8")
+    assert not {word for word in ("secret-word", "Ada") if word in written + reported}
+    for turned in ({}, {"TURNED": "1"}):
+        assert ran(*NONE, **turned) == (printed, "3 calls replayed from a.jsonl\n")
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("variable", ["PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID"])
+def test_the_ranks_of_a_job_name_its_processes(model: NumberedServer, variable: str) -> None:
+    """Whichever of them is started first."""
+    write("child.py", f"with open(os.environ['{variable}'], 'w') as file: file.write(ask())")
+    child = shlex.join(CHILD)
+    write(
+        "program.py",
+        f"""
+        ranks = "10" if os.environ.get("TURNED") else "01"
+        started = [f"{variable}={{rank}} {child} &" for rank in ranks]
+        subprocess.run(" ".join([*started, "wait"]), shell=True)
+        print(*(open(rank).read() for rank in "01"))
+        """,
+    )
+    printed, _ = ran(*A)
+    for turned in ({}, {"TURNED": "1"}):
+        assert ran(*NONE, **turned) == (printed, "2 calls replayed from a.jsonl\n")
+
+
 RAY = """
 import os, types
 WORKER_MODE = 1
@@ -504,13 +550,69 @@ def test_a_process_that_the_program_forks_itself_replays(
 def test_what_the_program_itself_becomes_replays(
     model: NumberedServer, arguments: list[str]
 ) -> None:
-    """By ``os.exec…``; its exit code is the run's."""
+    """By ``os.exec…``; its exit code is the run's, and nothing else of the program runs."""
     write("child.py", "tell('Milk?'); sys.exit(3)")
-    write("program.py", f"tell()\nos.execv({arguments[0]!r}, {arguments!r})")
+    write(
+        "program.py",
+        f"""
+        import atexit
+        atexit.register(print, "at exit")
+        tell()
+        try:
+            os.execv({arguments[0]!r}, {arguments!r})
+        finally:
+            print("finally")
+        """,
+    )
     printed, reported = ran(*A, code=3)
     assert reported.startswith("2 asked"), reported
+    assert printed == "answer 0\nanswer 1\n"
     assert ran(*NONE, code=3) == (printed, "2 calls replayed from a.jsonl\n")
     assert len(model.asked) == 2
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("begins", ["", "with llmcall.scope('s'): "], ids=["no scope", "a scope"])
+def test_what_a_process_of_multiprocessing_forks_replays(
+    model: NumberedServer, monkeypatch: pytest.MonkeyPatch, begins: str
+) -> None:
+    """Each process that it forks has a name of its own, and goes on in the scope in which it was forked."""
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore:This process:DeprecationWarning")
+    write(
+        "program.py",
+        f"""
+        import llmcall
+        def fork(number):
+            if os.fork() == 0:
+                with open(str(number), "w") as file:
+                    file.write(ask())
+                os._exit(0)
+        def run():
+            {begins or "if True: "}[fork(number) for number in range(3)]
+            for _ in range(3): os.wait()
+        if __name__ == "__main__":
+            process = multiprocessing.get_context("fork").Process(target=run)
+            process.start()
+            process.join()
+            print([open(str(number)).read() for number in range(3)])
+        """,
+    )
+    check_replays(model, 3)
+
+
+@pytest.mark.ci
+def test_the_first_fork_of_a_block_is_quiet() -> None:
+    """What the recording imports for it has hooks of a fork, which are called for the next one."""
+    program = """
+        import os, llmcall
+        with llmcall.cassette("tape.jsonl"):
+            if os.fork() == 0:
+                os._exit(0)
+            os.wait()
+    """
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.ci

@@ -34,7 +34,7 @@ NEEDS = {
     ),
     *("requests", "socket", "subprocess", "urllib.request", "uvloop"),
 }
-STARTERS = "system", "execv", "execve", "posix_spawn", "posix_spawnp"
+STARTERS = "fork", "forkpty", "system", "execv", "execve", "posix_spawn", "posix_spawnp"
 
 
 def _begin() -> None:
@@ -94,8 +94,6 @@ class _Beginning:
             self._begin_before(os, name)
         if "threading" in sys.modules:
             self._begin_before(sys.modules["threading"].Thread, "start")
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(before=self._begin)
         sys.meta_path.insert(0, self)
 
     def _begin_before(self, owner: object, name: str) -> None:

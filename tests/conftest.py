@@ -34,6 +34,8 @@ SETTINGS = re.compile(
 IMPORTED_FROM = str(Path(llmcall.__file__).parents[1])
 # For the package "benchmarks". At the end: in front, the checkout would hide an installed wheel.
 sys.path.append(str(Path(__file__).parents[1]))
+COUNTS = os.environ.get("TEST_COUNTS", "")
+LONGEST_QUICK = 120.0  # seconds: no test that is neither marked ci nor slow takes so long, also on a busy machine
 # Standard error as it was before pytest captured it.
 STDERR = pytest.StashKey[int]()
 # The same examples on every machine, however slow it is; "make test" takes the first few of them.
@@ -66,13 +68,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def most_seconds(item: pytest.Item) -> float | None:
     """Return how long a test may take, or ``None`` if it may take any time.
 
-    The bounds in the tests, which end what they started, are shorter than this one.
+    The bounds in the tests that start programs, and end them, are shorter than this one, but not for quick tests: a
+    hang among these shall not take minutes.
     """
     if item.get_closest_marker("programs"):
         return None
     if item.get_closest_marker("slow"):
         return 3 * LONGEST
-    return LONGEST + 60
+    return LONGEST + 60 if item.get_closest_marker("ci") else LONGEST_QUICK
 
 
 @pytest.hookimpl(wrapper=True)
@@ -88,6 +91,24 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
     finally:
         faulthandler.cancel_dump_traceback_later()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Add the counts of this session, and the reasons to skip, to the file that .ci/run names."""
+    if not COUNTS or hasattr(terminalreporter.config, "workerinput"):  # of pytest-xdist
+        return
+    found = terminalreporter.stats
+    counts = {
+        "passed": len(found.get("passed", ())),
+        "failed": len(found.get("failed", ())) + len(found.get("error", ())),
+        "skipped": len(found.get("skipped", ())),
+    }
+    with open(COUNTS, "a", encoding="utf-8") as file:
+        file.writelines(f"{name}\t{count}\n" for name, count in counts.items())
+        for report in found.get("skipped", ()):
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+            words = " ".join(str(reason).removeprefix("Skipped: ").split())
+            file.write(f"reason\t{words}\n")
 
 
 def scrub(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:

@@ -230,11 +230,11 @@ def test_ask_reads_the_question_from_standard_input(local_model: LocalModel) -> 
 
 
 def test_ask_refuses_bytes_that_are_no_text() -> None:
-    """In the locale C, Python reads them from standard input as surrogates."""
+    """Python reads them from standard input as surrogates, as it does in the locale C."""
     ended = subprocess.run(
         [sys.executable, "-m", "llmcall", "ask", "-"],
         input=b"caf\xe9",
-        env={**os.environ, "LC_ALL": "C"},
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:surrogateescape"},
         capture_output=True,
         check=False,
     )

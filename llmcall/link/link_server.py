@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hmac
 import itertools
+import os
 import pickle
 import socket
 import struct
@@ -49,6 +51,10 @@ LONGEST_CLOSE = 5  # seconds that closing waits for what the loop does at the mo
 LOOK_AT_PEERS = 0.5  # seconds between two looks for processes that are stopped
 LOOK_FOR_PYTHONS = 0.05  # less than a Python needs to begin and ask a model
 LONGEST_START = 2  # seconds that a Python takes to say hello
+LONGEST_GREETING = 2.0  # seconds that a connection has to send the token
+MOST_UNKNOWN = 128  # connections that have not sent it yet
+NO_FILE_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+LOOK_FOR_FILES = 0.2  # seconds between two looks whether a connection can be accepted again
 
 
 class Link:
@@ -68,6 +74,8 @@ class Link:
         self._numbers = itertools.count()
         self._thread: LoopThread | None = None
         self.connections: set[_Connection] = set()
+        self.unknown: set[_Connection] = set()  # those that have not sent the token
+        self._accepts = False
         self.is_closing = False
         close_in_forks(self._socket)
 
@@ -181,14 +189,58 @@ class Link:
     def _begin_to_accept(self) -> None:
         # Not by create_server, which keeps the sockets that it accepts to itself: a forked process closes its copies.
         self._socket.setblocking(False)
-        asyncio.get_running_loop().add_reader(self._socket, self._accept)
+        self.accept_again()
+
+    def accept_again(self) -> None:
+        """Accept connections, if none of too many strangers and no lack of open files forbids it now."""
+        if not (self._accepts or self.is_closing) and len(self.unknown) < MOST_UNKNOWN:
+            self._accepts = True
+            asyncio.get_running_loop().add_reader(self._socket, self._accept)
+
+    def _pause(self) -> None:
+        self._accepts = False
+        asyncio.get_running_loop().remove_reader(self._socket)
 
     def _accept(self) -> None:
-        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+        try:
             accepted, _ = self._socket.accept()
-            self.connections.add(_Connection(self, accepted))
-            if len(self.connections) == 1:
-                asyncio.get_running_loop().call_later(LOOK_AT_PEERS, self._look_at_peers)
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            if error.errno not in NO_FILE_LEFT:
+                raise
+            self._await_files()
+            return
+        _, user = _credentials(accepted)
+        if user is not None and user not in (os.getuid(), os.geteuid()):
+            accepted.close()
+            return
+        connection = _Connection(self, accepted)
+        self.connections.add(connection)
+        self.unknown.add(connection)
+        if len(self.unknown) >= MOST_UNKNOWN:
+            self._pause()
+        if len(self.connections) == 1:
+            asyncio.get_running_loop().call_later(LOOK_AT_PEERS, self._look_at_peers)
+
+    def _await_files(self) -> None:
+        """Let further processes wait while this one has as many files open as it may."""
+        import resource  # where a process may have too many, this is
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft != hard:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            warn_once(
+                f"the calls of recorded processes need more than the {soft:,} files that this process could open "
+                f"(ulimit -n); it may open {hard:,} now"
+            )
+            return
+        warn_once(
+            f"this process may open only {hard:,} files (ulimit -n), and further calls of recorded processes wait "
+            "until some are closed. Raise the limit, or let fewer processes and threads call at once"
+        )
+        self._pause()
+        asyncio.get_running_loop().call_later(LOOK_FOR_FILES, self.accept_again)
 
     def _look_at_peers(self) -> None:
         """Release the permits of the processes that are stopped, as by SIGSTOP, where that can be known."""
@@ -218,7 +270,7 @@ class Link:
         self._closing = asyncio.Task(self._close(seconds, has_begun))
 
     async def _close(self, seconds: float, has_begun: threading.Event) -> None:
-        asyncio.get_running_loop().remove_reader(self._socket)
+        self._pause()
         ends = [connection.end for connection in self.connections]
         for connection in list(self.connections):
             if connection.task is None:
@@ -246,7 +298,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, link: Link, accepted: socket.socket) -> None:
         self.link = link
-        self.process = _peer(accepted)
+        self.process, _ = _credentials(accepted)
         self.gate: ClientGate | None = None
         self.task: asyncio.Task[None] | None = None
         self.inner: list[str] = []  # the names of tickets for what is made inside the call
@@ -265,6 +317,7 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection."""
         self._transport = transport
+        asyncio.get_running_loop().call_later(LONGEST_GREETING, self._leave_stranger)
         if self.link.is_closing:
             self.close()
 
@@ -272,10 +325,20 @@ class _Connection(asyncio.Protocol):
         """Cancel the call: its process has ended, or does not wait for it."""
         self.end.set_result(None)
         self.link.connections.discard(self)
+        self._leave_unknown()
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_exception(ConnectionResetError("the process of a call has ended"))
         if self.task is not None:
             self.task.cancel()
+
+    def _leave_unknown(self) -> None:
+        self.link.unknown.discard(self)
+        self.link.accept_again()
+
+    def _leave_stranger(self) -> None:
+        """End the connection, if it has not sent the token."""
+        if not self._has_token:
+            self._transport.abort()
 
     def close(self) -> None:
         """Close the connection, once it is made."""
@@ -294,6 +357,7 @@ class _Connection(asyncio.Protocol):
                 self._transport.abort()
                 return
             self._has_token = True
+            self._leave_unknown()
             del buffer[: len(token)]
         while len(buffer) >= LENGTH.size:
             (length,) = LENGTH.unpack_from(buffer)
@@ -484,13 +548,13 @@ class CallOfProcess:
         return calls
 
 
-def _peer(accepted: socket.socket) -> int:
-    """Return the process at the other end of a socket; 0 if that is unknown."""
+def _credentials(accepted: socket.socket) -> tuple[int, int | None]:
+    """Return the process and the user at the other end of a socket; 0 and ``None`` if these are unknown."""
     if sys.platform != "linux":
-        return 0
+        return 0, None
     credentials = accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    process: int = struct.unpack("3i", credentials)[0]
-    return process
+    process, user, _ = struct.unpack("3i", credentials)
+    return process, user
 
 
 def _take_note(connection: _Connection, what: str, *details: Any) -> None:

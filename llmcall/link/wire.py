@@ -9,12 +9,13 @@ thousand.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pickle
 import socket
 import struct
-import sys
+import weakref
 from typing import Any, NamedTuple
 
 from ..support.request_origin import PASSED, sent_by
@@ -33,7 +34,7 @@ Message = tuple[Any, ...]  # its name, and plain data
 class Address(NamedTuple):
     """The address of a recording process.
 
-    :param place: of its socket: ``@NAME`` without a file (Linux), or a port of the loopback.
+    :param place: of its socket: the path of a file, ``@NAME`` without one (Linux), or a port of the loopback.
     :param token: the secret that a client sends first.
     """
 
@@ -42,20 +43,54 @@ class Address(NamedTuple):
 
 
 def listening_socket() -> tuple[socket.socket, Address]:
-    """Return a socket at which this process listens, and its address."""
+    """Return a socket at which this process listens, and its address.
+
+    The socket is a file in a folder that only this user may enter, where the system has such sockets. Else its address
+    is open to all users of the machine, who lack the token.
+    """
     token = os.urandom(TOKEN_BYTES).hex()
-    if sys.platform == "linux":
-        # Not a file: a folder for temporary files may have too long a name for one.
-        name = f"llmcall-{os.urandom(TOKEN_BYTES).hex()}"
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listening.bind(f"\0{name}")
-        place = f"@{name}"
-    else:
+    name = f"llmcall-{os.urandom(TOKEN_BYTES).hex()}"
+    if not hasattr(socket, "AF_UNIX"):
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listening.bind((LOOPBACK, 0))
         place = str(listening.getsockname()[1])
+    else:
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        place = _bind_in_folder(listening, name)
+        if not place:
+            place = f"@{name}"
+            listening.bind(_socket_name(place))
     listening.listen(BACKLOG)  # an early connection waits until it is accepted
     return listening, Address(place, token)
+
+
+def _bind_in_folder(listening: socket.socket, name: str) -> str:
+    """Bind a socket to a file in a folder of its own, and return its path; empty if no folder can be had."""
+    for parent in (os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR"), "/tmp"):
+        folder = os.path.join(os.path.abspath(parent or "/"), name)
+        path = os.path.join(folder, "link")
+        # OSError: it cannot be written, or the path is too long for a socket
+        with contextlib.suppress(OSError):
+            if not parent:
+                continue
+            os.mkdir(folder, 0o700)
+            weakref.finalize(listening, _remove, folder, path, os.getpid())
+            listening.bind(path)
+            return path
+    return ""
+
+
+def _remove(folder: str, path: str, process: int) -> None:
+    """Remove a socket's file and folder, but not in a forked process."""
+    if os.getpid() == process:
+        for remove, name in ((os.unlink, path), (os.rmdir, folder)):
+            with contextlib.suppress(OSError):
+                remove(name)
+
+
+def _socket_name(place: str) -> str:
+    """Return the name of a Unix socket."""
+    return f"\0{place[1:]}" if place.startswith("@") else place
 
 
 class _Pickler(pickle.Pickler):
@@ -122,13 +157,13 @@ class Connection:
 
     def __init__(self, address: Address) -> None:
         place = address.place
-        is_name = place.startswith("@")
-        family = socket.AF_UNIX if is_name else socket.AF_INET
+        is_port = place.isdigit()
+        family = socket.AF_INET if is_port else socket.AF_UNIX
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         try:
             with sent_by(PASSED):
-                self._socket.connect(f"\0{place[1:]}" if is_name else (LOOPBACK, int(place)))
-                if not is_name:
+                self._socket.connect((LOOPBACK, int(place)) if is_port else _socket_name(place))
+                if is_port:
                     self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._socket.sendall(address.token.encode())
         except BaseException:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import hmac
 import re
+import secrets
 import socket
 import urllib.parse
 from typing import TYPE_CHECKING
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
     from .recorder import Recorder
 
+USER = "llmcall"
+CREDENTIALS = re.compile(rb"(?im)^proxy-authorization:[ \t]*basic[ \t]+([^\s]+)[ \t]*\r\n")
 PIECE = 65536  # bytes that are read at once
 # Whoever sends no request, or ends a connection, is left.
 BROKEN = (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
@@ -30,14 +34,16 @@ class Proxy:
     """A proxy on the loopback, from :meth:`start` until :meth:`close`.
 
     :param recorder: knows the hosts of models, and notes which of them are called.
-    :ivar address: its own.
+    :ivar address: its own, with a user and a password, which clients send by themselves: nobody else gets through.
     """
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._socket = socket.create_server((LOOPBACK, 0))  # a connection waits for the start
         close_in_forks(self._socket)
-        self.address = f"http://{LOOPBACK}:{self._socket.getsockname()[1]}"
+        password = secrets.token_hex(16)
+        self.address = f"http://{USER}:{password}@{LOOPBACK}:{self._socket.getsockname()[1]}"
+        self._credentials = _basic(USER, password)
         self._thread: LoopThread | None = None
 
     def start(self) -> None:
@@ -62,6 +68,14 @@ class Proxy:
         with contextlib.closing(writer), contextlib.suppress(*BROKEN):
             first, _, fields = (await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")
             method, target, version = first.decode("ascii").split(" ")
+            given = CREDENTIALS.search(fields)
+            if given is None or not hmac.compare_digest(given[1], self._credentials):
+                asks = "proxy-authenticate: Basic realm=llmcall\r\n"
+                _respond(
+                    writer, "407 Proxy Authentication Required", "this proxy is another's", asks
+                )
+                return
+            fields = CREDENTIALS.sub(b"", fields)  # the user's own proxy has others
             url = urllib.parse.urlsplit(f"https://{target}" if method == "CONNECT" else target)
             host, port = connections.address_of(url.scheme, url.hostname or "", url.port)
             if connections.is_models((host, port), self._recorder.known_models()):
@@ -97,18 +111,23 @@ class Proxy:
         _respond(writer, "403 Forbidden", str(connections.refused_connection(host).strerror))
 
 
-def _respond(writer: StreamWriter, status: str, sentence: str) -> None:
+def _respond(writer: StreamWriter, status: str, sentence: str, fields: str = "") -> None:
     text = f"{sentence}\n".encode()
-    fields = f"content-type: text/plain\r\ncontent-length: {len(text)}"
+    fields += f"content-type: text/plain\r\ncontent-length: {len(text)}\r\nconnection: close"
     writer.write(f"HTTP/1.1 {status}\r\n{fields}\r\n\r\n".encode() + text)
+
+
+def _basic(user: str, password: str) -> bytes:
+    """Return the credentials of a user in the scheme Basic (RFC 7617)."""
+    return base64.b64encode(f"{user}:{password}".encode())
 
 
 def _authorization(proxy: urllib.parse.SplitResult) -> bytes:
     """Return the header that names a proxy's user, who may have none."""
     if proxy.username is None:
         return b""
-    user = f"{urllib.parse.unquote(proxy.username)}:{urllib.parse.unquote(proxy.password or '')}"
-    return b"proxy-authorization: Basic " + base64.b64encode(user.encode()) + b"\r\n"
+    user, password = map(urllib.parse.unquote, (proxy.username, proxy.password or ""))
+    return b"proxy-authorization: Basic " + _basic(user, password) + b"\r\n"
 
 
 async def _copy(reader: StreamReader, writer: StreamWriter) -> None:

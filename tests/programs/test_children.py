@@ -1089,6 +1089,99 @@ def test_a_proxy_behind_the_runs_gets_one_request_on_a_connection(
     assert "proxy-connection" not in request.headers
 
 
+def test_the_proxy_of_a_replay_serves_none_but_the_runs_children(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its address has a user and a password. These stay there, and the user's own proxy gets its own."""
+    with RawServer(lambda connection, _: connection.sendall(http(b"{}", stays=False))) as upstream:
+        own = upstream.base_url.replace("//", "//me:mine@")
+        monkeypatch.setenv("http_proxy", own)
+        monkeypatch.setenv("no_proxy", "")
+        with llmcall.cassette("a.jsonl"):
+            pass
+        with llmcall.cassette("a.jsonl", mode="none"):
+            child = "import os; print(os.environ['http_proxy'])"
+            proxy = subprocess.check_output([sys.executable, "-S", "-c", child], text=True).strip()
+            curl = ["curl", "-s", "-o", "body", "-w", "%{http_code}", "http://pages.example/a"]
+            for given in (proxy.partition("@")[2], proxy.replace("@", "x@")):
+                assert subprocess.check_output([*curl, "-x", given], text=True) == "407"
+            assert subprocess.check_output(curl, text=True) == "200"
+    (request,) = upstream.requests
+    assert request.headers["proxy-authorization"] == "Basic bWU6bWluZQ=="  # me:mine, by base64
+
+
+STRANGERS = """
+import socket, sys
+place, first = sys.argv[1], bytes.fromhex(sys.argv[2])
+opened = []
+for _ in range(300):
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect("\\0" + place[1:] if place.startswith("@") else place)
+    connection.sendall(first)
+    opened.append(connection)
+print("connected", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.ci
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="the link is a port here")
+@pytest.mark.parametrize(
+    "first", [b"", b"x", b"GET / HTTP/1.1\r\n" * 9], ids=["silent", "half", "http"]
+)
+def test_strangers_at_the_link_stop_no_child(model: NumberedServer, first: bytes) -> None:
+    """Those that do not say the token in time are left, however many there are."""
+    Path("strangers.py").write_text(STRANGERS, encoding="utf-8")
+    write("child.py", "tell()")
+    write(
+        "program.py",
+        f"""
+        import json
+        look = "import os, json; print(json.loads(os.environ['_LLMCALL_ROUTE'])[2])"
+        place = subprocess.check_output([sys.executable, "-S", "-c", look], text=True).strip()
+        command = [sys.executable, "-S", "-E", "strangers.py", place, {first.hex()!r}]
+        strangers = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        strangers.stdout.readline()
+        children = [subprocess.Popen({CHILD}) for _ in range(2)]
+        print(*(child.wait() for child in children))
+        strangers.communicate()
+        """,
+    )
+    printed, reported = ran(*A)
+    assert sorted(printed.split()) == ["0", "0", "0", "1", "answer", "answer"], printed
+    assert reported.startswith("2 asked"), reported
+    assert "Traceback" not in reported
+
+
+@pytest.mark.ci
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other limits")
+def test_calls_of_children_wait_where_the_run_may_open_few_files(model: NumberedServer) -> None:
+    """No call fails, and one line says why they wait."""
+    write(
+        "child.py",
+        """
+        from concurrent.futures import ThreadPoolExecutor
+        with ThreadPoolExecutor(30) as threads:
+            list(threads.map(ask, [str(number) for number in range(30)]))
+        """,
+    )
+    write(
+        "program.py",
+        f"""
+        import resource
+        children = [
+            subprocess.Popen({CHILD}, preexec_fn=lambda: time.sleep(0.2)) for _ in range(3)
+        ]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        print(*(child.wait() for child in children))
+        """,
+    )
+    printed, reported = ran(*A)
+    assert printed == "0 0 0\n"
+    assert reported.startswith("90 asked"), reported
+    assert reported.count("may open only 64 files") == 1
+
+
 def test_a_child_in_a_replay_hears_which_host_the_proxy_cannot_reach() -> None:
     """As from any proxy."""
     with llmcall.cassette("a.jsonl"):

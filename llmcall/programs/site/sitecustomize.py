@@ -66,10 +66,11 @@ def _say(place: str, message: bytes) -> None:
     """Send a message to the recording process, which may have ended."""
     import _socket  # the module socket takes longer, and counts as a need
 
-    is_name = place.startswith("@")
-    connection = _socket.socket(_socket.AF_UNIX if is_name else _socket.AF_INET)
+    is_port = place.isdigit()
+    name = "\0" + place[1:] if place.startswith("@") else place
+    connection = _socket.socket(_socket.AF_INET if is_port else _socket.AF_UNIX)
     try:
-        connection.connect("\0" + place[1:] if is_name else ("127.0.0.1", int(place)))
+        connection.connect(("127.0.0.1", int(place)) if is_port else name)
         connection.send(message)
     except OSError:
         pass

@@ -466,3 +466,31 @@ def test_each_choice_of_a_batch_is_a_draw() -> None:
         client = llmcall.OpenAIClient()
         answers = [client.send_message("How much?", temperature=1).content for _ in range(2)]
     assert answers == ["5", "6"]
+
+
+@pytest.mark.parametrize("form", ["yaml", "json"])
+def test_a_cassette_of_ruby_or_r_is_named_and_a_layout_reads_it(form: str) -> None:
+    """As Ruby's VCR writes it; R's has another ``recorded_with``."""
+    url, _, answer = EXCHANGES["chat"]
+    body = {"encoding": "UTF-8", "string": json.dumps(body_of("chat"))}
+    exchange = {
+        "request": {"method": "post", "uri": url, "body": body, "headers": media_type({})},
+        "response": {
+            "status": {"code": 200, "message": "OK"},
+            "headers": media_type({}),
+            "body": {"encoding": "UTF-8", "string": json.dumps(answer)},
+        },
+        "recorded_at": "Mon, 30 Nov 2026 10:00:00 GMT",
+    }
+    cassette = {"http_interactions": [exchange], "recorded_with": "VCR 6.1.0"}
+    path = written(f"run.{'yml' if form == 'yaml' else form}", json.dumps(cassette))  # JSON is YAML
+    printed = done("import", path, "--to", "imported.jsonl", code=1)
+    assert "a cassette of Ruby's or R's VCR (VCR 6.1.0)" in printed and "--layout" in printed
+    written(
+        "ruby.py",
+        "import json\nfrom pathlib import Path\n\ndef exchanges(path):\n"
+        "    return json.loads(Path(path).read_text())['http_interactions']\n",
+    )
+    done("import", path, "--layout", "ruby:exchanges", "--to", "imported.jsonl")
+    with llmcall.cassette("imported.jsonl", mode="none"):
+        assert asked_by_its_sdk("chat") == ANSWERS["chat"]

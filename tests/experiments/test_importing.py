@@ -1089,3 +1089,56 @@ def test_what_is_no_list_of_conversations_is_refused_by_its_value(conversations:
     with pytest.raises(TypeError, match=r"conversations is .*; it must be a list of dicts"):
         llmcall.import_answers(conversations, "out.jsonl")
     assert not Path("out.jsonl").exists()
+
+
+@pytest.mark.parametrize("name", ["Participant #1", "#1", "a//b", "/Ann", "Ann/"])
+def test_a_row_whose_scope_has_a_name_that_no_scope_takes_is_skipped(name: str) -> None:
+    """No name is cut: three participants would be draws of one."""
+    rows = [
+        {"scope": name, "prompt": "How much?", "answer": "5"},
+        {"scope": "Ann", "prompt": "How much?", "answer": "7"},
+    ]
+    printed = done("import", csv_by_csv(rows), "--to", GAMES, "--model", MODEL)
+    assert "1 turn skipped" in printed and "its scope has the name" in printed
+    assert [(record.sample, record.answer) for record in records()] == [("Ann#0", "7")]
+
+
+def test_a_table_by_columns_is_read_as_its_rows() -> None:
+    """As pandas writes it: ``frame.to_json()``."""
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(
+        {"scope": ["Ann", "Ben"], "prompt": ["How much?"] * 2, "answer": ["5", 7]}, index=[3, 8]
+    )
+    path = written("rows.json", frame.to_json())
+    printed = done("import", path, "--to", GAMES, "--model", MODEL)
+    assert printed.startswith("2 records of 2 conversations")
+    assert (replayed("Ann"), replayed("Ben")) == ("5", "7")
+
+
+@pytest.mark.parametrize("answer", ["5", {"role": "assistant", "content": "5"}, response("5")])
+@pytest.mark.parametrize("as_text", [False, True])
+def test_messages_without_a_last_turn_are_answered_by_the_response_beside_them(
+    answer: Any, as_text: bool
+) -> None:
+    """As an object, or as its JSON text; earlier turns of the assistant are no answers."""
+    history = [user("Hello"), assistant("Hi"), user("How much?")]
+    cell = json.dumps(answer) if as_text and not isinstance(answer, str) else answer
+    messages = json.dumps(history) if as_text else history
+    row = {"scope": "Ann", "messages": messages, "response": cell}
+    done("import", written("rows.jsonl", json.dumps(row)), "--to", GAMES, "--model", MODEL)
+    assert replayed("Ann", ask=history) == "5"
+    assert len(records()) == 1
+
+
+def test_a_column_named_as_an_id_of_a_batch_makes_no_batch() -> None:
+    row = {"key": "a", "prompt": "How much?", "response": "5"}
+    printed = done("import", written("rows.jsonl", json.dumps(row)), "--to", GAMES)
+    assert "columns that were not used: key" in printed
+    assert [record.answer for record in records()] == ["5"]
+
+
+def test_a_whole_answer_of_gemini_s_interactions_is_an_answer() -> None:
+    steps = [{"type": "model_output", "content": [{"type": "text", "text": "5"}]}]
+    whole = {"id": "v1_a", "object": "interaction", "status": "completed", "steps": steps}
+    imported({"prompt": "How much?", "response": json.dumps(whole)})
+    assert replayed() == "5"

@@ -33,7 +33,7 @@ def entries_in(paths: Sequence[str], columns: Columns, model: str | None) -> Ite
     :param model: the model of a batch that names none.
     :raises CacheError: if a file cannot be read, with the location.
     """
-    layouts = [(path, _layout(path)) for path in paths]
+    layouts = [(path, _layout(path, columns)) for path in paths]
     for path, read in layouts:
         if read is not None:
             yield from read(path, columns)
@@ -45,7 +45,7 @@ def entries_in(paths: Sequence[str], columns: Columns, model: str | None) -> Ite
         )
 
 
-def _layout(path: str) -> Callable[[str, Columns], Iterator[LocatedEntry]] | None:
+def _layout(path: str, columns: Columns) -> Callable[[str, Columns], Iterator[LocatedEntry]] | None:
     """Return the reader of a file, or ``None`` for a part of a batch."""
     name = path.lower().removesuffix(".gz")
     if name.endswith(CSV):
@@ -53,12 +53,12 @@ def _layout(path: str) -> Callable[[str, Columns], Iterator[LocatedEntry]] | Non
     if name.endswith(YAML):
         return exchanges_in_yaml
     _, first = next(objects(path), ("", {}))
-    if "interactions" in first:
+    if {"interactions", "http_interactions"} & first.keys():
         return exchanges_in_json
     is_batch = any(name in first for name in IDS) and any(
         name in first for name in (*ASKED, *ANSWERED)
     )
-    return None if is_batch else conversations
+    return None if is_batch and columns.problem(first) else conversations
 
 
 def by_layout(
@@ -182,7 +182,13 @@ def exchanges_in_json(path: str, _: Columns) -> Iterator[LocatedEntry]:
 
 
 def _exchanges(path: str, cassette: object) -> Iterator[LocatedEntry]:
-    interactions = object_in(cassette).get("interactions")
+    fields = object_in(cassette)
+    interactions = fields.get("interactions")
+    if "http_interactions" in fields:
+        raise CacheError(
+            f"{path}: it is a cassette of Ruby's or R's VCR ({fields.get('recorded_with')!s:.60}), whose exchanges are "
+            "in http_interactions; a layout that yields them reads it: --layout MODULE:FUNCTION"
+        )
     if not isinstance(interactions, list):
         raise CacheError(f"{path}: it is not a cassette of VCR's: it has no list of interactions")
     for number, interaction in enumerate(interactions, 1):

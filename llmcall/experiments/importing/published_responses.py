@@ -198,6 +198,7 @@ ANSWERS = {
     "candidates": frozenset({"usageMetadata", "modelVersion", "responseId", "promptFeedback"}),
     "message": frozenset({"done"}),
     "response": frozenset({"done"}),
+    "steps": frozenset({"status", "object"}),
 }
 
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import IO, Any
 
-from ...apis.message import as_text
+from ...apis.message import as_text, objects_in
 from ...errors import CacheError
 from ...keys.parameters import KINDS, NOT_IN_BODY, NUMBER, UNKEYED_FIELDS, WHOLE_NUMBER
 from ...keys.plain_data import is_too_deep
@@ -73,9 +73,11 @@ class Columns:
     def problem(self, columns: Collection[str]) -> str:
         """Return why rows with these columns cannot be read; empty if they can."""
         fields = self._fields(columns)
+        return "" if "messages" in fields else self._problem_of(fields, columns)
+
+    def _problem_of(self, fields: Mapping[str, str], columns: Collection[str]) -> str:
+        """Return why a row with these fields cannot be read; empty if it can."""
         found = [name for name in ANSWERS if name in fields]
-        if "messages" in fields:
-            return ""
         lacking = [] if PROMPT in fields else [PROMPT]
         lacking += [] if found else [ANSWERS[0]]
         if lacking:
@@ -113,8 +115,21 @@ class Columns:
         fields = {
             name: entry[column] for name, column in columns.items() if not is_empty(entry[column])
         }
+        answers = [name for name in ANSWERS if name in columns]
+        if "messages" in fields:
+            fields["messages"] = _data(fields["messages"])
+            last = objects_in(fields["messages"])[-1:]
+            if (
+                answers
+                and PROMPT not in columns
+                and not any(turn.get("role") == ASSISTANT for turn in last)
+            ):
+                fields[PROMPT] = fields.pop("messages")
+                columns = {
+                    PROMPT if name == "messages" else name: columns[name] for name in columns
+                }
         is_row = "messages" not in columns
-        answers = [name for name in ANSWERS if name in columns] if is_row else []
+        answers = answers if is_row else []
         if is_row and not answers:
             raise ValueError(
                 f"it has no messages, and none of {', '.join(ANSWERS)}, but {', '.join(columns)}"
@@ -127,7 +142,7 @@ class Columns:
         meant = {*names, *own, *self._parameters.difference(fields)}  # an empty cell is a default
         self._used.update(column for name, column in columns.items() if name in meant)
         if is_row and answers:
-            if problem := self.problem(entry):
+            if problem := self._problem_of(columns, entry):
                 raise ValueError(problem)
             if PROMPT not in fields:
                 raise ValueError("its prompt is empty")
@@ -175,8 +190,8 @@ def _message(role: str, value: object) -> dict[str, object]:
 
 
 def levels(path: object) -> tuple[str, ...]:
-    """Return the names in a scope path, without the number of a draw."""
-    return tuple(filter(None, str(path).partition("#")[0].split("/")))
+    """Return the names in a scope path, which may be wrong."""
+    return tuple(str(path).split("/"))
 
 
 def _typed(name: str, value: object) -> object:
@@ -284,9 +299,21 @@ def _parsed(text: str, location: str, remedy: str = OWN_LAYOUT) -> Any:
 def conversations(path: str, columns: Columns) -> Iterator[LocatedEntry]:
     """Yield the objects of a JSON file as conversations."""
     for location, entry in objects(path):
-        if problem := columns.problem(entry):
-            raise CacheError(f"{location}: {problem}")
-        yield location, columns.conversation(entry, has_paths=True)
+        for place, row in _rows_in(location, entry):
+            if problem := columns.problem(row):
+                raise CacheError(f"{place}: {problem}")
+            yield place, columns.conversation(row, has_paths=True)
+
+
+def _rows_in(location: str, entry: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the rows of a table by columns, as ``DataFrame.to_json`` writes it, or the object itself."""
+    columns = [column for column in entry.values() if isinstance(column, dict)]
+    indexes = {frozenset(column) for column in columns}
+    if len(columns) < max(2, len(entry)) or len(indexes) > 1 or is_exchange(entry):
+        yield location, entry
+        return
+    for index in columns[0]:
+        yield f"{location}, row {index}", {name: entry[name][index] for name in entry}
 
 
 def rows(path: str, columns: Columns) -> Iterator[LocatedEntry]:

@@ -4,11 +4,12 @@ is half written.
 
 from __future__ import annotations
 
+import json
 import os
 import random
-import re
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -156,15 +157,6 @@ def test_a_map_that_was_killed_asks_for_nothing_that_it_had_received(
         assert len(stored(folder)) == 60
 
 
-def visible(folder: Path) -> list[str]:
-    """Return the names of a folder's files, without those that a killed process began beside them."""
-    return sorted(
-        path.name
-        for path in folder.iterdir()
-        if not re.fullmatch(r"\..*\.[0-9a-f]{8}\.tmp", path.name)
-    )
-
-
 def read_lines(path: Path) -> dict[str, str]:
     """Check that a file of records is whole; return the digests of its answers by their questions."""
     return {
@@ -195,7 +187,7 @@ def test_an_export_that_was_killed_leaves_the_old_file_or_the_new_one(
         assert target.read_bytes() == old or read_lines(target) == whole
         (tmp_path / "out" / "old.jsonl").write_bytes(old)
     nursery.start("change", tmp_path / "cache", "export", target).done()
-    assert visible(target.parent) == ["exported.jsonl", "old.jsonl"]
+    assert sorted(os.listdir(target.parent)) == ["exported.jsonl", "old.jsonl"]
     assert stored(tmp_path / "cache") == whole
 
 
@@ -256,7 +248,7 @@ def test_a_recording_that_was_killed_leaves_the_old_file_or_the_new_one(
         recorded = found
     nursery.start("record", folder, tape, 0, count).done()
     nursery.start("record", folder, tape, 10**6, 1).done()
-    assert visible(tape.parent) == ["tape.jsonl"]
+    assert os.listdir(tape.parent) == ["tape.jsonl"]
 
 
 @pytest.mark.parametrize("made", ["", "CREATE TABLE Settings (key TEXT NOT NULL UNIQUE, value)"])
@@ -271,3 +263,33 @@ def test_a_database_that_a_killed_process_began_is_finished_by_the_next_one(
     fill(tmp_path / "cache", 1)
     with ResponseCache(tmp_path / "cache") as cache:
         assert len(list(cache.records())) == len(cache) == 1
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("rounds", [3, pytest.param(50, marks=pytest.mark.slow)])
+def test_a_recording_that_was_killed_goes_on_without_a_cache(
+    rounds: int, nursery: Nursery, tmp_path: Path
+) -> None:
+    """No answer that an actor had is asked again, and the file is that of a recording that nothing disturbed.
+    (50 kills)
+    """
+    chance = seeded()
+    undisturbed = tmp_path / "undisturbed" / "tape.jsonl"
+    longest = time_of(nursery.start("play", undisturbed, tmp_path / "undisturbed.log"))
+    questions = Counter(logged(tmp_path / "undisturbed.log"))
+    for number in range(rounds):
+        tape, log = tmp_path / f"{number}" / "tape.jsonl", tmp_path / f"{number}.log"
+        worker = nursery.start("play", tape, log)
+        strike(worker, longest, chance)
+        had = Counter(line[1] for line in worker.lines() if line[0] == "got")
+        before = len(logged(log))
+        nursery.start("play", tape, log).done()
+        asked_again = Counter(logged(log)[before:])
+        assert asked_again <= questions - had
+        assert tape.read_bytes() == undisturbed.read_bytes()
+        assert os.listdir(tape.parent) == ["tape.jsonl"]
+
+
+def logged(path: Path) -> list[str]:
+    """Return the questions in a model's log."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -303,6 +303,34 @@ def record(journal: Journal, folder: str, tape: str, begin: int, count: int) -> 
     journal.write("end", count)
 
 
+def play(journal: Journal, tape: str, log: str) -> None:
+    """Record conversations of actors in threads, without a cache. The model's log has each question before its answer;
+    the journal each answer that an actor got.
+    """
+    asked = Journal(log)
+
+    def answer(messages: Any) -> str:
+        asked.write(messages[-1]["content"])
+        pause(0.001)
+        return f"{len(messages)}: {messages[-1]['content']} " * 3
+
+    client = ScriptedClient(answer, cache_mode="off", on_error="raise")
+
+    def act(actor: int) -> None:
+        history = [{"role": "system", "content": f"You are actor {actor}. " * 40}]
+        for turn in range(8):
+            question = f"actor {actor}, turn {turn // 2}"  # each one twice: two draws
+            history = [*history[: 1 + turn // 2 * 2], {"role": "user", "content": question}]
+            history.append(client.send_message(history))
+            journal.write("got", question)
+
+    journal.write("begin")
+    with llmcall.cassette(tape):
+        llmcall.map(act, range(5), scope="town", workers=3, progress=False)
+        client.send_message("The end?")
+    journal.write("end")
+
+
 def create(journal: Journal, folder: str) -> None:
     """Store an answer in a cache that does not exist yet."""
     journal.write("begin", 0)

@@ -274,11 +274,12 @@ def broken_off(until: int) -> None:
 
 
 def test_the_file_of_a_block_is_written_at_its_end() -> None:
-    """Its folders are made then, too."""
+    """Its folders are made with the first answer, and until the end the answers are in the journal."""
     with cassette(Path("a/b/undisturbed.jsonl")):
-        played(echoing())
         assert not Path("a").exists()
-    assert Path("a/b/undisturbed.jsonl").exists()
+        played(echoing())
+        assert os.listdir("a/b") == [".undisturbed.jsonl.journal"]
+    assert os.listdir("a/b") == ["undisturbed.jsonl"]
 
 
 def test_a_recording_that_an_exception_ended_is_incomplete() -> None:
@@ -579,7 +580,7 @@ AGAIN_NEW = "Fix the cause and rerun with mode 'new'; only missing answers are r
         ("new", True, "ab", AGAIN, "new", "b"),
         ("update", False, "ab", AGAIN, "update", "b"),
         ("update", True, "ab", AGAIN, "update", "b"),
-        ("rewrite", False, "ab", NOTHING, "rewrite", "ab"),
+        ("rewrite", False, "ab", NOTHING, "rewrite", "b"),
         ("rewrite", True, "ab", AGAIN_NEW, "new", "b"),
     ],
 )

@@ -20,6 +20,7 @@ from ..cache.cache import shared_cache
 from ..days import Days
 from ..record import GotFrom, Record
 from ..records.frame import record_frame
+from ..records.packed import kept
 from ..records.reader import read
 from ..records.served import served_by
 from .opening import Opening
@@ -86,7 +87,8 @@ class Cassette(ContextDecorator):
         self.program_scope = new_program_scope()
         self.opening = Opening(self)
         self.file = CassetteFile(self.path, mode)
-        self.tape = Tape(self.file.records, ReplayLog(self.file.records), may_record=False)
+        log = ReplayLog(self.file.records)
+        self.tape = Tape(self.file.records, self.file.journal, log, may_record=False)
         self.unused_words = (
             ""  # the sentence about unused records; empty before the end, and without any
         )
@@ -106,7 +108,8 @@ class Cassette(ContextDecorator):
             file.records, is_recording=is_recording, earlier_calls=self.owner.earlier_calls
         )
         self.file = file
-        self.tape = Tape(file.records, log, may_record=file.may_record)
+        file.journal.begin(file.records.header._replace(run=self.run))
+        self.tape = Tape(file.records, file.journal, log, may_record=file.may_record)
         self.counts = Counts()
         self.unused_words = ""
         self.left_out = {}
@@ -120,25 +123,29 @@ class Cassette(ContextDecorator):
         # The order is a decision. The cassette left the list of open ones before: a call that
         # another thread makes now goes elsewhere, and does not wait for the writing only to find
         # the cassette closed. The reports come before the writing, which may raise (another process
-        # wrote the file): a user who has to record again wants to know then which calls failed. Reporting
-        # afterwards in a ``finally`` was rejected, since the reports say what the writing will do. Unused
-        # records go to the disk cache before the file is written without them: a crash in between leaves
-        # them in both places, and the other order would lose answers that were paid for. The file is
-        # written once, whole, and at the end. Appending each answer as it arrives would survive a kill, but
-        # the lines would stand in the order of the threads, and each run would change the file in git; a
-        # killed run finds its answers in the disk cache.
+        # wrote the file): a user who has to record again wants to know then which calls failed.
+        # Reporting afterwards in a ``finally`` was rejected, since the reports say what the writing
+        # will do. Unused records go to the disk cache before the file is written without them: a
+        # crash in between leaves them in both places, and the other order would lose answers that
+        # were paid for. The file is written once, whole, and at the end: lines that are appended as
+        # the answers arrive stand in the order of the threads, and each run would change the file
+        # in git. They are in the journal, which survives a kill.
         if isinstance(error, KeyboardInterrupt):
             self.failures.forget(ABANDONED)  # the user pressed Ctrl-C and knows
         ended_well, tape, owner = error is None, self.tape, self.owner
         has_failures = bool(self.counts.sums["refused"] or self.failures.counts())
         # A run that only plans neither ends the recording that another one began nor empties it.
         is_complete = ended_well and (tape.has_calls or self.is_complete)
+        is_rewrite = self.mode == "rewrite"
         tape.drops_unused = (
-            self.mode == "update" and tape.has_calls and ended_well and not has_failures
+            ended_well
+            and tape.has_calls
+            and (is_rewrite or (self.mode == "update" and not has_failures))
         )
         unused = tape.unused() if ended_well and owner.knows_use else []
-        dropped = tape.dropped(unused)
-        if self.mode == "rewrite":
+        # A rewrite that goes on with another one's answers keeps none that it did not use.
+        dropped = unused if is_rewrite and tape.drops_unused else tape.dropped(unused)
+        if is_rewrite:
             is_changed = ended_well and tape.has_calls
         else:
             is_changed = tape.differs_from_file(
@@ -159,9 +166,16 @@ class Cassette(ContextDecorator):
             owner.report(self.path, self.unused_words)
         if self.supplied and owner.knows_use:
             owner.report(self.path, f"{counted(self.supplied, 'answer')} {REUSED}")
+        if is_rewrite and not writes and owner.writes and self.file.journal.has_answers:
+            journal = self.file.journal.path
+            notice(
+                "%s is left as it was. The mode 'rewrite' goes on with the new answers, in %s",
+                self.path,
+                journal,
+            )
         self.failures.warn(advice, place=f"{self.path}: ")
         warn_of_swaps(records, tape)
-        is_left = self.mode == "rewrite" and self.path.exists() and not tape.has_calls
+        is_left = is_rewrite and self.path.exists() and not tape.has_calls
         if is_left and not has_failures:
             notice("%s is left as it was: no call was answered", self.path)
         if not writes:
@@ -181,6 +195,19 @@ class Cassette(ContextDecorator):
             records = tape.to_write(dropped_keys | self.left_out.keys(), is_complete=False)
         if self.left_out:
             notice("%s: %s", self.path, left_out_words([*self.left_out.values()]))
+
+    def leave_journal(self) -> None:
+        """Leave the answers in the journal that the file should have and lacks; what a failed test recorded goes."""
+        tape, journal = self.tape, self.file.journal
+        if not self.owner.writes:
+            journal.forget()
+        elif not self.file.is_written:
+            if lost := tape.retry():
+                words = counted(lost, "answer")
+                notice("%s: %s not written; what the disk cache lacks is lost", self.path, words)
+            if journal.has_answers and self.mode != "rewrite":
+                notice("%s: the next recording goes on with %s", self.path, journal.path)
+        tape.end()
 
     def __enter__(self) -> Cassette:
         self.opening.enter()
@@ -296,10 +323,15 @@ class Cassette(ContextDecorator):
     # Records
 
     def all_records(self) -> list[Record]:
-        """Return its records; before the first opening, the file's records."""
-        if not self.file.real_path:
+        """Return its records; before the first opening, and after a recording, the file's."""
+        tape = self.tape
+        if not self.file.real_path or (tape.has_ended and tape.count()):
             return list(read(self.path)) if self.path.exists() else []
-        return list(map(self.tape.noted, self.tape.in_order()))
+        return [
+            # The journal may be gone when they are read.
+            kept(record) if tape.has_gained(record.cache_key) else record
+            for record in map(tape.noted, tape.in_order())
+        ]
 
     def unused(self) -> list[Record]:
         """Return the file's records that answered no call and that no dry run looked up.

@@ -129,7 +129,10 @@ class Opening:
                 notify("closed", cassette)
             finally:  # its answers were paid for
                 if cassette.file.is_of_this_process():
-                    cassette.finish(self._error)
+                    try:
+                        cassette.finish(self._error)
+                    finally:
+                        cassette.leave_journal()
 
     def _others(self) -> list[Cassette]:
         """Return this process's open cassettes for the same file."""

@@ -183,8 +183,9 @@ class CassetteStore(NamedTuple):
         """Put an answer on the cassette, and return the one that counts there."""
         if self.position is None:
             return record
-        kept = self.cassette.tape.add(record, self.position, source, self.replaces)
+        # First the settings, without which a journal's record has another key.
         self.cassette.tape.note_settings(record.cache_key, self.taken)
+        kept = self.cassette.tape.add(record, self.position, source, self.replaces)
         if kept is None:
             path = self.cassette.path
             warn_once(f"an answer came after the cassette {path} was closed, so the file lacks it")

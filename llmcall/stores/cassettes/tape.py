@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING
 from ...errors import CacheError
 from ...keys.request import Data
 from ...scopes.position import Position
+from ...support.display import counted
+from ...support.notices import logger
 from ...support.system import ProcessLock
 from ..days import Days, day_of
 from ..record import GotFrom, Record, draw_of
+from ..records.answers import same_answer
 from ..records.header import Header
 from ..records.keyed_settings import joined_settings
 from ..records.packed import kept
-from ..records.reader import Question, RecordFile, content_digest, header_in
+from ..records.reader import Question, RecordFile, file_digest, header_in
 from ..records.writer import check_writable, read_if_present, write
+from .journal import Journal
 from .replay_log import ReplayLog
 
 if TYPE_CHECKING:
@@ -43,6 +47,7 @@ class CassetteFile:
         self.records = RecordFile(b"", "")
         self.goes_on = False
         self.is_written = False
+        self.journal = Journal("", b"", is_rewrite=False)
         self._digest = b""  # of its content when it was read; empty without a file
         self._process = os.getpid()
 
@@ -53,22 +58,46 @@ class CassetteFile:
         :raises CacheError: if a newer version wrote it, or if there is no file and none can be written.
         """
         real_path = os.path.realpath(self.path)
+        self._digest = file_digest(real_path)
+        header = header_in(real_path)
+        is_rewrite = self.mode == "rewrite"
+        journal = Journal(real_path, self._digest, is_rewrite=is_rewrite)
+        may_write = (
+            header is None or not header.is_complete if self.mode == "once" else self.may_record
+        )
+        journal.look(may_write=may_write)
+        if journal.taken and is_rewrite and not journal.is_of_rewrite:
+            journal = self._joined(real_path, journal)
+        content = b"" if is_rewrite else read_if_present(real_path)
+        self.goes_on = bool(content or journal.taken) and not is_rewrite
+        self.records = RecordFile(
+            content, real_path, journal.taken, journal.path, goes_on=journal.goes_on
+        )
+        if not self.goes_on and self.may_record:
+            check_writable(real_path)
+        if journal.taken:
+            logger().info(
+                "%s: %s of a recording that broke off are in %s",
+                self.path,
+                counted(journal.answers_taken, "answer"),
+                journal.path,
+            )
+        self.real_path, self.journal = real_path, journal
+
+    def _joined(self, real_path: str, journal: Journal) -> Journal:
+        """Write a file with what a recording left that broke off, before it is rewritten; return a new journal."""
         content = read_if_present(real_path)
-        self._digest = content_digest(content)
-        self.goes_on = bool(content) and self.mode != "rewrite"
-        if self.goes_on:
-            self.records = RecordFile(content, real_path)
-        else:
-            header_in(real_path)
-            if self.may_record:
-                check_writable(real_path)
-        self.real_path = real_path
+        file = RecordFile(content, real_path, journal.taken, journal.path, goes_on=journal.goes_on)
+        write(real_path, file.header, list(file), replaces=self._digest)
+        journal.remove()
+        self._digest = file_digest(real_path)
+        return Journal(real_path, self._digest, is_rewrite=True)
 
     @property
     def may_record(self) -> bool:
         """Return whether a call may request a missing answer and record it."""
         if self.mode == "once":
-            return not self._digest or not self.records.header.is_complete
+            return not self.goes_on or not self.records.header.is_complete
         return self.mode != "none"
 
     def is_of_this_process(self) -> bool:
@@ -86,6 +115,7 @@ class CassetteFile:
                 "Run the function with llmcall.map(…, executor=…), or open another cassette in this process"
             )
         check_writable(self.real_path)
+        self.journal.claim()
 
     def write(self, header: Header, records: list[Record]) -> dict[str, str]:
         """Write the file, if all of it can be written; else return why a record cannot, by its key.
@@ -94,8 +124,17 @@ class CassetteFile:
         """
         header = header.with_answers(record.cache_key for record in records)
         left_out: dict[str, str] = {}
-        write(self.real_path, header, records, replaces=self._digest, left_out=left_out)
+        write(
+            self.real_path,
+            header,
+            records,
+            replaces=self._digest,
+            left_out=left_out,
+            before_replacing=self.journal.note_file,
+        )
         self.is_written = not left_out
+        if self.is_written:
+            self.journal.remove()
         return left_out
 
 
@@ -103,27 +142,33 @@ lock = ProcessLock()  # for all cassettes of the process, also while one opens o
 
 
 class Tape:
-    """The records of a cassette, from when it opens until it closes. It reads and writes no file.
+    """The records of a cassette, from when it opens until it closes.
 
     :param stored: the records of the file.
+    :param journal: gets the records that it gains.
     :param log: logs which records answered calls.
     :param may_record: whether records may be added.
     :ivar replayed: the number of calls that it answered; for embeddings, each text counts.
     :ivar is_over: whether it was closed, so that nothing more is added.
+    :ivar has_ended: whether the journal was left, so that its records are read from the file.
     :ivar drops_unused: whether the file loses what no call used; known at the end.
     """
 
-    def __init__(self, stored: RecordFile, log: ReplayLog, *, may_record: bool) -> None:
+    def __init__(
+        self, stored: RecordFile, journal: Journal, log: ReplayLog, *, may_record: bool
+    ) -> None:
         self.stored = stored
+        self.journal = journal
         self.log = log
         self.may_record = may_record
         self.replayed = 0
         self._settings: dict[str, Data] = {}  # those that entered the keys of the run's records
         self._latest: SettingsTaken | None = None
         self._explained: set[str] = set()  # the keys that they entered
-        self.is_over = False
+        self.is_over = self.has_ended = False
         self.drops_unused = False
         self._gained: dict[str, tuple[Record, GotFrom]] = {}  # by key, with the source
+        self._in_memory: set[str] = set()  # the keys of those that are not in the journal
 
     def note_settings(self, key: str, taken: SettingsTaken) -> None:
         """Note the settings that entered the key of a record of the run."""
@@ -145,7 +190,11 @@ class Tape:
         :param question: what the key stands for; with it, a file finds the record faster.
         """
         gained = self._gained.get(key)
-        return self.stored.get(key, question) if gained is None else gained[0].copy()
+        if gained is None or self.has_ended:
+            return self.stored.get(key, question)
+        record = gained[0].copy()
+        _ = record.request  # the journal may be gone when it is read
+        return record
 
     def find(self, key: str, question: Question | None, position: Position | None) -> Record | None:
         """Return the record of a key, or ``None``, and count it as used.
@@ -172,6 +221,10 @@ class Tape:
         :param replace: whether to replace a recorded answer. An answer in the file is replaced only from
             the second call on, so that a program that makes the call once gets the file's answer.
         """
+        record = record.replace(days=_days_of(record, source))
+        arms = (position.arm,) if position.arm else ()
+        caller = None if position.is_in_order else position.caller
+        entry = self.journal.encoded(record.replace(arms=arms, caller=caller, form=position.form))
         with lock:
             if self.is_over:
                 return None
@@ -180,20 +233,37 @@ class Tape:
             existing = self.get(record.cache_key, question)
             if existing is not None:
                 self.log.note(existing, position, is_replayed=True)
-                is_same = existing.response == record.response
+                is_same = same_answer(existing, record)
                 _, source_before = self._gained.get(record.cache_key, (None, GotFrom(0)))
                 # another call found the answer in the disk cache before this one, which was sent, got here
                 is_own = is_same and source == GotFrom.SERVER and source_before == GotFrom.CACHE
                 if not is_own and (is_same or not (replace and is_asked_again)):
                     return existing
-            record = record.replace(days=_days_of(record, source))
-            self._gained[record.cache_key] = kept(record), source  # the caller may change its copy
+            gained = self.journal.append(record, entry, self._settings)
+            if gained is None:
+                self._in_memory.add(record.cache_key)
+            self._gained[record.cache_key] = gained or kept(record), source
             self.log.note(record, position)
             return record
+
+    def retry(self) -> int:
+        """Append the records to the journal that are in memory alone; return how many still are."""
+        for key in list(self._in_memory):
+            record, _ = self._gained[key]
+            noted = self.noted(record)
+            if self.journal.append(record, self.journal.encoded(noted), self._settings):
+                self._in_memory.remove(key)
+        return len(self._in_memory)
+
+    def end(self) -> None:
+        """Leave the journal; from now on, its records are read from the file."""
+        self.has_ended = True
+        self.journal.close()
 
     def leave_out(self, keys: Iterable[str]) -> list[Record]:
         """Take out gained records that cannot be written; return those that the file had, which has them no more."""
         with lock:
+            self._in_memory.difference_update(keys)
             return [
                 record
                 for key in keys
@@ -270,6 +340,8 @@ class Tape:
         """
         if self._gained or not self.may_record:
             return bool(self._gained)
+        if self.journal.taken:
+            return True
         becomes_complete = is_complete and not self.stored.header.is_complete
         if becomes_complete or self.log.has_new_callers():
             return True

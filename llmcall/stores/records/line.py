@@ -12,7 +12,8 @@ file is UTF-8, and each line is one JSON object, one of these three::
                                                  answers that llmcall did not record; with
                                                  "forgotten", the keys of dropped answers; with "redrawn",
                                                  the keys of those that were drawn again; with
-                                                 "unanswered", how many calls failed
+                                                 "unanswered", how many calls failed; in a
+                                                 journal, with "journal", what it goes on from
     {"text": DIGEST, "lines": [TEXT, …]}         a text of over 500 characters, split at each "\\n"
     {"kind": …, "sample": …, "caller": …, "arms": […], "form": {…}, "unread": true, "request": {…},
      "response": {…}, "cost": …}                 a record; sample, caller, arms, form, unread and cost if
@@ -43,7 +44,7 @@ KINDS = ("chat", "embedding", "function", "http")
 RECORD = ("kind", "sample", "caller", "arms", "form", "unread", "request", "response", "cost")
 # The types of a line's fields.
 TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("kind", "sample", "caller", "text"), (str,)),
+    **dict.fromkeys(("kind", "sample", "caller", "text", "journal"), (str,)),
     **dict.fromkeys(("request", "response", "run", "settings", "served", "form"), (dict,)),
     "cost": (int, float),
     **dict.fromkeys(("arms", "forgotten", "lines", "redrawn"), (list,)),
@@ -56,7 +57,7 @@ FIELDS = {
     "text": ("text", "lines"),
     "llmcall": (
         *("llmcall", "settings", "run", "complete", "unanswered"),
-        *("served", "imported", "forgotten", "redrawn"),
+        *("served", "imported", "forgotten", "redrawn", "journal"),
     ),
 }
 OPTIONAL = {*RECORD, *FIELDS["llmcall"]} - {"kind", "request", "response", "llmcall", "settings"}

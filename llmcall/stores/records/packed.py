@@ -177,6 +177,22 @@ def kept(record: Record) -> LazyRecord:
     return LazyRecord(record, _unpack_again, record.cache_key, pack(record))
 
 
+def pack_data(data: Data) -> bytes:
+    """Return plain data as bytes.
+
+    :raises TypeError: if it is something else.
+    """
+    try:
+        return _pickled(data)
+    except (_NotPlain, RecursionError):
+        return _pickled(plain(data, "response"))
+
+
+def unpack_data(packed: bytes) -> Data:
+    """Return the plain data that :func:`pack_data` packed."""
+    return _Unpickler(BytesIO(packed)).load()
+
+
 def _request_in(body: bytes, cache_key: str) -> dict[str, Data]:
     """Return a record's request. It is separate from the fields because a replay needs only the answer."""
     try:

@@ -40,8 +40,15 @@ Question = tuple[str, "str | None", "Mapping[str, Data]"]
 class RecordFile:
     """The records of a file by their keys: ``len()``, ``in``, and iteration in the order of the file.
 
+    A header with ``journal`` begins the lines of a recording that broke off: its further headers add to it, and
+    of its two answers to one request the later counts.
+
     :param source: the bytes of the file.
     :param name: the file's name in errors.
+    :param journal: the bytes of its journal, which go on from the file's.
+    :param journal_name: the journal's name in errors.
+    :param goes_on: whether the recording went on from what the file holds; otherwise the file's header and answers
+        count.
     :ivar header: the file's header.
     :ivar undecided: the settings that its records do not depend on.
     :raises CacheCorruptError: if a line is damaged, refers to a missing text, holds a chat that cannot be
@@ -57,9 +64,24 @@ class RecordFile:
     # records, which take several times the memory of the text; and to keep an index in another file, which
     # would be missing where a cassette comes from git. A line that another tool changed is noticed
     # because each opening reads it.
-    def __init__(self, source: bytes, name: str) -> None:
+    def __init__(
+        self,
+        source: bytes,
+        name: str,
+        journal: bytes = b"",
+        journal_name: str = "",
+        *,
+        goes_on: bool = True,
+    ) -> None:
         self.header = Header({})
-        self._source = source
+        if journal and source and not source.endswith(b"\n"):
+            source += b"\n"
+        self._names = {0: name}  # by the number of lines before the file's
+        if journal:
+            self._names[source.count(b"\n")] = journal_name
+        self._source = source + journal
+        self._journal_start = len(self._source)
+        self._goes_on = goes_on
         self._number = 0  # of the line that is read
         self._starts = array("Q")  # of the records' lines
         self._hashes = array("q")  # sorted; _places has the place of each among the starts
@@ -75,9 +97,14 @@ class RecordFile:
         try:
             self._keep_once(self._check_lines())
         except ValueError as error:  # a request with a lone surrogate has no key
-            raise CacheCorruptError(f"{name}:{self._number}: {error}; {RESTORE}") from None
+            raise CacheCorruptError(f"{self._place()}: {error}; {RESTORE}") from None
         except CacheError as error:
-            raise type(error)(f"{name}:{self._number}: {error}") from None
+            raise type(error)(f"{self._place()}: {error}") from None
+
+    def _place(self) -> str:
+        """Return the name of the file and the number of the line that is read."""
+        before = max(number for number in self._names if number < max(self._number, 1))
+        return f"{self._names[before]}:{self._number - before}"
 
     def _lines(self) -> Iterator[tuple[int, bytes]]:
         """Yield where each line that is not blank begins, and the line."""
@@ -99,6 +126,8 @@ class RecordFile:
         for start, line in self._lines():
             if not header_number:
                 self.header, header_number = first_header(line), self._number
+                if "journal" in parse_line(line):
+                    self._journal_start = start
                 continue
             entry = parse_line(line)
             if "kind" in entry:
@@ -116,12 +145,17 @@ class RecordFile:
                 self._texts[entry["text"]] = start
             else:
                 found = Header.of(entry)
-                if differences := self.header.differences(found):
+                if "journal" in entry:
+                    self._journal_start = min(self._journal_start, start)
+                differences = self.header.differences(found)
+                if differences and start < self._journal_start:
                     raise CacheCorruptError(
                         f"this header differs from line {header_number} in {differences}: the records were made "
                         "under different settings; keep one header and its records, and record the others again"
                     )
-                self.header = self.header.joined(found)
+                joined = self.header.joined(found)
+                is_own = self._goes_on or start < self._journal_start
+                self.header = joined if is_own else self.header._replace(days=joined.days)
         if self._number and not header_number:
             raise no_header()
         for digest, number in users.items():
@@ -145,6 +179,11 @@ class RecordFile:
                 if earlier == place:
                     continue
                 if self._record(earlier).response != record.response:
+                    if self._starts[place] >= self._journal_start:
+                        is_last = self._goes_on or self._starts[earlier] >= self._journal_start
+                        repeated.add(earlier if is_last else place)
+                        by_key[record.cache_key] = place if is_last else earlier
+                        continue
                     number = self._number_of(earlier)
                     self._number = self._number_of(place)
                     raise CacheCorruptError(
@@ -326,6 +365,20 @@ def read(path: str | os.PathLike[str]) -> RecordFile:
         raise FileNotFoundError(
             f"{os.fspath(path)} does not exist; give the path of a cassette or an exported file"
         ) from None
+
+
+def file_digest(path: str) -> bytes:
+    """Return the SHA-256 of a file's content, empty for an empty file and without one.
+
+    :raises CacheError: if it is a folder.
+    """
+    refuse_folder(path)
+    digest, has_content = hashlib.sha256(), False
+    with suppress(FileNotFoundError), open(path, "rb") as file:
+        while part := file.read(2**20):
+            digest.update(part)
+            has_content = True
+    return digest.digest() if has_content else b""
 
 
 def content_digest(content: bytes) -> bytes:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ...apis.bodies import nan_as_none
@@ -30,7 +31,7 @@ from .line import (
     refuse_folder,
     text_digest,
 )
-from .reader import content_digest, header_in
+from .reader import file_digest, header_in
 from .served import served_entry
 
 # Characters of a file's name in those of its temporary files: at most 240 of a name's 255 bytes
@@ -53,25 +54,12 @@ def encode(
     """
     allow = config.settings().cassette_allow
     records = by_scope(records)
-    imported = imported_from(records) if header.imported is None else header.imported
-    optional = {"imported": imported, "run": header.run}
-    entry = {name: recordable(value, name) for name, value in optional.items() if value is not None}
-    # A parameter stays without a record that shows it: a forgotten answer is drawn again with it.
-    settings = with_used_models(header.settings, records)
-    entry["settings"] = recordable(settings, "settings")
-    if served := served_entry(records):
-        entry["served"] = served
-    if header.forgotten:
-        entry["forgotten"] = sorted(header.forgotten)
-    if header.redrawn:
-        entry["redrawn"] = list(header.redrawn)
-    if header.unanswered:
-        entry["unanswered"] = header.unanswered
-    secrets.refuse_credentials(entry, allow, "the header")
-    incomplete = {} if header.is_complete else {"complete": False}
-    line = encode_line({"llmcall": VERSION, **incomplete, **entry})
-    check_unicode(line, "the settings")
-    yield line
+    header = header._replace(
+        imported=imported_from(records) if header.imported is None else header.imported,
+        # A parameter stays without a record that shows it: a forgotten answer is drawn again with it.
+        settings=with_used_models(header.settings, records),
+    )
+    yield header_line(header, served_entry(records), allow)
     written_texts: set[str] = set()  # digests
     checked_texts: set[int] = set()
     for number, record in enumerate(records, 1):
@@ -79,7 +67,7 @@ def encode(
         location = f"record {number}{sample}"
         texts: dict[str, str] = {}  # the long ones, by digest
         try:
-            line = _record_line(record, location, allow, checked_texts, texts)
+            line = record_line(record, location, allow, checked_texts, texts)
         except (CacheError, TypeError, ValueError) as error:
             if left_out is None:
                 raise
@@ -92,7 +80,36 @@ def encode(
         yield line
 
 
-def _record_line(
+def header_line(
+    header: Header, served: Mapping[str, Data], allow: Sequence[str], **more: str
+) -> str:
+    """Return the line of a header as it stands.
+
+    :param served: the models that answered, with their days, as JSON data.
+    :param allow: see :func:`.secrets.find`.
+    :param more: further fields, of a journal.
+    :raises ValueError: if a setting holds a lone surrogate.
+    :raises CacheError: if a text looks like a credential.
+    """
+    optional = {"imported": header.imported, "run": header.run}
+    entry = {name: recordable(value, name) for name, value in optional.items() if value is not None}
+    entry["settings"] = recordable(header.settings, "settings")
+    if served:
+        entry["served"] = served
+    if header.forgotten:
+        entry["forgotten"] = sorted(header.forgotten)
+    if header.redrawn:
+        entry["redrawn"] = list(header.redrawn)
+    if header.unanswered:
+        entry["unanswered"] = header.unanswered
+    secrets.refuse_credentials(entry, allow, "the header")
+    incomplete = {} if header.is_complete else {"complete": False}
+    line = encode_line({"llmcall": VERSION, **more, **incomplete, **entry})
+    check_unicode(line, "the settings")
+    return line
+
+
+def record_line(
     record: Record,
     location: str,
     allow: Sequence[str],
@@ -154,6 +171,7 @@ def write(
     *,
     replaces: bytes | None = None,
     left_out: dict[str, str] | None = None,
+    before_replacing: Callable[[bytes], object] = lambda digest: None,
 ) -> None:
     """Write a file, whole or not at all; see :func:`encode` for what else it raises.
 
@@ -162,6 +180,7 @@ def write(
     :param replaces: the digest of the content that it may replace (:func:`content_digest`), or ``None`` for any
         cassette's.
     :param left_out: gets, by key, why a record cannot be written; if there is one, the file stays as it was.
+    :param before_replacing: is called with the digest of the new content before it takes the place of the old.
     :raises CacheError: if another process has written the file, the path is a folder's, the folder is not
         writable, or the disk is full.
     :raises CacheCorruptError: if the file exists and is not a cassette.
@@ -173,31 +192,47 @@ def write(
     folder, name = os.path.split(target)
     os.makedirs(folder, exist_ok=True)
     start = os.path.join(folder, f".{name[:MOST_NAMED]}")
-    temporary = f"{start}.{os.urandom(4).hex()}.tmp"
+    temporary = f"{start}.tmp"
     try:
-        with open(temporary, "xb") as file:
-            with suppress(FileNotFoundError):  # before the content, which may be private
-                os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
-            file.writelines(line.encode() for line in encode(header, records, left_out))
-            if left_out:
-                return
-            file.flush()
-            os.fsync(file.fileno())
-        with file_lock(f"{start}.lock"):
-            if replaces is not None and content_digest(read_if_present(target)) != replaces:
+        # One writer at a time, from the beginning: so one name does for the temporary file, and the next writer
+        # removes what a killed one left. Names with random parts would stay for good.
+        with file_lock(f"{start}.lock"), _removed_at_end(temporary):
+            digest = hashlib.sha256()
+            with open(temporary, "xb") as file:
+                with suppress(FileNotFoundError):  # before the content, which may be private
+                    os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
+                for line in encode(header, records, left_out):
+                    data = line.encode()
+                    digest.update(data)
+                    file.write(data)
+                if left_out:
+                    return
+                file.flush()
+                os.fsync(file.fileno())
+            if replaces is not None and file_digest(target) != replaces:
                 raise CacheError(
                     f"another process wrote {os.fspath(path)} after this one read it, so it is not overwritten: "
                     "run this again, one process at a time; answers in the disk cache are not requested again"
                 )
+            before_replacing(digest.digest())
             os.replace(temporary, target)
     except OSError as error:
         raise CacheError(
             f"{os.fspath(path)} was not written ({error.strerror or error}): make room if the disk is full, or name a "
             "file on another disk, and run it again; answers in the disk cache are not requested again"
         ) from error
+
+
+@contextmanager
+def _removed_at_end(path: str) -> Iterator[None]:
+    """Remove a file before and after a block."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    try:
+        yield
     finally:
         with suppress(OSError):
-            os.unlink(temporary)
+            os.unlink(path)
 
 
 def check_writable(path: str) -> None:

@@ -14,8 +14,8 @@ from ..scopes.position import without_repeats
 from ..stores.record import Record
 from ..support.arguments import checked
 from ..support.display import OF_NO_ACTOR, counted, data_frame, natural, one_line, printable
+from .divergences import Divergence, divergences
 from .pairs import Align, Pair, item_words, paired_runs
-from .partings import Parting, partings
 from .runs import RecordedRun, is_in_scope, load, short_names
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Row(NamedTuple):
     """One call of the runs.
 
     :param scope: the actor's scope path, without the level that names the whole run.
-    :param place: the call's place in the actor's run, from 0: in the first run, or in the other one
+    :param index: the call's number in the actor's run, from 0: in the first run, or in the other one
         if it was added there.
     :param status: ``"same"``, ``"changed"``, ``"added"``, or ``"missing"`` in the other run.
     :param prompt: the last message of the request in the first run, or ``None`` without such a call.
@@ -40,7 +40,7 @@ class Row(NamedTuple):
     """
 
     scope: str
-    place: int
+    index: int  # type: ignore[assignment]
     status: str
     prompt: str | None
     answer: str | None
@@ -56,14 +56,14 @@ class Comparison:
     :ivar changed: the number of calls whose request or answer differs.
     :ivar added: the number of calls that only the other run has.
     :ivar missing: the number of calls that only the first run has.
-    :ivar parted: a :class:`.Parting` for each actor whose runs differ: the first call that differs.
+    :ivar divergences: a :class:`.Divergence` for each actor whose runs differ: the first call that differs.
     :ivar pairs: the records of each row.
     :ivar names: the names of the runs, the first run's first.
 
     >>> comparison = llmcall.compare("examples/survey.jsonl", "examples/survey_need.jsonl")
     >>> comparison
-    Comparison(same=0, changed=96, added=0, missing=384, parted=480)
-    >>> sorted({parting.why for parting in comparison.parted})
+    Comparison(same=0, changed=96, added=0, missing=384, divergences=480)
+    >>> sorted({divergence.reason for divergence in comparison.divergences})
     ['missing', 'prompt']
     """
 
@@ -77,7 +77,7 @@ class Comparison:
         # A scope hides rows, not reasons: consequences are sought in the whole runs.
         self.pairs: list[Pair] = []
         self._have_common_calls = False
-        self.parted: list[Parting] = []
+        self.divergences: list[Divergence] = []
         self.names = short_names((run, *others))
         self._same_runs = [n for n, other in enumerate(others, 1) if other.place == run.place]
         self._served = [compared.days for compared in (run, *others)]
@@ -85,12 +85,14 @@ class Comparison:
             actors = list(paired_runs(run, other, number, align))
             shown = {pairs[0].scope for pairs in actors if not scope or _is_shown(pairs, scope)}
             self.pairs += [pair for pairs in actors for pair in pairs if pair.scope in shown]
-            self.parted += [parting for parting in partings(actors) if parting.scope in shown]
+            self.divergences += [
+                divergence for divergence in divergences(actors) if divergence.scope in shown
+            ]
             self._have_common_calls |= any(pair.is_alike for pairs in actors for pair in pairs)
         # Consequences are found in the order of the file; the report is sorted by the actors' names.
         self._words = item_words(self.pairs)
         self.pairs.sort(key=self._shown_order)
-        self.parted.sort(key=self._shown_order)
+        self.divergences.sort(key=self._shown_order)
         counts = Counter(pair.status for pair in self.pairs)
         self.same, self.changed = counts["same"], counts["changed"]
         self.added, self.missing = counts["added"], counts["missing"]
@@ -101,7 +103,7 @@ class Comparison:
         return [
             Row(
                 pair.scope,
-                pair.place,
+                pair.index,
                 pair.status,
                 *_prompt_and_answer(pair.one),
                 *_prompt_and_answer(pair.other),
@@ -122,7 +124,7 @@ class Comparison:
             "changed": self.changed,
             "added": self.added,
             "missing": self.missing,
-            "parted": [parting.to_dict() for parting in self.parted],
+            "divergences": [divergence.to_dict() for divergence in self.divergences],
             "rows": [row._asdict() for row in self.rows],
         }
 
@@ -132,7 +134,7 @@ class Comparison:
     def __repr__(self) -> str:
         return (
             f"Comparison(same={self.same}, changed={self.changed}, added={self.added}, missing={self.missing}, "
-            f"parted={len(self.parted)})"
+            f"divergences={len(self.divergences)})"
         )
 
     def _repr_html_(self) -> str:
@@ -150,10 +152,10 @@ class Comparison:
         if not self._have_common_calls:
             names = " and ".join(map(printable, self.names))
             yield f"{names} have no call in common: their scopes, or their programs, differ."
-        if not self.parted and not self._same_runs:
+        if not self.divergences and not self._same_runs:
             yield "The runs do not diverge."
         yield from self._change_lines()
-        followers = [parting for parting in self.parted if parting.follows]
+        followers = [divergence for divergence in self.divergences if divergence.caused_by]
         if followers:
             scopes = self._list_actors(followers)
             yield (
@@ -164,13 +166,15 @@ class Comparison:
 
     def _change_lines(self) -> Iterator[str]:
         """Yield a line for each change that is not a consequence: those within calls, then whole calls, by place."""
-        groups: dict[tuple[bool, int, str], list[Parting]] = {}
-        for parting in self.parted:
-            if not parting.follows:
-                is_call = parting.why in ("missing", "added")
-                words = parting.in_words(self.names[parting.run], is_one_of_many=True)
-                groups.setdefault((is_call, parting.run, words), []).append(parting)
-        firsts = {key: min(parting.place for parting in group) for key, group in groups.items()}
+        groups: dict[tuple[bool, int, str], list[Divergence]] = {}
+        for divergence in self.divergences:
+            if not divergence.caused_by:
+                is_call = divergence.reason in ("missing", "added")
+                words = divergence.in_words(self.names[divergence.run], is_one_of_many=True)
+                groups.setdefault((is_call, divergence.run, words), []).append(divergence)
+        firsts = {
+            key: min(divergence.index for divergence in group) for key, group in groups.items()
+        }
         for key in sorted(groups, key=lambda key: (key[0], firsts[key])):
             (_, run, words), group = key, groups[key]
             in_run = f" of {printable(self.names[run])}" if len(self.names) > 2 else ""
@@ -178,11 +182,11 @@ class Comparison:
                 scopes = self._list_actors(group)
                 yield f"the same change in {len(group):,} scopes{in_run} ({scopes}): {words}"
             else:
-                [parting] = group
-                where = f"{self.actor_name(parting.scope)}, call {parting.place + 1}{in_run}"
-                yield f"{where}: {parting.in_words(self.names[run])}"
+                [divergence] = group
+                where = f"{self.actor_name(divergence.scope)}, call {divergence.index + 1}{in_run}"
+                yield f"{where}: {divergence.in_words(self.names[run])}"
 
-    def _shown_order(self, row: Pair | Parting) -> tuple[object, ...]:
+    def _shown_order(self, row: Pair | Divergence) -> tuple[object, ...]:
         return row.run, natural(self.actor_name(row.scope) if "~" in row.scope else row.scope)
 
     def actor_name(self, scope: str) -> str:
@@ -194,9 +198,9 @@ class Comparison:
         )
         return printable(words) or OF_NO_ACTOR
 
-    def _list_actors(self, group: Iterable[Parting]) -> str:
+    def _list_actors(self, group: Iterable[Divergence]) -> str:
         """Return the names of the first actors, and the number of the others."""
-        names = [self.actor_name(parting.scope) for parting in group]
+        names = [self.actor_name(divergence.scope) for divergence in group]
         more = len(names) - SCOPES_SHOWN
         return ("; " if self._words else ", ").join(names[:SCOPES_SHOWN]) + (
             f" and {more:,} more" if more > 0 else ""
@@ -280,7 +284,7 @@ def _lines(comparison: Comparison) -> Iterator[str]:
     yield f"| actor | call | | {names[0]} | {names[1] if len(names) == 2 else 'other run'} |"
     yield "|---|---|---|---|---|"
     for row in rows[:MAX_CALLS]:
-        cells = [_code(comparison.actor_name(row.scope)), str(row.place + 1), row.status]
+        cells = [_code(comparison.actor_name(row.scope)), str(row.index + 1), row.status]
         if len(names) > 2:
             cells[2] += f" in {names[row.run]}"
         answers = (row.answer, row.other_answer)

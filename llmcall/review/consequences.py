@@ -88,7 +88,7 @@ class Changes:
         self._changes = sorted(
             (
                 ChangedCall(
-                    pair.place, number, pair, (_answer_words(pair.one), _answer_words(pair.other))
+                    pair.index, number, pair, (_answer_words(pair.one), _answer_words(pair.other))
                 )
                 for number, pairs in enumerate(actors)
                 for pair in pairs
@@ -301,7 +301,7 @@ def _could_read(pair: Pair, earlier: Pair, side: int) -> bool:
     paths = [record.scope.split("/") for record in (reader, source)]
     shared, _ = common_ends(*paths)
     above, names = paths[0][:shared], ["".join(path[shared : shared + 1]) for path in paths]
-    if pair.place == earlier.place and (
+    if pair.index == earlier.index and (
         all(map(is_reserved_name, names)) or _is_repeat(reader.scope, source.scope)
     ):
         return False

@@ -111,8 +111,10 @@ def page_data(
         "marks": [call.marks for call in all_calls],
     }
     reasons = {
-        (parting.scope, parting.place, parting.status): visible(parting.in_words(names[-1]))
-        for parting in (comparison.parted if comparison else ())
+        (divergence.scope, divergence.index, divergence.status): visible(
+            divergence.in_words(names[-1])
+        )
+        for divergence in (comparison.divergences if comparison else ())
     }
     return {
         "runs": list(map(visible, names)),
@@ -120,16 +122,16 @@ def page_data(
         "cells": {
             "scope": [scopes[visible(pair.scope) or OF_NO_ACTOR] for pair in pairs],
             # "+3" is a call that only the other run has; the first run may have a call 3 of its own.
-            "call": [f"{'' if pair.one else '+'}{pair.place + 1}" for pair in pairs],
+            "call": [f"{'' if pair.one else '+'}{pair.index + 1}" for pair in pairs],
             "row": [rows[pair.item] for pair in pairs],
             "one": [index_of(pair.one) for pair in pairs],
             "other": [index_of(pair.other) for pair in pairs],
             "status": [pair.status for pair in pairs],
         },
-        "parted": {
-            number: reasons[pair.scope, pair.place, pair.status]
+        "divergences": {
+            number: reasons[pair.scope, pair.index, pair.status]
             for number, pair in enumerate(pairs)
-            if (pair.scope, pair.place, pair.status) in reasons
+            if (pair.scope, pair.index, pair.status) in reasons
         },
         "words_of_marks": MARKS,
         "messages": [

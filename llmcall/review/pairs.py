@@ -22,12 +22,12 @@ Actors = dict[str, list[Record]]
 class Pair(NamedTuple):
     """A call of the first run and the matching call of the other; either may be missing.
 
-    :param status: as in a :class:`.Row`, like scope, place and run; empty for a run that is not
+    :param status: as in a :class:`.Row`, like scope, index and run; empty for a run that is not
         compared.
     """
 
     scope: str
-    place: int
+    index: int  # type: ignore[assignment]
     one: Record | None
     other: Record | None = None
     status: str = ""

@@ -234,7 +234,7 @@ def test_arms_share_what_their_maps_draw(pool: Executor) -> None:
         ]
         assert runs["placebo", repeat] == runs["control", repeat]
     assert (runs.calls, runs.shared) == (12, 18)
-    assert not runs.compare("control", "placebo").parted
+    assert not runs.compare("control", "placebo").divergences
 
 
 def test_a_failed_draw_is_given_back(pool: Executor) -> None:

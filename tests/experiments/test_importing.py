@@ -370,7 +370,7 @@ def test_imported_data_sets_can_be_compared() -> None:
     imported(game("ann", "5"), game("ben", "3"), to="other.jsonl")
     comparison = llmcall.compare(GAMES, "other.jsonl")
     assert (comparison.same, comparison.changed) == (1, 1)
-    assert [parting.scope for parting in comparison.parted] == ["ben"]
+    assert [divergence.scope for divergence in comparison.divergences] == ["ben"]
 
 
 def test_an_import_of_texts_compares_with_one_of_whole_responses() -> None:

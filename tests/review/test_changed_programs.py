@@ -61,23 +61,26 @@ def check(one: Sequence[Said], other: Sequence[Said], folder: Path) -> None:
     rows = Counter((row.status, row.answer, row.other_answer) for row in found.rows)
     assert rows == expected, (rows - expected, expected - rows)
     by_answers = {(pair[0].answer, pair[1].answer): pair for pair in both}
-    for parting in found.parted:
+    for divergence in found.divergences:
         row = next(
             row
             for row in found.rows
-            if (row.scope, row.place, row.status) == (parting.scope, parting.place, parting.status)
+            if (row.scope, row.index, row.status)
+            == (divergence.scope, divergence.index, divergence.status)
         )
         if row.status == "changed":
             pair = by_answers[row.answer, row.other_answer]
-            assert set(parting.reasons) == reasons_of(*pair), parting
-            assert parting.reasons[0] == parting.why
+            assert set(divergence.reasons) == reasons_of(*pair), divergence
+            assert divergence.reasons[0] == divergence.reason
             is_edited = direct_reasons(*pair)
-            assert is_edited <= set(parting.reasons)
-            assert bool(parting.follows) == (not is_edited), (parting, is_edited)
+            assert is_edited <= set(divergence.reasons)
+            assert bool(divergence.caused_by) == (not is_edited), (divergence, is_edited)
         else:
-            assert parting.reasons == (parting.status,)
+            assert divergence.reasons == (divergence.status,)
     # Every actor with a difference is named, and no other.
-    assert {p.scope for p in found.parted} == {r.scope for r in found.rows if r.status != "same"}
+    assert {p.scope for p in found.divergences} == {
+        r.scope for r in found.rows if r.status != "same"
+    }
 
 
 def direct_reasons(one: Said, other: Said) -> set[str]:

@@ -218,8 +218,8 @@ def test_what_no_model_was_asked_for_is_not_called_unknown() -> None:
 def test_a_page_of_two_runs_says_where_they_part(page_of_two_runs: str) -> None:
     """The call and the cause, and which calls differ; each call has its counterpart."""
     data = data_of(page_of_two_runs)
-    assert list(data["parted"]) == ["6"]
-    assert data["parted"]["6"].startswith("the same request has different answers: ")
+    assert list(data["divergences"]) == ["6"]
+    assert data["divergences"]["6"].startswith("the same request has different answers: ")
     assert "actor-1, call 3" in page_of_two_runs
     assert data["cells"]["status"].count("changed") == 2
     assert len(data["calls"]["node"]) == 24

@@ -74,11 +74,11 @@ def counts(found: llmcall.types.Comparison) -> tuple[int, int, int, int]:
 
 
 def causes(found: llmcall.types.Comparison) -> list[tuple[str, int, str]]:
-    """Return the partings that follow from nothing."""
+    """Return the divergences that follow from nothing."""
     return [
-        (parting.scope, parting.place, parting.why)
-        for parting in found.parted
-        if not parting.follows
+        (divergence.scope, divergence.index, divergence.reason)
+        for divergence in found.divergences
+        if not divergence.caused_by
     ]
 
 
@@ -89,7 +89,7 @@ def test_a_run_compared_with_its_copy_does_not_diverge() -> None:
     """The text says so, and how many calls there are."""
     found = llmcall.compare(play("a.jsonl", scope="rep-1/"), play("b.jsonl", scope="rep-1/"))
     assert counts(found) == (9, 0, 0, 0)
-    assert not found.parted
+    assert not found.divergences
     assert str(found).splitlines() == [
         "9 calls: 9 the same, 0 changed, 0 added, 0 missing",
         "The runs do not diverge.",
@@ -127,8 +127,8 @@ def test_embeddings_move_no_call_of_the_level_that_is_left_out() -> None:
     """Its first call is call 1, as ``llmcall show`` counts."""
     for name in ("run", "rep-2"):
         write_cassette(f"{name}.jsonl", [embedding("bread", [0.5]), chat("Hi", name, f"{name}#0")])
-    [parting] = llmcall.compare("run.jsonl", "rep-2.jsonl").parted
-    assert (parting.scope, parting.place) == ("", 0)
+    [divergence] = llmcall.compare("run.jsonl", "rep-2.jsonl").divergences
+    assert (divergence.scope, divergence.index) == ("", 0)
 
 
 def test_the_only_actor_keeps_its_name() -> None:
@@ -145,7 +145,7 @@ def test_a_call_outside_any_scope_is_not_the_only_actors() -> None:
         records = [chat("Bread?", name, f"{name}#0"), chat(f"Sum up: {name}", "Done.")]
         write_cassette(f"{name}.jsonl", records)
     found = llmcall.compare("lisa.jsonl", "liz.jsonl")
-    assert {(parting.scope, parting.why) for parting in found.parted} == {
+    assert {(divergence.scope, divergence.reason) for divergence in found.divergences} == {
         ("", "prompt"),
         ("lisa", "missing"),
         ("liz", "added"),
@@ -231,7 +231,7 @@ def test_identical_requests_are_the_same_in_whatever_order(
     assert found.same == (Counter(one) & Counter(other)).total() + 1
     assert found.same + found.changed + found.missing == len(one) + 1
     assert found.same + found.changed + found.added == len(other) + 1
-    assert bool(found.parted) == (sorted(one) != sorted(other))
+    assert bool(found.divergences) == (sorted(one) != sorted(other))
 
 
 def test_calls_that_only_one_run_makes_stand_between_the_same_calls() -> None:
@@ -347,12 +347,14 @@ def test_a_difference_lists_all_its_reasons() -> None:
             records.append(chat([system, ASKED], "Yes.", f"{name}#0", **params, model=model))
         runs.append(write_cassette(path, records))
     found = llmcall.compare(*runs)
-    assert {parting.scope: parting.reasons for parting in found.parted} == {
+    assert {divergence.scope: divergence.reasons for divergence in found.divergences} == {
         "ada": ("model", "parameters"),
         "ben": ("model", "prompt", "parameters"),
         "cleo": ("model",),
     }
-    assert [(parting.why, parting.before) for parting in found.parted] == [("model", "m")] * 3
+    assert [(divergence.reason, divergence.before) for divergence in found.divergences] == [
+        ("model", "m")
+    ] * 3
     assert str(found).splitlines()[1:] == [
         'ada, call 1: the model changed: "m" → "n"; the parameters changed: "top_p=0.1" → "top_p=1"',
         'ben, call 1: the model changed: "m" → "n"; the prompt changed: [-thrifty-] {+rich+}; '
@@ -371,7 +373,7 @@ def test_words_that_follow_are_marked_beside_a_reason_of_the_call() -> None:
         )
 
     found = llmcall.compare(run("a.jsonl", "m", "yes"), run("b.jsonl", "n", "no"))
-    assert [(parting.reasons, parting.follows) for parting in found.parted] == [
+    assert [(divergence.reasons, divergence.caused_by) for divergence in found.divergences] == [
         (("model",), None),
         (("model", "prompt"), None),
     ]
@@ -410,7 +412,7 @@ def test_requests_or_answers_that_differ_are_never_the_same(
         records = [chat(what, made[actor, what], f"{actor}#0") for actor, what in sorted(made)]
         write_cassette(path, records)
     found = llmcall.compare("one.jsonl", "other.jsonl")
-    assert bool(found.parted) == (one != other)
+    assert bool(found.divergences) == (one != other)
     assert found.same == len(one.items() & other.items())
 
 
@@ -496,8 +498,8 @@ def test_equal_requests_with_different_answers_part_by_a_draw() -> None:
         record.response["model"] = served
         write_cassette(path, [record])
     found = llmcall.compare("a.jsonl", "b.jsonl")
-    [parting] = found.parted
-    assert (parting.why, parting.before, parting.after) == ("draw", "Yes.", "No.")
+    [divergence] = found.divergences
+    assert (divergence.reason, divergence.before, divergence.after) == ("draw", "Yes.", "No.")
     assert str(found).splitlines()[1] == (
         'lisa, call 1: the same request has different answers: "Yes." → "No." '
         "(answered by m-01 and m-05)"
@@ -518,7 +520,7 @@ def test_equal_changes_of_several_actors_are_one_line() -> None:
     found = llmcall.compare(play("a.jsonl"), play("b.jsonl", loudly, words=words))
     assert counts(found) == (1, 8, 0, 0)
     assert causes(found) == [("emma", 0, "prompt"), ("lisa", 0, "prompt")]
-    assert found.parted[1].before == "You are emma, a thrifty buyer."
+    assert found.divergences[1].before == "You are emma, a thrifty buyer."
     assert str(found).splitlines()[1:] == [
         "the same change in 2 scopes (emma, lisa): the prompt changed: [-thrifty-] {+generous+}",
         "1 more scope (bart): the prompt contains words of answers that changed earlier, so this may be only "
@@ -554,7 +556,11 @@ def test_a_prompt_follows_from_the_first_answer_that_holds_its_words() -> None:
         )
 
     found = llmcall.compare(run("a.jsonl", "happy"), run("b.jsonl", "sad"))
-    assert [parting.follows for parting in found.parted] == [None, ("ann", 0), ("ann", 0)]
+    assert [divergence.caused_by for divergence in found.divergences] == [
+        None,
+        ("ann", 0),
+        ("ann", 0),
+    ]
 
 
 def test_a_prompt_with_words_of_several_answers_follows_from_the_first() -> None:
@@ -568,7 +574,7 @@ def test_a_prompt_with_words_of_several_answers_follows_from_the_first() -> None
         )
 
     found = llmcall.compare(run("a.jsonl", "Yes, I do.", "No!"), run("b.jsonl", "Never.", "Oh no?"))
-    assert [(parting.why, parting.follows) for parting in found.parted] == [
+    assert [(divergence.reason, divergence.caused_by) for divergence in found.divergences] == [
         ("draw", None),
         ("draw", None),
         ("prompt", ("ann", 0)),
@@ -594,7 +600,7 @@ def test_an_answer_is_known_however_it_is_written_into_a_prompt(tell: Callable[[
         )
 
     found = llmcall.compare(run("a.jsonl", "happy"), run("b.jsonl", "sad"))
-    assert found.parted[1].follows == ("ann", 0)
+    assert found.divergences[1].caused_by == ("ann", 0)
 
 
 @pytest.mark.parametrize(
@@ -617,8 +623,8 @@ def test_a_prompt_with_a_word_that_no_answer_has_follows_from_nothing(
 
     one = run("a.jsonl", "I am happy.", heard="happy")
     found = llmcall.compare(one, run("b.jsonl", "I am sad.", **other))
-    assert len(found.parted) == 2
-    assert not any(parting.follows for parting in found.parted)
+    assert len(found.divergences) == 2
+    assert not any(divergence.caused_by for divergence in found.divergences)
 
 
 @pytest.mark.parametrize("names", list(permutations(("ada", "ben", "cem"))))
@@ -641,7 +647,7 @@ def test_an_answer_of_the_same_round_explains_a_prompt_whatever_the_names(
 
     found = llmcall.compare(run("a.jsonl", "happy"), run("b.jsonl", "sad"))
     assert causes(found) == [(first, 0, "draw")]
-    follows = {parting.scope: parting.follows for parting in found.parted}
+    follows = {divergence.scope: divergence.caused_by for divergence in found.divergences}
     assert follows[second] == (first, 0)
     assert follows[third] in ((first, 0), (second, 0))
     lines = str(found).splitlines()
@@ -731,10 +737,10 @@ def test_compare_tells_the_cause_of_random_programs_and_what_follows(
     found = llmcall.compare(one, other)
     assert causes(found) == [(*cause, "draw")]
     firsts = {name: min(n for who, n in tainted if who == name) for name, _ in tainted}
-    assert {parting.scope: parting.place for parting in found.parted} == firsts
-    for parting in found.parted:
-        if parting.follows:
-            assert parting.follows in quoted[parting.scope, parting.place] & tainted
+    assert {divergence.scope: divergence.index for divergence in found.divergences} == firsts
+    for divergence in found.divergences:
+        if divergence.caused_by:
+            assert divergence.caused_by in quoted[divergence.scope, divergence.index] & tainted
 
 
 @pytest.mark.parametrize("names", list(permutations(("ada", "ben", "cem"))))
@@ -760,7 +766,7 @@ def test_arms_compared_tell_the_treated_actor_whatever_the_names(
     with llmcall.cassette("a.jsonl"):
         found = llmcall.arms(play, arms, scope="town", repeats=2).compare("control", "treated")
     assert causes(found) == [(f"{repeat}/{names[0]}", 0, "prompt") for repeat in range(2)]
-    assert len(found.parted) == 6
+    assert len(found.divergences) == 6
 
 
 def echoed(
@@ -792,7 +798,7 @@ def test_a_model_that_repeats_its_question_makes_no_consequence_of_the_treatment
     arms = {"control": {"subsidy": 0}, "treated": {"subsidy": 15}}
     with llmcall.cassette("a.jsonl"):
         found = llmcall.arms(play, arms, scope="app", repeats=20).compare("control", "treated")
-    assert [parting.follows for parting in found.parted] == [None] * 20
+    assert [divergence.caused_by for divergence in found.divergences] == [None] * 20
     assert str(found).splitlines()[1] == (
         "the same change in 20 scopes (0, 1, 2, 3 and 16 more): the prompt changed: [-0-] {+15+}"
     )
@@ -815,8 +821,8 @@ def test_only_answers_that_a_caller_could_have_read_explain_its_prompt(
     """Of a model that repeats its question, in files."""
     one = echoes("a.jsonl", 0, scopes, arms=arms)
     found = llmcall.compare(one, echoes("b.jsonl", 15, scopes, arms=arms))
-    assert len(found.parted) == len(scopes)
-    assert not any(parting.follows for parting in found.parted)
+    assert len(found.divergences) == len(scopes)
+    assert not any(divergence.caused_by for divergence in found.divergences)
 
 
 def heard(
@@ -843,14 +849,14 @@ def test_an_answer_of_another_actor_of_the_same_world_explains_a_prompt(world: s
     """Though its model repeats the question."""
     one = heard("a.jsonl", 0, "Never.", [world])
     found = llmcall.compare(one, heard("b.jsonl", 15, "Yes, gladly.", [world]))
-    assert [parting.follows is None for parting in found.parted] == [True, False]
+    assert [divergence.caused_by is None for divergence in found.divergences] == [True, False]
 
 
 def test_actors_with_numbers_for_names_are_no_repeats() -> None:
     """The number of a repeat of arms is the first one below their scope."""
     one = heard("a.jsonl", 0, "Never.", ["app/3/{}"], (0, 1))
     found = llmcall.compare(one, heard("b.jsonl", 15, "Yes, gladly.", ["app/3/{}"], (0, 1)))
-    assert [parting.follows is None for parting in found.parted] == [True, False]
+    assert [divergence.caused_by is None for divergence in found.divergences] == [True, False]
 
 
 @pytest.mark.parametrize("level", ["app/{}", "rep-{}"])
@@ -859,8 +865,10 @@ def test_each_repeat_has_its_own_causes(level: str) -> None:
     worlds = [f"{level.format(number)}/{{}}" for number in range(3)]
     one = heard("a.jsonl", 0, "Never.", worlds)
     found = llmcall.compare(one, heard("b.jsonl", 15, "Yes, gladly.", worlds))
-    sources = [parting.follows and parting.follows.scope for parting in found.parted]
-    names = [parting.scope for parting in found.parted]
+    sources = [
+        divergence.caused_by and divergence.caused_by.scope for divergence in found.divergences
+    ]
+    names = [divergence.scope for divergence in found.divergences]
     assert sources[0::2] == [None] * 3
     assert sources[1::2] == names[0::2]
 
@@ -874,7 +882,7 @@ def test_an_earlier_map_explains_the_prompts_of_a_later_one() -> None:
         return write_cassette(path, [*records, chat(f"Ann is {mood}. And you?", "Hm.", ben)])
 
     found = llmcall.compare(run("a.jsonl", "happy"), run("b.jsonl", "sad"))
-    assert [parting.follows is None for parting in found.parted] == [True, False]
+    assert [divergence.caused_by is None for divergence in found.divergences] == [True, False]
 
 
 def test_a_treatment_beside_a_quote_of_an_echo_is_direct() -> None:
@@ -886,7 +894,7 @@ def test_a_treatment_beside_a_quote_of_an_echo_is_direct() -> None:
         return write_cassette(path, [ann, chat(asked, "Hm.", "r/ben#0")])
 
     found = llmcall.compare(run("a.jsonl", 0, "Never."), run("b.jsonl", 15, "Yes, gladly."))
-    assert [(parting.scope, parting.follows) for parting in found.parted] == [
+    assert [(divergence.scope, divergence.caused_by) for divergence in found.divergences] == [
         ("ann", None),
         ("ben", None),
     ]
@@ -900,7 +908,10 @@ def test_the_words_of_added_and_missing_calls_explain_a_prompt() -> None:
         return write_cassette(path, [first, chat(f"They say that {good} is dear.", "Hm.", "bob#0")])
 
     found = llmcall.compare(run("a.jsonl", "ann", "bread"), run("b.jsonl", "abe", "milk"))
-    assert [(parting.scope, parting.why, parting.follows) for parting in found.parted] == [
+    assert [
+        (divergence.scope, divergence.reason, divergence.caused_by)
+        for divergence in found.divergences
+    ] == [
         ("abe", "added", None),
         ("ann", "missing", None),
         ("bob", "prompt", ("abe", 0)),
@@ -1026,20 +1037,20 @@ def check_cause(world: World) -> None:
         return  # the other draw is the same answer
     why = "prompt" if world.change == "persona" else world.change
     number = 0 if world.change == "persona" else world.round
-    [cause] = [parting for parting in found.parted if parting.scope == world.actor]
-    assert (cause.place, cause.why) == (number, why)
-    if cause.follows:
+    [cause] = [divergence for divergence in found.divergences if divergence.scope == world.actor]
+    assert (cause.index, cause.reason) == (number, why)
+    if cause.caused_by:
         earlier = [
             row
             for row in found.rows
-            if row.place <= number and row.scope != world.actor and row.status == "changed"
+            if row.index <= number and row.scope != world.actor and row.status == "changed"
         ]
         for word, answers in (
             (world.edit[0], [row.answer for row in earlier]),
             (world.edit[1], [row.other_answer for row in earlier]),
         ):
             assert not word or any(word in re.findall(r"\w+", answer or "") for answer in answers)
-    changes = [change for parting in found.parted for change in parting.changes]
+    changes = [change for divergence in found.divergences for change in divergence.changes]
     assert all(re.search(r"\w", change.changed_words) for change in changes)
 
 
@@ -1119,7 +1130,7 @@ def test_comparing_what_is_no_run_is_an_error(others: tuple[Any, ...], says: str
 
 
 def test_several_runs_are_compared_with_the_first() -> None:
-    """Each row and parting says with which."""
+    """Each row and divergence says with which."""
     others = [play("b.jsonl"), play("c.jsonl", words={"emma": "generous"})]
     found = llmcall.compare(play("a.jsonl"), *others)
     assert {row.run for row in found.rows if row.status == "changed"} == {2}
@@ -1134,7 +1145,7 @@ def hostile() -> llmcall.types.Comparison:
 
 def test_a_comparison_is_a_data_frame(hostile: llmcall.types.Comparison) -> None:
     frame = hostile.to_frame()
-    assert list(frame.columns)[:4] == ["scope", "place", "status", "prompt"]
+    assert list(frame.columns)[:4] == ["scope", "index", "status", "prompt"]
     assert len(frame) == len(hostile.rows) == 9
 
 
@@ -1143,7 +1154,7 @@ def test_a_comparison_in_a_notebook_escapes_its_texts(hostile: llmcall.types.Com
     shown = hostile._repr_html_()
     assert "&lt;script&gt;" in shown
     assert "<script>" not in shown
-    assert repr(hostile) == "Comparison(same=0, changed=9, added=0, missing=0, parted=3)"
+    assert repr(hostile) == "Comparison(same=0, changed=9, added=0, missing=0, divergences=3)"
 
 
 # The command line
@@ -1158,7 +1169,7 @@ def two_runs() -> tuple[str, str]:
 def test_diff_prints_the_comparison(two_runs: tuple[str, str]) -> None:
     """As text, or as JSON; differences are no failure, unless --exit-code is given."""
     assert "[-thrifty-] {+generous+}" in done("diff", *two_runs)
-    assert json.loads(done("diff", *two_runs, "--json"))["parted"][0]["why"] == "prompt"
+    assert json.loads(done("diff", *two_runs, "--json"))["divergences"][0]["reason"] == "prompt"
     done("diff", *two_runs, "--exit-code", code=1)
     done("diff", two_runs[0], two_runs[0], "--exit-code", code=0)
 
@@ -1194,7 +1205,7 @@ def test_the_fields_of_diffs_json_are_in_the_reference(two_runs: tuple[str, str]
     """Each of them, and no other."""
     found = json.loads(done("diff", *two_runs, "--json"))
     fields = {*found}
-    for name in ("parted", "rows"):
+    for name in ("divergences", "rows"):
         fields |= {f"{name}.{field}" for field in found[name][0]}
     page = (ROOT / "docs" / "reference" / "commands.rst").read_text(encoding="utf-8")
     _, _, table = page.partition("``diff`` prints one object")
@@ -1245,7 +1256,7 @@ def test_diff_of_a_scope_keeps_the_reasons_from_other_scopes(
         "a consequence",
     ]
     found = json.loads(done("diff", *heard_by_bart, "--scope", scope, "--json"))
-    assert [parting["follows"] for parting in found["parted"]] == [["emma", 0]]
+    assert [divergence["caused_by"] for divergence in found["divergences"]] == [["emma", 0]]
     assert {row["scope"] for row in found["rows"]} == {"bart"}
 
 
@@ -1332,7 +1343,7 @@ def test_compare_sorts_the_numbers_of_actors(numbered: str) -> None:
     found = llmcall.compare(numbered, other)
     names = [name.removeprefix("survey/") for name in NUMBERED]
     assert [row.scope for row in found.rows] == names
-    assert [parting.scope for parting in found.parted] == names
+    assert [divergence.scope for divergence in found.divergences] == names
 
 
 def test_a_frame_of_a_cassette_sorts_the_numbers_of_scopes(numbered: str) -> None:

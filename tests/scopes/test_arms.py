@@ -422,11 +422,14 @@ def test_compare_shows_where_two_arms_part() -> None:
     """For each actor of each repeat, from what each arm used, in one cache."""
     runs = played(numbered(), repeats=2)
     comparison = runs.compare("control", "treated")
-    assert [(parting.scope, parting.place, parting.why) for parting in comparison.parted] == [
+    assert [
+        (divergence.scope, divergence.index, divergence.reason)
+        for divergence in comparison.divergences
+    ] == [
         ("0/lisa", 1, "prompt"),
         ("1/lisa", 1, "prompt"),
     ]
-    assert comparison.same == 2 and not runs.compare("control", "placebo").parted
+    assert comparison.same == 2 and not runs.compare("control", "placebo").divergences
 
 
 def test_a_study_costs_what_its_draws_cost() -> None:

@@ -210,7 +210,7 @@ def test_diff_finds_no_change_in_the_ids_of_tool_calls() -> None:
     use_a_tool("one.jsonl", "call_9f3")
     use_a_tool("other.jsonl", "toolu_01")
     found = llmcall.compare("one.jsonl", "other.jsonl")
-    assert (found.same, found.parted) == (2, [])
+    assert (found.same, found.divergences) == (2, [])
 
 
 def test_a_forgotten_answer_is_asked_again_alone() -> None:

@@ -271,7 +271,10 @@ def test_a_streamed_answer_that_another_hears_is_one_cause() -> None:
     played("a.jsonl", "I bake three loaves of bread for the market.")
     played("b.jsonl", "I sleep until noon, and nobody gets any bread.")
     found = llmcall.compare("a.jsonl", "b.jsonl")
-    assert [(parting.scope, parting.why, parting.follows) for parting in found.parted] == [
+    assert [
+        (divergence.scope, divergence.reason, divergence.caused_by)
+        for divergence in found.divergences
+    ] == [
         ("Lisa", "draw", None),
         ("Mona", "prompt", ("Lisa", 0)),
     ]

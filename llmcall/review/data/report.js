@@ -1,7 +1,7 @@
 // Shows the calls of a page, which are in it as JSON. Texts only become text nodes, so no text is run.
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const { runs, texts, messages, nodes, calls, cells, parted, scopes, rows: rowNames, words_of_marks: MARKS } = data;
+const { runs, texts, messages, nodes, calls, cells, divergences, scopes, rows: rowNames, words_of_marks: MARKS } = data;
 const STATUS = { changed: "≠ changed", added: `+ only in ${runs[1]}`, missing: `− only in ${runs[0]}`, same: "" };
 const isCompared = cells.status.some(Boolean);
 const cellCount = cells.row.length;
@@ -54,7 +54,7 @@ const cellOfLink = new Map(cells.row.map((_, cell) => [linkOf(cell), cell]));
 
 /** Return the words for a cell: that the runs diverge there, its status, how its answers ended. */
 function labelsOf(cell) {
-  const status = cell in parted ? `◆ the runs diverge here: ${parted[cell]}` : STATUS[cells.status[cell]];
+  const status = cell in divergences ? `◆ the runs diverge here: ${divergences[cell]}` : STATUS[cells.status[cell]];
   return [status, ...marksOf(cell).map((mark) => MARKS[mark])].filter(Boolean);
 }
 
@@ -168,7 +168,7 @@ function buildRow(row, place, columns, top) {
 function buildCell(cell) {
   const [first, second] = callsOf(cell).map(answerOf);
   const button = make("button", {
-    type: "button", class: `cell ${cells.status[cell]}${cell in parted ? " parted" : ""}`, "data-cell": cell, dir: "auto",
+    type: "button", class: `cell ${cells.status[cell]}${cell in divergences ? " diverges" : ""}`, "data-cell": cell, dir: "auto",
     tabindex: cell === activeCell ? 0 : -1, "aria-pressed": cell === openedCell, onclick: () => { location.hash = linkOf(cell); show(cell); },
   }, make("span", { class: "words", dir: "auto" }, ...signs(cell), opening(first)));
   if (second !== undefined && second !== first) button.append(make("span", { class: "second", dir: "auto" }, opening(second)));
@@ -204,7 +204,7 @@ function move(event) {
 let terms = [], lowerTexts = null;
 const FILTERS = {
   differs: ["only what differs", (cell) => !["", "same"].includes(cells.status[cell])],
-  parted: ["where the runs diverge", (cell) => cell in parted],
+  diverges: ["where the runs diverge", (cell) => cell in divergences],
   ...Object.fromEntries(Object.keys(MARKS).map((mark) => [mark, [mark, (cell) => marksOf(cell).includes(mark)]])),
 };
 
@@ -393,7 +393,7 @@ function follow() {
 /** Return what the signs in the cells mean, of those that are there. */
 function legend() {
   const statuses = new Set(cells.status), marks = new Set(calls.marks.flat());
-  const signs = [...(Object.keys(parted).length ? ["◆ the runs diverge here"] : []), ...Object.entries({ ...STATUS, ...MARKS })
+  const signs = [...(Object.keys(divergences).length ? ["◆ the runs diverge here"] : []), ...Object.entries({ ...STATUS, ...MARKS })
     .filter(([name, words]) => words && (statuses.has(name) || marks.has(name))).map(([, words]) => words)];
   return [...signs, ...(statuses.has("changed") ? [`┈ below the line: ${runs[1]}`] : [])];
 }
@@ -444,7 +444,7 @@ for (const [value, [name, accepts]] of Object.entries(FILTERS)) {
 }
 find("legend").append(...legend().map((words) => make("span", { dir: "auto" }, make("span", { class: "sign" }, words[0]), words.slice(1))));
 find("only-label").hidden = find("only").options.length < 2;
-for (const item of document.querySelectorAll(".partings li")) item.replaceChildren(...changes(item.textContent));
+for (const item of document.querySelectorAll(".divergences li")) item.replaceChildren(...changes(item.textContent));
 document.querySelector(".tools").hidden = find("overview").hidden = false;
 new ResizeObserver(layOut).observe(box);
 layOut();

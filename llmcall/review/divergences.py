@@ -1,4 +1,4 @@
-"""Partings: the first call at which an actor's runs differ, the reason, and the answer from which it may follow."""
+"""Divergences: the first call at which an actor's runs differ, the reason, and the answer from which it may follow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .consequences import Changes, field_text, is_in_prompt
 from .pairs import Pair
 
 # The words for each reason
-WHY = {
+REASON_WORDS = {
     "prompt": "the prompt changed",
     "parameters": "the parameters changed",
     "model": "the model changed",
@@ -26,28 +26,28 @@ TEXT_CHARACTERS = 60  # of a text in a line
 
 
 class CallPosition(NamedTuple):
-    """A call: the actor's scope path, and the place in the actor's run, from 0."""
+    """A call: the actor's scope path, and the call's number in the actor's run, from 0."""
 
     scope: str
-    place: int
+    index: int  # type: ignore[assignment]
 
 
 class Change(NamedTuple):
     """One reason why a call differs between two runs.
 
-    :param why: ``"prompt"``, ``"parameters"``, ``"model"``, ``"draw"``, ``"missing"`` or ``"added"``.
+    :param reason: ``"prompt"``, ``"parameters"``, ``"model"``, ``"draw"``, ``"missing"`` or ``"added"``.
     :param before: what differs in the first run: the message, the parameters, the model, the answer, or
         the prompt of the call, or ``None`` if it has no such call.
     :param after: what differs in the other run.
-    :param follows: the call with the first changed answer that this prompt repeats, if all changed
+    :param caused_by: the call with the first changed answer that this prompt repeats, if all changed
         words of the prompt are in changed answers that the actor could have read; else ``None``.
         The prompt may be only a consequence of it.
     """
 
-    why: str
+    reason: str
     before: str | None
     after: str | None
-    follows: CallPosition | None = None
+    caused_by: CallPosition | None = None
 
     def in_words(self, other: str, *, is_one_of_many: bool = False) -> str:
         """Return the reason and the difference in one line.
@@ -56,15 +56,15 @@ class Change(NamedTuple):
         :param is_one_of_many: leaves out the words that differ from call to call: those of a call that
             one run lacks, and those that repeat answers.
         """
-        words = WHY[self.why].format(other=printable(other))
-        if is_one_of_many and self.why in ("missing", "added"):
+        words = REASON_WORDS[self.reason].format(other=printable(other))
+        if is_one_of_many and self.reason in ("missing", "added"):
             return words
-        if not is_one_of_many or not self.follows:
+        if not is_one_of_many or not self.caused_by:
             words = f"{words}: {self.changed_words}"
-        if self.follows:
-            scope, place = self.follows
+        if self.caused_by:
+            scope, index = self.caused_by
             source = (
-                "earlier answers" if is_one_of_many else f"{printable(scope)}, call {place + 1}"
+                "earlier answers" if is_one_of_many else f"{printable(scope)}, call {index + 1}"
             )
             words += f" (perhaps a consequence of {source})"
         return words
@@ -80,16 +80,16 @@ class Change(NamedTuple):
             if text is not None
         ]
         looks_the_same = len(quoted) == 2 and quoted[0] == quoted[1] and self.before != self.after
-        if self.why == "prompt" or looks_the_same:
+        if self.reason == "prompt" or looks_the_same:
             return word_changes(self.before or "", self.after or "")
         return " → ".join(quoted)
 
 
-class Parting(NamedTuple):
+class Divergence(NamedTuple):
     """The first call at which an actor's runs part.
 
     :param scope: the actor's scope path, without the level that names the whole run.
-    :param place: the call's place in the actor's run, from 0.
+    :param index: the call's number in the actor's run, from 0.
     :param changes: all that differs; what follows from an earlier answer comes last.
     :param run: the number of the other run, from 1.
     :param served: the models that gave different answers to the same request, by the server's names,
@@ -97,7 +97,7 @@ class Parting(NamedTuple):
     """
 
     scope: str
-    place: int
+    index: int  # type: ignore[assignment]
     changes: tuple[Change, ...]
     run: int = 1
     served: tuple[str, ...] = ()
@@ -107,12 +107,12 @@ class Parting(NamedTuple):
         """Return all reasons why the call differs: some of ``"model"``, ``"prompt"`` and
         ``"parameters"``, or one of ``"draw"``, ``"missing"`` and ``"added"``.
         """
-        return tuple(change.why for change in self.changes)
+        return tuple(change.reason for change in self.changes)
 
     @property
-    def why(self) -> str:
+    def reason(self) -> str:
         """Return the first reason."""
-        return self.changes[0].why
+        return self.changes[0].reason
 
     @property
     def before(self) -> str | None:
@@ -125,16 +125,16 @@ class Parting(NamedTuple):
         return self.changes[0].after
 
     @property
-    def follows(self) -> CallPosition | None:
+    def caused_by(self) -> CallPosition | None:
         """Return the call of which this one may be only a consequence, or ``None`` if it has a reason of
         its own.
         """
-        return self.changes[0].follows
+        return self.changes[0].caused_by
 
     @property
     def status(self) -> str:
         """Return the status of the call, as in its :class:`.Row`."""
-        return self.why if self.why in ("missing", "added") else "changed"
+        return self.reason if self.reason in ("missing", "added") else "changed"
 
     def in_words(self, other: str, *, is_one_of_many: bool = False) -> str:
         """Return all reasons in one line; see ``Change.in_words``."""
@@ -148,38 +148,38 @@ class Parting(NamedTuple):
         """Return it as plain data, for JSON."""
         return {
             "scope": self.scope,
-            "place": self.place,
-            "why": self.why,
+            "index": self.index,
+            "reason": self.reason,
             "reasons": self.reasons,
             "before": self.before,
             "after": self.after,
             "changes": [change._asdict() for change in self.changes],
-            "follows": self.follows,
+            "caused_by": self.caused_by,
             "run": self.run,
             "served": self.served,
         }
 
 
-def partings(actors: Sequence[Sequence[Pair]]) -> Iterator[Parting]:
+def divergences(actors: Sequence[Sequence[Pair]]) -> Iterator[Divergence]:
     """Yield the first difference of each actor whose runs differ.
 
     They are found place by place, and within a place causes before consequences, because a change
     may repeat the words of an earlier one. Within a place, the order of the file would be wrong: it
-    follows the actors' names, and could mistake an actor who only read of a change for its cause.
+    caused_by the actors' names, and could mistake an actor who only read of a change for its cause.
 
     :param actors: the calls of each actor, in the order of the file.
     """
     changes = Changes(actors)
     firsts = changes.first_of_each_actor()
-    found: dict[int, Parting] = {}
+    found: dict[int, Divergence] = {}
     for _, indexes in groupby(sorted(firsts.values()), key=lambda index: changes[index].place):
         firsts_here = set(indexes)
         for batch in changes.causes_first(firsts_here):
-            found |= {index: _parting(changes, index) for index in batch if index in firsts_here}
+            found |= {index: _divergence(changes, index) for index in batch if index in firsts_here}
     yield from (found[firsts[number]] for number in sorted(firsts))
 
 
-def _parting(changes: Changes, index: int) -> Parting:
+def _divergence(changes: Changes, index: int) -> Divergence:
     pair = changes[index].pair
     one, other = pair.one, pair.other
     served: tuple[str, ...] = ()
@@ -187,12 +187,14 @@ def _parting(changes: Changes, index: int) -> Parting:
         before, after = (None if call is None else call.prompt for call in (one, other))
         found = [Change(pair.status, before, after)]
     elif differing := differences(one.request, other.request):
-        found = sorted(_changes(changes, index, differing), key=lambda change: bool(change.follows))
+        found = sorted(
+            _changes(changes, index, differing), key=lambda change: bool(change.caused_by)
+        )
     else:
         models = [record.served for record in (one, other) if record.served]
         served = tuple(models) if len(set(models)) > 1 else ()
         found = [Change("draw", *_differing_answers(one, other))]
-    return Parting(pair.scope, pair.place, tuple(found), pair.run, served)
+    return Divergence(pair.scope, pair.index, tuple(found), pair.run, served)
 
 
 def _changes(changes: Changes, index: int, differing: Sequence[Difference]) -> Iterator[Change]:
@@ -204,17 +206,17 @@ def _changes(changes: Changes, index: int, differing: Sequence[Difference]) -> I
     if prompts:
         sources = [changes.first_source(prompt, index) for prompt in prompts]
         known = [source for source in sources if source is not None]
-        follows = None
+        caused_by = None
         if len(known) == len(sources):
             source_pair = changes[min(known)].pair
-            follows = CallPosition(source_pair.scope, source_pair.place)
+            caused_by = CallPosition(source_pair.scope, source_pair.index)
         shown = [
             prompt
             for prompt, source in zip(prompts, sources, strict=True)
-            if source is None or follows
+            if source is None or caused_by
         ]
         before = _joined(prompt.recorded for prompt in shown)
-        yield Change("prompt", before, _joined(prompt.requested for prompt in shown), follows)
+        yield Change("prompt", before, _joined(prompt.requested for prompt in shown), caused_by)
     parameters = [field for field in differing if field not in models and field not in prompts]
     if parameters:
         yield Change("parameters", *_field_values(parameters))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from difflib import SequenceMatcher
 from functools import cached_property, lru_cache
+from itertools import chain
 from typing import NamedTuple
 
 from ..apis.message import as_text
@@ -14,12 +18,16 @@ from ..scopes.position import is_reserved_name, path_before_items, without_repea
 from ..stores.differences import TOKEN, Difference, common_ends, differences, pieces, text_diff
 from ..stores.record import Record
 from ..stores.records.answers import answer_parts
+from ..support.display import as_json
 from .pairs import Pair
 
 MIN_CUT_WORDS = 3  # in a quote whose first and last word may be cut
 MAX_WORD_PAIRS = 4_000_000  # to compare; all words of a larger passage count as changed
 _WORD = re.compile(r"\w+")
 _WORDS = re.compile(r"\w+(?:\s+\w+)*")
+_BRACKET = re.compile(r"[\[{]")
+_NUMBERS = re.compile(r"[\W\d_]*(?:T[\W\d_]*)?Z?")  # without words, or a date
+_DECODER = json.JSONDecoder()
 _ESCAPED = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([nrt])|(.))")  # as JSON writes it into a prompt
 
 
@@ -35,14 +43,95 @@ class Stretch(NamedTuple):
 
 @lru_cache(maxsize=4096)  # actors often read the same
 def stretches_of(before: str, after: str) -> frozenset[Stretch]:
-    """Return the stretches of changed words, without punctuation, each with its side."""
+    """Return the stretches of changed words, without punctuation, each with its side; in a JSON text those of its
+    values: the names of its fields are in no answer.
+    """
+    (text, values), (other_text, other_values) = map(_without_json, (before, after))
+    return frozenset((*_changed_stretches(text, other_text), *_in_values(values, other_values)))
+
+
+def _changed_stretches(before: str, after: str) -> Iterator[Stretch]:
     texts = _unescaped(before), _unescaped(after)
-    return frozenset(
-        Stretch(side, _search_text(words.split()))
-        for passage in text_diff(*texts, TOKEN, MAX_WORD_PAIRS)
-        for side, piece in enumerate(pieces(passage, *texts))
-        for words in _WORDS.findall(piece)
-    )
+    for passage in text_diff(*texts, TOKEN, MAX_WORD_PAIRS):
+        for side, piece in enumerate(pieces(passage, *texts)):
+            yield from _stretches(side, piece)
+
+
+def _stretches(side: int, text: str) -> Iterator[Stretch]:
+    for words in _WORDS.findall(text):
+        yield Stretch(side, _search_text(words.split()))
+
+
+def _without_json(text: str) -> tuple[str, list[object]]:
+    """Return a text without its JSON objects and arrays, and these."""
+    found: list[object] = []
+    outside, end = [], 0
+    for match in _BRACKET.finditer(text):
+        if match.start() >= end:
+            with suppress(ValueError, RecursionError):
+                value, value_end = _DECODER.raw_decode(text, match.start())
+                found.append(value)
+                outside.append(text[end : match.start()])
+                end = value_end
+    return " {} ".join((*outside, text[end:])), found
+
+
+def _in_values(
+    values: Sequence[object], others: Sequence[object], *, is_list: bool = False
+) -> Iterator[Stretch]:
+    """Yield the stretches that changed in JSON values.
+
+    :param is_list: whether they are the elements of one list. Of these, an object that only one run has is one that
+        was added or removed; others are compared in their order.
+    """
+    texts, other_texts = ([as_json(value) for value in side] for side in (values, others))
+    matcher = SequenceMatcher(None, texts, other_texts, autojunk=False)
+    for tag, begin, end, other_begin, other_end in matcher.get_opcodes():
+        if tag == "equal":
+            continue
+        rest, other_rest = values[begin:end], list(others[other_begin:other_end])
+        is_paired = not is_list and len(rest) == len(other_rest)
+        for value in rest:
+            alike = (n for n, other in enumerate(other_rest) if is_paired or _is_same(value, other))
+            number = next(alike, None)
+            if number is None:
+                yield from _of_whole(0, value)
+            else:
+                yield from _in_value(value, other_rest.pop(number))
+        for other in other_rest:
+            yield from _of_whole(1, other)
+
+
+def _in_value(value: object, other: object) -> Iterator[Stretch]:
+    """Yield the stretches that changed in one JSON value."""
+    if isinstance(value, dict) and isinstance(other, dict):
+        for name in {**value, **other}:
+            if name in value and name in other:
+                yield from _in_value(value[name], other[name])
+            else:
+                yield from _of_whole(int(name in other), value.get(name, other.get(name)))
+    elif isinstance(value, list) and isinstance(other, list):
+        yield from _in_values(value, other, is_list=True)
+    elif value != other:
+        yield from stretches_of(as_text(value), as_text(other))
+
+
+def _is_same(value: object, other: object) -> bool:
+    """Return whether two elements of a list are one thing that changed, such as a post with another number of likes."""
+    if isinstance(value, dict) and isinstance(other, dict):
+        return max(strings_in(value), key=len, default="") == max(
+            strings_in(other), key=len, default=""
+        )
+    return isinstance(value, list) and isinstance(other, list)
+
+
+def _of_whole(side: int, value: object) -> Iterator[Stretch]:
+    """Yield the stretches of a value that only one run has: its texts. A world numbers and dates what it adds."""
+    for text in strings_in(value):
+        if not _NUMBERS.fullmatch(text):
+            outside, values = _without_json(text)
+            yield from _stretches(side, outside)
+            yield from chain.from_iterable(_of_whole(side, inner) for inner in values)
 
 
 def _unescaped(text: str) -> str:

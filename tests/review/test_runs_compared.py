@@ -581,6 +581,66 @@ def test_a_prompt_with_words_of_several_answers_follows_from_the_first() -> None
     ]
 
 
+def feed(*posts: tuple[int, str, int], indent: int | None = 4) -> str:
+    """Return a prompt of a platform such as OASIS: posts with numbers, times and likes, as JSON."""
+    shown = [
+        {
+            "post_id": number,
+            "user_id": number % 3,
+            "content": content,
+            "created_at": f"2026-11-{number:02}T10:00:00",
+            "num_likes": likes,
+            "comments": [],
+        }
+        for number, content, likes in posts
+    ]
+    return (
+        f"After refreshing, you see some posts {json.dumps(shown, indent=indent)}. What do you do?"
+    )
+
+
+OLD = [(1, "My goat ate the tax form.", 0), (2, "Cheese is a right, not a privilege.", 3)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([*OLD, (3, "No tax!", 0)], [*OLD, (3, "More tax, please.", 0)]),
+        ([*OLD], [*OLD, (3, "More tax, please.", 0)]),
+        ([(3, "No tax!", 0), *OLD], [*OLD]),
+    ],
+    ids=["changed", "gained", "lost"],
+)
+@pytest.mark.parametrize("indent", [None, 4])
+def test_who_reads_another_post_in_json_did_not_change(
+    before: Any, after: Any, indent: int | None
+) -> None:
+    """The names of fields, and the numbers and times that a world gives to a post, are in no answer."""
+
+    def run(path: str, posts: Any, who: str) -> Path:
+        said = "No tax!" if who == "poor" else "More tax, please."
+        tool = {"name": "create_post", "arguments": json.dumps({"content": said})}
+        call = {"id": "c", "type": "function", "function": tool}
+        posts_it = {"role": "assistant", "content": None, "tool_calls": [call]}
+        wrote = chat(f"You are a {who} person. Post.", posts_it, "ann#0")
+        return write_cassette(path, [wrote, chat(feed(*posts, indent=indent), "Hm.", "ben#0")])
+
+    found = llmcall.compare(run("a.jsonl", before, "poor"), run("b.jsonl", after, "rich"))
+    assert [divergence.caused_by for divergence in found.divergences] == [None, ("ann", 0)]
+
+
+def test_other_likes_of_the_same_post_are_a_change_of_their_own() -> None:
+    """Their number stands in no answer."""
+
+    def run(path: str, likes: int, who: str) -> Path:
+        posts = feed(OLD[0], (2, OLD[1][1], likes))
+        records = [chat(f"You are {who}.", f"I am {who}.", "ann#0"), chat(posts, "Hm.", "ben#0")]
+        return write_cassette(path, records)
+
+    found = llmcall.compare(run("a.jsonl", 3, "poor"), run("b.jsonl", 4, "rich"))
+    assert causes(found) == [("ann", 0, "prompt"), ("ben", 0, "prompt")]
+
+
 @pytest.mark.parametrize(
     "tell",
     [

@@ -24,6 +24,7 @@ from .survey import distributions
 from .text import describe_arms
 
 ROOT = -1  # the history without a message
+NUMBERS = ("calls", "actors", "tokens in", "tokens out", "cost")  # facts that share a line
 
 
 def rows_of_table(pairs: Iterable[Pair], words: Mapping[str, str]) -> list[Pair]:
@@ -110,11 +111,17 @@ def page_data(
         "key": [short_key(call.record.cache_key) for call in all_calls],
         "marks": [call.marks for call in all_calls],
     }
-    reasons = {
-        (divergence.scope, divergence.index, divergence.status): visible(
-            divergence.in_words(names[-1])
-        )
-        for divergence in (comparison.divergences if comparison else ())
+    # A call that only the other run has may have the number of one of the first run.
+    cells = {(pair.scope, pair.index, pair.status): number for number, pair in enumerate(pairs)}
+    changed = {
+        (pair.scope, pair.index): number
+        for number, pair in reversed([*enumerate(pairs)])
+        if pair.status != "same"
+    }
+    divergences = {
+        cells[found.scope, found.index, found.status]: found
+        for found in (comparison.divergences if comparison else ())
+        if (found.scope, found.index, found.status) in cells
     }
     return {
         "runs": list(map(visible, names)),
@@ -129,9 +136,12 @@ def page_data(
             "status": [pair.status for pair in pairs],
         },
         "divergences": {
-            number: reasons[pair.scope, pair.index, pair.status]
-            for number, pair in enumerate(pairs)
-            if (pair.scope, pair.index, pair.status) in reasons
+            number: visible(found.in_words(names[-1])) for number, found in divergences.items()
+        },
+        "causes": {
+            number: changed[found.caused_by]
+            for number, found in divergences.items()
+            if found.caused_by in changed
         },
         "words_of_marks": MARKS,
         "messages": [
@@ -184,6 +194,7 @@ def page(
     environment.filters["visible"] = visible
     return environment.from_string(_file("report.html")).render(
         names=short_names(runs),
+        numbers=NUMBERS,
         labels=list(dict.fromkeys(label for by_label in run_facts for label in by_label)),
         facts=run_facts,
         lines=[] if comparison is None else str(comparison).split("\n"),

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, takewhile
 from typing import NamedTuple
 
 from ..answers.lettered_options import named_option
 from ..apis.message import as_text
 from ..apis.shapes import choices_of
+from ..scopes.position import path_before_items
 from ..stores.record import Record
 from ..support.display import one_line
 from .conversations import ASKED_AGAIN, CUT, MARKS, REFUSED, RecordedCall, marks_of
@@ -22,18 +24,22 @@ MAX_TEXTS = 40  # different texts; with more, or more than MAX_VALUES if most oc
 MAX_FIELDS = 8
 TEXT_CHARACTERS = 60  # of an answer
 OTHER, NO_FIELD, ANSWER = "(other)", "(no such field)", "answer"
+QUESTION = "question"  # one without a name, asked outside any scope
+TEMPLATE = re.compile("{[{%]")
 
 
 class Distribution(NamedTuple):
     """The frequency of each value of a field.
 
-    :param field: the question, and the field of the answers' JSON if they are objects.
+    :param title: the question, and the field of the answers' JSON if they are objects.
+    :param template: the template of a question without a name; empty for others.
     :param rows: each value and its frequency in each run; the most frequent first, numbers in their
         order.
     :param totals: the number of answers of each run.
     """
 
-    field: str
+    title: str
+    template: str
     rows: list[tuple[str, list[int]]]
     totals: list[int]
 
@@ -61,16 +67,31 @@ def distributions(
                 of_runs = questions.setdefault(digest, [[] for _ in runs])
                 of_runs[number] += _choices(call.record)
     found = []
+    titles: Counter[str] = Counter()
     for of_runs in questions.values():
         forms = (record.form for of_run in of_runs for record in of_run)
         name = " → ".join(dict.fromkeys(form["name"] for form in forms if form))
+        template = name if TEMPLATE.search(name) else ""
+        if template:
+            name = _place_of(record for of_run in of_runs for record in of_run)
+            titles[name] += 1
+            name += f" {titles[name]}" if titles[name] > 1 else ""
         answers = [list(map(_read_answer, of_run)) for of_run in of_runs]
         for field, values in _fields(answers).items():
-            title = name if field == ANSWER else f"{name} {field}"
-            distribution = _distribution(title, values)
+            colon = "" if name.endswith(("?", ".", "!", ":")) else ":"
+            title = name if field == ANSWER else f"{name}{colon} {field}"
+            distribution = _distribution(title, template, values)
             if distribution is not None:
                 found.append(distribution)
     return found
+
+
+def _place_of(records: Iterable[Record]) -> str:
+    """Return what a question without a name is called: by the levels that the scopes of its calls share."""
+    scopes = [path_before_items(record.scope).split("/") for record in records]
+    outer = [scope[:-1] if len(scope) > 1 else scope for scope in scopes]
+    shared = takewhile(lambda names: len({*names}) == 1, zip(*outer, strict=False))
+    return "/".join(names[0] for names in shared if names[0]) or QUESTION
 
 
 def _reworded(pairs: Iterable[Pair]) -> dict[str, str]:
@@ -134,7 +155,9 @@ def _field(answer: object, name: str) -> object:
     return answer if isinstance(answer, _Mark) else _Mark(NO_FIELD)
 
 
-def _distribution(field: str, runs: Sequence[Sequence[object]]) -> Distribution | None:
+def _distribution(
+    title: str, template: str, runs: Sequence[Sequence[object]]
+) -> Distribution | None:
     """Return the distribution of a field, or ``None`` if the answers are free texts."""
     texts = [[_value_text(value) for value in run] for run in runs]
     counts = Counter(text for run in texts for text in run if not isinstance(text, _Mark))
@@ -152,7 +175,7 @@ def _distribution(field: str, runs: Sequence[Sequence[object]]) -> Distribution 
     rows = [
         (one_line(value, TEXT_CHARACTERS), [total[value] for total in totals]) for value in values
     ]
-    return Distribution(field, rows, list(map(len, runs)))
+    return Distribution(title, template, rows, list(map(len, runs)))
 
 
 def _number(text: str) -> tuple[bool, float]:

@@ -163,7 +163,8 @@ def test_the_policy_of_a_page_allows_its_own_style_and_script_alone(page: str) -
 
 def facts_of(html: str) -> dict[str, str]:
     """Return what is said of the run, by label."""
-    return dict(re.findall(r'<tr><th scope="row">(.*?)</th><td dir="auto">(.*?)</td>', html))
+    rows = re.findall(r'<tr><th scope="row">(.*?)</th><td dir="auto">(.*?)</td>', html)
+    return dict(rows) | dict(re.findall(r'"label">(.*?)</span> (.*?)</span>', html))
 
 
 def test_a_page_summarizes_name_calls_actors_models_and_cost(page: str) -> None:
@@ -282,7 +283,7 @@ def survey(path: str, *, people: int = 24, question: str = "Bus?") -> str:
 
 def distributions(html: str) -> dict[str, list[tuple[str, ...]]]:
     """Return the distributions on a page: by question, each value and its counts."""
-    tables = re.findall(r'<caption dir="auto">(.*?)</caption>(.*?)</table>', html, re.DOTALL)
+    tables = re.findall(r'<caption dir="auto">([^<]*).*?</caption>(.*?)</table>', html, re.DOTALL)
     return {
         unescape(name): [
             (unescape(value), *re.findall(r'"number">(.*?)<', rest))
@@ -347,9 +348,23 @@ def test_the_questions_of_a_survey_are_the_templates_and_functions_that_asked() 
         second.map(rows, scope="s", repeats=2)
         client.send_message("B?")
     assert distributions(report("a.jsonl")) == {
-        "{{ of }} A?": [("x", "20")],
+        "s": [("x", "20")],
         "second": [("y", "40")],
     }
+
+
+def test_a_question_without_a_name_is_called_by_the_scopes_that_it_was_asked_in() -> None:
+    """Its template is no heading; two questions of one scope have numbers."""
+    client = ScriptedClient(lambda messages: '{"buys": "yes"}')
+    with llmcall.cassette("a.jsonl"):
+        for name in ("ann", "ben"):
+            with llmcall.scope("market day"), llmcall.scope(name):
+                for words in ("bread", "milk"):
+                    call = llmcall.LLMCall(user=f"{{{{ name }}}}, {words}?", client=client)
+                    call(name=name)
+    html = report("a.jsonl")
+    assert list(distributions(html)) == ["market day: buys", "market day 2: buys"]
+    assert '<span class="template" dir="auto">{{ name }}, bread?</span>' in html
 
 
 def test_an_answer_in_structured_output_is_the_same_as_in_plain_words() -> None:
@@ -538,12 +553,58 @@ def test_rows_are_as_high_as_their_words_and_names_are_whole(open_page: Open) ->
 
 
 @pytest.mark.ci
+def test_a_cell_shows_both_answers_where_what_it_shows_of_them_differs(open_page: Open) -> None:
+    """One answer in structured output, and the same in plain words, look the same."""
+    for path, answers in (("a.jsonl", ("no", "yes")), ("b.jsonl", ('{"value": "no"}', "never"))):
+        records = [chat(f"Bread {n}?", answer, f"lisa#{n}") for n, answer in enumerate(answers)]
+        write_cassette(path, records)
+    report("a.jsonl", "--against", "b.jsonl")
+    tab = open_page()
+    assert tab.locator(".words").all_inner_texts() == ["◆ no", "≠ yes"]
+    assert tab.locator(".second").all_inner_texts() == ["never"]
+
+
+def rumour(path: str, word: str, people: int = 4) -> str:
+    """Write down how a rumour goes from each person to the next."""
+    heard, records = f"You are {word}.", []
+    for person in range(people):
+        said = f"Number {person} heard that it is {word * 2}."
+        records.append(chat(f"You hear: {heard}", said, f"person-{person:03}#0"))
+        heard = said
+    return str(write_cassette(path, records))
+
+
+@pytest.mark.ci
+def test_a_chosen_call_has_lines_to_those_that_may_have_followed_from_it(open_page: Open) -> None:
+    """By click and by key; a call that led to nothing has none, nor one that led to hundreds."""
+    report(rumour("a.jsonl", "rye"), "--against", rumour("b.jsonl", "oat"))
+    tab = open_page()
+    lines = tab.locator("#lines path")
+    assert lines.count() == 0
+    tab.locator("[data-cell='0']").click()
+    assert lines.count() == 3
+    assert tab.locator("#status").inner_text().endswith("3 calls may have followed from it")
+    press(tab, "Escape", "ArrowDown", "ArrowDown", "ArrowDown")
+    assert lines.count() == 0
+    press(tab, "ArrowUp", "ArrowUp", "ArrowUp")
+    assert lines.count() == 3
+    search(tab, "scope:person-000", "1 call of 4")
+    assert lines.count() == 0
+    report(rumour("a.jsonl", "rye", 400), "--against", rumour("b.jsonl", "oat", 400))
+    tab.reload()
+    tab.locator("[data-cell='0']").click()
+    assert tab.locator("#status").inner_text().endswith("399 calls may have followed from it")
+    assert lines.count() == 0
+
+
+@pytest.mark.ci
 def test_a_legend_says_what_the_signs_of_a_page_mean(open_page: Open) -> None:
     """It names those that are there, and no others."""
     cut = chat("Bread?", "Yes, bec", "lisa#0")
     cut.response["choices"][0]["finish_reason"] = "length"
     Path("page.html").write_text(report(str(write_cassette("a.jsonl", [cut]))), encoding="utf-8")
-    assert open_page().locator("#legend").inner_text() == "✂ cut: ended by length"
+    signs = open_page().locator("#legend span[dir]").all_inner_texts()
+    assert signs == ["☞ click a call to read it", "✂ cut: ended by length"]
 
 
 @pytest.mark.ci

@@ -319,7 +319,8 @@ def facts_of(path: str) -> dict[str, str]:
     """Return what a report says of a run on top."""
     commands.done("report", path, "-o", "report.html")
     html = Path("report.html").read_text(encoding="utf-8")
-    return dict(re.findall(r'<tr><th scope="row">(.*?)</th><td dir="auto">(.*?)</td>', html))
+    rows = re.findall(r'<tr><th scope="row">(.*?)</th><td dir="auto">(.*?)</td>', html)
+    return dict(rows) | dict(re.findall(r'"label">(.*?)</span> (.*?)</span>', html))
 
 
 def test_a_report_counts_models_tokens_and_cost_of_other_apis() -> None:

@@ -1,7 +1,7 @@
 // Shows the calls of a page, which are in it as JSON. Texts only become text nodes, so no text is run.
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const { runs, texts, messages, nodes, calls, cells, divergences, scopes, rows: rowNames, words_of_marks: MARKS } = data;
+const { runs, texts, messages, nodes, calls, cells, divergences, causes, scopes, rows: rowNames, words_of_marks: MARKS } = data;
 const STATUS = { changed: "≠ changed", added: `+ only in ${runs[1]}`, missing: `− only in ${runs[0]}`, same: "" };
 const isCompared = cells.status.some(Boolean);
 const cellCount = cells.row.length;
@@ -40,6 +40,9 @@ function messagesOf(call) {
 
 const answerOf = (call) => calls.answers[call].flatMap((message) => messages[message][1].map((text) => texts[text])).join(" ");
 
+/** Return the first words of a cell's answers: of both runs, if they differ. */
+const openingsOf = (cell) => [...new Set(callsOf(cell).map((call) => opening(answerOf(call))))];
+
 // Cells: row r has the cells from starts[r] to starts[r + 1], in the order of the columns. Links name the scope and the call,
 // so they hold in another page of the same run.
 
@@ -68,7 +71,7 @@ const MAX_LINES = 3; // of a cell; a name has as many as it needs
 const box = find("box"), grid = find("rows");
 let isShown = null; // whether search and filter show each cell; null: all
 let shownRows = rowNames.map((_, row) => row), shownColumns = Array.from({ length: columnCount }, (_, column) => column);
-let activeCell = 0, openedCell = -1; // the cell that Tab reaches; the one whose conversation is open
+let activeCell = 0, openedCell = -1, chosenCell = -1; // the cell that Tab reaches; the one whose conversation is open; the one with lines
 let width = CELL, nameWidth = 0, tops = [0]; // pixels; row n is shown from tops[n] to tops[n + 1]
 
 const pen = document.createElement("canvas").getContext("2d");
@@ -99,9 +102,9 @@ function nameLength(row) {
 
 function heightOf(row) {
   const lines = cellsOf(row).map((cell) => {
-    const [first, second] = callsOf(cell).map(answerOf);
-    const isTwo = second !== undefined && second !== first;
-    return Math.min(MAX_LINES - isTwo, linesIn(lengthOf("◆ ".repeat(labelsOf(cell).length) + opening(first)), width - 18)) + isTwo;
+    const [first, ...others] = openingsOf(cell);
+    const isTwo = others.length > 0;
+    return Math.min(MAX_LINES - isTwo, linesIn(lengthOf("◆ ".repeat(labelsOf(cell).length) + first), width - 18)) + isTwo;
   });
   return Math.round(LINE * Math.max(linesIn(nameLength(row), nameWidth - 18), ...lines) + PADDING);
 }
@@ -142,7 +145,8 @@ function fill() {
   find("head").replaceChildren(make("div", { class: "name", role: "columnheader" }, "actor"), ...columns.map(([column, place]) =>
     placed(make("div", { class: "heading", role: "columnheader", "aria-colindex": place + 2 }, `call ${column + 1}`), place)));
   const top = find("head").offsetHeight;
-  grid.replaceChildren(find("head"), ...rows.map(([row, place]) => buildRow(row, place, columns, top)));
+  grid.replaceChildren(find("head"), ...rows.map(([row, place]) => buildRow(row, place, columns, top)), drawing);
+  drawLines();
   if (isFocused) grid.querySelector("[tabindex='0']")?.focus({ preventScroll: true });
 }
 
@@ -166,18 +170,60 @@ function buildRow(row, place, columns, top) {
 }
 
 function buildCell(cell) {
-  const [first, second] = callsOf(cell).map(answerOf);
+  const [first, ...others] = openingsOf(cell);
   const button = make("button", {
     type: "button", class: `cell ${cells.status[cell]}${cell in divergences ? " diverges" : ""}`, "data-cell": cell, dir: "auto",
     tabindex: cell === activeCell ? 0 : -1, "aria-pressed": cell === openedCell, onclick: () => { location.hash = linkOf(cell); show(cell); },
-  }, make("span", { class: "words", dir: "auto" }, ...signs(cell), opening(first)));
-  if (second !== undefined && second !== first) button.append(make("span", { class: "second", dir: "auto" }, opening(second)));
+  }, make("span", { class: "words", dir: "auto" }, ...signs(cell), first), ...others.map((words) => make("span", { class: "second", dir: "auto" }, words)));
   return button;
+}
+
+// Lines from the chosen call to those that may have followed from it, and from these on.
+
+const MAX_DRAWN = 300; // lines
+const drawing = find("lines"), followers = new Map();
+for (const [cell, cause] of Object.entries(causes)) followers.set(cause, [...(followers.get(cause) ?? []), Number(cell)]);
+
+/** Return the pairs of a call and one that may have followed from it, beginning with a chosen one. */
+function consequencesOf(cell) {
+  const found = [], waiting = [cell], seen = new Set(waiting);
+  while (waiting.length) {
+    const cause = waiting.pop();
+    for (const follower of (followers.get(cause) ?? []).filter((candidate) => !seen.has(candidate))) {
+      seen.add(follower);
+      waiting.push(follower);
+      found.push([cause, follower]);
+    }
+  }
+  return found;
+}
+
+/** Return where a cell is in the grid, or null if the filter hides it. */
+function boxOf(cell) {
+  const row = cells.row[cell], place = shownRows.indexOf(row), column = shownColumns.indexOf(cell - starts[row]);
+  if (place < 0 || column < 0 || !isVisible(cell)) return null;
+  const top = find("head").offsetHeight;
+  return { left: nameWidth + column * width, right: nameWidth + (column + 1) * width, middle: top + (tops[place] + tops[place + 1]) / 2 };
+}
+
+function drawLines() {
+  const pairs = chosenCell < 0 ? [] : consequencesOf(chosenCell);
+  const boxes = pairs.length > MAX_DRAWN ? [] : pairs.map((pair) => pair.map(boxOf)).filter((pair) => pair.every(Boolean));
+  const draw = (tag, attributes) => {
+    const element = document.createElementNS(drawing.namespaceURI, tag);
+    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+    return element;
+  };
+  drawing.replaceChildren(...boxes.flatMap(([cause, follower]) => {
+    const [x, end] = [cause.right - 6, follower.left + 6], bend = Math.max(24, Math.abs(end - x) / 2);
+    return [draw("path", { d: `M${x} ${cause.middle}C${x + bend} ${cause.middle} ${end - bend} ${follower.middle} ${end} ${follower.middle}` }),
+      draw("circle", { cx: end, cy: follower.middle, r: 4 })];
+  }));
 }
 
 /** Make a cell the one that Tab reaches, and scroll to it. */
 function activate(cell, isFocused) {
-  activeCell = cell;
+  activeCell = chosenCell = cell;
   const place = shownRows.indexOf(cells.row[cell]), left = shownColumns.indexOf(cell - starts[cells.row[cell]]) * width;
   const [high, wide] = [box.clientHeight - find("head").offsetHeight, box.clientWidth - nameWidth];
   box.scrollTop = Math.max(tops[place + 1] - high, Math.min(tops[place], box.scrollTop));
@@ -268,7 +314,8 @@ function showConversation() {
   find("title").textContent = nameOf(openedCell);
   find("previous").disabled = openedCell === starts[row];
   find("next").disabled = openedCell + 1 >= starts[row + 1];
-  find("status").replaceChildren(...changes(labelsOf(openedCell)[0] ?? ""));
+  const later = consequencesOf(openedCell).length, words = [labelsOf(openedCell)[0], later && `${plural(later, "call")} may have followed from it`];
+  find("status").replaceChildren(...changes(words.filter(Boolean).join(" · ")));
   find("status").hidden = !find("status").textContent;
   const sides = [[cells.one[openedCell], runs[0], "del"], [cells.other[openedCell], runs[1], "ins"]].filter(([call]) => call >= 0);
   find("sides").className = sides.length > 1 ? "two" : "";
@@ -395,7 +442,8 @@ function legend() {
   const statuses = new Set(cells.status), marks = new Set(calls.marks.flat());
   const signs = [...(Object.keys(divergences).length ? ["◆ the runs diverge here"] : []), ...Object.entries({ ...STATUS, ...MARKS })
     .filter(([name, words]) => words && (statuses.has(name) || marks.has(name))).map(([, words]) => words)];
-  return [...signs, ...(statuses.has("changed") ? [`┈ below the line: ${runs[1]}`] : [])];
+  return [...(cellCount ? ["☞ click a call to read it"] : []), ...signs, ...(statuses.has("changed") ? [`┈ below the line: ${runs[1]}`] : []),
+    ...(followers.size ? ["→ lines lead to calls that may have followed from the chosen one"] : [])];
 }
 
 // Paper gets a list, because the grid has only the cells in sight.

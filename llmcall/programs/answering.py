@@ -55,6 +55,7 @@ HAS_ENDED = (
     "the program has ended, so this request was not sent: its answer could not be recorded. Join the "
     "thread that sends it before the program ends, and send nothing from __del__"
 )
+LONGEST_NAME = 200  # characters of a request's in messages
 DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/")
 
 
@@ -79,7 +80,7 @@ def passes(recorder: Recorder, method: str, url: str, headers: Mapping[str, str]
     ):
         return False
     if not llmcall_sends() and not is_telemetry(path):
-        recorder.note(Sight.OTHER_REQUEST, secrets.masked(f"{method} {host}{path}"))
+        recorder.note(Sight.OTHER_REQUEST, _named(method, host, path))
     return True
 
 
@@ -170,8 +171,14 @@ def _check_calls_no_model(
 
 
 def _address(http: httpx.Request) -> str:
-    """Return the method, host and path of a request, masked where the path looks like a credential."""
-    return secrets.masked(f"{http.method} {http.url.host}{http.url.path}")
+    """Return what names a request in messages."""
+    return _named(http.method, http.url.host, http.url.path)
+
+
+def _named(method: str, host: str, path: str) -> str:
+    """Return the method, host and path of a request, masked where the path looks like a credential, and cut."""
+    text = secrets.masked(f"{method} {host}{path}")
+    return text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}…"
 
 
 def calls_of(transport: ProgramTransport, client: ProgramClient) -> list[Call]:

@@ -7,7 +7,7 @@ from typing import Any
 from .ancestors.dbgpt import chat_completion, chat_completion_stream
 from .ancestors.xagent import answer, sdk_error
 from .clients.registry import client as shared_client
-from .core.waiting import adrive
+from .core import loops
 from .errors import APIError, InvalidRequestError
 
 __all__ = [
@@ -36,7 +36,9 @@ async def chatcompletion_request(
     >>> response["choices"][0]["message"]["content"]
     'Good morning!'
     """
-    return await adrive(answer(SDK_CLASSES, max_lenght_fallback, request_timeout, prompt, kwargs))
+    return await loops.run(
+        answer(SDK_CLASSES, max_lenght_fallback, request_timeout, prompt, kwargs)
+    )
 
 
 async def embedding_request(text: str) -> list[float] | None:

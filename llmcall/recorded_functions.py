@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 
 from .config import resolve as config
 from .config.settings import Settings
+from .core import loops, threads
 from .core.calls import Call, Options, Resolved
+from .core.effects import Do
 from .core.kinds import Function, Kind
 from .core.pipeline import answer_calls
 from .core.prepare import Draft, place
-from .core.seams import CoroutineTransport
-from .core.waiting import adrive
+from .core.seams import Response, Transport
 from .keys.normalizers import normalizer
 from .keys.plain_data import map_texts, plain, recordable
 from .keys.request import Data, Request
@@ -31,7 +32,6 @@ from .stores.cassettes.replay_log import function_scope
 from .stores.records.keyed_settings import settings_taken
 from .support.failures import UnrecordedResult, failed_inside
 from .support.notices import notice
-from .support.waits import may_block, run_blocking
 from .traffic import call_listeners as call_listeners  # its listeners join
 
 if TYPE_CHECKING:
@@ -114,12 +114,12 @@ def recorded(
     if iscoroutinefunction(function):
 
         async def run(*args: Any, **kwargs: object) -> Any:
-            return await adrive(recorded_result(recorded_function.call(args, kwargs)))
+            return await loops.run(recorded_result(recorded_function.call(args, kwargs)))
 
     else:
 
         def run(*args: Any, **kwargs: object) -> Any:
-            return run_blocking(recorded_result(recorded_function.call(args, kwargs)))
+            return threads.run(recorded_result(recorded_function.call(args, kwargs)))
 
     return functools.wraps(function)(run)
 
@@ -171,8 +171,8 @@ class _RecordedFunction(NamedTuple):
         arm = "" if self.shared else here().position.arm
         if arm:
             identity_fields["arm"] = arm
-        transport = FunctionTransport(functools.partial(self.function, *args, **kwargs))
-        return prepare_recorded("function", identity_fields, settings, Function(transport, name))
+        run = functools.partial(self.function, *args, **kwargs)
+        return prepare_recorded("function", identity_fields, settings, OwnFunction(run, name))
 
     def _key_arguments(
         self, args: tuple[object, ...], kwargs: dict[str, object], settings: Settings
@@ -194,20 +194,24 @@ class _RecordedFunction(NamedTuple):
         return key_arguments
 
 
-class FunctionTransport(CoroutineTransport):
-    """A transport that runs a function; the result is the answer's ``"value"``.
+class OwnFunction(Function):
+    """A recorded function of this process.
 
-    :param run: runs the function; in an event loop, it returns an awaitable.
+    :param run: runs it; an async function's returns an awaitable.
+    :param name: the function's.
     """
 
-    def __init__(self, run: Callable[[], Any]) -> None:
+    def __init__(self, run: Callable[[], Any], name: str) -> None:
+        super().__init__(name)
         self.run = run
 
-    async def asend(self, request: Request, timeout: float | None) -> dict[str, object]:
+    async def send(
+        self, transport: Transport | None, request: Request, timeout: float | None
+    ) -> Response:
         """Run the function in the scope of its call."""
         scope = function_scope(request.hashed, request.sample)
         with in_function(scope, draws=request.sample is not None), failed_inside() as failed:
-            value = self.run() if may_block() else await self.run()
+            value = await Do(self.run, self.run)
         if failed:
             name = request.hashed["function"]
             if not isinstance(failed[0], UnrecordedResult):  # which another line told
@@ -216,7 +220,7 @@ class FunctionTransport(CoroutineTransport):
                     "run it again, or raise the error with on_error='raise'"
                 )
             raise UnrecordedResult(value=recordable(value, f"the result of {name}"))
-        return {"value": value}
+        return Response({"value": value})
 
 
 def prepare_recorded(

@@ -25,7 +25,7 @@ STATIONS = (
     "LLMClient.send_message",
     "prepare_chat",
     "answer_from_record",
-    "look_up",
+    "found",
     "answer_calls",
     "share",
     "send_and_store",

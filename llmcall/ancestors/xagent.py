@@ -12,6 +12,7 @@ from ..clients.api_errors import failure, http_library, mapped_error
 from ..clients.openai import NO_KEY, OpenAIClient
 from ..clients.registry import client as shared_client
 from ..config.endpoints import Endpoint
+from ..core import threads
 from ..core.kinds import is_cut_by_context_window
 from ..core.pipeline import reply_to
 from ..core.prepare import prepare_chat
@@ -19,7 +20,7 @@ from ..core.seams import AsyncTransport
 from ..errors import APIError, ContextLengthError, InvalidRequestError, RequestTimeoutError
 from ..keys.request import Data, Request
 from ..support.notices import logger
-from ..support.waits import resolved, run_blocking
+from ..support.waits import resolved
 
 if TYPE_CHECKING:
     import openai
@@ -146,7 +147,7 @@ def chatcompletion_request(
     >>> response["choices"][0]["message"]["content"]
     'Good morning!'
     """
-    return run_blocking(answer(SDK_CLASSES, max_lenght_fallback, request_timeout, prompt, kwargs))
+    return threads.run(answer(SDK_CLASSES, max_lenght_fallback, request_timeout, prompt, kwargs))
 
 
 async def answer(

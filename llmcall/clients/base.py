@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any, overload
 
 from ..config import resolve as config
 from ..config.settings import checked_layer
+from ..core import loops, threads
 from ..core.pipeline import answer_calls, answer_from_record, handle_failure, reply_in, reply_to
 from ..core.prepare import prepare_again, prepare_chat, prepare_embeddings
-from ..core.waiting import adrive, adrive_stream, drive_stream
 from ..errors import APIError
-from ..support.waits import run_blocking
 from . import chat_arguments
 from .configured import ConfiguredClient
 
@@ -73,7 +72,7 @@ class LLMClient(ConfiguredClient):
         call = prepare_chat(self, current_messages, arguments)
         record = answer_from_record(call)
         if record is None:
-            return run_blocking(reply_to(call, looks_up=False))  # type: ignore[no-any-return]
+            return threads.run(reply_to(call, looks_up=False))  # type: ignore[no-any-return]
         return reply_in(record, call)  # type: ignore[no-any-return]
 
     @overload
@@ -95,7 +94,7 @@ class LLMClient(ConfiguredClient):
         looks_up = call.store.is_on_server
         record = None if looks_up else answer_from_record(call)
         if record is None:
-            return await adrive(reply_to(call, looks_up=looks_up))
+            return await loops.run(reply_to(call, looks_up=looks_up))
         return reply_in(record, call)  # type: ignore[no-any-return]
 
     def resend(self, recorded_request: Mapping[str, Data], sample: str) -> Reply:
@@ -110,7 +109,7 @@ class LLMClient(ConfiguredClient):
         :raises CacheMissError: if no call is allowed, and the answer is not recorded.
         """
         call = prepare_again(self, recorded_request, sample)
-        return run_blocking(reply_to(call))  # type: ignore[no-any-return]
+        return threads.run(reply_to(call))  # type: ignore[no-any-return]
 
     def stream_message(self, current_messages: Messages, **arguments: object) -> Stream:
         """Call a model and yield its answer as it arrives.
@@ -123,7 +122,7 @@ class LLMClient(ConfiguredClient):
         from .streams import Stream
 
         call = prepare_chat(self, current_messages, arguments)._replace(is_streamed=True)
-        return Stream(call, reply_to(call), drive_stream)
+        return Stream(call, reply_to(call), threads.Pieces)
 
     def astream_message(self, current_messages: Messages, **arguments: object) -> AsyncStream:
         """Call a model and yield its answer as it arrives, without blocking the event loop.
@@ -133,7 +132,7 @@ class LLMClient(ConfiguredClient):
         from .streams import AsyncStream
 
         call = prepare_chat(self, current_messages, arguments)._replace(is_streamed=True)
-        return AsyncStream(call, reply_to(call), adrive_stream)
+        return AsyncStream(call, reply_to(call), loops.pieces)
 
     @overload
     def get_embedding(
@@ -165,7 +164,7 @@ class LLMClient(ConfiguredClient):
         """
         calls = prepare_embeddings(self, text, model, {"dimensions": dimensions, **arguments})
         # With on_error="return" it may also be the error, which the type leaves out.
-        return run_blocking(self._embedding_flow(calls, is_one=isinstance(text, str)))  # type: ignore[return-value]
+        return threads.run(self._embedding_flow(calls, is_one=isinstance(text, str)))  # type: ignore[return-value]
 
     @overload
     async def aget_embedding(
@@ -186,7 +185,7 @@ class LLMClient(ConfiguredClient):
     ) -> list[float] | list[list[float]] | None:
         """Return embeddings without blocking the event loop, as :meth:`get_embedding` does."""
         calls = prepare_embeddings(self, text, model, {"dimensions": dimensions, **arguments})
-        vectors = await adrive(self._embedding_flow(calls, is_one=isinstance(text, str)))
+        vectors = await loops.run(self._embedding_flow(calls, is_one=isinstance(text, str)))
         return vectors  # type: ignore[return-value]
 
     async def _embedding_flow(self, calls: Sequence[Call], *, is_one: bool) -> Vectors:

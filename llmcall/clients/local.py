@@ -8,15 +8,17 @@ import pathlib
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..config.endpoints import Endpoint
 from ..config.settings import DEFAULT_MODEL, LOCAL_MODEL
+from ..core.effects import Do
 from ..core.seams import Sends
-from ..core.waiting import in_thread
 from ..errors import ConfigError
 from ..keys.request import Data
 from ..models.catalog import Capabilities
+from ..support.loop_waits import in_thread
 from ..support.notices import warn_once
 from ..support.system import ProcessLock, after_fork_in_child
 from .base import LLMClient
@@ -81,13 +83,15 @@ class LocalTransport(SDKTransport):
         self._path = path
         self._context_window = context_window
 
-    async def _free_client(self) -> Any:
+    async def _free_client(self, *, blocks: bool) -> Any:
         """Return a client for one call, of the server that runs the model."""
         if not self.url:
-            address, key = await in_thread(_address_and_key, self._path, self._context_window)
+            find = partial(_address_and_key, self._path, self._context_window)
+            place: tuple[str, str] = await Do(find, partial(in_thread, find))
+            address, key = place
             self._arguments = {"base_url": f"{address}/v1", "api_key": Hidden(key)}
             self.url = f"{address}/v1"
-        return await super()._free_client()
+        return await super()._free_client(blocks=blocks)
 
 
 _servers: dict[tuple[pathlib.Path, int], tuple[Any, str]] = {}  # each with its key

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..apis.bodies import read_object
 from ..apis.masking import mask, secrets_of
 from ..config.values import check_credential
+from ..core import threads
 from ..core.callbacks import key_from
-from ..core.seams import OK, CoroutineTransport, Response
-from ..core.waiting import in_time, is_too_late
+from ..core.deadlines import Deadline
+from ..core.effects import Blocks, Timed
+from ..core.flow_transport import FlowTransport
+from ..core.seams import OK, Response
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
 from ..keys.parameters import ESSENTIAL_FIELDS
 from ..keys.request import Data, Request
 from ..support.libraries import random_numbers_kept
-from ..support.waits import may_block, run_blocking
 from ..traffic.gate import note_room, note_room_async, note_sent, note_sent_async
 from . import chat, responses_api
 from .api_errors import (
@@ -48,7 +50,7 @@ LONGEST_TIMEOUT = 1e6  # seconds; sockets refuse much longer ones
 PATHS = {"chat": "/chat/completions", "responses": "/responses"}
 
 
-class SDKTransport(CoroutineTransport):
+class SDKTransport(FlowTransport):
     """A transport to one endpoint by clients of the SDK, made when they are first needed: one for each
     event loop, and one for each call under way in threads.
 
@@ -100,7 +102,7 @@ class SDKTransport(CoroutineTransport):
             asyncio.AbstractEventLoop, tuple[openai.AsyncOpenAI, AsyncGenerator[None, None]]
         ] = {}
 
-    async def asend(self, request: Request, timeout: float | None) -> Response:
+    async def flow(self, request: Request, timeout: float | None) -> Response:
         """Return the response."""
         read = responses_api.answer_in if request.wire == "responses" else raise_reported
         return await self.fetch(request, timeout, read=read)
@@ -119,15 +121,17 @@ class SDKTransport(CoroutineTransport):
         :param path: used instead of the request's own, without the request's body.
         :param read: takes the answer out of a body.
         """
+        timed = Timed()
+        timed.deadline = Deadline.after(timeout)
         post = await self._prepare(request, timeout, method, path)
-        blocks = may_block()
-        client = await self._free_client()
+        blocks = await Blocks()
+        client = await self._free_client(blocks=blocks)
         response: httpx.Response | None = None
         body = bytearray()
         try:
-            response = await _response_to(post, client)
+            response = await _response_to(post, client, blocks)
             try:
-                async for data in self._data(response):
+                async for data in self._data(response, timed, blocks):
                     body += data
             finally:
                 await _close(response, blocks)
@@ -140,21 +144,20 @@ class SDKTransport(CoroutineTransport):
             if blocks:
                 self._idle.append(client)
 
-    async def astream(
-        self, request: Request, timeout: float | None
+    async def chunks(
+        self, request: Request, timeout: float | None, timed: Timed
     ) -> AsyncGenerator[dict[str, Data], None]:
         """Yield the information in the headers, then the chunks of a streamed answer."""
         post = await self._prepare(request, timeout, "post", None, stream=True)
-        # Read at the beginning: another thread may close a stream that is left half-way.
-        blocks = may_block()
-        client = await self._free_client()
+        blocks = await Blocks()
+        client = await self._free_client(blocks=blocks)
         response: httpx.Response | None = None
         wire = responses_api if request.wire == "responses" else chat
         try:
-            response = await _response_to(post, client)
+            response = await _response_to(post, client, blocks)
             try:
                 yield Response({}, request_id(response.headers), status_code=OK)
-                data = self._data(response)
+                data = self._data(response, timed, blocks)
                 read = chat.streamed_chunks(
                     data, wire.chunks_of_event, wire.chunks_of_answer, wire.AT_DONE
                 )
@@ -172,9 +175,7 @@ class SDKTransport(CoroutineTransport):
     def list_models(self, timeout: float) -> list[str]:
         """Return the names of the models that the endpoint lists."""
         request = Request("chat", "", {}, {}, {}, None, "")
-        response = run_blocking(
-            in_time(self.fetch(request, timeout, "get", "/models"), timeout, self.url)
-        )
+        response = threads.run(self.fetch(request, timeout, "get", "/models"))
         models = response.get("data")
         if not isinstance(models, list) or not all(
             isinstance(model, dict) and "id" in model for model in models
@@ -182,15 +183,17 @@ class SDKTransport(CoroutineTransport):
             raise ServiceError("a malformed list of models")
         return [str(model["id"]) for model in models]
 
-    async def _data(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    async def _data(
+        self, response: httpx.Response, timed: Timed, blocks: bool
+    ) -> AsyncGenerator[bytes, None]:
         """Yield the data of a body until the deadline: the SDK's timeout bounds each read alone."""
-        if not may_block():
+        if not blocks:
             async for data in response.aiter_bytes():
                 yield data
             return
         for data in response.iter_bytes():
             yield data
-            if is_too_late():  # a server may send comments for ever
+            if timed.deadline.is_over():  # a server may send comments for ever
                 raise RequestTimeoutError(f"no complete answer from {self.url} within the timeout")
 
     async def _prepare(
@@ -294,9 +297,9 @@ class SDKTransport(CoroutineTransport):
         }
         return {"cast_to": http_library().Response, "options": options}
 
-    async def _free_client(self) -> Any:
+    async def _free_client(self, *, blocks: bool) -> Any:
         """Return a client for one call: in a thread, a client that no other call uses."""
-        if not may_block():
+        if not blocks:
             return await self._client_of_loop()
         with self._lock:
             return self._idle.pop() if self._idle else self._new_client(is_async=False)
@@ -379,10 +382,10 @@ def _close_all(clients: list[openai.OpenAI]) -> None:
         clients.pop().close()
 
 
-async def _response_to(post: Callable[[Any], Any], client: object) -> httpx.Response:
+async def _response_to(post: Callable[[Any], Any], client: object, blocks: bool) -> httpx.Response:
     """Send a request by a client of the SDK, and return the HTTP response before its body is read."""
     sent = post(client)
-    response: httpx.Response = sent if may_block() else await sent
+    response: httpx.Response = sent if blocks else await sent
     return response
 
 

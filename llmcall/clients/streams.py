@@ -11,9 +11,9 @@ from inspect import CORO_CREATED, CORO_SUSPENDED, getcoroutinestate
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, proxy
 
+from ..core import threads
 from ..keys.request import Data
 from ..support.system import after_fork_in_child, at_exit
-from ..support.waits import run_blocking
 
 if TYPE_CHECKING:
     from ..core.calls import Call
@@ -191,7 +191,10 @@ class AsyncStream(_AnyStream):
         while getcoroutinestate(self._flow) in (CORO_CREATED, CORO_SUSPENDED):
             with suppress(Exception):
                 self._flow.close()
-        run_blocking(self._pieces.aclose())
+        threads.run(self._closed())
+
+    async def _closed(self) -> None:
+        await self._pieces.aclose()
 
     async def __aenter__(self) -> AsyncStream:
         return self

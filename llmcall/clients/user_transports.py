@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..core.callbacks import read_in_thread, send
-from ..core.seams import AsyncTransport, Background, Chunk, CoroutineTransport, Sends, Transport
-from ..core.waiting import in_thread
+from ..core.seams import AsyncTransport, Background, Chunk, Sends, Transport
 from ..errors import ConfigError
+from ..support.loop_waits import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping
@@ -44,7 +43,7 @@ def as_transport(own: ConfiguredClient | Sends, client: ConfiguredClient) -> Tra
     )
 
 
-def unless_own(client: C, make_transport: Callable[[], Transport]) -> C | Sends:
+def unless_own(client: C, make_transport: Callable[[], AsyncTransport]) -> C | Sends:
     """Return a client itself if its class defines ``send``, else the transport that a function makes; its
     streams are the class's if that defines ``stream``.
 
@@ -117,7 +116,7 @@ class _UserAsyncTransport(_UserTransport, AsyncTransport):
         return self._own.astream(request, timeout) if "astream" in self._methods else None
 
 
-class _UserStreams(CoroutineTransport):
+class _UserStreams(AsyncTransport):
     """A transport with a client's own streams.
 
     :param stream: the client's method.
@@ -125,25 +124,29 @@ class _UserStreams(CoroutineTransport):
     :param class_name: the client's class.
     """
 
-    keeps_time = True  # what is below keeps it
     class_name = ""
 
     def __init__(
-        self, stream: Callable[..., Iterator[Chunk]], below: Transport, class_name: str
+        self, stream: Callable[..., Iterator[Chunk]], below: AsyncTransport, class_name: str
     ) -> None:
         self.class_name = class_name
         self._stream = stream
         self._below = below
+        self.keeps_time = below.keeps_time
         self.renewable = below.renewable
         self.background: Background | None = below.background
 
+    def send(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
+        """Return the response."""
+        return self._below.send(request, timeout)
+
     async def asend(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
         """Return the response."""
-        return await send(self._below, request, timeout)
+        return await self._below.asend(request, timeout)
 
-    def astream(self, request: Request, timeout: float | None) -> AsyncIterator[Chunk] | None:
+    def stream(self, request: Request, timeout: float | None) -> Iterator[Chunk] | None:
         """Yield the chunks of the client's own stream."""
-        return read_in_thread(iter(self._stream(request, timeout)))
+        return self._stream(request, timeout)
 
     def list_models(self, timeout: float) -> list[str] | None:
         """Return the names of the models."""

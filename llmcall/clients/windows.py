@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TypeVar
 
 from ..apis.token_usage import window_of
 from ..config.endpoints import Endpoint
 from ..config.values import host_of
-from ..core.callbacks import fetch
+from ..core import loops, threads
+from ..core.callbacks import in_callback
 from ..core.calls import Call
-from ..core.seams import OK, AlreadyRecorded, Background, CoroutineTransport, Response
-from ..core.waiting import wait
+from ..core.effects import Blocks, Procedure, Wait
+from ..core.flow_transport import FlowTransport
+from ..core.seams import OK, AlreadyRecorded, Background, Response
 from ..errors import (
     APIError,
     CacheError,
@@ -30,8 +32,8 @@ from ..errors import (
 from ..keys.request import Request
 from ..stores.cache.awaited import IDENTIFIER, Awaited, Journal
 from ..support.display import counted
+from ..support.loop_waits import in_time
 from ..support.notices import logger, notice, warn_once
-from ..support.waits import may_block, run_blocking
 from .base import LLMClient
 from .configured import ConfiguredClient as Client
 
@@ -46,7 +48,7 @@ LATE = "the call's deadline passed while it waited in its window; made again, it
 log = logger()
 
 
-class WindowTransport(CoroutineTransport):
+class WindowTransport(FlowTransport):
     """A transport that sends one chat request in the background, and waits for its answer.
 
     :param call: the call; its deadline bounds the wait, and its timeout each request to the server.
@@ -61,7 +63,7 @@ class WindowTransport(CoroutineTransport):
         self._key = call.request.cache_key
         self._journal = call.cache.awaited
 
-    async def asend(self, request: Request, timeout: float | None) -> Response:
+    async def flow(self, request: Request, timeout: float | None) -> Response:
         """Return the answer, which the server keeps until it is released.
 
         :raises AlreadyRecorded: if another process recorded it meanwhile.
@@ -125,7 +127,7 @@ class WindowTransport(CoroutineTransport):
 
         async def send_and_note() -> tuple[Response, _Copy, bool]:
             """Send the request and note its response; return whether it was noted first."""
-            response = await fetch(server, request, timeout)
+            response = await _fetch(server, request, timeout)
             identifier = response.get("id")
             if not (isinstance(identifier, str) and IDENTIFIER.fullmatch(identifier)):
                 raise ServiceError(f"a response without a usable id: {response!r:.200}")
@@ -168,7 +170,7 @@ class WindowTransport(CoroutineTransport):
         seconds = 0.0 if response is None else FIRST_WAIT
         while response is None or response.get("status") in UNDER_WAY:
             self._call.cache.disconnect()
-            await wait(None, self._call.deadline.time_for(seconds, LATE))
+            await Wait(None, self._call.deadline.time_for(seconds, LATE))
             seconds = min(max(FIRST_WAIT, seconds * GROWTH), LONGEST_WAIT)
             try:
                 response = await copy.call_server("get")
@@ -265,7 +267,21 @@ async def _call_server(
     headers = {} if request is None else request.headers
     about = Request("chat", "", {}, {}, headers, None, "", wire="responses")
     where = method, f"/responses/{awaited.id}{path}"
-    return await fetch(server, about, timeout, *where)
+    return await _fetch(server, about, timeout, *where)
+
+
+async def _fetch(
+    server: Background, request: Request, timeout: float | None, *where: str
+) -> Response:
+    """Send one request about a response that a server keeps, and return the server's response.
+
+    :param where: the method and the path; without them, the request begins a response.
+    """
+    with in_callback():
+        sent = server.fetch(request, timeout, *where)
+        if await Blocks():
+            return await sent
+        return await in_time(loops.run(sent), timeout, server.url)
 
 
 def _find_copy(call: Call, awaited: Awaited, key: str) -> _Copy | None:
@@ -347,15 +363,15 @@ def cancel_awaited(client: LLMClient, journal: Journal) -> Counter[str]:
             _, server = found
             for method, path in (("post", "/cancel"), ("delete", "")):
                 with suppress(InvalidRequestError):  # the server no longer has it
-                    run_blocking(_call_server(server, awaited, method, path, settings.timeout))
+                    threads.run(_call_server(server, awaited, method, path, settings.timeout))
         journal.remove(key, awaited.id)
     return others
 
 
-async def _shielded(step: Awaitable[T]) -> T:
+async def _shielded(step: Procedure[T]) -> T:
     """Await a step that runs to its end even if the caller is cancelled, and return its result."""
-    if may_block():
+    if await Blocks():
         return await step
     import asyncio
 
-    return await asyncio.shield(step)
+    return await asyncio.shield(loops.run(step))

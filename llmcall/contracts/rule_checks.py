@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from typing import Any, TypeVar
 
-from ..support.waits import set_may_block
+from ..core import loops
 
 T = TypeVar("T")
 THREADS = 4
@@ -97,10 +97,5 @@ def made(make: Callable[[], T]) -> T:
 
 
 def run_in_loop(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine in an event loop."""
-
-    async def in_loop() -> T:
-        set_may_block(False)
-        return await coroutine
-
-    return asyncio.run(in_loop())
+    """Run a procedure in an event loop."""
+    return asyncio.run(loops.run(coroutine))

@@ -9,21 +9,13 @@ from typing import TYPE_CHECKING, Any
 from ..apis.chunks import DONE, Assembler
 from ..clients.base import LLMClient
 from ..clients.user_transports import as_transport
-from ..core.callbacks import (
-    Reading,
-    aclose,
-    close,
-    next_chunk,
-    open_stream,
-    send,
-    sending_method,
-    stream_name,
-)
+from ..core import loops, threads
+from ..core.callbacks import Reading, aclose, close
+from ..core.effects import Blocks, Next, Open, Send
 from ..core.kinds import KINDS, Kind
-from ..core.seams import Response, Sends
+from ..core.seams import AsyncTransport, Response, Sends
 from ..core.send import release_copy
 from ..keys.request import Request
-from ..support.waits import run_blocking
 from .rule_checks import LONGEST, THREADS, Watch, in_thread, keeping, made, run_in_loop
 
 if TYPE_CHECKING:
@@ -61,7 +53,7 @@ class _TransportCheck:
 
     def all(self, *, at_once: bool) -> None:
         """Check everything, in threads first: at exit, Python waits for the threads of an event loop."""
-        for run in (run_blocking, run_in_loop):
+        for run in (threads.run, run_in_loop):
             self.whole(run)
             self.streamed(run)
             self.left(run)
@@ -87,9 +79,9 @@ class _TransportCheck:
         """Check calls from several threads, and from several tasks, at once."""
 
         async def together() -> list[Response]:
-            return await asyncio.gather(*(self._send() for _ in range(THREADS)))
+            return await asyncio.gather(*(loops.run(self._send()) for _ in range(THREADS)))
 
-        answers = [in_thread(lambda: run_blocking(self._send())) for _ in range(THREADS)]
+        answers = [in_thread(lambda: threads.run(self._send())) for _ in range(THREADS)]
         for response in [*(answer.result() for answer in answers), *run_in_loop(together())]:
             self._accept(response)
 
@@ -104,7 +96,7 @@ class _TransportCheck:
         name = self._transport.class_name
         self._close()
         with keeping(f"{name}: a send after close opens connections again"):
-            self._accept(run_blocking(self._send()))
+            self._accept(threads.run(self._send()))
         run_in_loop(closed_in_loop())
         self._close()
         self._close()
@@ -114,22 +106,24 @@ class _TransportCheck:
             close(self._transport)
 
     async def _send(self) -> Response:
-        with self._watch.over(sending_method(self._transport)):
-            response = await send(self._transport, self._sent(), TIMEOUT)
+        is_async = isinstance(self._transport, AsyncTransport) and not await Blocks()
+        method = "asend" if is_async else "send"
+        with self._watch.over(f"{self._transport.class_name}.{method}"):
+            response = await Send(self._transport, self._sent(), TIMEOUT)
         await release_copy(response, is_stored=False)
         return response
 
     async def _read(self, most: int | None = None) -> Response | None:
-        with self._watch.over(stream_name(self._transport)):
+        with self._watch.over(f"the stream of {self._transport.class_name}"):
             return await self._read_chunks(most)
 
     async def _read_chunks(self, most: int | None) -> Response | None:
-        chunks = open_stream(self._transport, self._sent(), TIMEOUT)
+        chunks = await Open(self._transport, self._sent(), TIMEOUT)
         if chunks is None:
             return None
         assembler, whole, count = Assembler(), None, 0
         async with Reading(chunks):
-            while (chunk := await next_chunk(chunks, self._transport, TIMEOUT)) is not None:
+            while (chunk := await Next(chunks, TIMEOUT)) is not None:
                 if isinstance(chunk, Response):
                     whole = chunk or whole
                 elif chunk is not DONE and not isinstance(chunk, bytes):

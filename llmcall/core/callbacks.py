@@ -7,6 +7,7 @@ callback starts. A recorded function is the program's code, not a callback.
 
 from __future__ import annotations
 
+import enum
 import threading
 from collections.abc import (
     AsyncGenerator,
@@ -18,24 +19,33 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from contextlib import nullcontext
 from functools import partial
 from types import AsyncGeneratorType
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from ..apis.bodies import nan_as_none
 from ..errors import ConfigError
 from ..keys.plain_data import recordable
 from ..keys.request import Data, Request
+from ..support.loop_waits import in_thread, in_time
 from ..support.request_origin import LLMCALL, sent_by
 from ..support.system import running_loop
-from ..support.waits import as_generator, check_stops, may_block, waits
-from .seams import AsyncTransport, Background, Chunk, CoroutineTransport, Response, Transport
-from .waiting import END, End, in_thread, in_time
+from ..support.waits import check_stops, waits
+from .deadlines import Deadline
+from .effects import Blocks, Chunks, Leave, Timed
+from .seams import AsyncTransport, Chunk, Response, Transport
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+
+class End(enum.Enum):
+    """The sentinel after the last item."""
+
+    END = "end"
+
+
+END = End.END
 in_callback = partial(sent_by, LLMCALL)
 
 
@@ -76,7 +86,7 @@ async def key_from(provider: Callable[[], object]) -> object:
         key = provider()
         if not isawaitable(key):
             return key
-        return _await_in_thread(key) if may_block() else await key
+        return _await_in_thread(key) if await Blocks() else await key
 
 
 def _await_in_thread(awaitable: Awaitable[T]) -> T:
@@ -92,31 +102,47 @@ def _await_in_thread(awaitable: Awaitable[T]) -> T:
         return executor.submit(call_callback, asyncio.run, awaited()).result()
 
 
-# Transports
+# Transports, in a thread and in an event loop
 
 
-async def send(transport: Transport, request: Request, timeout: float | None) -> Response:
+def send(transport: Transport, request: Request, timeout: float | None) -> Response:
     """Send a request by a transport, and return the response.
-
-    In event loops, a transport's ``asend`` sends; without one, its ``send`` runs in a thread.
 
     :raises ConfigError: if the transport returns anything but a response.
     """
     check_stops(waits().stops)
-    # a recorded function is the program's own
-    with nullcontext() if request.kind == "function" else in_callback():
-        own, method = _by_coroutines(transport), sending_method(transport)
-        if own is None:
+    with in_callback():
+        answer = transport.send(request, timeout)
+    return _response(answer, request, f"{transport.class_name}.send")
+
+
+async def asend(transport: Transport, request: Request, timeout: float | None) -> Response:
+    """Send a request as :func:`send` does, by the transport's ``asend``; without one, its ``send`` runs in a thread."""
+    check_stops(waits().stops)
+    with in_callback():
+        if not isinstance(transport, AsyncTransport):
+            method = f"{transport.class_name}.send"
             answer = await in_thread(transport.send, request, timeout)
         else:
-            coroutine = own.asend(request, timeout)
+            method = f"{transport.class_name}.asend"
+            coroutine = transport.asend(request, timeout)
             _check_type(coroutine, Awaitable, f"{method} returned", "a coroutine")
-            seconds = None if own.keeps_time else timeout
-            answer = await in_time(coroutine, seconds, _awaited(transport, method))
-    if isinstance(answer, Response):
-        return answer
-    _check_type(answer, Mapping, f"{method} returned", "a dict")
-    return Response(plain_answer(answer, f"{method}(…)") if request.kind == "chat" else answer)
+            seconds = None if transport.keeps_time else timeout
+            background = transport.background
+            source = method if background is None else background.url
+            answer = await in_time(coroutine, seconds, source)
+    return _response(answer, request, method)
+
+
+def _response(answer: Mapping[str, Data], request: Request, method: str) -> Response:
+    """Return the response that a method of a transport returned, checked."""
+    if not isinstance(answer, Response):
+        _check_type(answer, Mapping, f"{method} returned", "a dict")
+        answer = Response(
+            plain_answer(answer, f"{method}(…)") if request.kind == "chat" else answer
+        )
+    answer.source = answer.source or method
+    return answer
 
 
 def plain_answer(answer: Mapping[str, Data], location: str) -> dict[str, Data]:
@@ -136,51 +162,112 @@ def plain_answer(answer: Mapping[str, Data], location: str) -> dict[str, Data]:
     return copied
 
 
-def open_stream(
-    transport: Transport, request: Request, timeout: float | None
-) -> AsyncGenerator[Chunk, None] | None:
+def open_stream(transport: Transport, request: Request, timeout: float | None) -> Chunks | None:
     """Send a request as :func:`send` does; return the answer's chunks, or ``None``, with nothing sent, if
     the transport does not stream.
     """
     check_stops(waits().stops)
-    own, name = _by_coroutines(transport), transport.class_name
     with in_callback():
-        if own is not None and (chunks := own.astream(request, timeout)) is not None:
-            _check_type(
-                chunks, AsyncIterable, f"{name}.astream returned", "an asynchronous iterator"
-            )
-            return as_generator(aiter(chunks))
+        items = transport.stream(request, timeout)
+    if items is None:
+        return None
+    _check_type(items, Iterable, f"{transport.class_name}.stream returned", "an iterator")
+    return Chunks(iter(items), transport)
+
+
+def aopen_stream(transport: Transport, request: Request, timeout: float | None) -> Chunks | None:
+    """Send a request as :func:`open_stream` does, by the transport's ``astream``; without one, its ``stream`` is read
+    in a thread.
+    """
+    check_stops(waits().stops)
+    with in_callback():
+        if isinstance(transport, AsyncTransport):
+            items = transport.astream(request, timeout)
+            if items is not None:
+                name = transport.class_name
+                _check_type(
+                    items, AsyncIterable, f"{name}.astream returned", "an asynchronous iterator"
+                )
+                return Chunks(aiter(items), transport)
         pieces = transport.stream(request, timeout)
         if pieces is None:
             return None
-        _check_type(pieces, Iterable, f"{name}.stream returned", "an iterator")
-        return read_in_thread(iter(pieces))
+        _check_type(pieces, Iterable, f"{transport.class_name}.stream returned", "an iterator")
+        return Chunks(read_in_thread(iter(pieces)), transport)
 
 
-def _by_coroutines(transport: Transport) -> AsyncTransport | None:
-    """Return a transport if its coroutines serve the code that runs: in threads only those that may block."""
-    kind = CoroutineTransport if may_block() else AsyncTransport
-    return transport if isinstance(transport, kind) else None
+def next_chunk(chunks: Chunks, timeout: float | None) -> Chunk | None:
+    """Return the next chunk of a transport's stream, or ``None`` at the end.
+
+    :raises ConfigError: if the stream yields something else.
+    """
+    _set_time(chunks, timeout)
+    with in_callback():
+        chunk = next(chunks.items, None)
+    return _checked(chunk, chunks.name)
 
 
-def sending_method(transport: Transport) -> str:
-    """Return the name of the method that sends for the code that runs."""
-    method = "send" if _by_coroutines(transport) is None else "asend"
-    return f"{transport.class_name}.{method}"
+async def anext_chunk(chunks: Chunks, timeout: float | None) -> Chunk | None:
+    """Return the next chunk as :func:`next_chunk` does."""
+    _set_time(chunks, timeout)
+    with in_callback():
+        chunk = await in_time(anext(chunks.items, None), timeout, chunks.awaited)
+    return _checked(chunk, chunks.name)
 
 
-def stream_name(transport: Transport) -> str:
-    """Return how messages name a transport's stream: any of its methods may have made it."""
-    return f"the stream of {transport.class_name}"
+def _set_time(chunks: Chunks, timeout: float | None) -> None:
+    timed = getattr(chunks.items, "timed", None)
+    if isinstance(timed, Timed):
+        timed.deadline = Deadline.after(timeout)
 
 
-def _awaited(transport: Transport, method: str) -> str:
-    """Return what an answer comes from: a server, or else a user's method."""
-    return method if transport.background is None else transport.background.url
+def _checked(chunk: Any, name: str) -> Chunk | None:
+    if chunk is not None:
+        _check_type(chunk, (Mapping, bytes), f"{name} yielded", "a dict")
+    return chunk  # type: ignore[no-any-return]
+
+
+def leave(chunks: Chunks) -> None:
+    """Close a transport's stream, with its connection."""
+    with in_callback():
+        if (close := getattr(chunks.items, "close", None)) is not None:
+            close()
+
+
+async def aleave(chunks: Chunks) -> None:
+    """Close a transport's stream, with its connection."""
+    try:
+        if running_loop() is not None:
+            import asyncio
+
+            await asyncio.sleep(0)  # the loop may be about to close the chunks
+    finally:  # a cancelled scope of anyio cancels each wait in it
+        items = chunks.items
+        is_running = isinstance(items, AsyncGeneratorType) and items.ag_running
+        if not is_running and (close := getattr(items, "aclose", None)) is not None:
+            with in_callback():
+                await close()
+
+
+class Reading:
+    """A block that closes the chunks of an answer at its end.
+
+    A class, not a generator: an event loop that shuts down closes all generators.
+    """
+
+    def __init__(self, chunks: Chunks) -> None:
+        self._chunks = chunks
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        if error_type is not GeneratorExit:  # then the procedure is closed: it can await nothing
+            await Leave(self._chunks)
 
 
 async def read_in_thread(items: Iterator[T]) -> AsyncGenerator[T, None]:
-    """Yield the items of a user's iterator; an event loop reads each in a thread."""
+    """Yield the items of a user's iterator, each read in a thread."""
     own = _delegating(items)
     is_used = threading.Lock()
 
@@ -205,59 +292,6 @@ async def read_in_thread(items: Iterator[T]) -> AsyncGenerator[T, None]:
 def _delegating(items: Iterator[T]) -> Generator[T, None, None]:
     """Yield the items of an iterator; closing this closes the iterator, if it can be closed."""
     yield from items
-
-
-async def next_chunk(
-    chunks: AsyncGenerator[Chunk, None], transport: Transport, timeout: float | None
-) -> Chunk | None:
-    """Return the next chunk of a transport's stream, or ``None`` at the end.
-
-    :raises ConfigError: if the stream yields something else.
-    """
-    name = stream_name(transport)
-    with in_callback():
-        chunk = await in_time(anext(chunks, None), timeout, _awaited(transport, name))
-    if chunk is not None:
-        _check_type(chunk, (Mapping, bytes), f"{name} yielded", "a dict")
-    return chunk
-
-
-class Reading:
-    """A block that closes an iterator of chunks, with its connection, at its end.
-
-    A class, not a generator: an event loop that shuts down closes all generators.
-    """
-
-    def __init__(self, chunks: AsyncGenerator[Chunk, None]) -> None:
-        self._chunks = chunks
-
-    async def __aenter__(self) -> None:
-        pass
-
-    async def __aexit__(self, error_type: type[BaseException] | None, *_: object) -> None:
-        if error_type is GeneratorExit:  # the call's coroutine is closed: it cannot await
-            return
-        try:
-            if not may_block() and running_loop() is not None:
-                import asyncio
-
-                await asyncio.sleep(0)  # the loop may be about to close the chunks
-        finally:  # a cancelled scope of anyio cancels each wait in it
-            is_running = isinstance(self._chunks, AsyncGeneratorType) and self._chunks.ag_running
-            if not is_running:
-                with in_callback():
-                    await self._chunks.aclose()
-
-
-async def fetch(
-    server: Background, request: Request, timeout: float | None, *where: str
-) -> Response:
-    """Send one request about a response that a server keeps, and return the server's response.
-
-    :param where: the method and the path; without them, the request begins a response.
-    """
-    with in_callback():
-        return await in_time(server.fetch(request, timeout, *where), timeout, server.url)
 
 
 def close(transport: Transport) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
@@ -20,9 +19,9 @@ from ..stores.record import Record
 from ..support.display import printable
 from ..support.failures import Failures, Progress, process_failures
 from ..support.listeners import CallInfo, methods_by_event
+from .deadlines import Deadline
 from .kinds import Kind
 from .seams import Account, Store
-from .waiting import Deadline
 
 if TYPE_CHECKING:
     from ..clients.configured import ConfiguredClient as Client
@@ -173,12 +172,10 @@ class Call(NamedTuple):
 
     def begun(self, progress: Progress) -> Call:
         """Return the call with its deadline, which starts to run now, its progress from now on, and its sites."""
-        seconds = self.options.deadline
         if self.account is not None:
             for model in (self.request.model, *self.fallbacks):
                 self.site_of(model)
-        deadline = Deadline(None if seconds is None else time.monotonic() + seconds)
-        return self._replace(deadline=deadline, progress=progress)
+        return self._replace(deadline=Deadline.after(self.options.deadline), progress=progress)
 
     @property
     def client(self) -> Client:

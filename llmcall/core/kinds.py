@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import math
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..apis.bodies import answer_in
@@ -32,6 +32,7 @@ from ..models.tokens import shares
 from ..stores.record import Received, Record, make_record
 from ..support.display import counted, shortened
 from ..support.notices import warn_once
+from .effects import Send
 from .seams import Gate, Response, Transport
 
 if TYPE_CHECKING:
@@ -83,13 +84,20 @@ class Kind:
         """
         return call.site.gate(call, request)
 
-    def transport(self, call: Call, endpoint: Endpoint) -> Transport:
-        """Return what sends a call to an endpoint."""
-        raise NotImplementedError
+    def transport(self, call: Call, endpoint: Endpoint) -> Transport | None:
+        """Return what sends a call to an endpoint; ``None``: the kind itself."""
+        return None
 
     def once(self, request: Request) -> Request:
         """Return a request as one send gets it."""
         return request
+
+    def send(
+        self, transport: Transport | None, request: Request, timeout: float | None
+    ) -> Awaitable[Response]:
+        """Send a request, and return the response."""
+        assert transport is not None
+        return Send(transport, request, timeout)
 
     def begins_answer(self, chunk: Mapping[str, Data]) -> bool:
         """Return whether a chunk of a stream has some of the answer, after which the call is not sent again."""
@@ -281,17 +289,16 @@ class ProgramEmbeddings(OwnTransport, Embeddings):
         yield calls
 
 
-class Function(OwnTransport):
+class Function(Kind):
     """A recorded function.
 
-    :param transport: runs it.
     :param name: the function's.
     """
 
     calls_model = False
+    has_own_transport = True
 
-    def __init__(self, transport: Transport, name: str) -> None:
-        super().__init__(transport)
+    def __init__(self, name: str) -> None:
         self.name = name
 
     def gate(self, call: Call, request: Request) -> Gate:

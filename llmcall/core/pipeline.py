@@ -4,7 +4,7 @@ Each step adds one thing to the one below it. A recorded answer needs only the f
 waits. Identical calls share before one of them retries, so its attempts serve all of them. The answer is stored
 before the sharing ends, so that waiting calls find it.
 
-Steps that have to wait are coroutines, written once for threads and event loops (``waiting.py``). Chats, embeddings,
+Steps that have to wait are procedures, written once for threads and event loops (``effects.py``). Chats, embeddings,
 recorded functions and requests recorded verbatim all use this pipeline. They differ in how they are sent (their
 transport), checked and recorded (``kinds.py``).
 """
@@ -32,9 +32,8 @@ from ..support.listeners import notify
 from ..support.notices import first, logger
 from ..support.tracebacks import hide_own_frames
 from .calls import Call
+from .effects import Emit, Look, Piece
 from .reply import Reply
-from .seams import Store
-from .waiting import Piece, emit, with_store
 
 
 def answer_from_record(call: Call) -> Record | None:
@@ -45,7 +44,7 @@ def answer_from_record(call: Call) -> Record | None:
     if call.way is not None:
         return None
     try:
-        record = look_up(call, call.store)
+        record = found(call, call.store.get(call.request))
         if record is not None:
             call.note_hit(record, record.cost)
             call.note_answer(record)
@@ -95,8 +94,7 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
             key = call.request.cache_key
             if key in records or key in missing:
                 continue  # of identical texts, the first is looked up, and gives the record its position
-            store = call.store
-            record = await with_store(store, look_up, call, store) if looks_up else None
+            record = found(call, await Look(call.store, call.request)) if looks_up else None
             if record is None:
                 missing[key] = call.begun(progress)
             else:
@@ -136,13 +134,12 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
 # Look up
 
 
-def look_up(call: Call, store: Store) -> Record | None:
-    """Return the recorded answer of a call, or ``None`` if the call has to be made.
+def found(call: Call, record: Record | None) -> Record | None:
+    """Return what a look-up of a call found; ``None`` if the call has to be made.
 
     :raises CacheMissError: if nothing is recorded, and the cassette, or else the cache's mode, forbids calls; or if
         the recorded answer does not fit the call.
     """
-    record = store.get(call.request)
     if record is None:
         if not call.may_call:
             call.refuse(_miss_error(call))
@@ -211,7 +208,7 @@ async def _emit_recorded(record: Record) -> None:
 
     if record.is_hit and record.kind == "chat":
         for chunk in chunks_of(record.response):
-            await emit(Piece(chunk_text(chunk), chunk))
+            await Emit(Piece(chunk_text(chunk), chunk))
 
 
 def reply_in(record: Record, call: Call) -> Any:

@@ -18,10 +18,10 @@ from ..support.display import sentence
 from ..support.notices import logger, warn_once
 from ..support.waits import check_stops, waits
 from .calls import Call
+from .effects import Look, Wait
 from .kinds import Kind
 from .seams import AlreadyRecorded, Response
 from .send import Exchange
-from .waiting import in_thread, wait
 
 JITTER = 0.25  # the largest share of a wait that is added at random
 # After a 429 that names no wait, waits are this times longer: with the defaults, four of them (5, 10, 20 and
@@ -50,7 +50,7 @@ async def send_and_store(calls: Sequence[Call]) -> dict[str, Record]:
             records, sent = await retry(call, exchange.attempt)
             break
         except AlreadyRecorded:
-            found = await in_thread(call.store.get, call.request)
+            found = await Look(call.store, call.request)
             return {} if found is None else {call.request.cache_key: found}
         except ContextLengthError as error:
             if not models:
@@ -100,7 +100,7 @@ async def retry(call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
                 raise
             check_stops(waits().stops)
             _announce(call, error, seconds)
-        await wait(None, seconds)
+        await Wait(None, seconds)
     raise AssertionError("the last error is raised above")
 
 

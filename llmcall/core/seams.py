@@ -14,8 +14,6 @@ from ..config.endpoints import Endpoint
 from ..keys.keys import Identity
 from ..keys.request import Data, Request
 from ..stores.record import Record
-from ..support.waits import BlockingIterator, as_generator, run_blocking
-from .waiting import in_time
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -105,9 +103,10 @@ class Response(dict[str, Data]):
     :ivar request_id: the server's identifier of the request, or ``None``.
     :ivar server_copy: the server's copy, if it keeps one until the answer is stored or refused.
     :ivar status_code: the HTTP status, or ``None`` if no server gave one.
+    :ivar source: the method that returned it, for messages.
     """
 
-    __slots__ = ("request_id", "server_copy", "status_code")
+    __slots__ = ("request_id", "server_copy", "source", "status_code")
 
     def __init__(
         self,
@@ -120,10 +119,11 @@ class Response(dict[str, Data]):
         self.request_id = request_id
         self.server_copy = server_copy
         self.status_code = status_code
+        self.source = ""
 
 
 class Background(Protocol):
-    """A transport's part that fetches background responses from a server, which keeps them.
+    """A transport's part that fetches background responses from a server, which keeps them; for procedures.
 
     :ivar url: the server's address, without credentials.
     """
@@ -244,22 +244,6 @@ class AsyncTransport(Transport):
         returns ``None``.
         """
         return None
-
-
-class CoroutineTransport(AsyncTransport):
-    """A transport by coroutines that serve threads, too: they block the thread where ``may_block`` says so."""
-
-    def send(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
-        """Return the response, in this thread. Calls do not use it: ``core/callbacks.send`` awaits ``asend``."""
-        seconds = None if self.keeps_time else timeout
-        return run_blocking(
-            in_time(self.asend(request, timeout), seconds, f"{self.class_name}.asend")
-        )
-
-    def stream(self, request: Request, timeout: float | None) -> Iterator[Chunk] | None:
-        """Yield what ``astream`` does, in this thread; as :meth:`send`, not used by calls."""
-        chunks = self.astream(request, timeout)
-        return None if chunks is None else BlockingIterator(as_generator(chunks))
 
 
 class Used(NamedTuple):

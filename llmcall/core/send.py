@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 from ..apis.chunks import DONE, Assembler
@@ -20,20 +21,11 @@ from ..keys.request import Data
 from ..stores.record import Received, Record
 from ..support.failures import UnrecordedAnswer
 from ..support.notices import logger
-from ..support.waits import NotAtOnceError, may_block, set_at_once
-from .callbacks import (
-    Reading,
-    next_chunk,
-    open_stream,
-    plain_answer,
-    send,
-    sending_method,
-    stream_name,
-)
+from .callbacks import Reading, plain_answer
 from .calls import Call
+from .effects import Chunks, Emit, Next, Open, Piece, Write
 from .failover import Failover
-from .seams import NO_ENDPOINT, Chunk, Gate, Response, Transport, Used
-from .waiting import Piece, emit, in_thread
+from .seams import NO_ENDPOINT, Gate, Response, Transport, Used
 
 log = logger()
 
@@ -56,7 +48,7 @@ class Sent(NamedTuple):
         :param is_stored: whether the answer was stored; if not, it was refused.
         """
         for piece in self.held_back:
-            await emit(piece)
+            await Emit(piece)
         await release_copy(self.response, is_stored=is_stored)
 
 
@@ -117,7 +109,7 @@ class Exchange:
                 response = sent.response
                 return await self._store_and_count(response, gate, endpoint, host, seconds), sent
 
-    async def send_once(self, gate: Gate, endpoint: Endpoint, transport: Transport) -> Sent:
+    async def send_once(self, gate: Gate, endpoint: Endpoint, transport: Transport | None) -> Sent:
         """Send the request once, and check the answer; count the send if it fails.
 
         :param gate: is told when a streamed answer begins, and what a failed send used.
@@ -127,16 +119,18 @@ class Exchange:
         try:
             timeout = call.deadline.time_for(call.options.timeout)
             _note_sent(call)
-            chunks = open_stream(transport, request, timeout) if call.is_streamed else None
+            chunks = None
+            if call.is_streamed:
+                assert transport is not None  # of a function, which is never streamed
+                chunks = await Open(transport, request, timeout)
             if chunks is not None:
-                sent = await self._read_stream(chunks, transport, gate, assembler)
-                source = stream_name(transport)
+                sent, source = await self._read_stream(chunks, gate, assembler), chunks.name
             else:
                 if call.is_streamed:  # the transport does not stream
                     own_body: Any = request.body
                     own_body.pop("stream_options", None)
-                sent = Sent(await send(transport, request, timeout))
-                source = sending_method(transport)
+                sent = Sent(await call.kind.send(transport, request, timeout))
+                source = sent.response.source
             response = sent.response
             try:
                 with _naming_source(call, source, response):
@@ -176,7 +170,10 @@ class Exchange:
         finally:
             try:
                 received = Received(endpoint.name, host, seconds, response.request_id, used.cost)
-                stored = await self._stored(response, received)
+                stored = await Write(
+                    partial(self._store, response, received),
+                    is_on_server=self.call.store.is_on_server,
+                )
             finally:
                 self._count(used, calls=1)
         if self.call.is_counted:
@@ -184,22 +181,6 @@ class Exchange:
         if self.call.is_counted and log.isEnabledFor(logging.DEBUG):
             log.debug("%s: %s answered in %.2f s", self.call.label, endpoint.name, seconds)
         return stored
-
-    async def _stored(self, response: Response, received: Received) -> list[Record]:
-        """Store the answer, and return its records.
-
-        An event loop does this itself: handing it to a thread and back takes several times as long. Only
-        if another thread or process is writing to the database does a thread take over, to wait for it.
-        """
-        if not may_block() and not self.call.store.is_on_server:
-            set_at_once(True)
-            try:
-                return self._store(response, received)
-            except NotAtOnceError:
-                pass
-            finally:
-                set_at_once(False)
-        return await in_thread(self._store, response, received)
 
     def _bound_timeouts(self, error: RequestTimeoutError, seconds: float) -> None:
         """Allow one more send after a first timeout, but no further ones, since each may be billed; state the limit.
@@ -276,8 +257,7 @@ class Exchange:
 
     async def _read_stream(
         self,
-        chunks: AsyncGenerator[Chunk, None],
-        transport: Transport,
+        chunks: Chunks,
         gate: Gate,
         assembler: Assembler,
     ) -> Sent:
@@ -288,16 +268,14 @@ class Exchange:
 
         :param assembler: gets the chunks.
         """
-        call, source = self.call, stream_name(transport)
+        call, source = self.call, chunks.name
         head = whole = Response({})
         pending: list[Piece] = []
         has_begun = is_read = False
         try:
             async with Reading(chunks):
                 while (
-                    chunk := await next_chunk(
-                        chunks, transport, call.deadline.time_for(call.options.timeout)
-                    )
+                    chunk := await Next(chunks, call.deadline.time_for(call.options.timeout))
                 ) is not None:
                     if isinstance(chunk, Response):
                         # the headers before the first chunk, or the whole answer after the last one
@@ -308,7 +286,7 @@ class Exchange:
                         gate.answer_began()
                     if isinstance(chunk, bytes):  # of an answer that is recorded verbatim
                         is_read = True
-                        await emit(Piece("", chunk))
+                        await Emit(Piece("", chunk))
                         continue
                     if chunk is DONE:
                         assembler.is_done = True
@@ -319,7 +297,7 @@ class Exchange:
                     if is_read or call.kind.begins_answer(chunk):
                         is_read = True
                         while pending:
-                            await emit(pending.pop(0))
+                            await Emit(pending.pop(0))
                 with _naming_source(call, source, head):
                     answer: Mapping[str, Data] = whole or assembler.response()
                 if call.request.kind == "chat":

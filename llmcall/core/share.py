@@ -12,8 +12,8 @@ from ..support.notices import warn_once
 from ..support.system import after_fork_in_child, lock
 from ..support.waits import OpenCall, open_calls
 from .calls import Call
+from .effects import Blocks, Look, Wait
 from .retry import send_and_store
-from .waiting import wait, with_store
 
 if TYPE_CHECKING:
     from ..stores.cache.cache import ResponseCache
@@ -157,7 +157,7 @@ async def _look_and_send(calls: Sequence[Call], leader: OpenCall, records: Recor
     for call in calls:
         key, store = call.request.cache_key, call.store
         if store.has_used(key):
-            record = await with_store(store, store.get, call.request)
+            record = await Look(store, call.request)
             if record is not None:
                 records[key] = record
     unanswered = [call for call in calls if call.request.cache_key not in records]
@@ -187,27 +187,28 @@ async def _follow(call: Call, flight: Flight) -> Records:
 
     :raises APIError: the leader's, if it is shared.
     """
-    if _may_wait_for_us(flight) and not flight.done():
+    if _may_wait_for_us(flight, blocks=await Blocks()) and not flight.done():
         return await _send_beside(call, flight)
     while not flight.done():
-        await wait(flight, call.deadline.time_for(None, LATE))
+        await Wait(flight, call.deadline.time_for(None, LATE))
     shared_error = flight.exception()
     if shared_error is not None:  # with a traceback of its own
         raise _copied(shared_error)
-    store = call.store
-    record = await with_store(store, store.get, call.request)
+    record = await Look(call.store, call.request)
     return {} if record is None else {call.request.cache_key: record}
 
 
-def _may_wait_for_us(flight: Flight) -> bool:
+def _may_wait_for_us(flight: Flight, *, blocks: bool) -> bool:
     """Return whether a flight might end only after this call does.
 
     This thread or task makes its call; or, inside another call, a stream's reader might wait for that other call,
     or any call for the budget that it reserved.
+
+    :param blocks: whether this call blocks its thread.
     """
     outer = open_calls()
     return (
-        flight.leader.waits_for_us()
+        flight.leader.waits_for_us(blocks=blocks)
         or (bool(outer) and flight.leader.is_read)
         or any(call.holds_budget for call in outer)
     )

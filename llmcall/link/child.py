@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ..apis.chunks import Assembler
-from ..core.callbacks import Reading, next_chunk, open_stream, send
+from ..core import threads
+from ..core.callbacks import Reading
 from ..core.calls import Call
+from ..core.effects import Blocks, Chunks, Do, Emit, Next, Open, Piece, Send
 from ..core.kinds import OfClient, OwnTransport, check_chat
 from ..core.pipeline import refuse_misfit
-from ..core.seams import Chunk, Response, Transport
-from ..core.waiting import Piece, emit
+from ..core.seams import NO_ENDPOINT, Response, Transport
 from ..errors import APIError, LLMCallError
 from ..keys.plain_data import recordable
 from ..keys.request import Data, Request
+from ..recorded_functions import OwnFunction
 from ..scopes.active import ActiveScope, ScopedRecord, here, next_order
 from ..scopes.callers import Caller, current_caller
 from ..scopes.draws import DrawList, DrawsElsewhere
@@ -25,7 +27,6 @@ from ..stores.record import Record
 from ..support.request_origin import llmcall_sends
 from ..support.system import this_process
 from ..support.tracebacks import hide_own_frames
-from ..support.waits import may_block, run_blocking
 from ..traffic import usage as metering
 from .client_facts import facts_of
 from .link_messages import (
@@ -85,7 +86,7 @@ class Parent:
         message = "admit", self._ticket_in(active), tuple(where)
         try:
             # In this thread, even if an event loop has to wait: the answer comes at once.
-            return Base(*run_blocking(self._tell(message))[1])
+            return Base(*threads.run(self._tell(message))[1])
         except OSError:
             return Base(self.ticket)  # no process will answer to it
 
@@ -105,21 +106,24 @@ class Parent:
         return Way(self, self._ticket_in(active), _where(active, order), active.item.draws)
 
     @contextlib.contextmanager
-    def connected(self) -> Iterator[Connection]:
-        """Provide an unused connection for a block."""
+    def connected(self, *, blocks: bool = True) -> Iterator[Connection]:
+        """Provide an unused connection for a block.
+
+        :param blocks: whether it blocks the thread.
+        """
         if self._process != this_process():  # a forked process cannot share its parent's
             self._process, self._idle = this_process(), []
-        idle = self._idle if may_block() else []
+        idle = self._idle if blocks else []
         try:
             connection = idle.pop()
         except IndexError:
-            connection = Connection(self.address)
+            connection = Connection(self.address, blocks=blocks)
         try:
             yield connection
         except BaseException:  # interrupted, cancelled, or a fault: the other end cancels the call
             connection.close()
             raise
-        if may_block():
+        if blocks:
             self._idle.append(connection)
         else:
             connection.close()
@@ -131,7 +135,7 @@ class Parent:
         """
         messages = [("note", what, *details), *([("flush",)] if is_awaited else [])]
         try:
-            run_blocking(self._tell(*messages))
+            threads.run(self._tell(*messages))
         except OSError:
             return False
         return True
@@ -219,8 +223,9 @@ class Way:
 
         :raises BaseException: what the recording process raises, or the recorded process while it sends.
         """
+        blocks = await Blocks()
         try:
-            with self._parent.connected() as connection:
+            with self._parent.connected(blocks=blocks) as connection:
                 exchange = _Exchange(connection, self, calls)
                 message = ("calls", self._ticket, tuple(self._where), tuple(_forwarded(calls)))
                 answer = await exchange.run(message)
@@ -315,7 +320,7 @@ class _Exchange:
         self._transport: Transport | None = None
         self._server_copy: Any = None  # the server's copy of the last response, if it keeps one
         self._reading: contextlib.AsyncExitStack | None = None
-        self._chunks: AsyncGenerator[Chunk, None] | None = None
+        self._chunks: Chunks | None = None
         self._assembler: Assembler | None = None
         self._budgets: OwnBudgets
 
@@ -345,11 +350,11 @@ class _Exchange:
 
     async def _emit(self, piece: Piece) -> Message:
         try:
-            await emit(piece)
+            await Emit(piece)
         except BaseException as error:
             # The reader has left: the recording process ends the stream, and with it the transport's stream here. A
-            # coroutine that is being closed cannot wait for that.
-            if may_block() or not isinstance(error, GeneratorExit):
+            # procedure that is being closed cannot wait for that.
+            if not isinstance(error, GeneratorExit):
                 *_, noted, _ = await self._follow(("left",))
                 _count(self._call, noted)
             raise
@@ -374,22 +379,23 @@ class _Exchange:
         self._transport = transport
         with _standing(inside):
             if request.kind == "function":
-                function: Any = transport
-                value = function.run() if may_block() else await function.run()
+                assert isinstance(call.kind, OwnFunction)
+                value = await Do(call.kind.run, call.kind.run)
                 recordable(value, f"{call.name}: the result")
                 return ("answered", {"value": value}, None, None, None, None, "")
             response = await self._send_within_budgets(call, request, transport, timeout)
-        return self._response(call, response, transport)
+        return self._response(call, response)
 
     async def _send_within_budgets(
-        self, call: Call, request: Request, transport: Transport, timeout: float | None
+        self, call: Call, request: Request, transport: Transport | None, timeout: float | None
     ) -> Response:
+        assert transport is not None
         async with own_budgets(call, request) as budgets:
-            response = await send(transport, request, timeout)
+            response = await Send(transport, request, timeout)
             budgets.settle(call.kind.usage_in(response))
         return response
 
-    def _response(self, call: Call, response: Response, transport: Transport) -> Message:
+    def _response(self, call: Call, response: Response) -> Message:
         of_copy, data = None, dict(response)
         if (copy := response.server_copy) is not None:
             self._server_copy = copy
@@ -398,8 +404,8 @@ class _Exchange:
         if call.request.kind == "embedding":
             data["data"] = [_plain_vector(item) for item in data.get("data") or ()]
         misfit = self._misfit(response)
-        name = transport.class_name
-        return ("answered", data, response.request_id, response.status_code, of_copy, misfit, name)
+        request_id, source = response.request_id, response.source
+        return ("answered", data, request_id, response.status_code, of_copy, misfit, source)
 
     def _misfit(self, response: Response) -> str | None:
         """Return where a chat's whole answer departs from its required form, or ``None``."""
@@ -421,14 +427,13 @@ class _Exchange:
         endpoint: int,
         body: dict[str, Data],
         timeout: float | None,
-    ) -> tuple[Call, Request, Transport, float | None]:
+    ) -> tuple[Call, Request, Transport | None, float | None]:
         """Return the call and the request as they are sent now, and what sends them."""
         call = self._call
         request = call.request._replace(model=model, sample=sample, cache_key=key, body=body)
         kind = call.kind
-        if isinstance(kind, OwnTransport):
-            return call, request, kind.own, timeout
-        assert isinstance(kind, OfClient)
+        if not isinstance(kind, OfClient) or isinstance(kind, OwnTransport):
+            return call, request, kind.transport(call, NO_ENDPOINT), timeout
         call = call._replace(request=request._replace(body=call.request.body))
         request = kind.once(request._replace(wire=kind.wire(call, body)))
         return call, request, kind.transport(call, call.site.endpoints[endpoint]), timeout
@@ -437,14 +442,15 @@ class _Exchange:
         """Begin sending the request; its answer is read piece by piece."""
         call, request, transport, timeout = self._to_send(*what)
         self._transport = transport
+        assert transport is not None
         with _standing(inside):
-            chunks = open_stream(transport, request, timeout)
+            chunks = await Open(transport, request, timeout)
         if chunks is None:
             if not call.kind.has_own_transport:
                 request.body.pop("stream_options", None)  # type: ignore[attr-defined]
             with _standing(inside):
                 response = await self._send_within_budgets(call, request, transport, timeout)
-            return self._response(call, response, transport)
+            return self._response(call, response)
         hold_ticket(inside[0])  # the code in the loop over the stream runs inside the call
         async with contextlib.AsyncExitStack() as stack:
             self._budgets = await stack.enter_async_context(own_budgets(call, request))
@@ -458,8 +464,7 @@ class _Exchange:
     async def _read(self, seconds: float | None) -> Message:
         """Return the next chunk."""
         assert self._chunks is not None
-        assert self._transport is not None
-        chunk = await next_chunk(self._chunks, self._transport, seconds)
+        chunk = await Next(self._chunks, seconds)
         if chunk is None:
             misfit = None
             if self._assembler is not None:
@@ -479,9 +484,7 @@ class _Exchange:
     async def _leave(self) -> Message:
         """Close the transport's stream."""
         reading, self._reading = self._reading, None
-        if reading is not None and (
-            may_block() or not isinstance(sys.exc_info()[1], GeneratorExit)
-        ):
+        if reading is not None and not isinstance(sys.exc_info()[1], GeneratorExit):
             await reading.aclose()
         return ("left",)
 

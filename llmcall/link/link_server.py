@@ -23,18 +23,17 @@ from collections.abc import Sequence
 from contextvars import Context, copy_context
 from typing import Any
 
+from ..core import loops, threads
 from ..core.calls import Call, InnerCall, Options
 from ..core.parents import note_unread, parents
 from ..core.pipeline import answer_calls
 from ..core.prepare import Draft, place_in, place_without_draw
-from ..core.waiting import adrive_stream
 from ..keys.request import Request
 from ..scopes.position import CallOrder, Position
 from ..stores.cassettes.current import open_current_cassette
 from ..stores.record import Record
 from ..support.notices import warn_once
 from ..support.system import ProcessLock, is_running, process_state
-from ..support.waits import run_blocking, set_may_block
 from ..traffic import call_listeners as call_listeners  # its listeners join
 from ..traffic.gate import ClientGate
 from ..traffic.usage import Meter
@@ -168,7 +167,7 @@ class Link:
             connection.close()
 
         with contextlib.suppress(OSError):
-            run_blocking(flush())
+            threads.run(flush())
 
     def ticket(self, name: str) -> Ticket | None:
         """Return the ticket with a name or, if its call has ended, that of the code around it."""
@@ -461,7 +460,6 @@ class CallOfProcess:
 
     async def answer(self) -> None:
         """Answer the calls, and tell the process."""
-        set_may_block(False)
         number: int | None = None
         draw = None
         try:
@@ -470,7 +468,7 @@ class CallOfProcess:
             if self._forwarded.is_streamed:
                 records = await self._answer_stream(calls)
             else:
-                records = await answer_calls(calls)
+                records = await loops.run(answer_calls(calls))
             if records is None:  # its reader has left
                 message: tuple[Any, ...] = ("left",)
             else:
@@ -489,7 +487,7 @@ class CallOfProcess:
     async def _answer_stream(self, calls: Sequence[Call]) -> list[Record] | None:
         """Answer a call whose answer is read piece by piece; return ``None`` if its reader leaves."""
         found: list[list[Record]] = []
-        pieces = adrive_stream(answer_calls(calls), found.append)
+        pieces = loops.pieces(answer_calls(calls), found.append)
         try:
             async for piece in pieces:
                 answer = await self.connection.query(

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from ..config.endpoints import Endpoint
 from ..core.calls import Call
+from ..core.deadlines import Deadline
 from ..core.seams import NO_ENDPOINT
-from ..core.waiting import Deadline
 from ..keys.request import Data, Request
 from ..traffic.budgets import open_budgets
 from ..traffic.gate import ClientGate

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..core.effects import Timed
 from ..core.kinds import Chat, Embeddings, Function, Http, Kind, ProgramChat, ProgramEmbeddings
-from ..core.seams import Chunk, CoroutineTransport, Response, ServerCopy, Transport
+from ..core.seams import AsyncTransport, Chunk, Response, ServerCopy, Transport
 from ..scopes.scope import in_function
 from ..stores.cassettes.replay_log import function_scope
-from ..support.waits import waits
 from ..traffic.gate import innermost_gate
 from ..traffic.usage import Meter, UsageDelta
 from .link_messages import ForwardedCalls, chunk_in, error_in
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import Mapping
 
     from ..config.endpoints import Endpoint
     from ..core.calls import Call
@@ -85,8 +85,8 @@ class Account(NamedTuple):
     sends_nothing: bool
 
 
-class RemoteTransport(CoroutineTransport):
-    """A transport that lets the process that made a call send it.
+class RemoteTransport(AsyncTransport):
+    """A transport that lets the process that made a call send it; the link's event loop runs it.
 
     :param call: the call, as that process makes it.
     :param form: of its answers, or ``None``.
@@ -107,13 +107,13 @@ class RemoteTransport(CoroutineTransport):
         """The class of the transport that sends, once it did."""
         return self._class_name
 
+    def send(self, request: Request, timeout: float | None) -> Response:
+        """Refuse: no thread uses it."""
+        raise NotImplementedError
+
     async def asend(self, request: Request, timeout: float | None) -> Response:
         """Return the response that the process got."""
-        if request.kind != "function":
-            return self._response(await self._begin("send", request, timeout))
-        scope = function_scope(request.hashed, request.sample)
-        with in_function(scope, draws=request.sample is not None):
-            return self._response(await self._begin("send", request, timeout))
+        return self._response(await self._begin("send", request, timeout))
 
     async def _begin(self, verb: str, request: Request, timeout: float | None) -> Message:
         """Have the process begin to send a request; return its answer."""
@@ -137,14 +137,16 @@ class RemoteTransport(CoroutineTransport):
     def _response(self, answer: Message) -> Response:
         """Return the response in a process's answer, or raise its error."""
         self._raise_failure(answer)
-        _, data, request_id, status_code, of_copy, misfit, self._class_name = answer
+        _, data, request_id, status_code, of_copy, misfit, source = answer
         if self._form is not None:
             self._form.misfit = misfit
         copy: ServerCopy | None = None
         if of_copy is not None:
             number, tier = of_copy
             copy = _ServerCopy(self._call, self.endpoints[number], tier)
-        return Response(data, request_id, copy, status_code)
+        response = Response(data, request_id, copy, status_code)
+        response.source = source
+        return response
 
     def _raise_failure(self, answer: Message) -> None:
         if answer[0] == "failed":
@@ -153,7 +155,14 @@ class RemoteTransport(CoroutineTransport):
             error.raised_there = self._call, number
             raise error
 
-    async def astream(self, request: Request, timeout: float | None) -> AsyncGenerator[Chunk, None]:
+    def astream(self, request: Request, timeout: float | None) -> AsyncIterator[Chunk]:
+        """Yield the chunks that the process gets; of one that does not stream, the whole response."""
+        timed = Timed()
+        return _RemoteChunks(self._chunks(request, timeout, timed), timed)
+
+    async def _chunks(
+        self, request: Request, timeout: float | None, timed: Timed
+    ) -> AsyncGenerator[Chunk, None]:
         """Yield the chunks that the process gets; of one that does not stream, the whole response."""
         answer = await self._begin("open", request, timeout)
         if answer[0] != "opened":
@@ -163,8 +172,8 @@ class RemoteTransport(CoroutineTransport):
         is_open = True
         try:
             while True:
-                ends_at = waits().ends_at
-                seconds = None if ends_at is None else max(0.0, ends_at - time.monotonic())
+                seconds_left = timed.deadline.time_left()
+                seconds = None if seconds_left is None else max(0.0, seconds_left)
                 answer = await self._call.connection.query("read", seconds)
                 if answer[0] == "ended":
                     is_open = False
@@ -178,6 +187,19 @@ class RemoteTransport(CoroutineTransport):
         finally:
             if is_open:
                 await self._call.connection.query("leave")
+
+
+class _RemoteChunks(AsyncIterator[Chunk]):
+    def __init__(self, chunks: AsyncGenerator[Chunk, None], timed: Timed) -> None:
+        self._chunks = chunks
+        self.timed = timed
+
+    async def __anext__(self) -> Chunk:
+        return await anext(self._chunks)
+
+    async def aclose(self) -> None:
+        """Leave the stream."""
+        await self._chunks.aclose()
 
 
 class _Forwarded:
@@ -207,10 +229,29 @@ class ForwardedEmbeddings(_Forwarded, Embeddings):
     """Embeddings of another process."""
 
 
+class ForwardedFunction(Function):
+    """A recorded function of another process.
+
+    :param sender: has the process run it.
+    """
+
+    def __init__(self, sender: RemoteTransport, name: str) -> None:
+        super().__init__(name)
+        self._sender = sender
+
+    async def send(
+        self, transport: Transport | None, request: Request, timeout: float | None
+    ) -> Response:
+        """Have the process run the function, in the scope of its call."""
+        scope = function_scope(request.hashed, request.sample)
+        with in_function(scope, draws=request.sample is not None):
+            return await self._sender.asend(request, timeout)
+
+
 def kind_of(forwarded: ForwardedCalls, sender: RemoteTransport) -> Kind:
     """Return the kind of a call of another process."""
     if forwarded.kind == "function":
-        return Function(sender, forwarded.name)
+        return ForwardedFunction(sender, forwarded.name)
     if forwarded.kind == "http":
         return Http(
             sender,

@@ -19,7 +19,6 @@ import weakref
 from typing import Any, NamedTuple
 
 from ..support.request_origin import PASSED, sent_by
-from ..support.waits import may_block
 
 TOKEN_BYTES = 16
 LENGTH = struct.Struct(">Q")
@@ -152,10 +151,11 @@ def frame(message: Message) -> bytes:
 class Connection:
     """A connection to the recording process: of a thread, which blocks, or of one call in an event loop.
 
+    :param blocks: whether it blocks the thread.
     :raises OSError: if that process has ended, or is on another machine.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, *, blocks: bool = True) -> None:
         place = address.place
         is_port = place.isdigit()
         family = socket.AF_INET if is_port else socket.AF_UNIX
@@ -169,7 +169,7 @@ class Connection:
         except BaseException:
             self._socket.close()
             raise
-        self._blocks = may_block()
+        self._blocks = blocks
         self._socket.setblocking(self._blocks)
 
     async def send(self, message: Message) -> None:

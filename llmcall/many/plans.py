@@ -9,6 +9,7 @@ from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..apis.token_usage import tier_of, total_cost
+from ..core import threads
 from ..core.reply import Reply
 from ..keys.request import Data, Request
 from ..scopes.callers import current_caller
@@ -17,7 +18,6 @@ from ..stores.cassettes.current import open_current_cassette
 from ..stores.cassettes.stores import CacheStore, CassetteStore
 from ..stores.record import Record
 from ..support.display import counted, money
-from ..support.waits import run_blocking
 from ..traffic.estimates import costliest_parts, estimate, uses_server_tools
 from .names import ItemNames
 from .tasks import FunctionJob, Task, tasks_of
@@ -257,7 +257,7 @@ class Planner:
 
         task.position.set_caller()  # a recording that broke off names who got each answer
         with suppress(_UnrecordedError), task.position.scope(draws):
-            run_blocking(self._job.conversation(task.item, recorded_reply))
+            threads.run(self._job.conversation(task.item, recorded_reply))
         if not unrecorded:
             self._hits += 1
             if answers:

@@ -14,7 +14,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest
 from aiohttp.connector import Connection
 
-from ..core.waiting import adrive
+from ..core import loops
 from ..support.libraries import any_httpx as httpx
 from .conversion import LibraryErrors, httpx_request, is_whole, response_head, whole_response
 from .interceptors import Interceptor, passing
@@ -94,7 +94,7 @@ async def recorded_connect(
 
     broken = None
     try:
-        answer = await adrive(interceptor.response_to(httpx, original, send_attempt))
+        answer = await loops.run(interceptor.response_to(httpx, original, send_attempt))
     except httpx.RequestError as error:
         broken = error
     if isinstance(broken, (httpx.ConnectError, httpx.ConnectTimeout)):

@@ -12,13 +12,14 @@ from ..apis.bodies import read_object
 from ..apis.chunks import EACH_CHUNK
 from ..apis.shapes import as_chat
 from ..clients.streams import AsyncStream, EndedAtExit, Stream
+from ..core import loops, threads
+from ..core.effects import Blocks
 from ..core.kinds import unpacked_vector
 from ..core.seams import OK
-from ..core.waiting import adrive_stream, drive_stream
 from ..errors import APIError, LLMCallError, RequestTimeoutError
 from ..keys.plain_data import ordered_names, recordable
 from ..stores.records.answers import VOLATILE
-from ..support.waits import BlockingIterator, as_async, may_block, run_blocking
+from ..support.waits import as_async
 from .interceptors import note_refusal
 from .transport import CONTENT_TYPE, headers_to_copy, with_charset
 from .whole_answers import EVENTS, AnswerEnd
@@ -60,9 +61,10 @@ async def respond(
     if not to_record.requests_stream:
         answer = await flow
     else:
-        blocks = may_block()
-        reader, drive = (Stream, drive_stream) if blocks else (AsyncStream, adrive_stream)
-        stream: Stream | AsyncStream = reader(call, flow, drive)
+        is_sync = await Blocks()
+        stream: Stream | AsyncStream = (
+            Stream(call, flow, threads.Pieces) if is_sync else AsyncStream(call, flow, loops.pieces)
+        )
         pieces = as_async(stream.chunks())
         first = await anext(pieces, None)
         if kind == "chat" or first is not None:
@@ -145,7 +147,7 @@ def body_class(library: ModuleType) -> Any:
             close: Callable[[], Coroutine[Any, Any, None]],
         ) -> None:
             self._pieces = pieces
-            self._blocking = BlockingIterator(pieces)
+            self._blocking = threads.Each(pieces)
             self.aclose = close
             super().__init__()
 
@@ -158,12 +160,11 @@ def body_class(library: ModuleType) -> Any:
         def close(self) -> None:
             """End the reading."""
             if not self.has_exited:
-                run_blocking(self.aclose())
+                threads.run(self.aclose())
 
         def end_at_exit(self) -> None:
             """Leave the unread pieces."""
             self._blocking.close()
-            run_blocking(self._pieces.aclose())
 
     return Body
 

@@ -25,7 +25,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from ..clients.api_errors import http_library
-from ..core.waiting import adrive
+from ..core import loops
 from ..errors import ArgumentError, ConfigError
 from ..link.loop import LoopThread, close_in_forks
 from ..link.wire import LOOPBACK
@@ -235,7 +235,9 @@ class Server:
                     stack.enter_context(place)
                 if SCOPE_NAME in names:
                     self._enter_scopes(stack, names[SCOPE_NAME])
-                response = await adrive(response_to(recorder, self._library, request, self._send))
+                response = await loops.run(
+                    response_to(recorder, self._library, request, self._send)
+                )
                 if response is None:
                     with sent_by(LLMCALL):
                         response = await self._send(request)

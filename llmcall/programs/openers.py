@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from typing import Any
 
+from ..core import threads
 from ..support.libraries import any_httpx as httpx
-from ..support.waits import run_blocking
 from .conversion import LibraryErrors, httpx_request, is_whole, response_head, whole_response
 from .interceptors import Interceptor, passing
 
@@ -70,7 +70,7 @@ def recorded_open(
         headers = response.info().items()
         return ERRORS.httpx_response(response.code, headers, _pieces(response), response.close)
 
-    response = run_blocking(ERRORS.answer(interceptor.response_to(httpx, original, send_attempt)))
+    response = threads.run(ERRORS.answer(interceptor.response_to(httpx, original, send_attempt)))
     if response is None:
         with passing():
             return open_below(opener, request)

@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ..core.waiting import adrive
+from ..core import loops, threads
 from ..link.programs import interceptors
 from ..scopes.callers import begin_naming, current_caller, end_naming
 from ..support.request_origin import PROGRAM, llmcall_sends, sender
-from ..support.waits import run_blocking
 from . import connections, makers
 from .interceptors import Interceptor, Sight, active_interceptor, innermost_interceptor, passing
 from .replacing import Installation, Replacement
@@ -65,7 +64,7 @@ class PatchedTransport:
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Return the response to a request of the program."""
         send = self.below.handle_request
-        response = run_blocking(self.interceptor.response_to(self._library, request, send))
+        response = threads.run(self.interceptor.response_to(self._library, request, send))
         if response is None:
             with passing():
                 response = send(request)
@@ -74,7 +73,7 @@ class PatchedTransport:
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Return the response to a request of the program."""
         send = self.below.handle_async_request
-        response = await adrive(self.interceptor.response_to(self._library, request, send))
+        response = await loops.run(self.interceptor.response_to(self._library, request, send))
         if response is None:
             with passing():
                 response = await send(request)

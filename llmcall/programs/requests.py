@@ -8,9 +8,10 @@ import re
 from collections.abc import Collection, Container, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..core.effects import Blocks
 from ..keys.http_identity import MODEL_PATH, OBJECT, api_path
 from ..keys.plain_data import is_too_deep
-from ..support.waits import may_block, resolved
+from ..support.waits import resolved
 
 if TYPE_CHECKING:
     import httpx
@@ -186,7 +187,7 @@ async def request_to_record(
     is_json = ACCEPTS_JSON.search(accepted) is not None and not SPEECH_OR_REALTIME.search(path)
     if "json" not in (media_type or "json") or not (is_of_model or is_named or is_json):
         return None
-    content = await resolved(http.read() if may_block() else http.aread())
+    content = await resolved(http.read() if await Blocks() else http.aread())
     body: Data = None
     if is_post and media_type:
         with contextlib.suppress(ValueError, RecursionError):

@@ -8,8 +8,8 @@ from typing import Any
 
 import requests
 
+from ..core import threads
 from ..support.libraries import any_httpx as httpx
-from ..support.waits import run_blocking
 from .conversion import TIMEOUTS, LibraryErrors, httpx_request
 from .interceptors import Interceptor, passing
 
@@ -63,7 +63,7 @@ def recorded_send(
             response.status_code, response.headers.items(), pieces, response.close
         )
 
-    response = run_blocking(ERRORS.answer(interceptor.response_to(httpx, original, send_attempt)))
+    response = threads.run(ERRORS.answer(interceptor.response_to(httpx, original, send_attempt)))
     if response is None:
         with passing():
             return send(adapter, request, *args, **kwargs)

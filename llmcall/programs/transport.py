@@ -12,13 +12,15 @@ from ..apis.bodies import read_object
 from ..apis.masking import mask, secrets_of
 from ..clients.api_errors import connection_error, failure, proxy_hint
 from ..clients.chat import chunks_of_event, streamed_chunks
+from ..core.deadlines import Deadline
+from ..core.effects import Blocks, Timed
+from ..core.flow_transport import FlowTransport
 from ..core.kinds import check_embeddings, ordered_embeddings
-from ..core.seams import OK, CoroutineTransport, Response
-from ..core.waiting import is_too_late
+from ..core.seams import OK, Response
 from ..errors import APIError, RequestTimeoutError
 from ..keys.plain_data import in_order
 from ..support.failures import UnrecordedAnswer
-from ..support.waits import as_async, may_block, resolved
+from ..support.waits import as_async, resolved
 from .whole_answers import EVENTS, check_answer, checked_api
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ CONTENT_TYPE = b"content-type"
 LINE = re.compile(rb"[^\r\n]*[\r\n]+|[^\r\n]+")
 
 
-class ProgramTransport(CoroutineTransport):
+class ProgramTransport(FlowTransport):
     """A transport that sends a program's request, in all its attempts.
 
     :param library: ``httpx`` or ``httpx2``.
@@ -74,10 +76,11 @@ class ProgramTransport(CoroutineTransport):
         self._passed_on = b""  # what came of an answer that is passed on
         self._untaken = b""  # of a streamed chat, what the program has not got
 
-    async def asend(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
+    async def flow(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
         """Return the API's response; for a request that is recorded as it is, only what is recorded of it."""
-        async with self._response(self._attempt(request, timeout)) as received:
-            await _read_body(received)
+        blocks = await Blocks()
+        async with self._response(request, timeout, blocks) as received:
+            await _read_body(received, blocks)
         self.last_response = received
         if request.kind == "http":
             return self._recordable(received)
@@ -93,26 +96,27 @@ class ProgramTransport(CoroutineTransport):
         data = [{**vectors[text], "index": i} for i, text in enumerate(request.body["input"])]
         return {**response, "data": data}
 
-    async def astream(
-        self, request: Request, timeout: float | None
+    async def chunks(
+        self, request: Request, timeout: float | None, timed: Timed
     ) -> AsyncGenerator[dict[str, Data] | bytes, None]:
         """Yield the status and the chunks of a streamed chat; of a request that is recorded as it is, the pieces of its
         answer, and last what is recorded of it.
         """
         self._passed_on = self._untaken = b""
         self.has_opened = False
+        blocks = await Blocks()
         if request.kind == "http":
-            async for piece in self._pieces(self._attempt(request, timeout)):
+            async for piece in self._pieces(request, timeout, blocks):
                 yield piece
             return
-        async with self._response(self._attempt(request, timeout)) as response:
+        async with self._response(request, timeout, blocks) as response:
             if response.status_code != OK:
-                await _read_body(response)
+                await _read_body(response, blocks)
                 raise response_error(response, self.to_record.http)
             yield Response({}, status_code=OK)
             self.has_opened = True
             try:
-                async for chunk in streamed_chunks(self._lines(response), _chunks_of_event):
+                async for chunk in streamed_chunks(self._lines(response, blocks), _chunks_of_event):
                     yield chunk
             except APIError as error:
                 mask(error, secrets_of(self.to_record.http))
@@ -169,13 +173,16 @@ class ProgramTransport(CoroutineTransport):
     # What comes back
 
     @contextlib.asynccontextmanager
-    async def _response(self, http: httpx.Request) -> AsyncIterator[httpx.Response]:
-        """Send an HTTP request, and close its response at the end of the block.
+    async def _response(
+        self, request: Request, timeout: float | None, blocks: bool
+    ) -> AsyncIterator[httpx.Response]:
+        """Send an attempt, and close its response at the end of the block.
 
         The HTTP library's errors become llmcall's, which are counted and not retried: the program gets
         the library's own, and its SDK retries.
         """
         self.last_response, self.headers = None, []
+        deadline, http = Deadline.after(timeout), self._attempt(request, timeout)
         try:
             response = await resolved(self._send_below(http))
             if response.is_success:
@@ -183,7 +190,7 @@ class ProgramTransport(CoroutineTransport):
                     (name, with_charset(value) if name.lower() == CONTENT_TYPE else value)
                     for name, value in headers_to_copy(response.headers)
                 ]
-            close = response.close if may_block() else response.aclose
+            close = response.close if blocks else response.aclose
             try:
                 yield response
             finally:
@@ -194,7 +201,7 @@ class ProgramTransport(CoroutineTransport):
                 own_error: APIError = RequestTimeoutError(
                     f"no answer from {address} within the timeout"
                 )
-                own_error.note(is_late=is_too_late())  # the call's own deadline
+                own_error.note(is_late=deadline.is_over())  # the call's own deadline
             else:
                 own_error = connection_error(error, address, f"{type(error).__name__}: {error}")
             own_error.remedy = proxy_hint(address).strip() or own_error.remedy
@@ -202,29 +209,31 @@ class ProgramTransport(CoroutineTransport):
             own_error.note(is_retried_by_program=not own_error.failure.is_late)
             raise own_error from error
 
-    async def _pieces(self, http: httpx.Request) -> AsyncGenerator[bytes | Response, None]:
+    async def _pieces(
+        self, request: Request, timeout: float | None, blocks: bool
+    ) -> AsyncGenerator[bytes | Response, None]:
         """Yield the pieces of an answer as they come, and last what is recorded of it."""
-        async with self._response(http) as response:
+        async with self._response(request, timeout, blocks) as response:
             self.media_type = _media_type(response)
             if _is_recordable(response):
-                async for data in self._note_data(response):
+                async for data in self._note_data(response, blocks):
                     yield data
             else:
-                self._passed_on = await _read_body(response)
+                self._passed_on = await _read_body(response, blocks)
         self.last_response = self._as_it_came(response)
         yield Response(self._recordable(self.last_response))
 
-    async def _note_data(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    async def _note_data(
+        self, response: httpx.Response, blocks: bool
+    ) -> AsyncGenerator[bytes, None]:
         """Yield the data of a body, and note what came."""
-        async for data in as_async(
-            response.iter_bytes() if may_block() else response.aiter_bytes()
-        ):
+        async for data in as_async(response.iter_bytes() if blocks else response.aiter_bytes()):
             self._passed_on += data
             yield data
 
-    async def _lines(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    async def _lines(self, response: httpx.Response, blocks: bool) -> AsyncGenerator[bytes, None]:
         """Yield the lines of a streamed chat one by one, so that no chunk is taken with an earlier one."""
-        async for data in self._note_data(response):
+        async for data in self._note_data(response, blocks):
             for line in LINE.findall(data):
                 self._untaken += line
                 yield line
@@ -292,8 +301,8 @@ def with_charset(media_type: bytes) -> bytes:
     return media_type + b"; charset=utf-8" if is_unknown else media_type
 
 
-async def _read_body(response: httpx.Response) -> bytes:
-    content: bytes = await resolved(response.read() if may_block() else response.aread())
+async def _read_body(response: httpx.Response, blocks: bool) -> bytes:
+    content: bytes = await resolved(response.read() if blocks else response.aread())
     return content
 
 

@@ -1,12 +1,10 @@
-"""The rules by which the running code may wait (in its thread or not, until when, interrupted by what), and waiting
-in a thread."""
+"""The rules by which the running code may wait: interrupted by what, and inside which calls."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from contextvars import Context, ContextVar, copy_context
+from contextvars import Context, ContextVar
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
@@ -21,14 +19,12 @@ Stops: TypeAlias = "tuple[Stop, ...]"
 class Waits(NamedTuple):
     """The rules by which code may wait.
 
-    :param ends_at: the monotonic time at which its current wait has to end, or ``None``.
     :param stops: one for each ``map`` that it is in.
     :param open_calls: those that it is made inside of, which end only after it does; the innermost last.
     :param at_once: whether a database that another process or thread writes raises
         :class:`NotAtOnceError`.
     """
 
-    ends_at: float | None = None
     stops: Stops = ()
     open_calls: tuple[OpenCall, ...] = ()
     at_once: bool = False
@@ -40,10 +36,6 @@ class NotAtOnceError(Exception):
 
 DEFAULT = Waits()  # of code that no call of llmcall's runs
 _waits: ContextVar[Waits] = ContextVar("llmcall waits", default=DEFAULT)
-_may_block: ContextVar[bool] = ContextVar("llmcall may block", default=False)
-# Return and set whether the code that runs may block its thread: no event loop waits for it.
-may_block = _may_block.get
-set_may_block = _may_block.set
 
 
 def waits(context: Context | None = None) -> Waits:
@@ -62,28 +54,22 @@ def open_calls() -> tuple[OpenCall, ...]:
 # because a call changes them a dozen times, and NamedTuple._replace is slow.
 
 
-def set_end(ends_at: float | None) -> None:
-    """Set the time at which the current wait has to end."""
-    _, stops, calls, at_once = _waits.get()
-    _waits.set(Waits(ends_at, stops, calls, at_once))
-
-
 def set_stops(stops: Stops) -> None:
     """Set the stops of the maps that the code is in."""
-    ends_at, _, calls, at_once = _waits.get()
-    _waits.set(Waits(ends_at, stops, calls, at_once))
+    _, calls, at_once = _waits.get()
+    _waits.set(Waits(stops, calls, at_once))
 
 
 def set_open_calls(calls: tuple[OpenCall, ...]) -> None:
     """Set the open calls inside which the code runs."""
-    ends_at, stops, _, at_once = _waits.get()
-    _waits.set(Waits(ends_at, stops, calls, at_once))
+    stops, _, at_once = _waits.get()
+    _waits.set(Waits(stops, calls, at_once))
 
 
 def set_at_once(at_once: bool) -> None:
     """Set whether a database that another process or thread writes raises an error."""
-    ends_at, stops, calls, _ = _waits.get()
-    _waits.set(Waits(ends_at, stops, calls, at_once))
+    stops, calls, _ = _waits.get()
+    _waits.set(Waits(stops, calls, at_once))
 
 
 after_fork_in_child(lambda: set_stops(()))  # a forked process is in no map
@@ -129,13 +115,16 @@ class OpenCall:
         self.has_ended = False
         self._thread, self._task = get_ident(), current_task()
 
-    def waits_for_us(self) -> bool:
-        """Return whether it continues only after the current thread or task does."""
+    def waits_for_us(self, *, blocks: bool) -> bool:
+        """Return whether it continues only after the current thread or task does.
+
+        :param blocks: whether the code that runs blocks its thread.
+        """
         how = waits()
         if self in how.open_calls:
             return True
         # A wait that blocks the whole thread stops all of its tasks.
-        is_same_task = may_block() or self._task in (None, current_task())
+        is_same_task = blocks or self._task in (None, current_task())
         return self._thread == get_ident() and is_same_task
 
     def __enter__(self) -> OpenCall:
@@ -151,70 +140,6 @@ class OpenCall:
 
 
 T = TypeVar("T")
-
-
-def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end in this thread, and return its result."""
-    hooks = sys.get_asyncgen_hooks()
-    # Otherwise a loop of this thread would take the generators for its own, and close them at its end.
-    sys.set_asyncgen_hooks(None, _close_dropped)
-    before = may_block()
-    set_may_block(True)
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
-    finally:
-        coroutine.close()
-        set_may_block(before)
-        sys.set_asyncgen_hooks(*hooks)
-    raise RuntimeError("a coroutine waits in a thread without an event loop")
-
-
-def _close_dropped(generator: AsyncGenerator[object, None]) -> None:
-    """Close a generator without references, in a context of its own.
-
-    Before 3.12, Python's garbage collector may run in the middle of ``ContextVar.set``, and a value that
-    something it closes sets in the same context then ends the process (a segmentation fault).
-    """
-    copy_context().run(run_blocking, generator.aclose())
-
-
-class BlockingIterator(Iterator[T]):
-    """An iterator over an asynchronous generator, in this thread.
-
-    A class, not a generator, which the garbage collector would close in the current context.
-    """
-
-    def __init__(self, pieces: AsyncGenerator[T, None]) -> None:
-        self._pieces = pieces
-
-    def __next__(self) -> T:
-        try:
-            return run_blocking(self._next_piece())
-        except StopAsyncIteration:
-            raise StopIteration from None
-
-    async def _next_piece(self) -> T:
-        return await anext(self._pieces)
-
-    def close(self) -> None:
-        """End the iteration."""
-        run_blocking(self._pieces.aclose())
-
-
-def as_generator(items: AsyncIterator[T]) -> AsyncGenerator[T, None]:
-    """Return an asynchronous iterator as a generator, which can be closed."""
-    return items if isinstance(items, AsyncGenerator) else _each(items)
-
-
-async def _each(items: AsyncIterator[T]) -> AsyncGenerator[T, None]:
-    try:
-        async for item in items:
-            yield item
-    finally:
-        if close := getattr(items, "aclose", None):
-            await close()
 
 
 async def resolved(result: object) -> Any:

@@ -9,7 +9,8 @@ from numbers import Integral, Real
 from typing import NamedTuple
 
 from ..apis.token_usage import TokenUsage
-from ..core.waiting import Deadline
+from ..core.deadlines import Deadline
+from ..core.effects import Blocks
 from ..errors import BudgetExceededError
 from ..support.display import counted, money
 from ..support.notices import warn_once
@@ -99,15 +100,15 @@ class Reservation:
         self.is_inside = False
         self._budgets: tuple[Budget, ...] = ()
 
-    async def take(self, deadline: Deadline, is_inside: Callable[[], bool]) -> None:
+    async def take(self, deadline: Deadline, is_inside: Callable[[bool], bool]) -> None:
         """Wait until all open budgets have the reservation.
 
-        :param is_inside: returns whether an outer call ends only after this one.
+        :param is_inside: returns whether an outer call ends only after this one, by whether this one blocks its thread.
         :raises BudgetExceededError: as :meth:`reserve`.
         :raises RequestTimeoutError: if the wait would pass the deadline.
         """
         if self.reserve() is not None:
-            self.is_inside = is_inside()
+            self.is_inside = is_inside(await Blocks())
             event = "calls under way settled what they reserved of a budget"
             await wait_until_free(self.reserve, deadline, event)
 

@@ -69,11 +69,14 @@ class ClientGate(OpenCall, Gate):
         with lock:
             _under_way.discard(self)
 
-    def is_inside(self) -> bool:
-        """Return whether an outer call ends only after this one."""
+    def is_inside(self, blocks: bool) -> bool:
+        """Return whether an outer call ends only after this one.
+
+        :param blocks: whether this one blocks its thread.
+        """
         with lock:
             others = _under_way - {self}
-        return any(other.waits_for_us() for other in others)
+        return any(other.waits_for_us(blocks=blocks) for other in others)
 
     async def acquire(self) -> Endpoint:
         """Wait until the send may begin, and return its endpoint.

@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from ..apis.token_usage import TokenUsage
-from ..core.waiting import Deadline
+from ..core.deadlines import Deadline
 from ..errors import RateLimitError
 from ..models.prices import HighestPrice, Price, price_of
 from ..support.notices import notice

@@ -8,7 +8,8 @@ from concurrent.futures import Future
 from typing import NamedTuple, TypeVar
 
 from ..apis.token_usage import TokenUsage
-from ..core.waiting import Deadline, wait
+from ..core.deadlines import Deadline
+from ..core.effects import Wait
 
 # USD are counted in whole 10^-12 USD: sums of floats would pass a limit that they only reach, or
 # not reach it.
@@ -111,5 +112,5 @@ async def wait_until_free(look: Callable[[], T | Blocked], deadline: Deadline, e
     """
     if_late = f"the call's deadline passed before {event}"
     while isinstance(found := look(), Blocked):
-        await wait(found.wakeup, deadline.time_for(found.seconds, if_late))
+        await Wait(found.wakeup, deadline.time_for(found.seconds, if_late))
     return found

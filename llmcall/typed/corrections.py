@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ..apis.message import message_text
+from ..core.effects import Do
 from ..core.parents import note_unread
 from ..errors import APIError, OutputError
 from ..keys.keys import short_key
 from ..scopes.position import FormContext, MakeForm
 from ..support.display import shortened
-from ..support.waits import may_block
 
 if TYPE_CHECKING:
     from ..clients.base import LLMClient
@@ -88,9 +89,10 @@ class SendMessage(NamedTuple):
     async def reply(self) -> Any:
         """Call in this thread, or without blocking the event loop."""
         with FormContext(self.form):
-            if may_block():
-                return self.client.send_message(self.messages, **self.params)
-            return await self.client.asend_message(self.messages, **self.params)
+            return await Do(
+                partial(self.client.send_message, self.messages, **self.params),
+                partial(self.client.asend_message, self.messages, **self.params),
+            )
 
 
 async def converse(

@@ -15,8 +15,8 @@ from ..answers.reading import read
 from ..apis.message import as_text, message_text
 from ..clients.base import LLMClient
 from ..clients.registry import client as shared_client
+from ..core import loops, threads
 from ..core.reply import Reply
-from ..core.waiting import adrive
 from ..errors import OutputError
 from ..keys.normalizers import normalizer
 from ..keys.plain_data import plain
@@ -26,7 +26,6 @@ from ..scopes.position import Form
 from ..support.arguments import checked
 from ..support.display import one_line
 from ..support.notices import logger
-from ..support.waits import run_blocking
 from .corrections import (
     Answer,
     Conversation,
@@ -151,11 +150,11 @@ class LLMCall(RowMethods):
 
     def run(self, /, **variables: Any) -> Answer:
         """Call the model, and return the value, the reply and the messages; see :meth:`call`."""
-        return run_blocking(self._answer(variables))
+        return threads.run(self._answer(variables))
 
     async def arun(self, /, **variables: object) -> Answer:
         """Call the model without blocking the event loop; see :meth:`run`."""
-        return await adrive(self._answer(variables))
+        return await loops.run(self._answer(variables))
 
     async def acall(self, /, **variables: Any) -> Any:
         """Call the model without blocking the event loop; see :meth:`call`."""

@@ -9,11 +9,11 @@ from functools import partial
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+from ..core import threads
 from ..errors import LLMCallError
 from ..keys.plain_data import is_numpy_bool
 from ..many.names import IncompleteRow
 from ..models.catalog import parameters_of
-from ..support.waits import run_blocking
 from .corrections import Conversation, GetReply, SendMessage
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class TableJob(RowJob):
         :raises APIError, OutputError: if no answer fits, unless the call's ``on_error`` is another.
             ``.conversation`` has the answers.
         """
-        conversation = run_blocking(self.conversation(item, _reply_or_error))
+        conversation = threads.run(self.conversation(item, _reply_or_error))
         failure = conversation.failure
         is_raised = self.call_for(item).model_params["on_error"] == "raise"
         if failure is None or conversation.is_missing or not is_raised:

@@ -14,7 +14,7 @@ from clients import KEY, QUESTION, http, streamed_answer
 from servers import chunks_of, event
 
 import llmcall
-from llmcall.core import share, waiting
+from llmcall.core import effects, share
 
 TIMEOUT = 30.0  # seconds; a test that waits longer hangs
 
@@ -88,12 +88,12 @@ awaited: list[Future[Any]] = []
 
 @pytest.fixture(autouse=True)
 def _awaited(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def wait(future: Future[Any], seconds: float | None) -> None:
+    def wait(future: Future[Any], seconds: float | None) -> effects.Wait:
         awaited.append(future)
-        await waiting.wait(future, seconds)
+        return effects.Wait(future, seconds)
 
     awaited.clear()
-    monkeypatch.setattr(share, "wait", wait)
+    monkeypatch.setattr(share, "Wait", wait)
 
 
 def wait_for_followers(count: int) -> None:

@@ -26,6 +26,7 @@ from llmcall import (
     RequestTimeoutError,
     ServiceError,
 )
+from llmcall.core.effects import Wait
 from llmcall.testing import ScriptedClient
 
 
@@ -125,10 +126,11 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The waits between attempts, in seconds; none of that time passes."""
     seconds: list[float] = []
 
-    async def wait(future: Future[None], longest: float) -> None:
+    def wait(future: Future[None], longest: float) -> Wait:
         seconds.append(longest)
+        return Wait(None, 0)
 
-    monkeypatch.setattr("llmcall.core.retry.wait", wait)  # a clock that does not pass
+    monkeypatch.setattr("llmcall.core.retry.Wait", wait)  # a clock that does not pass
     return seconds
 
 

@@ -25,13 +25,13 @@ from llmcall.ancestors.xagent import ReplacedSDKTransport
 from llmcall.clients.local import LocalTransport, find_model
 from llmcall.clients.windows import WindowTransport
 from llmcall.contracts import rule_checks
+from llmcall.core import threads
 from llmcall.core.prepare import prepare_chat
 from llmcall.keys.request import Request
 from llmcall.programs.requests import request_to_record
 from llmcall.programs.transport import ProgramTransport
-from llmcall.recorded_functions import FunctionTransport
 from llmcall.support.failures import Progress
-from llmcall.support.waits import may_block
+from llmcall.support.system import running_loop
 from llmcall.testing import check_transport
 from llmcall.types import AsyncTransport, Endpoint, Transport
 
@@ -297,20 +297,14 @@ def test_a_programs_transport_keeps_the_contract(kind: str) -> None:
     own = http.Request("POST", "https://api.openai.com/v1/chat/completions", json=body)
 
     def send(request: Any) -> Any:
-        return (below.handle_request if may_block() else below.handle_async_request)(request)
+        return (below.handle_request if running_loop() is None else below.handle_async_request)(
+            request
+        )
 
-    to_record = asyncio.run(request_to_record(own, (), is_models_host=True))
+    to_record = threads.run(request_to_record(own, (), is_models_host=True))
     assert to_record is not None
     asked = Request(kind, "m", {**body, "path": "/v1/chat/completions"}, body, {}, None, "0" * 64)
     check_transport(lambda: ProgramTransport(http, to_record, send), asked)
-
-
-def test_a_functions_transport_keeps_the_contract() -> None:
-    async def late() -> int:
-        return 3
-
-    asked = Request("function", "", {"function": "price"}, {}, {}, None, "0" * 64)
-    check_transport(lambda: FunctionTransport(lambda: 3 if may_block() else late()), asked)
 
 
 @pytest.mark.ci

@@ -14,8 +14,9 @@ from ...apis.message import message_of, message_text, object_in, objects_in
 from ...apis.shapes import chat_of, choices_of, read_choices, served_model
 from ...clients.api_errors import http_library, raise_reported
 from ...config.settings import DEFAULT_MODEL
-from ...core.callbacks import open_stream, send
+from ...core import threads
 from ...core.calls import Call
+from ...core.effects import Next, Open, Send
 from ...core.kinds import check_chat
 from ...core.seams import Response
 from ...errors import ContentFilterError
@@ -31,7 +32,6 @@ from ...stores.record import Received, Record
 from ...stores.records.readable import unreadable
 from ...support.display import as_json, shortened
 from ...support.request_origin import LLMCALL, sent_by
-from ...support.waits import run_blocking
 
 if TYPE_CHECKING:
     import httpx
@@ -78,7 +78,7 @@ class Exchanges:
         """
         # What llmcall sends takes no draw; the import counts these.
         with sent_by(LLMCALL):
-            records = run_blocking(self._recorded(exchange))
+            records = threads.run(self._recorded(exchange))
         return [record.replace(api_type=None, host=None, version=None) for record in records]
 
     async def _recorded(self, exchange: Mapping[str, Any]) -> list[Record]:
@@ -138,11 +138,11 @@ class Exchanges:
 async def _answer(transport: ProgramTransport, call: Call) -> Response:
     """Return the whole answer to a call; the stream of a chat is assembled."""
     is_stream = call.request.kind == "chat" and call.is_streamed
-    chunks = open_stream(transport, call.request, None) if is_stream else None
+    chunks = await Open(transport, call.request, None) if is_stream else None
     if chunks is None:
-        return await send(transport, call.request, None)
+        return await Send(transport, call.request, None)
     assembler = Assembler()
-    async for chunk in chunks:
+    while (chunk := await Next(chunks, None)) is not None:
         if chunk is DONE:
             assembler.is_done = True
         elif not isinstance(chunk, (Response, bytes)):

@@ -1,0 +1,205 @@
+"""Effects: all that waits. A procedure awaits effects, and whoever drives it executes them.
+
+A procedure is a coroutine that is written once for threads and event loops. ``threads.py`` executes its effects by
+blocking the thread, ``loops.py`` by letting the event loop go on; a test lists them. In an event loop, a procedure may
+also await what the loop knows, once ``Blocks`` has said that it is in one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias, TypeVar
+
+from ..keys.request import Data, Request
+from ..stores.record import Record
+from .deadlines import Deadline
+from .seams import Chunk, Response, Store, Transport
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+T = TypeVar("T")
+Procedure: TypeAlias = Coroutine[Any, Any, T]
+
+
+class Effect(Generic[T]):
+    """Something that a procedure awaits; its result is that of the ``await``."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Effect[T], T, T]:
+        return (yield self)
+
+
+class Look(Effect[Record | None]):
+    """Look up a request's recorded answer in a store."""
+
+    __slots__ = ("request", "store")
+
+    def __init__(self, store: Store, request: Request) -> None:
+        self.store = store
+        self.request = request
+
+
+class Write(Effect[T]):
+    """Store an answer by a function.
+
+    :param is_on_server: whether it waits for a server.
+    """
+
+    __slots__ = ("function", "is_on_server")
+
+    def __init__(self, function: Callable[[], T], *, is_on_server: bool) -> None:
+        self.function = function
+        self.is_on_server = is_on_server
+
+
+class Wait(Effect[None]):
+    """Wait until a future is done, or some seconds have passed.
+
+    :param future: ``None`` means to wait for the seconds alone.
+    :param seconds: the longest wait; ``None`` means no limit.
+    """
+
+    __slots__ = ("future", "seconds")
+
+    def __init__(self, future: Future[Any] | None, seconds: float | None) -> None:
+        self.future = future
+        self.seconds = seconds
+
+
+class Send(Effect[Response]):
+    """Send a request by a transport, and get the response.
+
+    :param timeout: in seconds; ``None`` means no limit.
+    """
+
+    __slots__ = ("request", "timeout", "transport")
+
+    def __init__(self, transport: Transport, request: Request, timeout: float | None) -> None:
+        self.transport = transport
+        self.request = request
+        self.timeout = timeout
+
+
+class Chunks(NamedTuple):
+    """The chunks of an answer, as a transport yields them.
+
+    :param items: an iterator; in an event loop, an asynchronous one.
+    :param transport: yields them.
+    """
+
+    items: Any
+    transport: Transport
+
+    @property
+    def name(self) -> str:
+        """Return how messages name them: any method of the transport may have made them."""
+        return f"the stream of {self.transport.class_name}"
+
+    @property
+    def awaited(self) -> str:
+        """Return what they come from: a server, or else the transport's stream."""
+        background = self.transport.background
+        return self.name if background is None else background.url
+
+
+class Timed:
+    """The time for the next chunk, for a transport of llmcall's own, which may have to keep it itself.
+
+    :ivar deadline: of the chunk that is awaited.
+    """
+
+    deadline = Deadline(None)
+
+
+class Open(Effect[Chunks | None]):
+    """Send a request whose answer is read chunk by chunk; ``None``, with nothing sent, if the transport does not
+    stream.
+    """
+
+    __slots__ = ("request", "timeout", "transport")
+
+    def __init__(self, transport: Transport, request: Request, timeout: float | None) -> None:
+        self.transport = transport
+        self.request = request
+        self.timeout = timeout
+
+
+class Next(Effect[Chunk | None]):
+    """Get the next chunk of an answer, or ``None`` at its end.
+
+    :param timeout: in seconds; ``None`` means no limit.
+    """
+
+    __slots__ = ("chunks", "timeout")
+
+    def __init__(self, chunks: Chunks, timeout: float | None) -> None:
+        self.chunks = chunks
+        self.timeout = timeout
+
+
+class Leave(Effect[None]):
+    """Close the chunks of an answer, with their connection."""
+
+    __slots__ = ("chunks",)
+
+    def __init__(self, chunks: Chunks) -> None:
+        self.chunks = chunks
+
+
+class Piece(NamedTuple):
+    """A piece of a streamed answer.
+
+    :param text: the new text of the first choice; empty without any.
+    :param chunk: the whole piece, as a ``chat.completion.chunk`` of the API; the bytes of an answer
+        that is recorded as it is.
+    """
+
+    text: str
+    chunk: Mapping[str, Data] | bytes = {}
+
+
+class Emit(Effect[None]):
+    """Give the reader of a stream a piece; continue when the reader wants the next one."""
+
+    __slots__ = ("piece",)
+
+    def __init__(self, piece: Piece) -> None:
+        self.piece = piece
+
+
+class Blocks(Effect[bool]):
+    """Find out whether waiting blocks the whole thread."""
+
+    __slots__ = ()
+
+
+class Do(Effect[T]):
+    """Do what another layer does in two ways.
+
+    :param block: returns the result, and may block the thread.
+    :param wait: returns an awaitable of the result.
+    """
+
+    __slots__ = ("block", "wait")
+
+    def __init__(self, block: Callable[[], T], wait: Callable[[], Awaitable[T]]) -> None:
+        self.block = block
+        self.wait = wait
+
+
+class AbandonedError(BaseException):
+    """Raised inside a procedure whose reader has left: a closed coroutine could await nothing in its ``finally``."""
+
+
+class Ended(NamedTuple):
+    """The end of a procedure.
+
+    A ``StopIteration`` in its place would hold the frames of the stream and of its reader, in a
+    cycle that only the garbage collector ends, perhaps in another thread.
+
+    :param result: what it returned.
+    """
+
+    result: Any

@@ -1,0 +1,166 @@
+"""The driver of procedures in an event loop, which goes on during their effects: asyncio's, or Trio's."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Generator
+from concurrent import futures
+from contextlib import suppress
+from types import coroutine
+from typing import Any, TypeVar
+
+from ..support.loop_waits import in_thread, until_done
+from ..support.waits import NotAtOnceError, check_stops, set_at_once, waits
+from . import callbacks
+from .effects import (
+    AbandonedError,
+    Blocks,
+    Do,
+    Effect,
+    Emit,
+    Ended,
+    Leave,
+    Look,
+    Next,
+    Open,
+    Piece,
+    Procedure,
+    Send,
+    Wait,
+    Write,
+)
+from .threads import below_driver
+
+T = TypeVar("T")
+
+
+async def run(procedure: Procedure[T]) -> T:
+    """Run a procedure to its end in the running event loop, and return its result."""
+    try:
+        ended = await advance(procedure)
+        if isinstance(ended, Piece):
+            raise RuntimeError("a piece is emitted without a reader")
+        return ended.result  # type: ignore[no-any-return]
+    finally:
+        procedure.close()
+
+
+@coroutine
+def advance(
+    procedure: Procedure[Any], error: BaseException | None = None
+) -> Generator[Any, Any, Piece | Ended]:
+    """Run a procedure until it emits a piece, or to its end. What it awaits of the loop goes to the loop.
+
+    :param error: raised where it stands.
+    """
+    result: Any = None
+    try:
+        while True:
+            try:
+                effect = procedure.send(result) if error is None else procedure.throw(error)
+                result = error = None
+                if isinstance(effect, Emit):
+                    return effect.piece
+                if isinstance(effect, Effect):
+                    result = yield from _execute(effect).__await__()
+                else:
+                    result = yield effect
+            except StopIteration as stop:
+                if procedure.cr_frame is None:  # type: ignore[attr-defined]
+                    return Ended(stop.value)
+                error = stop
+            except GeneratorExit:  # this coroutine is closed, and can await nothing
+                procedure.close()
+                raise
+            except BaseException as raised:  # a cancellation, too
+                if procedure.cr_frame is None:  # type: ignore[attr-defined]
+                    raise
+                error = raised.with_traceback(below_driver(raised))
+    finally:
+        error = None  # its traceback holds this frame
+
+
+async def _execute(effect: Effect[Any]) -> Any:
+    """Return the result of an effect."""
+    match effect:
+        case Send():
+            return await callbacks.asend(effect.transport, effect.request, effect.timeout)
+        case Write():
+            return await _write(effect)
+        case Blocks():
+            return False
+        case Look():
+            if effect.store.is_on_server:
+                return await in_thread(effect.store.get, effect.request)
+            return effect.store.get(effect.request)
+        case Do():
+            return await effect.wait()
+        case Wait():
+            check_stops(waits().stops)
+            return await until_done(effect.future or futures.Future(), effect.seconds)
+        case Next():
+            return await callbacks.anext_chunk(effect.chunks, effect.timeout)
+        case Open():
+            return callbacks.aopen_stream(effect.transport, effect.request, effect.timeout)
+        case Leave():
+            return await callbacks.aleave(effect.chunks)
+    raise RuntimeError(f"no event loop can execute {effect!r:.60}")
+
+
+async def _write(effect: Write[T]) -> T:
+    """Store an answer.
+
+    An event loop does this itself: handing it to a thread and back takes several times as long. Only
+    if another thread or process is writing to the database does a thread take over, to wait for it.
+    """
+    if not effect.is_on_server:
+        set_at_once(True)
+        try:
+            return effect.function()
+        except NotAtOnceError:
+            pass
+        finally:
+            set_at_once(False)
+    return await in_thread(effect.function)
+
+
+async def pieces(
+    procedure: Procedure[T], finish: Callable[[T], None]
+) -> AsyncGenerator[Piece, None]:
+    """Yield the pieces that a procedure emits.
+
+    :param finish: called with the procedure's result at its end, unless the reader leaves before.
+    """
+    try:
+        while isinstance(outcome := await advance(procedure), Piece):
+            try:
+                yield outcome
+            except GeneratorExit:
+                with suppress(AbandonedError):
+                    await advance(procedure, AbandonedError())
+                return
+        finish(outcome.result)
+    finally:
+        procedure.close()  # Ctrl-C between two pieces leaves it where it was
+
+
+async def each(items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+    """Yield the items of an asynchronous generator that awaits effects."""
+    try:
+        while isinstance(outcome := await advance(_next(items)), Ended):
+            if outcome.result is None:
+                return
+            [item] = outcome.result
+            yield item
+    finally:
+        await run(_close(items))
+
+
+async def _next(items: AsyncGenerator[T, None]) -> tuple[T] | None:
+    try:
+        return (await anext(items),)
+    except StopAsyncIteration:
+        return None
+
+
+async def _close(items: AsyncGenerator[Any, None]) -> None:
+    await items.aclose()

@@ -1,0 +1,206 @@
+"""The driver of procedures in a thread, which their effects block."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import suppress
+from contextvars import copy_context
+from types import TracebackType
+from typing import Any, Literal, TypeVar, overload
+
+from ..support.waits import check_stops, waits
+from . import callbacks
+from .effects import (
+    AbandonedError,
+    Blocks,
+    Do,
+    Emit,
+    Ended,
+    Leave,
+    Look,
+    Next,
+    Open,
+    Piece,
+    Procedure,
+    Send,
+    Wait,
+    Write,
+)
+
+T = TypeVar("T")
+
+
+@overload
+def run(procedure: Procedure[T]) -> T: ...
+@overload
+def run(
+    procedure: Procedure[Any], error: BaseException | None, *, is_read: Literal[True]
+) -> Piece | Ended: ...
+
+
+def run(
+    procedure: Procedure[Any], error: BaseException | None = None, *, is_read: bool = False
+) -> Any:
+    """Run a procedure to its end in this thread, and return its result.
+
+    :param error: raised where it stands.
+    :param is_read: whether to run it only until it emits a piece, and return that; or else its end.
+    """
+    result: Any = None
+    try:
+        while True:
+            try:
+                effect = procedure.send(result) if error is None else procedure.throw(error)
+                result = error = None
+                if isinstance(effect, Emit) and is_read:
+                    return effect.piece
+                result = _execute(effect)
+            except StopIteration as stop:
+                if procedure.cr_frame is None:  # type: ignore[attr-defined]
+                    return Ended(stop.value) if is_read else stop.value
+                error = stop
+            except BaseException as raised:  # Ctrl-C, too, wherever it comes
+                if procedure.cr_frame is None:  # type: ignore[attr-defined]
+                    raise
+                error = raised.with_traceback(below_driver(raised))
+    finally:
+        error = None  # its traceback holds this frame
+        if not is_read:
+            procedure.close()
+
+
+def below_driver(error: BaseException) -> TracebackType | None:
+    """Return the traceback of an effect's error without the two frames of the driver."""
+    frames = error.__traceback__
+    for _ in range(2):
+        frames = frames and frames.tb_next
+    return frames or error.__traceback__
+
+
+def _execute(effect: object) -> Any:
+    """Return the result of an effect."""
+    match effect:
+        case Send():
+            return callbacks.send(effect.transport, effect.request, effect.timeout)
+        case Write():
+            return effect.function()
+        case Blocks():
+            return True
+        case Look():
+            return effect.store.get(effect.request)
+        case Do():
+            return effect.block()
+        case Wait():
+            return wait(effect)
+        case Next():
+            return callbacks.next_chunk(effect.chunks, effect.timeout)
+        case Open():
+            return callbacks.open_stream(effect.transport, effect.request, effect.timeout)
+        case Leave():
+            return callbacks.leave(effect.chunks)
+    raise RuntimeError(f"a procedure waits in a thread without an event loop, for {effect!r:.60}")
+
+
+def wait(effect: Wait) -> None:
+    """Wait until a future is done, some seconds have passed, or a map that the code is in was interrupted."""
+    from concurrent import futures  # takes 5 ms, which a replay need not pay
+
+    future = effect.future or futures.Future()
+    stops = waits().stops
+    futures.wait([future, *stops], effect.seconds, futures.FIRST_COMPLETED)
+    if not future.done():
+        check_stops(stops)
+
+
+class Pieces(Iterator[Piece]):
+    """The pieces that a procedure emits.
+
+    :param finish: called with the procedure's result at its end, unless the reader leaves before.
+    """
+
+    def __init__(self, procedure: Procedure[T], finish: Callable[[T], None]) -> None:
+        self._procedure = procedure
+        self._finish = finish
+        self._has_begun = self._has_ended = False
+        self._is_used = threading.Lock()
+
+    def __next__(self) -> Piece:
+        outcome = self._advance(None)
+        if isinstance(outcome, Piece):
+            return outcome
+        if outcome is not None:
+            self._finish(outcome.result)
+        raise StopIteration
+
+    def close(self) -> None:
+        """End the procedure."""
+        with suppress(AbandonedError):
+            self._advance(AbandonedError())
+
+    def _advance(self, error: BaseException | None) -> Piece | Ended | None:
+        if not self._is_used.acquire(blocking=False):
+            raise ValueError("the stream is being read already")
+        try:
+            if self._has_ended or not (self._has_begun or error is None):
+                self._has_ended = True
+                return None
+            self._has_begun = self._has_ended = True  # unless a piece comes
+            outcome = run(self._procedure, error, is_read=True)
+            self._has_ended = isinstance(outcome, Ended)
+            return outcome
+        finally:
+            if self._has_ended:
+                self._procedure.close()
+            self._is_used.release()
+
+
+class Each(Iterator[T]):
+    """The items of an asynchronous generator that awaits effects, in this thread.
+
+    A class, not a generator, which the garbage collector would close in the current context.
+
+    :ivar seconds: in which the next item has to come; ``None`` means any time.
+    """
+
+    def __init__(self, items: AsyncGenerator[T, None]) -> None:
+        self._items = items
+
+    def __next__(self) -> T:
+        try:
+            return _run_hooked(_next(self._items))
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+    def close(self) -> None:
+        """End the iteration."""
+        _run_hooked(_close(self._items))
+
+
+async def _next(items: AsyncGenerator[T, None]) -> T:
+    return await anext(items)
+
+
+async def _close(items: AsyncGenerator[Any, None]) -> None:
+    await items.aclose()
+
+
+def _run_hooked(procedure: Procedure[T]) -> T:
+    """Run a procedure that advances an asynchronous generator."""
+    hooks = sys.get_asyncgen_hooks()
+    # Otherwise a loop of this thread would take the generators for its own, and close them at its end.
+    sys.set_asyncgen_hooks(None, _close_dropped)
+    try:
+        return run(procedure)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+
+
+def _close_dropped(generator: AsyncGenerator[object, None]) -> None:
+    """Close a generator without references, in a context of its own.
+
+    Before 3.12, Python's garbage collector may run in the middle of ``ContextVar.set``, and a value that
+    something it closes sets in the same context then ends the process (a segmentation fault).
+    """
+    copy_context().run(_run_hooked, _close(generator))

@@ -1,0 +1,89 @@
+"""Waits in an event loop, asyncio's or Trio's, which goes on meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from ..errors import RequestTimeoutError
+from .system import running_loop
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def in_time(awaitable: Awaitable[T], seconds: float | None, source: str) -> T:
+    """Return the result of an awaitable, within some seconds.
+
+    :param seconds: ``None`` means no limit.
+    :param source: what the result comes from, for the error.
+    :raises RequestTimeoutError: if it takes longer.
+    """
+    if seconds is None:
+        return await awaitable
+    if running_loop() is None:  # Trio's
+        import anyio
+
+        try:
+            with anyio.fail_after(seconds):
+                return await awaitable
+        except TimeoutError:
+            raise RequestTimeoutError(f"no complete answer from {source} in time") from None
+    import asyncio
+
+    try:
+        return await asyncio.wait_for(awaitable, seconds)
+    except asyncio.TimeoutError:
+        raise RequestTimeoutError(f"no complete answer from {source} in time") from None
+
+
+async def until_done(future: Future[Any], seconds: float | None) -> None:
+    """Wait until a future is done, or some seconds have passed.
+
+    :param seconds: the longest wait; ``None`` means no limit.
+    """
+    if running_loop() is None:
+        from concurrent import futures
+
+        await _in_thread_of_trio(futures.wait, [future], seconds)
+        return
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    done = asyncio.Event()
+
+    def wake(_: object) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(done.set)
+
+    future.add_done_callback(wake)
+    with suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(done.wait(), seconds)
+
+
+async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return the result of a function that may wait, from a thread. It runs to its end even if the caller is
+    cancelled meanwhile.
+    """
+    if running_loop() is None:
+        return await _in_thread_of_trio(function, *args, **kwargs)
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    run = partial(copy_context().run, partial(function, *args, **kwargs))
+    outcome = loop.run_in_executor(None, run)
+    # A cancelled caller never retrieves its error, and asyncio would report that.
+    outcome.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return await asyncio.shield(outcome)
+
+
+async def _in_thread_of_trio(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    import anyio.to_thread
+
+    return await anyio.to_thread.run_sync(partial(function, *args, **kwargs))

@@ -459,20 +459,41 @@ open("out/new.txt", "w").close()
     assert str(found).endswith("not verified: 5 checks failed")
 
 
-# What a hostile author changes: the file, a text in it, the new text, and the check that fails
+# What a hostile author changes: the file, a text in it, the new text, the check that fails, and what it shows
 CHANGES = {
-    "an answer": (f"recordings/{TAPE}", "answer 2", "answer 3", "result out/table.csv"),
-    "a prompt": (f"recordings/{TAPE}", "a nurse", "a doctor", "replay"),
-    "the code": (f"code/{SCRIPT}", "* rate()", "* 2", "result out/table.csv"),
-    "a number of a result": ("results/out/all.json", "8.8", "9.9", "result out/all.json"),
-    "a printed number": ("manifest.json", "3 answers", "9 answers", "printed text"),
-    "the README": ("README.md", "0 refused", "7 refused", "pages"),
-    "the checklist": ("REPORTING.md", "gpt-6-luna", "gpt-7", "pages"),
-    "the page": ("report.html", "answer 0", "answer 9", "pages"),
-    "the reader": ("read_cassette.py", "import json", "import json, sys", "pages"),
-    "the wheel": (WHEEL, "verifies", "verified", "llmcall"),
-    "the requirements": ("requirements.txt", f"{WHEEL}\n", f"{WHEEL}\nnumpy==1.0\n", "pages"),
-    "what follows from the answers": ("manifest.json", "stays the same", "changes", "pages"),
+    "an answer": (
+        *(f"recordings/{TAPE}", "answer 2", "answer 3"),
+        *("result out/table.csv", "+Çem,answer 3"),
+    ),
+    "a prompt": (
+        *(f"recordings/{TAPE}", "a nurse", "a doctor"),
+        *("replay", "You are Ada, a [-doctor-] {+nurse+}. What"),
+    ),
+    "the code": (f"code/{SCRIPT}", "* rate()", "* 2", "result out/table.csv", "+Ada,answer 0,16"),
+    "a number of a result": (
+        *("results/out/all.json", "8.8", "9.9"),
+        *("result out/all.json", '"answer 0", 9.9'),
+    ),
+    "a printed number": ("manifest.json", "3 answers", "9 answers", "printed text", "-9 answers"),
+    "the README": ("README.md", "0 refused", "7 refused", "pages", "7 refused"),
+    "the checklist": ("REPORTING.md", "gpt-6-luna", "gpt-7", "pages", "gpt-7"),
+    "the page": ("report.html", "answer 0", "answer 9", "pages", '- "answer 9"'),
+    "the reader": ("read_cassette.py", "import json", "import json, sys", "pages", ", sys"),
+    "the wheel": (
+        WHEEL,
+        "verifies",
+        "verified",
+        "llmcall",
+        "llmcall/experiments/packing/verify.py",
+    ),
+    "the requirements": (
+        *("requirements.txt", f"{WHEEL}\n", f"{WHEEL}\nnumpy==1.0\n"),
+        *("pages", "-numpy==1.0"),
+    ),
+    "what follows from the answers": (
+        *("manifest.json", "stays the same", "changes"),
+        *("pages", "-- printed text: stays the same"),
+    ),
 }
 
 
@@ -484,11 +505,11 @@ CHANGES = {
     ],
 )
 def test_what_a_hostile_author_changes_is_noticed(package: Path, change: str) -> None:
-    """Although all sums are mended."""
-    file, old, new, check = CHANGES[change]
+    """And shown, although all sums are mended."""
+    file, old, new, check, shown = CHANGES[change]
     edited(package / file, old, new)
     mend(package)
-    assert check in failed(llmcall.verify(package))
+    assert shown in failed(llmcall.verify(package))[check]
 
 
 @pytest.mark.ci
@@ -520,7 +541,7 @@ def test_what_another_version_made_is_not_verified(package: Path) -> None:
         "llmcall",
         "pages",
     ]
-    assert "verify with llmcall 0.1.1, of which you trust the source" in str(found)
+    assert "verify with llmcall 0.1.1 from a source that you trust" in str(found)
     assert found.conclusion().startswith(
         "not verified: another version of llmcall made the package"
     )
@@ -732,6 +753,15 @@ def test_a_tolerance_is_relative_to_the_larger_number_and_at_least_to_1(
 def test_a_tolerance_lets_no_text_differ(old: str, new: str) -> None:
     """Codes and versions are text."""
     assert unified_diff(old.encode(), new.encode(), 0.5)
+
+
+def test_a_long_line_of_data_is_compared_by_its_items() -> None:
+    """As a page has it, whose data is on one line."""
+    packed, now = (
+        "[" + ", ".join(map(str, [*range(500), value, *range(500)])) + "]" for value in (-7, -8)
+    )
+    shown = unified_diff(packed.encode(), now.encode())
+    assert [line for line in shown if line[1:3] == " -"] == ["- -7,", "+ -8,"]
 
 
 def test_of_large_results_the_first_differences_are_shown() -> None:

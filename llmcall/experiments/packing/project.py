@@ -162,19 +162,25 @@ def wheel_version(wheel: Path) -> str | None:
     return found and found[1].decode(errors="replace")
 
 
-def has_own_code(wheel: Path) -> bool:
-    """Return whether a wheel holds the code of this llmcall, and nothing else, and has its name."""
+def wheel_changes(wheel: Path) -> list[str]:
+    """Return the files in which a wheel differs from this llmcall's code; empty if it holds that and nothing else."""
     name, own = _contents(_distribution())
     try:
         with zipfile.ZipFile(wheel) as archive:
-            entries = {entry.filename: entry.file_size for entry in archive.infolist()}
-            entries = {path: size for path, size in entries.items() if not _is_about(path)}
-            own = {path: data for path, data in own.items() if not _is_about(path)}
-            sizes = {path: len(data) for path, data in own.items()}
-            is_same = entries == sizes and all(archive.read(path) == own[path] for path in own)
-            return is_same and wheel.name == name
-    except UNREADABLE:
-        return False
+            sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
+            changed = [
+                path
+                for path in {*own, *sizes}
+                if not _is_about(path)
+                and not (
+                    path in own
+                    and sizes.get(path) == len(own[path])
+                    and archive.read(path) == own[path]
+                )
+            ]
+    except UNREADABLE as error:
+        return [f"it cannot be read: {error}"]
+    return sorted(changed) if wheel.name == name else [f"its name is not {name}", *sorted(changed)]
 
 
 def _is_about(name: str) -> bool:

@@ -42,12 +42,14 @@ from .package import (
     read_manifest,
     unpack_zip,
 )
-from .project import has_own_code, is_left_out, is_wheel, wheel_version
+from .project import is_left_out, is_wheel, wheel_changes, wheel_version
 
 OK, DIFFERS, NOT_MADE, NOTE = "ok", "DIFFERS", "NOT MADE", "note"
 # Digits with leading zeros are a code, such as a postcode.
 NUMBER = re.compile(r"(?<![\w.])[-+]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?(?![\w.])")
 MAX_LINES = 40  # of a diff
+LONGEST_LINE = 500  # characters
+ITEM_END = re.compile("(?<=[,>])")
 MAX_COMPARED = 1_000  # lines from the first difference on: difflib may take the square of the time
 WARNING = (
     "verify runs the author's code on this machine, in a temporary folder, without network access."
@@ -156,10 +158,11 @@ def verify(package: str | os.PathLike[str], *, tolerance: float = 0.0) -> Verifi
         checks = [
             _make_check("files", f"{count} as in the manifest", "changed after packing", changes),
             *_about_checks(path, manifest),
-            *run_checks(path, manifest, replay, run_folder, tolerance),
         ]
+        compared = [*run_checks(path, manifest, replay, run_folder, tolerance)]
+        checks += compared
         evidence = Evidence({})
-        if all(check.status != DIFFERS for check in checks):
+        if all(check.status != DIFFERS for check in compared):
             evidence = find_evidence(path, manifest, replay, run_folder)
             checks += evidence_checks(evidence, manifest.evidence)
         checks.append(_version_check(manifest, replay))
@@ -280,12 +283,16 @@ def _about_checks(package: Path, manifest: Manifest) -> Iterator[Check]:
     version = wheel_version(wheels[0]) if len(wheels) == 1 else None
     name = ", ".join(wheel.name for wheel in wheels) or "no wheel"
     status = DIFFERS if version in (None, __version__) else NOT_MADE
-    if len(wheels) == 1 and has_own_code(wheels[0]):
+    differences = wheel_changes(wheels[0]) if len(wheels) == 1 else ["there must be one wheel"]
+    if not differences:
         yield Check("llmcall", OK, f"{name} holds the code of the llmcall that verifies")
     else:
-        hint = f"to compare, verify with llmcall {version}, of which you trust the source"
+        if status == NOT_MADE:
+            differences = [
+                f"to compare, verify with llmcall {version} from a source that you trust"
+            ]
         words = f"{name} holds other code than the llmcall that verifies ({__version__})"
-        yield Check("llmcall", status, words, (hint,) if status == NOT_MADE else ())
+        yield Check("llmcall", status, words, tuple(differences[:MAX_LINES]))
     try:
         texts = made_texts(package, manifest)
     except (CacheError, OSError):
@@ -343,7 +350,7 @@ def unified_diff(old: bytes, new: bytes, tolerance: float = 0.0) -> list[str]:
     if old == new:
         return []
     try:
-        old_lines, new_lines = (data.decode("utf-8-sig").split("\n") for data in (old, new))
+        old_lines, new_lines = (_lines(data.decode("utf-8-sig")) for data in (old, new))
     except UnicodeDecodeError:
         return [f"its bytes differ ({len(old):,} and {len(new):,} bytes)"]
     if tolerance and len(old_lines) == len(new_lines):
@@ -353,11 +360,21 @@ def unified_diff(old: bytes, new: bytes, tolerance: float = 0.0) -> list[str]:
             return []
     begun = _beginnings(old_lines, new_lines)
     diff = difflib.unified_diff(*begun, "packed", "now", n=1, lineterm="")
-    lines = list(itertools.islice((line for line in diff if line.strip()), MAX_LINES + 1))
+    shown = (line[:LONGEST_LINE] for line in diff if line.strip())
+    lines = list(itertools.islice(shown, MAX_LINES + 1))
     if not lines:
         return ["its bytes differ, but not its text (a byte order mark)"]
     is_whole = begun == (old_lines, new_lines) and len(lines) <= MAX_LINES
     return lines if is_whole else [*lines[:MAX_LINES], "…"]
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines of a text; a line of data that is too long to be shown is parted into its items."""
+    return [
+        part
+        for line in text.split("\n")
+        for part in (ITEM_END.split(line) if len(line) > LONGEST_LINE else [line])
+    ]
 
 
 def _beginnings(old: list[str], new: list[str]) -> tuple[list[str], list[str]]:

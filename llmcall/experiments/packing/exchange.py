@@ -134,10 +134,12 @@ class StandIn:
 
     def key_for(self, request: Request, position: Position) -> str | None:
         """Return the key of the record that answers a request; ``None`` without one."""
-        form = form_of(request.kind, request.hashed, position.form)
         with self._lock:
             if not self._keys:
                 self._read_records()
+            form = form_of(request.kind, request.hashed, position.form)
+            if form not in self._keys:  # imported answers have no recorded form
+                form = form_of(request.kind, request.hashed, None)
             keys, in_scope = self._keys[form], self._keys_in_scope[form, position.path]
             if not keys or not self._left:
                 return None

@@ -144,9 +144,10 @@ def run_program(
     if ending or not has_ended:
         ending = ending or "the program ended before its end, with exit code 0"
         error_lines = errors.read_bytes().decode(errors="backslashreplace").strip().split("\n")
+        cause = next(iter(observation.problems), error_lines[-1].strip())
+        observation.failure = f"{ending}: {cause}"
         last_lines = (f"  {line}" for line in error_lines[-ERROR_LINES:])
         observation.problems += [f"{ending}:", *last_lines]
-        observation.failure = f"{ending}: {error_lines[-1].strip()}"
     after = _file_states(folder)
     observation.files_written = [path for path in after if before.get(path) != after[path]]
     return observation

@@ -29,6 +29,7 @@ from .evidence import (
     claim,
     find_evidence,
     lay_out,
+    verdict,
 )
 from .observed_run import Observation, describe_unused, has_namespace, run_program, unused_records
 from .package import (
@@ -82,7 +83,7 @@ class Verification:
     """The result of verifying a packed study.
 
     :ivar checks: the checks, in order.
-    :ivar proof: what it proves, in words, if all is as it was packed.
+    :ivar proof: the verdict and what it proves, in words, if all is as it was packed.
     """
 
     checks: tuple[Check, ...]
@@ -96,7 +97,7 @@ class Verification:
     def conclusion(self) -> str:
         """Return what is proved, the number of failed checks, or what could not be compared."""
         if self.ok:
-            return f"verified. {self.proof}"
+            return self.proof
         count = sum(check.status == DIFFERS for check in self.checks)
         if not count:
             names = [check.name for check in self.checks if check.status == NOT_MADE]
@@ -166,7 +167,8 @@ def verify(package: str | os.PathLike[str], *, tolerance: float = 0.0) -> Verifi
             evidence = find_evidence(path, manifest, replay, run_folder)
             checks += evidence_checks(evidence, manifest.evidence)
         checks.append(_version_check(manifest, replay))
-        return Verification(tuple(checks), claim(evidence.states))
+        proof = f"{verdict(evidence.states)}. {claim(evidence.states)}"
+        return Verification(tuple(checks), proof)
 
 
 def run_checks(

@@ -227,8 +227,8 @@ def _as_simple_type(value: object, output_type: Any) -> Any:
         return value
     if schemas.is_choice(output_type):
         value = _as_spelled(value, schemas.spellings(output_type))
-        for label, option in schemas.labels(output_type).items():
-            written = option if type(option) in (int, bool, type(None)) else label
+        for option in schemas.labels(output_type).values():
+            written = schemas.json_of(option)
             if type(value) in (type(written), type(option)) and value in (written, option):
                 return option
         raise OutputError("the answer is not one of the options")

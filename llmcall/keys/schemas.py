@@ -379,16 +379,7 @@ def simple_schema(output_type: object) -> dict[str, Data] | None:
     if isinstance(output_type, type) and output_type in names:
         return {"type": names[output_type]}
     if is_choice(output_type):
-        choices = labels(output_type).items()
-        # Strings, and the members of an enum, appear by their labels.
-        return stable(
-            {
-                "enum": [
-                    choice if type(choice) in (int, bool, type(None)) else label
-                    for label, choice in choices
-                ]
-            }
-        )
+        return stable({"enum": list(map(json_of, labels(output_type).values()))})
     if output_type is list or get_origin(output_type) is list:
         items = simple_schema(get_args(output_type)[0]) if get_args(output_type) else {}
         return None if items is None else {"items": items, "type": "array"}
@@ -424,7 +415,7 @@ def labels(output_type: Any) -> dict[str, Data]:
     """Return the options of a type by the text that a model uses for them.
 
     :param output_type: a ``Literal`` (the text is the option itself if it is a string, else its JSON), or
-        an ``Enum`` (the text is the member's value if it is a string, else its name).
+        an ``Enum`` (the same of the members' values).
     """
     options = get_args(output_type) if get_origin(output_type) is Literal else output_type
     return {label_of(option): option for option in options}
@@ -432,6 +423,13 @@ def labels(output_type: Any) -> dict[str, Data]:
 
 def label_of(option: object) -> str:
     """Return the text that a model uses for an option."""
-    if isinstance(option, Enum):
-        return option.value if isinstance(option.value, str) else option.name
-    return option if isinstance(option, str) else json.dumps(option)
+    written = json_of(option)
+    return written if isinstance(written, str) else json.dumps(written)
+
+
+def json_of(option: object) -> Any:
+    """Return an option as JSON data: of an ``Enum``'s member its value, or its name if the value is no JSON value."""
+    value = option.value if isinstance(option, Enum) else option
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    return option.name if isinstance(option, Enum) else option

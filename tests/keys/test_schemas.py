@@ -240,7 +240,7 @@ CLOSED = {"type": "object", "additionalProperties": False}
         ),
         (Literal["a", 1], {"enum": ["a", 1], "type": ["integer", "string"]}),
         (Literal[True, None], {"enum": [True, None], "type": ["boolean", "null"]}),
-        (Rating, {"enum": ["LOW", "HIGH"], "type": "string"}),
+        (Rating, {"enum": [1, 2], "type": "integer"}),
         (list[float], {"items": {"type": "number"}, "type": "array"}),
         (int | None, {"anyOf": [{"type": "integer"}, {"type": "null"}]}),
         # unions that are equal for Python, but differ in order, share no schema

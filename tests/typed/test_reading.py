@@ -184,7 +184,8 @@ CHAT_ANSWERS: list[tuple[Any, str, Any]] = [
     (Mood, "VERY_GOOD", AGAIN),
     (Mood, '{"value": "bad"}', Mood.BAD),
     (Mood, "The mood is good.", AGAIN),
-    (Effort, "HIGH", Effort.HIGH),
+    (Effort, "2", Effort.HIGH),
+    (Effort, "Answer: 2.", Effort.HIGH),
     # JSON
     (list[str], '["bread", "salt"]', ["bread", "salt"]),
     (list[str], 'Here is the list:\n\n```json\n["bread", "salt"]\n```', ["bread", "salt"]),
@@ -291,7 +292,7 @@ def test_commas_between_groups_of_three_are_read_where_they_can_mean_nothing_els
     [
         (bool, '{"value": true}', True),
         (int, 'Sure: {"value": 45}', 45),
-        (Effort, '{"value": "HIGH"}', Effort.HIGH),
+        (Effort, '{"value": 2}', Effort.HIGH),
         (list[Offer], '{"value": [{"item": "salt", "price": 1}]}', [Offer(item="salt", price=1)]),
         (int | None, '{"value": null}', None),
         (str | None, '{"value": "null"}', "null"),
@@ -467,7 +468,7 @@ def prompt_for(output_type: Any) -> str:
         (list, "only a JSON array."),
         (Trade, "exactly one of: buy, sell, wait."),
         (Mood, "exactly one of: good, very good, bad."),
-        (Effort, "exactly one of: LOW, HIGH."),
+        (Effort, "exactly one of: 1, 2."),
         (Literal["a, b", "c"], 'exactly one of: "a, b", "c".'),
         (Literal["a", 1, True, None], "exactly one of: a, 1, true, null."),
         (dict, "only a JSON object."),

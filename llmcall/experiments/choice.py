@@ -95,6 +95,11 @@ class Choice(LLMCall):
         """
         return ("position", "order")
 
+    def check(self, variables: Mapping[str, Any]) -> None:
+        """Raise a ``TemplateError`` for variables that give no prompt, or no options; nothing is sent."""
+        super().check(variables)
+        self._rendered_options(variables)
+
     async def conversation(
         self, variables: dict[str, Any], get_reply: GetReply = SendMessage.reply
     ) -> Conversation:
@@ -126,7 +131,7 @@ class Choice(LLMCall):
             },
         )
 
-    def _rendered_options(self, variables: dict[str, Any]) -> ChoiceOptions:
+    def _rendered_options(self, variables: Mapping[str, Any]) -> ChoiceOptions:
         """Return the options of a row, or raise a ``TemplateError`` if an answer could not tell them apart."""
         templates = self.templates()
         texts = [template.render(variables) for template in templates.texts]

@@ -93,6 +93,7 @@ def map(  # type: ignore[misc]  # options are those that it names
         ``@llm`` function.
     :returns: a list of results; with ``repeats``, a list of lists.
     :raises TypeError, ValueError: if an argument is wrong, before anything runs.
+    :raises TemplateError: for a row without a prompt, of a list or DataFrame before anything runs.
     :raises ScopeError: for ``key`` outside any scope.
     :raises KeyboardInterrupt: within two seconds after Ctrl-C. A call that still waits for a server
         is left in its thread; if its answer arrives, it is stored. Like every exception that ``map``
@@ -108,6 +109,8 @@ def map(  # type: ignore[misc]  # options are those that it names
     options = MapOptions(key, repeats, workers, progress, on_error, executor, scope)
     job = job_of(fn)
     job.check(items)
+    if options.on_error == "raise":
+        job.rehearse(items)
     if dry_run:
         return copy_context().run(plan_map, job, items, options)
     run = MapRun(job, items, options, copy_context(), yields=False)
@@ -151,6 +154,8 @@ def imap(
     options = MapOptions(key, repeats, workers, progress, on_error, executor, scope)
     job = job_of(fn)
     job.check(items)
+    if options.on_error == "raise":
+        job.rehearse(items)
     return _yield_results(job, items, options, copy_context())
 
 

@@ -31,7 +31,7 @@ from ..support.waits import check_stops, set_stops, waits
 from ..traffic import usage as metering
 from ..traffic.call_listeners import report_refused
 from .bar import Bar
-from .names import ItemNames, is_frame
+from .names import ItemNames, is_at_hand
 from .tasks import MISSING, DaemonThreads, NotBegunError, Task, TaskResult, run_job, tasks_of
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ class MapRun:
         self._window = job.window or settings.window  # in which its calls are answered
         self._workers = options.worker_count(self._window, settings)
         # The next item may be long in coming, from a generator or while an iterator is not read.
-        is_at_hand = not yields and (isinstance(items, list | tuple | range) or is_frame(items))
-        self._threads = DaemonThreads(self._workers, with_one=is_at_hand)
+        with_one = not yields and is_at_hand(items)
+        self._threads = DaemonThreads(self._workers, with_one=with_one)
         self._sender: TaskSender | None = None
         if options.executor is not None:
             from .task_sender import TaskSender  # not for a map in threads

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
 from math import isfinite
+from numbers import Real
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, TypeGuard
 
 from ..keys.keys import canonical_json
@@ -48,6 +49,18 @@ def is_frame(items: object) -> TypeGuard[pandas.DataFrame]:
         base.__name__ == "DataFrame" and base.__module__.partition(".")[0] == "pandas"
         for base in type(items).__mro__
     )
+
+
+def is_at_hand(items: object) -> bool:
+    """Return whether all items are there, and can be looked at before the first runs."""
+    return isinstance(items, (list, tuple, range)) or is_frame(items)
+
+
+def holds_nothing(value: object) -> bool:
+    """Return whether a cell holds nothing: ``None``, NaN, or pandas' ``NA`` or ``NaT``."""
+    if isinstance(value, Real):
+        return value != value
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 
 def rows_of(items: Any) -> Iterator[Any]:

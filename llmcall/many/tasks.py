@@ -18,7 +18,7 @@ from ..scopes.draws import DrawList, Draws, Item
 from ..scopes.position import Branch, CallOrder, Position, is_reserved_name, reserved_name
 from ..support.display import one_line, printable
 from ..support.waits import Stops, check_stops
-from .names import MAX_TEXT_CHARACTERS, ItemNames, item_label, rows_of
+from .names import MAX_TEXT_CHARACTERS, ItemNames, is_at_hand, item_label, rows_of
 
 if TYPE_CHECKING:
     from ..distributed.elsewhere import Noted
@@ -56,6 +56,9 @@ class FunctionJob(NamedTuple):
 
     def check(self, items: object) -> None:
         """Take whatever Python iterates over."""
+
+    def rehearse(self, items: object) -> None:
+        """Prepare nothing: it has no prompts."""
 
     def run(self, item: object) -> object:
         """Call the function."""
@@ -183,7 +186,8 @@ def tasks_of(
     order: CallOrder,
     maker: Caller | None,
 ) -> Iterator[Task]:
-    """Yield the tasks of a map, in order; items are taken one by one.
+    """Yield the tasks of a map, in order. Items are taken one by one; those that are all there are named before the
+    first.
 
     :param active: the scope in which the map runs; its path is empty outside any.
     :param order: the order of the map among the calls.
@@ -193,11 +197,21 @@ def tasks_of(
     is_in_default = active.without_default is not None
     branches = active.position.branches
     table = os.urandom(8).hex()  # identifies the table to which the cells belong
+
+    def cell_of(item: Any) -> tuple[object, ...]:
+        return tuple(item[axis] for axis in job.axes)
+
+    def name_of(number: int, item: object) -> str:
+        takes_all = is_in_default or not path
+        is_named = path or job.is_named
+        return names.name(item, number, cell_of(item), takes_all=takes_all) if is_named else ""
+
+    given = None
+    if is_at_hand(items):
+        given = iter([name_of(number, item) for number, item in enumerate(rows_of(items))])
     for number, item in enumerate(rows_of(items)):
-        cell = tuple(item[axis] for axis in job.axes)
-        name = ""
-        if path or job.is_named:
-            name = names.name(item, number, cell, takes_all=is_in_default or not path)
+        cell = cell_of(item)
+        name = name_of(number, item) if given is None else next(given)
         if cell:
             branches = *active.position.branches, Branch(table, "", repr(cell))
         for repeat in range(repeats):

@@ -6,14 +6,21 @@ Jinja2 takes 30 ms to import, so this module is imported with the first template
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from traceback import walk_tb
 from types import BuiltinFunctionType, FunctionType, MethodType
-from typing import Any
 
 from ..errors import TemplateError
 from ..support.libraries import jinja2
-from .template import Load, MissingCell, Template, Variables, all_variables, missing_variable
+from .template import (
+    Load,
+    MissingCell,
+    Template,
+    Variables,
+    all_variables,
+    missing_variable,
+    shown_by_address,
+)
 
 # What expressions in templates raise
 RUNTIME_ERRORS = (
@@ -93,14 +100,14 @@ class UndefinedCell(MissingCell, jinja2.StrictUndefined):
     __repr__ = jinja2.StrictUndefined.__str__
 
 
-def undefined_cell(column: str, value: object, label: object) -> UndefinedCell:
-    """Return the undefined variable for a frame's cell that holds nothing.
+def undefined_cell(column: str, value: object, row: str) -> UndefinedCell:
+    """Return the undefined variable for a row's cell that holds nothing.
 
     :param value: the cell's value, such as NaN.
-    :param label: the row's label in the index.
+    :param row: the row, in words.
     """
     return UndefinedCell(
-        f"the column {column!r} of the frame holds nothing in row {label!r} ({value!r}): fill it, drop the row, "
+        f"the column {column!r} holds nothing in {row} ({value!r}): fill it, drop the row, "
         f"or, in Jinja2, write {{% if {column} is defined %}} or {{{{ {column} | default('…') }}}}"
     )
 
@@ -109,22 +116,49 @@ class _UnprintableError(TypeError):
     """A template's attempt to print a value without a text."""
 
 
-def _printable(value: object) -> object:
-    """Refuse to print an object that Python shows by its address: each process would send another
-    prompt.
+FUNCTIONS = (BuiltinFunctionType, FunctionType, MethodType)
+PLAIN = (int, float, type(None))
+
+
+@jinja2.pass_context
+def _printable(context: jinja2.runtime.Context, value: object) -> object:
+    """Return what an expression prints, as text; refuse a memory address, also within a list, a dict or what a
+    filter made of it.
     """
-    value_type: Any = type(value)
-    if value_type.__repr__ is object.__repr__ and value_type.__str__ is object.__str__:
-        raise _UnprintableError(
-            f"it prints a {value_type.__name__}, which has no text (no __str__)"
-        )
-    if isinstance(value, (BuiltinFunctionType, FunctionType, MethodType)):
-        raise _UnprintableError("it prints a function. Did you mean to call it?")
+    if isinstance(value, PLAIN):
+        return value
     if isinstance(value, jinja2.runtime.TemplateReference):
         raise _UnprintableError(
             "it prints Jinja2's own self, not a variable of this name: give that another name"
         )
-    return value
+    if isinstance(value, FUNCTIONS):
+        raise _UnprintableError(_function_problem(value, context.get_all()))
+    text = str(value)
+    if shown := shown_by_address(text, context.get_all):
+        raise _UnprintableError(_address_problem(value, shown))
+    return text
+
+
+def _function_problem(function: object, variables: Mapping[str, object]) -> str:
+    """Return why a function cannot be printed; a method of a dict may be meant as its key."""
+    owner, name = getattr(function, "__self__", None), getattr(function, "__name__", None)
+    if isinstance(owner, Mapping) and name in owner:
+        variable = next((name for name in variables if variables[name] is owner), "")
+        return f'it prints the method {name!r} of a dict; for the key, write {variable}["{name}"]'
+    return "it prints a function. Did you mean to call it?"
+
+
+def _address_problem(value: object, shown: str) -> str:
+    """Return why a value cannot be printed that shows a memory address.
+
+    :param shown: the name of the class that is shown by its address.
+    """
+    kind = type(value).__name__
+    if isinstance(value, Iterator):
+        return f"it prints a {kind}, which has no text; for its items, add | join(', ')"
+    if isinstance(value, str) or kind == shown:
+        return f"it prints a {shown}, which has no text (no __str__)"
+    return f"it prints a {kind} with a {shown}, which has no text there (no __repr__)"
 
 
 def _variables(

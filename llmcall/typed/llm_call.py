@@ -322,6 +322,10 @@ class LLMCall(RowMethods):
         """
         return self.templates().render(variables)
 
+    def check(self, variables: Mapping[str, object]) -> None:
+        """Raise a ``TemplateError`` for variables that give no prompt; nothing is sent."""
+        self.templates().render(variables)
+
     def form(self, variables: Mapping[str, object]) -> Form:
         """Return the form of a question, as its record names it."""
         templates = self.templates()

@@ -10,9 +10,9 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from ..core import threads
-from ..errors import LLMCallError
+from ..errors import LLMCallError, TemplateError
 from ..keys.plain_data import is_numpy_bool
-from ..many.names import IncompleteRow
+from ..many.names import IncompleteRow, holds_nothing, is_at_hand, item_label, rows_of
 from ..models.catalog import parameters_of
 from .corrections import Conversation, GetReply, SendMessage
 
@@ -69,13 +69,33 @@ class RowJob:
             for item in items:
                 self.row_variables(item)
 
-    def variables(self, item: Any) -> dict[str, Any]:
-        """Return the templates' variables for a row. A frame's cells that hold nothing are undefined."""
+    def rehearse(self, items: object) -> None:
+        """Render the prompts of the rows of a list or a frame; nothing is sent.
+
+        :raises TemplateError: with the first row that has no prompt.
+        """
+        if is_at_hand(items):
+            for number, item in enumerate(rows_of(items)):
+                try:
+                    self.call_for(item).check(self.variables(item, number))
+                except TemplateError as error:
+                    raise TemplateError(f"{error} ({item_label(number)})") from error
+
+    def variables(self, item: Any, number: int | None = None) -> dict[str, Any]:
+        """Return the templates' variables for a row. Cells that hold nothing are undefined.
+
+        :param number: the row's number, from 0, for messages.
+        """
+        row = "this row" if number is None else f"row {number}"
+        missing: Iterable[Any] = ()
         if isinstance(item, IncompleteRow):
+            missing, row = item.missing, f"row {item.label!r}"
+        elif isinstance(item, Mapping):
+            missing = [name for name, value in item.items() if holds_nothing(value)]
+        if missing:
             from .jinja import undefined_cell
 
-            cells = {name: undefined_cell(name, item[name], item.label) for name in item.missing}
-            item = {**item, **cells}
+            item = {**item, **{name: undefined_cell(name, item[name], row) for name in missing}}
         return self.row_variables(item)
 
     def run(self, item: Any) -> Any:

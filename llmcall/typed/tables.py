@@ -100,8 +100,8 @@ class RowMethods:
         """Make each row's call, and return the values in the order of the rows.
 
         :param rows: dicts of the templates' variables, or a pandas DataFrame; columns that the
-            templates do not use are ignored. A frame's cell that holds nothing (NaN, NaT, NA, None) is an
-            undefined variable; the values of dicts are taken as they are.
+            templates do not use are ignored. A cell that holds nothing (NaN, NaT, NA, None) is an undefined
+            variable.
         :param map_options: those of :func:`llmcall.map`.
         :returns: a list; with ``repeats``, a list of lists; with ``dry_run=True`` a :class:`.Plan`.
         :raises TypeError: for rows that are a dict, a text, a set or a generator that is used up.

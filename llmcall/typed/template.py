@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError, TemplateError
@@ -71,6 +71,34 @@ def missing_variable(name: str, variables: Mapping[str, object]) -> str:
     return f"the variable {name!r} is missing; given: {name_list}{nearest(name, sorted_names)}"
 
 
+# Python shows an object without a text of its own by its address: each process would send another prompt.
+ADDRESS = re.compile(r"(\w*)>?(?: object)? at 0x[0-9a-fA-F]+>")
+
+
+def shown_by_address(text: str, variables: Callable[[], Mapping[str, object]]) -> str:
+    """Return the name of the class that a text shows by its memory address; empty if it shows none, or a variable's
+    text has these words, as an answer that quotes them.
+
+    :param variables: returns the variables from which it was made.
+    """
+    found = ADDRESS.search(text) if " at 0x" in text else None
+    if found is None or any(found[0] in known for known in _texts(variables(), set())):
+        return ""
+    return found[1] or "object"
+
+
+def _texts(value: object, seen: set[int]) -> Iterator[str]:
+    """Yield the texts in a value."""
+    if isinstance(value, str):
+        yield value
+    elif id(value) not in seen:
+        seen.add(id(value))
+        inner = value if isinstance(value, Iterable) and isinstance(value, Sized) else ()
+        parts = value.items() if isinstance(value, Mapping) else inner
+        for part in (*parts, *getattr(value, "__dict__", {}).values()):
+            yield from _texts(part, seen)
+
+
 # The path and text of the template and its partials, by the name in the tag
 Sources = dict[str, tuple[str, str]]
 
@@ -101,11 +129,14 @@ def mustache_template(name: str, text: str, load: Load) -> Template:
         }
         renderer = pystache.Renderer(escape=str, missing_tags="strict", partials=partials)
         try:
-            return str(renderer.render(tree, defined))
+            prompt = str(renderer.render(tree, defined))
         except pystache.context.KeyNotFoundError as error:
             raise TemplateError(
                 f"{_first_location(sources, error.key)}: {missing_variable(error.key, values)}"
             ) from error
+        if shown := shown_by_address(prompt, lambda: {**defined, "": text}):
+            raise TemplateError(f"{name}: it prints a {shown}, which has no text (no __str__)")
+        return prompt
 
     return Template(name, text, variables, render)
 

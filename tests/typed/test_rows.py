@@ -114,3 +114,33 @@ def test_a_function_over_a_text_or_a_dict_iterates_as_python_does() -> None:
     assert llmcall.map(str.upper, "ann") == ["A", "N", "N"]
     assert llmcall.map(str.upper, {"ann": 1}) == ["ANN"]
     assert dict(llmcall.imap(str.upper, "a")) == {0: "A"}
+
+
+@pytest.mark.parametrize(
+    ("last", "options", "error"),
+    [
+        ({"id": "a/b", "name": "Ann"}, {"key": "id"}, ValueError),
+        ({"id": "", "name": "Ann"}, {"key": "id"}, ValueError),
+        ({"id": "c"}, {"key": "id"}, llmcall.TemplateError),
+        ({"id": "c", "name": None}, {"key": "id"}, llmcall.TemplateError),
+        ({"id": "c", "name": object()}, {"key": "id"}, llmcall.TemplateError),
+    ],
+)
+def test_a_wrong_last_row_is_found_before_the_first_call(
+    last: dict[str, Any], options: Any, error: type[Exception]
+) -> None:
+    """A name with ``/``, an empty cell, an object without a text: nothing is paid."""
+    client = ScriptedClient(lambda messages: "Yes")
+    call = llmcall.LLMCall(user="{{ name }}?", client=client)
+    rows = [*({"id": str(number), "name": "Ann"} for number in range(5)), last]
+    for ask in (call.map, lambda rows, **options: list(llmcall.imap(call, rows, **options))):
+        with llmcall.scope("survey"), pytest.raises(error):
+            ask(rows, workers=1, **options)
+    assert not client.requests
+
+
+def test_the_name_of_a_last_item_of_a_function_is_checked_before_the_first() -> None:
+    seen: list[str] = []
+    with llmcall.scope("survey"), pytest.raises(ValueError, match="item 3 is 'a/b'"):
+        llmcall.map(seen.append, ["a", "b", "a/b"], key=str, workers=1)
+    assert not seen

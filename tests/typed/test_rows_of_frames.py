@@ -169,7 +169,7 @@ def test_a_cell_that_holds_nothing_is_an_undefined_variable(
     assert [type(answer) for answer in found[::2]] == [str, str]
     for error, row in zip(found[1::2], "bd", strict=True):
         assert isinstance(error, llmcall.TemplateError)
-        assert f"the column 'wage' of the frame holds nothing in row '{row}'" in str(error)
+        assert f"the column 'wage' holds nothing in row '{row}'" in str(error)
 
 
 @pytest.mark.parametrize("kind", WAGES)
@@ -197,7 +197,7 @@ def test_each_way_to_ask_about_a_frame_refuses_its_missing_cells(earners: Any) -
         lambda: question.table(frame),
         lambda: options.table(frame),
     ):
-        with pytest.raises(llmcall.TemplateError, match=r"'wage' .* holds nothing in row '[bd]'"):
+        with pytest.raises(llmcall.TemplateError, match=r"'wage' holds nothing in row '[bd]'"):
             ask()
 
 
@@ -212,9 +212,25 @@ def test_a_function_gets_undefined_cells_of_a_frame(earners: Any) -> None:
     assert told.map(earners("NaN"))[:2] == ["Ann earns 100.0", "Ben"]
 
 
-def test_rows_that_are_dicts_are_taken_as_they_are() -> None:
-    """Somebody wrote None."""
-    assert LLMCall(user="{{ wage }}", client=Echo()).map([{"wage": None}]) == ["None"]
+@pytest.mark.parametrize("text", USING)
+@pytest.mark.parametrize("kind", WAGES)
+def test_a_row_dict_that_holds_nothing_is_found_before_the_first_call(
+    text: str, kind: str, earners: Any
+) -> None:
+    """As of a frame: the error names the column and the row."""
+    client = Echo()
+    rows = earners(kind).to_dict("records")
+    with pytest.raises(llmcall.TemplateError, match=r"'wage' holds nothing in row 1 \("):
+        LLMCall(user=text, client=client).map(rows)
+    assert not client.requests
+
+
+@pytest.mark.parametrize("kind", WAGES)
+@pytest.mark.parametrize("text", TESTING)
+def test_a_template_may_test_a_cell_of_a_row_dict(text: str, kind: str, earners: Any) -> None:
+    rows = earners(kind).to_dict("records")
+    answers = LLMCall(user=text, client=Echo()).map(rows)
+    assert answers[1] == TESTING[text]
 
 
 def test_a_missing_cell_that_a_template_tests_names_its_row_as_before(earners: Any) -> None:

@@ -105,7 +105,16 @@ def test_a_text_is_kept_but_for_common_indentation_and_blank_lines_around_it(
             "line 1: a template that is a text cannot include 'x', because it has no folder",
         ),
         ("{{ name.upper }}", "line 1: it prints a function. Did you mean to call it?"),
-        ("{{ it }}", "line 1: it prints a object, which has no text (no __str__)"),
+        *(
+            (text, "line 1: it prints a object, which has no text (no __str__)")
+            for text in ("{{ it }}", "{{ it | string }}", "{{ [it] | join }}", "{{ it ~ '!' }}")
+        ),
+        ("{{ [it] }}", "line 1: it prints a list with a object, which has no text there"),
+        ("{{ {'a': (it,)} }}", "line 1: it prints a dict with a object, which has no text there"),
+        (
+            "{{ [name] | map('upper') }}",
+            "line 1: it prints a generator, which has no text; for its items, add | join(', ')",
+        ),
         ("{{ self }}", "line 1: it prints Jinja2's own self, not a variable"),
         ("{{ lipsum() }}", "line 1: the variable 'lipsum' is missing; given: age, name"),
         # no template reaches into Python or changes what it is given
@@ -300,3 +309,27 @@ def test_an_edit_of_the_same_length_and_time_is_read_again(folder: Path) -> None
     path.write_text("Now evil.", encoding="utf-8")
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert (before, call()) == ("Now good.", "Now evil.")
+
+
+def test_the_method_of_a_dict_that_has_such_a_key_names_the_key() -> None:
+    """``values`` is both."""
+    persona = {"values": "honesty"}
+    with pytest.raises(TemplateError, match=r'for the key, write persona\["values"\]'):
+        rendered("{{ persona.values }}", {"persona": persona})
+    assert rendered('{{ persona["values"] }}', {"persona": persona}) == "honesty"
+
+
+@pytest.mark.parametrize(
+    "text", ["{{ said }}", "{{ [said] }}", "{{ heard }}", "{{ said | lower }}"]
+)
+def test_words_about_an_address_in_a_text_are_a_text(text: str) -> None:
+    """An answer may quote them."""
+    said = "it printed <item at 0x7f00>"
+    assert said in rendered(text, {"said": said, "heard": {"a": [said]}})
+
+
+def test_mustache_prints_no_address(tmp_path: Path) -> None:
+    pytest.importorskip("pystache")
+    (tmp_path / "it.mustache").write_text("{{it}}", encoding="utf-8")
+    with pytest.raises(TemplateError, match="it prints a object, which has no text"):
+        rendered(None, {"it": object()}, "it", tmp_path)

@@ -166,11 +166,11 @@ LLM: Any = llmcall.llm
         lambda: table(varry={"model": ["x"]}),
     ),
     (
-        "TemplateError: pay.md...'wage' ... holds nothing in row 0",
+        "TemplateError: pay.md...'wage' holds nothing in row 0",
         lambda: paid("Hi. {% include 'pay' %}", pay_md="You earn {{ wage }}."),
     ),
     (
-        "TemplateError: ...'wage' ... holds nothing in row 0",
+        "TemplateError: ...'wage' holds nothing in row 0",
         lambda: paid("", pay_mustache="{{wage}}"),
     ),
     (

@@ -34,7 +34,7 @@ other_scope_option = click.option(
     "--with",
     "other_scope",
     metavar="GLOB",
-    help="Like --scope, but for the other run. It is sought in RUN, unless another source is given.",
+    help="Like --scope, but for the other run. Looked up in RUN unless OTHER is given.",
 )
 
 
@@ -133,8 +133,8 @@ def diff(
 ) -> None:
     """Show where and why two runs diverge, by actor.
 
-    RUN and OTHER are cassettes, exported files or cache directories. With two files, --scope alone
-    only hides calls: the whole runs are compared. The exit code is 0 even if the runs differ, unless
+    RUN and OTHER are cassettes, exported files or cache directories. With two files, --scope
+    filters the output; the whole runs are still compared. The exit code is 0 even if the runs differ, unless
     you use --exit-code (as with git diff).
     """
     if other is None and other_scope is None:

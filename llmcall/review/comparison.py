@@ -157,10 +157,11 @@ class Comparison:
         yield from self._change_lines()
         followers = [divergence for divergence in self.divergences if divergence.caused_by]
         if followers:
-            scopes = self._list_actors(followers)
+            actors = self._actors(followers)
+            whose = "its prompt quotes" if len(actors) == 1 else "their prompts quote"
             yield (
-                f"{counted(len(followers), 'more scope')} ({scopes}): the prompt contains words of answers that "
-                "changed earlier, so this may be only a consequence"
+                f"{counted(len(actors), 'more actor')} ({self._listed(actors)}) changed later: {whose} answers that "
+                "had already changed, so this may just follow."
             )
         yield from self._model_lines()
 
@@ -178,13 +179,29 @@ class Comparison:
         for key in sorted(groups, key=lambda key: (key[0], firsts[key])):
             (_, run, words), group = key, groups[key]
             in_run = f" of {printable(self.names[run])}" if len(self.names) > 2 else ""
-            if len(group) > 1:
-                scopes = self._list_actors(group)
-                yield f"the same change in {len(group):,} scopes{in_run} ({scopes}): {words}"
+            if len(group) > 1 and key[0]:
+                yield self._calls_line(group)
+            elif len(group) > 1:
+                names = self._actors(group)
+                actors = f"{counted(len(names), 'actor')}{in_run} ({self._listed(names)})"
+                yield f"the same change for {actors}: {words}"
             else:
                 [divergence] = group
                 where = f"{self.actor_name(divergence.scope)}, call {divergence.index + 1}{in_run}"
                 yield f"{where}: {divergence.in_words(self.names[run])}"
+
+    def _calls_line(self, group: Sequence[Divergence]) -> str:
+        """Return the line for actors that make fewer calls in another run, or more; an item's repeats are one actor."""
+        status, run = group[0].status, group[0].run
+        actors = {without_repeats(divergence.scope)[0] for divergence in group}
+        counts = Counter(
+            pair.item
+            for pair in self.pairs
+            if (pair.status, pair.run) == (status, run) and pair.item in actors
+        )
+        names = [f"{self.actor_name(item)} ({count:,})" for item, count in counts.items()]
+        makes = f"make{'s' if len(names) == 1 else ''} {'fewer' if status == 'missing' else 'more'} calls"
+        return f"{counted(len(names), 'actor')} {makes} in {printable(self.names[run])}: {self._listed(names)}"
 
     def _shown_order(self, row: Pair | Divergence) -> tuple[object, ...]:
         return row.run, natural(self.actor_name(row.scope) if "~" in row.scope else row.scope)
@@ -198,9 +215,13 @@ class Comparison:
         )
         return printable(words) or OF_NO_ACTOR
 
-    def _list_actors(self, group: Iterable[Divergence]) -> str:
-        """Return the names of the first actors, and the number of the others."""
-        names = [self.actor_name(divergence.scope) for divergence in group]
+    def _actors(self, group: Iterable[Divergence]) -> list[str]:
+        """Return the names of the actors of some divergences; the repeats of an item are one actor."""
+        items = dict.fromkeys(without_repeats(divergence.scope)[0] for divergence in group)
+        return list(map(self.actor_name, items))
+
+    def _listed(self, names: Sequence[str]) -> str:
+        """Return the first names in one line, and the number of the others."""
         more = len(names) - SCOPES_SHOWN
         return ("; " if self._words else ", ").join(names[:SCOPES_SHOWN]) + (
             f" and {more:,} more" if more > 0 else ""
@@ -238,8 +259,8 @@ def compare(
     >>> comparison = llmcall.compare("examples/survey.jsonl", "examples/survey_need.jsonl")
     >>> print(comparison)  # doctest: +ELLIPSIS
     480 calls: 0 the same, 96 changed, 0 added, 384 missing
-    the same change in 96 scopes (45, bus, alone, ...): the prompt changed: [-do you want-] {+does it need+}
-    the same change in 384 scopes (18, bus, alone, ...): survey_need.jsonl ends, or does not make this call
+    the same change for 48 actors (45, bus, alone, ...): the prompt changed: [-do you want-] {+does it need+}
+    192 actors make fewer calls in survey_need.jsonl: 18, bus, alone, ...
     """
     if not others:
         raise TypeError("compare() takes two runs or more; give the other run, too")

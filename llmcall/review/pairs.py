@@ -48,10 +48,15 @@ class Pair(NamedTuple):
 
 
 def item_words(pairs: Iterable[Pair]) -> dict[str, str]:
-    """Return the words of the items of a ``map``, which have digests for names, by their scopes."""
+    """Return the words of the items of a ``map``, which have digests for names, by their scopes; and, of calls in the
+    scope that names the whole run, its name.
+    """
     words: dict[str, str] = {}
     for pair in pairs:
-        if pair.item not in words and (asked := asked_of_item(pair.item, pair.one or pair.other)):
+        record = pair.one or pair.other
+        if not pair.scope and record and record.scope:
+            words.setdefault("", record.scope)
+        elif pair.item not in words and (asked := asked_of_item(pair.item, pair.one or pair.other)):
             outer, slash, _ = pair.item.rpartition("/")
             words[pair.item] = f"{outer}{slash}{asked}"
     return words

@@ -312,7 +312,7 @@ def test_a_respondent_has_the_words_of_its_row() -> None:
     assert "=== village/~0000000000000001  (Person 1, smith)\n" in done("show", "a.jsonl")
     survey("b.jsonl", question="Tram?")
     lines = done("diff", "a.jsonl", "b.jsonl").splitlines()
-    assert "(Person 0, baker; Person 0, baker, repeat 1; Person 1, smith; " in lines[1]
+    assert "(Person 0, baker; Person 1, smith; Person 2, baker; " in lines[1]
     rows = done("diff", "a.jsonl", "b.jsonl", "--markdown").splitlines()
     assert rows[8].startswith("| `Person 0, baker` | 1 | changed |")
 

@@ -165,7 +165,7 @@ def test_actors_whose_changed_system_messages_name_them_are_paired() -> None:
     found = llmcall.compare(*runs)
     assert counts(found) == (0, 2, 0, 0)
     assert str(found).splitlines()[1] == (
-        "the same change in 2 scopes (You are Ada. Ada lov-6d074202, You are Bea. Bea lov-10b495f8): the prompt "
+        "the same change for 2 actors (You are Ada. Ada lov-6d074202, You are Bea. Bea lov-10b495f8): the prompt "
         "changed: {+really+}"
     )
 
@@ -522,9 +522,9 @@ def test_equal_changes_of_several_actors_are_one_line() -> None:
     assert causes(found) == [("emma", 0, "prompt"), ("lisa", 0, "prompt")]
     assert found.divergences[1].before == "You are emma, a thrifty buyer."
     assert str(found).splitlines()[1:] == [
-        "the same change in 2 scopes (emma, lisa): the prompt changed: [-thrifty-] {+generous+}",
-        "1 more scope (bart): the prompt contains words of answers that changed earlier, so this may be only "
-        "a consequence",
+        "the same change for 2 actors (emma, lisa): the prompt changed: [-thrifty-] {+generous+}",
+        "1 more actor (bart) changed later: its prompt quotes answers that had already changed, so this may just "
+        "follow.",
     ]
 
 
@@ -543,6 +543,36 @@ def test_the_change_that_came_first_is_the_first_line() -> None:
     assert str(found).splitlines()[1:] == [
         "lisa, call 1: the prompt changed: [-thrifty-] {+generous+}",
         "emma, call 2: the prompt changed: [-3-] {+4+}",
+    ]
+
+
+def test_actors_that_make_fewer_or_more_calls_are_one_line() -> None:
+    """With the number of calls of each; the repeats of an item are one actor."""
+
+    def run(path: str, *scopes: str) -> Path:
+        return write_cassette(path, [chat(f"Call {n}?", "Yes.", at) for n, at in enumerate(scopes)])
+
+    both = "eve#0", "eve#1"
+    less = run("less.jsonl", *both)
+    more = run("more.jsonl", *both, "ada#0", "ada#1", "ben#0", "ben/~1#0", "ben/~2#0")
+    assert str(llmcall.compare(more, less)).splitlines()[1:] == [
+        "2 actors make fewer calls in less.jsonl: ada (2), ben (3)"
+    ]
+    assert str(llmcall.compare(less, more)).splitlines()[1:] == [
+        "2 actors make more calls in more.jsonl: ada (2), ben (3)"
+    ]
+
+
+def test_calls_in_the_scope_of_the_whole_run_have_its_name() -> None:
+    """No actor's scope is around them."""
+    one, other = (
+        write_cassette(
+            f"{word}.jsonl", [chat(f"{word} bread for Ann and Ben?", "Yes.", "trial-1#0")]
+        )
+        for word in ("White", "Brown")
+    )
+    assert str(llmcall.compare(one, other)).splitlines()[1:] == [
+        "trial-1, call 1: the prompt changed: [-White-] {+Brown+}"
     ]
 
 
@@ -712,7 +742,7 @@ def test_an_answer_of_the_same_round_explains_a_prompt_whatever_the_names(
     assert follows[third] in ((first, 0), (second, 0))
     lines = str(found).splitlines()
     assert lines[1].startswith(f"{first}, call 1: the same request has different answers")
-    assert lines[2].startswith(f"2 more scopes ({', '.join(sorted((second, third)))})")
+    assert lines[2].startswith(f"2 more actors ({', '.join(sorted((second, third)))})")
 
 
 @pytest.mark.parametrize("number", [2, 3])
@@ -860,7 +890,7 @@ def test_a_model_that_repeats_its_question_makes_no_consequence_of_the_treatment
         found = llmcall.arms(play, arms, scope="app", repeats=20).compare("control", "treated")
     assert [divergence.caused_by for divergence in found.divergences] == [None] * 20
     assert str(found).splitlines()[1] == (
-        "the same change in 20 scopes (0, 1, 2, 3 and 16 more): the prompt changed: [-0-] {+15+}"
+        "the same change for 20 actors (0, 1, 2, 3 and 16 more): the prompt changed: [-0-] {+15+}"
     )
 
 
@@ -1004,7 +1034,7 @@ def test_one_changed_persona_among_forty_agents_is_one_line(heard: str) -> None:
     printed = done("diff", str(run("a.jsonl", "thrifty")), str(run("b.jsonl", "generous")))
     _, cause, followers = printed.splitlines()
     assert cause == "agent-07, call 1: the prompt changed: [-thrifty-] {+generous+}"
-    assert followers.endswith("so this may be only a consequence")
+    assert followers.endswith("so this may just follow.")
 
 
 WORDS = ("yes", "no", "maybe", "3", "5", "thrifty", "generous", "bread", "milk", "it's", "cheap")
@@ -1312,8 +1342,8 @@ def test_diff_of_a_scope_keeps_the_reasons_from_other_scopes(
     """Bart's prompts follow from answers that are not shown; the scope need match in one run alone."""
     assert done("diff", *heard_by_bart, "--scope", scope).splitlines() == [
         "3 calls: 1 the same, 2 changed, 0 added, 0 missing",
-        "1 more scope (bart): the prompt contains words of answers that changed earlier, so this may be only "
-        "a consequence",
+        "1 more actor (bart) changed later: its prompt quotes answers that had already changed, so this may just "
+        "follow.",
     ]
     found = json.loads(done("diff", *heard_by_bart, "--scope", scope, "--json"))
     assert [divergence["caused_by"] for divergence in found["divergences"]] == [["emma", 0]]

@@ -214,7 +214,8 @@ def test_a_miss_of_a_cassette_says_that_the_disk_cache_has_the_answer() -> None:
     with llmcall.cassette("run.jsonl"):
         ask("Another question?")(recorder())
     message = flat(missed(QUESTION, tape="run.jsonl"))
-    assert "cache has the answer, but was not searched" in message
+    assert "this answer is in the disk cache" in message
+    assert "which mode 'none' does not read" in message
 
 
 def test_a_miss_without_the_cache_says_that_the_disk_cache_has_the_answer() -> None:
@@ -222,7 +223,7 @@ def test_a_miss_without_the_cache_says_that_the_disk_cache_has_the_answer() -> N
     ask()(recorder())
     message = flat(missed(ask(cache=False), ScriptedClient(cache_mode="replay")))
     assert "cache=False bypasses the disk cache, and no cassette is open" in message
-    assert "the answer, but was not searched" in message
+    assert "which cache=False does not read" in message
     assert "without cache=False" in message
 
 

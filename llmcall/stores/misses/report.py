@@ -272,7 +272,12 @@ def miss_error(call: Call) -> CacheMissError:
             if (bypasses_cache or cassette is not None) and cache.get(
                 request, mode="replay"
             ) is not None:
-                first_cause = f"the cache {cache.path} has the answer, but was not searched"
+                reader = (
+                    f"mode {cassette.mode!r}" if cassette and not bypasses_cache else "cache=False"
+                )
+                first_cause = (
+                    f"this answer is in the disk cache {cache.path}, which {reader} does not read"
+                )
         return explain(request, source, settings, remedy, first_cause)
 
     return CacheMissError(headline(request), explain=explanation)

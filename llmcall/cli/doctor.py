@@ -22,7 +22,7 @@ from ..stores.cache.directory import DATABASE
 from ..support.display import counted, shortened, text_table, visible, visible_json
 from ..support.notices import keep_notices, stop_keeping_notices
 from .options import json_option
-from .output import echo
+from .output import echo, with_colours
 
 SECONDS = 10.0  # timeout of the one request to each endpoint
 MAX_NAMES = 8  # of models in a remedy
@@ -62,7 +62,7 @@ def doctor(as_json: bool) -> None:
             rows.append(("ok" if check.ok else "FAIL", check.name, visible(check.found)))
             if check.remedy:
                 rows.append(("", "", visible(f"→ {check.remedy}")))
-        echo(text_table(rows))
+        echo(with_colours(text_table(rows)))
     if not all(check.ok for check in results):
         raise click.exceptions.Exit(1)
 

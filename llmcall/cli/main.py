@@ -21,7 +21,7 @@ from ..models.tokens import TokenCount
 from ..support.display import text_table, visible, visible_json
 from ..support.failures import process_failures
 from .options import json_option, unicode_text
-from .output import discard_unwritten, echo, escaping, is_terminal
+from .output import discard_unwritten, echo, escaping, is_terminal, with_colours
 
 DEMO = "market_day.py"
 # A small model is best at temperature 0, and may never stop without a limit.
@@ -81,7 +81,7 @@ class Commands(click.Group):
             raise click.ClickException(visible(text)) from error
         except (LLMCallError, OSError) as error:
             discard_unwritten()
-            raise click.ClickException(visible(str(error))) from error
+            raise click.ClickException(with_colours(visible(str(error)), err=True)) from error
         except ArgumentError as error:
             raise click.UsageError(visible(str(error))) from error
 

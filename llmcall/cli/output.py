@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 
 import click
 
+from ..support.colours import coloured, has_colours
+
 HANDLER = "llmcall.escape"
 
 
@@ -54,9 +56,15 @@ def discard_unwritten() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def is_terminal() -> bool:
-    """Return whether standard output is open and a terminal."""
-    return sys.stdout is not None and sys.stdout.isatty()
+def is_terminal(*, err: bool = False) -> bool:
+    """Return whether standard output, or standard error, is open and a terminal."""
+    stream = sys.stderr if err else sys.stdout
+    return stream is not None and stream.isatty()
+
+
+def with_colours(text: str, *, err: bool = False) -> str:
+    """Return a text with colours, if the output shows them."""
+    return coloured(text) if has_colours(is_terminal=is_terminal(err=err)) else text
 
 
 def echo(

@@ -17,9 +17,10 @@ from ..review.page import page
 from ..review.runs import SCOPES_SHOWN_BY, RecordedRun, load
 from ..review.text import text_lines
 from ..support import secrets
+from ..support.colours import has_colours
 from ..support.display import visible, visible_json
 from .options import Source, UserPath, json_option
-from .output import echo, is_terminal
+from .output import echo, is_terminal, with_colours
 
 SOURCE = Source(exists=True)
 LINES_AT_ONCE = 1000  # to print
@@ -109,7 +110,10 @@ def _print_lines(lines: Iterable[str]) -> None:
     """Print lines in UTF-8, with colours only to a terminal."""
     rest = iter(lines)
     while text := "".join(f"{line}\n" for line in islice(rest, LINES_AT_ONCE)):
-        echo(text if is_terminal() else click.unstyle(text).encode(), nl=False)
+        if not is_terminal():
+            echo(click.unstyle(text).encode(), nl=False)
+        else:
+            echo(text if has_colours(is_terminal=True) else click.unstyle(text), nl=False)
 
 
 @click.command()
@@ -147,7 +151,7 @@ def diff(
     elif as_markdown:
         echo(markdown_of(comparison), nl=False)
     else:
-        echo(str(comparison))
+        echo(with_colours(str(comparison)))
     if exit_code and comparison.same != len(comparison.rows):
         raise click.exceptions.Exit(1)
 

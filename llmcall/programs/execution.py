@@ -20,6 +20,7 @@ from ..core.calls import Call
 from ..errors import CacheMissError, LLMCallError
 from ..scopes.callers import naming_own_calls
 from ..stores.cassettes.cassette import Cassette
+from ..support.colours import coloured, has_colours
 from ..support.display import visible
 from ..support.failures import REFUSED, process_failures
 from ..support.listeners import CallListener, listen
@@ -231,6 +232,7 @@ class Execution(CallListener):
         if self._stderr is None:
             return
         text = "".join(f"{visible(line)}\n" for line in lines)
+        text = coloured(text) if has_colours(is_terminal=os.isatty(self._stderr)) else text
         encoding = getattr(sys.__stderr__, "encoding", None) or "utf-8"
         with contextlib.suppress(OSError), open(self._stderr, "wb", closefd=False) as file:
             file.write(text.encode(encoding, "backslashreplace"))

@@ -1,0 +1,39 @@
+"""Colours on a terminal: of words that changed, of a miss's labels, of a check's result."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+# As git diff --word-diff marks removed and added words; the labels of a miss; the results of checks
+_STYLES: dict[re.Pattern[str], dict[str, Any]] = {
+    re.compile(r"\[-.*?-\]"): {"fg": "red"},
+    re.compile(r"\{\+.*?\+\}"): {"fg": "green"},
+    re.compile(r"(?m)^  (?:asked|scope|looked in|nearest|differs|cause|to record)(?=  )"): {
+        "fg": "cyan"
+    },
+    re.compile(r"(?m)^ok(?=  )"): {"fg": "green"},
+    re.compile(r"(?m)^FAIL(?=  )"): {"fg": "red", "bold": True},
+}
+
+
+def has_colours(*, is_terminal: bool) -> bool:
+    """Return whether an output shows colours: a terminal, unless ``NO_COLOR`` or ``TERM=dumb`` says otherwise."""
+    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return is_terminal and not is_plain
+
+
+def coloured(text: str) -> str:
+    """Return a text of llmcall's, in which nothing is a control character, with colours."""
+    for pattern, style in _STYLES.items():
+        text = pattern.sub(partial(_styled, style), text)
+    return text
+
+
+def _styled(style: Mapping[str, Any], match: re.Match[str]) -> str:
+    from .libraries import click
+
+    return str(click.style(match[0], **style))

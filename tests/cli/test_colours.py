@@ -1,0 +1,122 @@
+"""Colours of the commands: on a terminal alone."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+
+import click
+import pytest
+from commands import NEEDS_POSIX
+from files import chat, write_cassette
+
+import llmcall
+from llmcall.cli.main import main
+from llmcall.testing import ScriptedClient
+
+pytestmark = pytest.mark.newest_only
+RED, GREEN, CYAN, RESET = "\x1b[31m", "\x1b[32m", "\x1b[36m", "\x1b[0m"
+
+
+@pytest.fixture(autouse=True)
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The terminal that tests print to has colours."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+
+
+class Output(io.TextIOWrapper):
+    """An output that may be a terminal."""
+
+    def __init__(self, *, is_terminal: bool) -> None:
+        super().__init__(io.BytesIO(), encoding="utf-8", write_through=True)
+        self._is_terminal = is_terminal
+
+    def isatty(self) -> bool:
+        """Return whether it is a terminal."""
+        return self._is_terminal
+
+
+def printed(*arguments: str, is_terminal: bool = True) -> str:
+    """Return what a command prints, on both outputs."""
+    output = Output(is_terminal=is_terminal)
+    with (
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(output),
+        contextlib.suppress(SystemExit),
+    ):
+        main(arguments)
+    output.seek(0)
+    return output.read()
+
+
+@pytest.fixture
+def diff() -> tuple[str, str, str]:
+    """The command that compares two runs of one call in other words."""
+    for path, word in (("a.jsonl", "White"), ("b.jsonl", "Brown")):
+        write_cassette(path, [chat(f"{word} bread for Ann and Ben?", "Yes.", "lisa#0")])
+    return "diff", "a.jsonl", "b.jsonl"
+
+
+def test_diff_shows_removed_words_in_red_and_added_ones_in_green(diff: tuple[str, ...]) -> None:
+    assert f"{RED}[-White-]{RESET} {GREEN}{{+Brown+}}{RESET}" in printed(*diff)
+
+
+@pytest.mark.parametrize("variable", ["NO_COLOR", "TERM", None])
+@pytest.mark.parametrize("command", ["diff", "show", "doctor", "miss"])
+def test_no_colour_is_shown_elsewhere_or_where_nobody_wants_it(
+    diff: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, command: str, variable: str | None
+) -> None:
+    """Nor on a terminal that has none; the text is the same."""
+    arguments = {
+        "diff": diff,
+        "show": ("show", "a.jsonl"),
+        "doctor": ("doctor",),
+        "miss": ("ask", "Bread?"),
+    }[command]
+    monkeypatch.setenv("LLMCALL_CACHE_MODE", "replay")
+    coloured = printed(*arguments)
+    assert "\x1b[" in coloured
+    if variable:
+        monkeypatch.setenv(variable, "dumb")
+    plain = printed(*arguments, is_terminal=variable is not None)
+    assert "\x1b[" not in plain
+    assert [line.split() for line in plain.splitlines()] == [
+        line.split() for line in click.unstyle(coloured).splitlines()
+    ]
+
+
+def test_the_labels_of_a_miss_have_a_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMCALL_CACHE_MODE", "replay")
+    assert f"{CYAN}  asked{RESET}      user: Bread?" in printed("ask", "Bread?")
+
+
+def test_results_of_checks_have_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A setting that does not exist fails."""
+    monkeypatch.setenv("LLMCALL_CACHE_MODE", "replay")
+    monkeypatch.setenv("LLMCALL_MODLE", "m")
+    lines = printed("doctor").splitlines()
+    assert any(line.startswith(f"{GREEN}ok{RESET}") for line in lines)
+    assert any(line.startswith("\x1b[31m\x1b[1mFAIL") for line in lines)
+
+
+@NEEDS_POSIX
+@pytest.mark.ci
+def test_run_shows_the_miss_of_a_program_with_colours() -> None:
+    """On the terminal that standard error is; the program's own output stays as it is."""
+    client = ScriptedClient(["Yes."])
+    with llmcall.cassette("run.jsonl"), llmcall.scope("run"):
+        client.send_message("Bread for Ann?")
+    code = "import llmcall; llmcall.client().send_message('Bread for Ben?', on_error='raise')"
+    with open("program.py", "w", encoding="utf-8") as file:
+        file.write(code)
+    parent, child = os.openpty()
+    run = "run", "--cassette", "run.jsonl", "--mode", "none", "program.py"
+    subprocess.run([sys.executable, "-m", "llmcall", *run], stderr=child, check=False)
+    os.close(child)
+    shown = os.read(parent, 65536).decode()
+    os.close(parent)
+    assert f"{CYAN}  asked{RESET}" in shown and f"{RED}[-Ann-]{RESET}" in shown

@@ -91,8 +91,7 @@ class RunFacts(NamedTuple):
         """Return how many answers do not say how they ended, as published texts don't: whether they were cut or
         refused is not recorded.
         """
-        records = (call.record for call in self.spoken)
-        return sum(record.finish_reason is None and record.refusal is None for record in records)
+        return sum(not is_ended(call.record) for call in self.spoken)
 
     @property
     def endings(self) -> str:
@@ -117,7 +116,13 @@ class RunFacts(NamedTuple):
     @property
     def missing(self) -> list[str]:
         """Return in words the answers that are not there: calls without one, pruned and forgotten ones."""
-        return [*filter(None, [self.run.unanswered]), *self.run.left_out]
+        unknown = "Whether calls got no answer was not recorded" if self.run.origin else ""
+        return [*filter(None, [self.run.unanswered or unknown]), *self.run.left_out]
+
+
+def is_ended(record: Record) -> bool:
+    """Return whether a record says how its answer ended."""
+    return record.finish_reason is not None or record.refusal is not None
 
 
 def facts(found: RunFacts) -> dict[str, str]:

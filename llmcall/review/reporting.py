@@ -12,14 +12,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ..apis.message import object_in, objects_in
-from ..apis.token_usage import total_cost
 from ..keys.keys import key_of
 from ..scopes.position import without_repeats
 from ..stores.record import Record
 from ..stores.records.served import days_words, model_of, served_by
 from ..support.display import as_json, counted, money, one_line, printable, visible
 from .conversations import RecordedCall, is_conversed
-from .facts import RunFacts
+from .facts import RunFacts, is_ended, recorded_sum
 
 BLANK = "TO FILL IN:"
 TITLE = "Reporting checklist (GUIDE-LLM)"
@@ -31,6 +30,7 @@ TOOL_FIELDS = (
     *("tools", "functions", "web_search_options"),
     *("search_parameters", "plugins", "mcp_servers"),  # xAI, OpenRouter, Messages
 )
+NOT_KNOWN = "Whether requests held {} was not recorded."
 LOCAL = "local"  # what records of the small model hold instead of a host
 SYSTEM_ROLES = ("system", "developer")
 
@@ -60,6 +60,7 @@ def checklist(found: RunFacts, code: Sequence[str] = ()) -> list[ChecklistItem]:
     # Each text of embeddings has a record of its own, however many were sent at once.
     spoken = [answer for answer in answers if not _is_embedding(answer)]
     conversed = list(filter(is_conversed, asked))
+    is_imported = bool(found.run.origin)  # then nothing found is nothing recorded
     questions, instructions = _Prompts("user", found), _Prompts("system", found)
     return [
         ChecklistItem("A.1 Purpose", blanks=["what the model was used for, and why a model"]),
@@ -88,7 +89,7 @@ def checklist(found: RunFacts, code: Sequence[str] = ()) -> list[ChecklistItem]:
         ),
         ChecklistItem(
             "B.4 Customization",
-            [_fine_tuning(answers), _tools(asked)],
+            [_fine_tuning(answers), _tools(asked, is_imported=is_imported)],
             blanks=[
                 "fine-tuning: how a model was tuned, if one was",
                 "retrieval: which documents entered prompts, and how they were chosen",
@@ -98,13 +99,13 @@ def checklist(found: RunFacts, code: Sequence[str] = ()) -> list[ChecklistItem]:
         ),
         ChecklistItem(
             "B.5 State between calls",
-            [*_turns(conversed), _kept(conversed)],
+            [*_turns(conversed), _kept(conversed, is_imported=is_imported)],
             blanks=["memory of other kinds: summaries, notes, or words of others in later prompts"],
         ),
         ChecklistItem("C.1 Prompts", questions.summary, questions.texts),
         ChecklistItem(
             "C.2 Instructions for the whole system",
-            [_instructed(conversed), *instructions.summary],
+            [_instructed(conversed, is_imported=is_imported), *instructions.summary],
             instructions.texts,
             ["who is asked what, when, and how answers feed later prompts"],
         ),
@@ -185,6 +186,8 @@ def _interface(record: Record) -> str:
         return str(record.request.get("path"))
     if _is_embedding(record):
         return "embeddings"
+    if record.imported is not None and not is_ended(record):  # a published text
+        return "how the model was accessed was not recorded"
     return "responses" if "output" in record.response else "chat completions"
 
 
@@ -197,6 +200,8 @@ def _parameters(calls: Sequence[RecordedCall]) -> Iterator[str]:
             group = name, _asked_model(call.record), _unit(call.record)
             values.setdefault(group, Counter())[value] += 1
     has_several = len({_asked_model(call.record) for call in calls}) > 1
+    if not values and any(call.record.imported is not None for call in calls):
+        yield "Parameters were not recorded."
     for (name, model, unit), counts in sorted(values.items()):
         shown = [
             f"{one_line(value, VALUE_CHARACTERS)} ({counted(count, unit)})"
@@ -257,11 +262,11 @@ def _compute(answers: Sequence[Record]) -> Iterator[str]:
     for answer in answers:
         if answer.scope:
             by_scope.setdefault(answer.scope, []).append(answer)
-    cost = total_cost(answer.cost for answer in answers)
+    cost = recorded_sum([answer.cost for answer in answers], money) or "not recorded"
     unknown = sum(answer.usage.input_tokens is None for answer in answers)
     without = f" ({unknown:,} of the answers without a count of tokens)" if unknown else ""
     totals = ", ".join(f"{name} {sum(n):,}" for name, n in _amounts([answers]))
-    yield f"Recorded: {totals}{without}; cost {'unknown' if cost is None else money(cost)}."
+    yield f"Recorded: {totals}{without}; cost {cost}."
     if len(by_scope) > 1:
         each = ", ".join(f"{name} {_range(n)}" for name, n in _amounts(by_scope.values()))
         yield f"Under each of {counted(len(by_scope), 'name')} (scope): {each}."
@@ -283,7 +288,7 @@ def _fine_tuning(answers: Sequence[Record]) -> str:
     return 'No fine-tuned model (no "ft:" name).'
 
 
-def _tools(calls: Sequence[RecordedCall]) -> str:
+def _tools(calls: Sequence[RecordedCall], *, is_imported: bool) -> str:
     counts = Counter(
         name
         for call in calls
@@ -292,7 +297,13 @@ def _tools(calls: Sequence[RecordedCall]) -> str:
         for name in dict.fromkeys(_tool_names(field, value))
     )
     held = ", ".join(f"{name} ({counted(count, 'call')})" for name, count in counts.items())
-    return f"Requests hold tools: {held}." if held else "No request holds tools or a search."
+    if held:
+        return f"Requests hold tools: {held}."
+    return (
+        NOT_KNOWN.format("tools or a search")
+        if is_imported
+        else "No request holds tools or a search."
+    )
 
 
 def _fields(call: RecordedCall) -> Iterator[tuple[str, object]]:
@@ -325,8 +336,10 @@ def _turns(calls: Sequence[RecordedCall]) -> Iterator[str]:
         )
 
 
-def _kept(calls: Sequence[RecordedCall]) -> str:
+def _kept(calls: Sequence[RecordedCall], *, is_imported: bool) -> str:
     kept = sum(any(name in STATE_FIELDS for name, _ in call.parameters) for call in calls)
+    if is_imported and not kept:
+        return "Whether calls continued a conversation kept by the server was not recorded."
     return f"{counted(kept, 'call') if kept else 'No call'} continued a conversation kept by the server."
 
 
@@ -409,8 +422,10 @@ def _caption(role: str, name: str, count: int) -> str:
     return f"A {role} prompt{of_form}, sent {counted(count, 'time')}{first}"
 
 
-def _instructed(calls: Sequence[RecordedCall]) -> str:
+def _instructed(calls: Sequence[RecordedCall], *, is_imported: bool) -> str:
     count = sum(any(message.sender in SYSTEM_ROLES for message in call.messages) for call in calls)
+    if is_imported and not count:
+        return NOT_KNOWN.format("system messages")
     return f"{count:,} of {counted(len(calls), 'call')} hold system messages."
 
 

@@ -272,6 +272,17 @@ WHOLE = {
 }
 
 
+def test_what_published_texts_do_not_say_is_not_recorded() -> None:
+    """No count of it is 0."""
+    found = published("Yes.", "No.")
+    assert "2 calls imported: how the model was accessed was not recorded" in found["B.2"]
+    assert "Parameters were not recorded." in found["B.3"] and "cost not recorded" in found["B.3"]
+    assert "Whether requests held tools or a search was not recorded." in found["B.4"]
+    assert "Whether calls continued a conversation kept by the server was not" in found["B.5"]
+    assert "Whether requests held system messages was not recorded." in found["C.2"]
+    assert "Whether calls got no answer was not recorded." in found["E.2"]
+
+
 @pytest.mark.parametrize(
     ("answers", "said"),
     [
@@ -286,7 +297,4 @@ WHOLE = {
 def test_how_published_texts_ended_was_not_recorded(answers: Any, said: str) -> None:
     """A text alone does not say that it was cut: no count of it is 0."""
     text = published(*answers)["E.2"]
-    assert (
-        f"{said} Whether answers were asked again or could be read was not recorded. TO FILL"
-        in text
-    )
+    assert f"{said} Whether answers were asked again or could be read was not recorded." in text

@@ -10,9 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ..._version import __version__
-from ...apis.token_usage import total_cost
 from ...review.conversations import conversations
-from ...review.facts import RunFacts
+from ...review.facts import RunFacts, recorded_sum
 from ...review.page import page
 from ...review.reporting import BLANK, TITLE, as_markdown, checklist
 from ...review.runs import RecordedRun
@@ -193,7 +192,7 @@ def _wrapped(text: str) -> str:
 def _answers_section(found: RunFacts, manifest: Manifest) -> str:
     run = found.run
     texts = len(found.asked) - len(found.spoken)
-    cost = total_cost(record.cost for record in found.answers)
+    cost = recorded_sum([record.cost for record in found.answers], money) or "not recorded"
     unused = sum(manifest.unused.values())
     origin = f"\n- Source: {run.origin}" if run.origin else ""
     embedded = f"\n- Texts embedded: {texts:,}"
@@ -207,7 +206,7 @@ def _answers_section(found: RunFacts, manifest: Manifest) -> str:
 - Answered by (days in UTC): {", ".join(run.served) or "no model"}{by_condition}
 - {found.endings} llmcall can't tell whether
   other code asks again, or reads an answer otherwise{embedded if texts else ""}
-- Cost when they were made: {"unknown" if cost is None else money(cost)}{origin}{left_out}"""
+- Cost when they were made: {cost}{origin}{left_out}"""
 
 
 def _run_section(package: Path, manifest: Manifest) -> str:

@@ -11,7 +11,7 @@
     │  ├─ ServiceError            408, 409, 5xx, no connection, a malformed or truncated answer
     │  │  └─ RequestTimeoutError  the attempt's timeout or the call's deadline passed
     │  ├─ ContentFilterError      the provider filtered the prompt or the answer
-    │  └─ EmptyAnswerError        neither text nor a tool call
+    │  └─ EmptyAnswerError        no text, tool call, image or audio
     ├─ CacheError
     │  ├─ CacheMissError          nothing is recorded, and no call is allowed
     │  └─ CacheCorruptError       stored data is damaged
@@ -196,7 +196,7 @@ class ContentFilterError(APIError):
 
 
 class EmptyAnswerError(APIError):
-    """Raised when an answer has neither text nor a tool call."""
+    """Raised when an answer has no text, tool call, image or audio."""
 
     remedy = "Raise max_tokens"
 

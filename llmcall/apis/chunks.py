@@ -21,7 +21,7 @@ KEEP_FIRST = ("id", "created", "model")
 # The last is random padding against eavesdroppers (OpenAI).
 STREAMED_ONLY = ("choices", "object", "obfuscation")
 # An unstreamed message has these fields only if they are not empty.
-OPTIONAL_FIELDS = ("tool_calls", "function_call", "audio")
+OPTIONAL_FIELDS = ("tool_calls", "function_call", "audio", "images")
 # Texts that a model writes before its answer (DeepSeek and vLLM; OpenRouter).
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 

@@ -75,7 +75,7 @@ def _add_delta(step: dict[str, object], delta: Mapping[str, object]) -> None:
 
 
 def output_parts(response: Mapping[str, object]) -> list[dict[str, object]]:
-    """Return the texts of the last output in the steps of a response, as the SDK's ``output_text`` joins
+    """Return the texts and images of the last output in the steps of a response, as the SDK's ``output_text`` joins
     them, and the tool calls.
     """
     texts: list[dict[str, Data]] = []
@@ -86,7 +86,9 @@ def output_parts(response: Mapping[str, object]) -> list[dict[str, object]]:
             break
         if kind == OUTPUT:
             texts[:0] = [
-                part for part in objects_in(step.get("content")) if part.get("type") == "text"
+                part
+                for part in objects_in(step.get("content"))
+                if part.get("type") in ("text", "image")
             ]
     return [*texts, *(_call(step) for step in steps if step.get("type") in CALLS)]
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
+from hashlib import sha256
 
 from ..support.data import Data
 
 # The model's reasoning, which DeepSeek (and Moonshot) and OpenRouter want back in a conversation with tools.
 RETURNED_REASONING = ("reasoning_content", "reasoning_details")
-# Fields of a message that hold an answer beside its text (openai 3.51, ChatCompletionMessage).
-ANSWER_FIELDS = ("tool_calls", "refusal", "function_call", "audio")
+# Fields of a message that hold an answer beside its text (openai 3.51, ChatCompletionMessage; ``images``:
+# OpenRouter's guide "Image generation", Gemini's OpenAI address).
+ANSWER_FIELDS = ("tool_calls", "refusal", "function_call", "audio", "images")
+# Fields and types of parts that hold a model's thoughts (OpenRouter, Ollama, vLLM; DeepSeek; Mistral).
+REASONING = ("reasoning", "reasoning_content", "thinking")
 
 
 def message_of(choice: Mapping[str, Data]) -> dict[str, Data]:
@@ -42,9 +46,9 @@ def reasoning_in(choice: Mapping[str, Data]) -> dict[str, Data]:
 
 
 def message_text(message: Mapping[str, Data]) -> str:
-    """Return a message's text, refusal or audio transcript, with its tool calls below."""
+    """Return a message's text, refusal or audio transcript, with its images and tool calls below."""
     text = message.get("content") or message.get("refusal") or transcript_of(message) or ""
-    lines = [as_text(text)]
+    lines = [as_text(text), *image_names(message)]
     function_calls = filter(None, [message.get("function_call")])  # of an older API
     for call in (*(message.get("tool_calls") or ()), *function_calls):
         tool = call.get("function") or call.get("custom") or call
@@ -58,6 +62,12 @@ def transcript_of(message: Mapping[str, object]) -> str | None:
     audio = message.get("audio")
     transcript = audio.get("transcript") if isinstance(audio, dict) else None
     return transcript if isinstance(transcript, str) and transcript else None
+
+
+def image_names(message: Mapping[str, Data]) -> list[str]:
+    """Return a name for each image of an answer, by its digest: different images have different names."""
+    images = [json.dumps(image, sort_keys=True) for image in objects_in(message.get("images"))]
+    return [f"[image {sha256(image.encode()).hexdigest()[:8]}]" for image in images]
 
 
 def tool_call_text(name: object, arguments: object) -> str:
@@ -127,8 +137,21 @@ def content_text(content: object) -> str | None:
 
 
 def holds_answer(message: Mapping[str, Data]) -> bool:
-    """Return whether a message holds a text, a tool call, a refusal or audio."""
+    """Return whether a message holds a text, a tool call, a refusal, an image or audio."""
     return bool(content_text(message.get("content")) or any(map(message.get, ANSWER_FIELDS)))
+
+
+def place_of_reasoning(message: Mapping[str, Data], response: Mapping[str, Data]) -> str | None:
+    """Return the field, or the type of the parts or items, that holds an answer's thoughts; ``None`` without any.
+
+    :param response: the message's, which may be of the Responses API.
+    """
+    parts = objects_in(message.get("content"))
+    filled = {part.get("type") for part in parts if part.get(str(part.get("type")))}
+    for item in objects_in(response.get("output")):
+        if item.get("summary") or item.get("content"):
+            filled.add(item.get("type"))
+    return next((name for name in REASONING if message.get(name) or name in filled), None)
 
 
 def objects_in(value: object) -> list[dict[str, Data]]:

@@ -117,15 +117,34 @@ def _choice(
     message = {name: message[name] for name in message if message[name] or name == "content"}
     end = next((end for end in reversed(ends) if isinstance(end, str) and end), None)
     choice = {"index": index, "message": message, "finish_reason": end}
+    if images := list(filter(None, map(_image, parts))):
+        message["images"] = images
     logprobs = [token for part in parts for token in objects_in(part.get("logprobs"))]
     return {**choice, "logprobs": {"content": logprobs}} if logprobs else choice
+
+
+def _image(part: Mapping[str, object]) -> dict[str, object] | None:
+    """Return an image in the form of chat completions, or ``None`` for another part: an item of Responses, a content of
+    Interactions, a part of Gemini's.
+    """
+    inline = object_in(part.get("inlineData"))
+    if part.get("type") == "image_generation_call":
+        data, media_type = part.get("result"), f"image/{part.get('output_format') or 'png'}"
+    elif part.get("type") == "image":
+        data, media_type = part.get("data"), str(part.get("mime_type"))
+    else:
+        data, media_type = inline.get("data"), str(inline.get("mimeType"))
+    is_image = isinstance(data, str) and data and media_type.startswith("image/")
+    if not is_image or part.get("thought"):
+        return None
+    return {"type": "image_url", "image_url": {"url": f"data:{media_type};base64,{data}"}}
 
 
 def _with_type(part: Mapping[str, object]) -> dict[str, object]:
     """Return a part of a Gemini answer with a type, which Gemini leaves out."""
     if isinstance(call := part.get("functionCall"), dict):
         return _tool_use(call)
-    return {"type": "thought" if part.get("thought") else "text", "text": part.get("text")}
+    return {**part, "type": "thought" if part.get("thought") else "text"}
 
 
 def _tool_use(call: Mapping[str, object]) -> dict[str, object]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..apis.bodies import answer_in
 from ..apis.chunks import chunk_text, says_something
 from ..apis.endings import ending_problem, is_cut
-from ..apis.message import holds_answer, unreadable_message
+from ..apis.message import holds_answer, place_of_reasoning, unreadable_message
 from ..apis.shapes import choices_of
 from ..apis.token_usage import TokenUsage
 from ..errors import (
@@ -446,7 +446,7 @@ def check_chat(response: Mapping[str, Data]) -> None:
 
     :raises ServiceError: if it is malformed, or broke off, as its ending says.
     :raises ContentFilterError: if the provider filtered the answer.
-    :raises EmptyAnswerError: if there is neither text nor a tool call.
+    :raises EmptyAnswerError: if there is no text, tool call, image or audio.
     """
     is_output = isinstance(response, dict) and isinstance(response.get("output"), list)
     choices = choices_of(response) if is_output else _list_in(response, "choices")
@@ -458,7 +458,8 @@ def check_chat(response: Mapping[str, Data]) -> None:
         if ending := ending_problem(choice.get("finish_reason"), "finish_reason"):
             _reject(*ending, response)
     if not any(holds_answer(choice["message"]) for choice in choices):
-        _reject(EmptyAnswerError, _why_empty(choices[0], response), response)
+        message, remedy = _why_empty(choices[0], response)
+        _reject(EmptyAnswerError, message, response, remedy)
 
 
 def _problem_of(choice: Any) -> str | None:
@@ -474,13 +475,19 @@ def _problem_of(choice: Any) -> str | None:
     return None
 
 
-def _why_empty(choice: Mapping[str, Data], response: Mapping[str, Data]) -> str:
+def _why_empty(choice: Mapping[str, Data], response: Mapping[str, Data]) -> tuple[str, str]:
+    """Return why an answer is empty, and what to do."""
     reason = choice.get("finish_reason")
     reasoning_tokens = TokenUsage.of(response).reasoning_tokens
     if is_cut(reason):
         note = f" ({reasoning_tokens} of them on reasoning)" if reasoning_tokens else ""
-        return f"the answer is empty: the token limit was used up{note} before any text"
-    return f"the answer is empty: neither text nor a tool call (finish_reason {reason})"
+        message = f"the answer is empty: the token limit was used up{note} before any text"
+        return message, EmptyAnswerError.remedy
+    if place := place_of_reasoning(choice["message"], response):
+        message = f"the answer is empty: all its text is in {place!r} (finish_reason {reason})"
+        return message, "Lower reasoning_effort, or switch the model's thinking off"
+    message = f"the answer is empty: neither text nor a tool call (finish_reason {reason})"
+    return message, "Send it again, or change the prompt"
 
 
 def is_cut_by_context_window(response: Mapping[str, Data], request: Request) -> bool:
@@ -505,11 +512,14 @@ def _list_in(response: object, name: str) -> list[Any]:
     return items
 
 
-def _reject(error_class: type[APIError], message: str, response: object) -> NoReturn:
+def _reject(
+    error_class: type[APIError], message: str, response: object, remedy: str = ""
+) -> NoReturn:
+    error = error_class(message)
     if isinstance(response, Response):
-        status_code, request_id = response.status_code, response.request_id
-        raise error_class(message, status_code=status_code, request_id=request_id)
-    raise error_class(message)
+        error.status_code, error.request_id = response.status_code, response.request_id
+    error.remedy = remedy or error_class.remedy
+    raise error
 
 
 def _brief(value: object) -> str:

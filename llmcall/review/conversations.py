@@ -7,7 +7,7 @@ from itertools import zip_longest
 from typing import NamedTuple
 
 from ..apis.endings import is_cut, is_ordinary, is_refused
-from ..apis.message import as_text, message_text, tool_call_text, transcript_of
+from ..apis.message import as_text, image_names, message_text, tool_call_text, transcript_of
 from ..apis.shapes import CONTENT_FIELDS, body_messages, choices_of
 from ..keys.messages import numbered_calls
 from ..keys.request import Data, title_of
@@ -220,7 +220,8 @@ def _utterance(message: Mapping[str, Data]) -> Utterance:
     content, calls = message.get("content"), message.get("tool_calls") or ()
     if not isinstance(content, list):
         content = [] if content is None else [content]
-    texts = [*map(_part_text, content), *(f"calls {_tool_call(call)}" for call in calls)]
+    texts = [*map(_part_text, content), *image_names(message)]
+    texts.extend(f"calls {_tool_call(call)}" for call in calls)
     if message.get("function_call"):  # of an older API
         texts.append(f"calls {_tool_call({'function': message['function_call']})}")
     transcript = transcript_of(message)

@@ -24,6 +24,10 @@ REASONED = {
 }
 
 
+# OpenRouter's guide "Image generation": the content is empty beside it.
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+
+
 def message(**fields: Any) -> dict[str, Any]:
     """Return a completion whose message has these fields and no text."""
     response = completion(None)
@@ -72,6 +76,11 @@ ENDINGS = (
         message(tool_calls=[TOOL_CALL]),
         message(refusal="I cannot help with that."),
         message(audio={"id": "a", "data": "UklGRg=="}),
+        message(images=[PICTURE], content=""),
+        {
+            "status": "completed",
+            "output": [{"type": "image_generation_call", "result": "iVBORw0KGgo="}],
+        },
         message(function_call={"name": "price", "arguments": "{}"}),
         {"choices": [{"message": {"content": "bare"}}]},
         completion(usage=None),
@@ -81,7 +90,9 @@ ENDINGS = (
         *(completion("Two coins.", finish_reason=reason) for reason in ENDINGS),
     ],
 )
-def test_text_a_tool_call_a_refusal_or_audio_is_an_answer(response: dict[str, Any]) -> None:
+def test_text_a_tool_call_a_refusal_audio_or_an_image_is_an_answer(
+    response: dict[str, Any],
+) -> None:
     """It is stored, whatever else the response holds or lacks."""
     client = Responding(response)
     assert client.send_message("Hello", on_error="raise").raw == response
@@ -104,6 +115,16 @@ def test_answers_at_their_token_limit_are_logged_once_for_each_model(
         client.send_message(text, max_tokens=7, on_error="raise")
     [line] = (line for line in caplog.messages if "cut off at max_tokens" in line)
     assert "max_tokens" in line
+
+
+# Ollama and OpenRouter; DeepSeek; Mistral; the Responses API of Ollama and vLLM.
+THOUGHTS: dict[str, Any] = {
+    "reasoning": message(content="", reasoning="Bread or apples? Bread."),
+    "reasoning_content": message(content="", reasoning_content="Bread or apples? Bread."),
+    "thinking": completion(
+        [{"type": "thinking", "thinking": [{"type": "text", "text": "Bread."}]}]
+    ),
+}
 
 
 NOT_ANSWERS: list[tuple[Any, type[APIError], str]] = [
@@ -156,6 +177,10 @@ NOT_ANSWERS: list[tuple[Any, type[APIError], str]] = [
         "neither text nor a tool call",
     ),
     (completion(""), EmptyAnswerError, "neither text nor a tool call"),
+    *(
+        (body, EmptyAnswerError, f"all its text is in {place!r} (finish_reason stop)")
+        for place, body in THOUGHTS.items()
+    ),
     (message(tool_calls=[]), EmptyAnswerError, "neither text nor a tool call"),
     (completion("", finish_reason="length"), EmptyAnswerError, "used up before any text"),
     (
@@ -178,6 +203,30 @@ def test_an_empty_or_malformed_answer_is_an_error_of_its_own_class(
     assert words in str(error)
     assert (error.status_code, error.request_id, error.endpoint) == (200, "req-1", "127.0.0.1")
     assert len(client.cache) == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "remedy"),
+    [
+        (completion("", finish_reason="length"), "Raise max_tokens. "),
+        (THOUGHTS["reasoning"], "Lower reasoning_effort, or switch the model's thinking off. "),
+        (
+            {
+                "status": "completed",
+                "output": [{"type": "reasoning", "summary": [{"text": "Bread."}]}],
+            },
+            "Lower reasoning_effort, or switch the model's thinking off. ",
+        ),
+        (completion(""), "Send it again, or change the prompt. "),
+    ],
+)
+def test_more_tokens_are_advised_only_where_the_limit_ended_an_empty_answer(
+    body: Any, remedy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log line of the failed call has the advice."""
+    assert Responding(body).send_message("Hello") is None
+    assert remedy in caplog.text
+    assert caplog.text.count("max_tokens") == remedy.count("max_tokens")
 
 
 @pytest.mark.parametrize(("body", "kind", "words"), NOT_ANSWERS)

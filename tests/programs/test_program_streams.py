@@ -167,6 +167,20 @@ RESPONSES = {
     "audio": response(
         choice({"audio": {"id": "a", "data": "AAEC", "transcript": "Two.", "expires_at": 3}})
     ),
+    "images": response(
+        choice(
+            {
+                "content": "",
+                "images": [
+                    {
+                        "index": 0,
+                        "type": "image_url",
+                        "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="},
+                    }
+                ],
+            }
+        )
+    ),
     "fields of the response": response(
         choice({"content": "Two."}), service_tier="flex", system_fingerprint="fp_1", provider="X"
     ),

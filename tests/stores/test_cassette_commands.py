@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,7 @@ def choices() -> Record:
 ASKED: list[Any] = [{"role": "user", "content": "What does bread cost?"}]
 RESULT = {"role": "tool", "tool_call_id": "c1", "content": "3"}
 PARTS = [{"type": "text", "text": "What is it?"}, {"type": "file", "file": {"file_id": "f"}}]
+PICTURE = {"image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}, "type": "image_url"}
 SHOWN = [
     (chat(ASKED, CALLING), ['calls price_of({"item": "bread"})  [call00001]']),
     (
@@ -165,6 +167,10 @@ SHOWN = [
     (
         chat("?", {"content": None, "audio": {"data": "UklG", "transcript": "Two coins."}}),
         ["→ assistant", "says: Two coins."],
+    ),
+    (
+        chat("?", {"role": "assistant", "content": "", "images": [PICTURE]}),
+        ["→ assistant", f"[image {sha256(json.dumps(PICTURE).encode()).hexdigest()[:8]}]"],
     ),
     (chat("?", {"role": "assistant", "content": ""}), ["→ assistant"]),
     (choices(), ["→ assistant, choice 1 of 2", "→ assistant, choice 2 of 2, ended by length"]),

@@ -22,6 +22,7 @@ from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
 from ..keys.parameters import ESSENTIAL_FIELDS
 from ..keys.request import Data, Request
 from ..support.libraries import random_numbers_kept
+from ..support.secrets import note_request
 from ..traffic.gate import note_room, note_room_async, note_sent, note_sent_async
 from . import chat, responses_api
 from .api_errors import (
@@ -386,6 +387,7 @@ async def _response_to(post: Callable[[Any], Any], client: object, blocks: bool)
     """Send a request by a client of the SDK, and return the HTTP response before its body is read."""
     sent = post(client)
     response: httpx.Response = sent if blocks else await sent
+    note_request(response.request)
     return response
 
 

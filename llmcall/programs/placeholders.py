@@ -30,12 +30,9 @@ OTHER_KEYS = tuple(
     """.split()  # noqa: SIM905 - a list has a line for each
 )
 PLACEHOLDER = "none-a-replay-sends-nothing"
-KEY_HEADERS = ("authorization", "api-key", "x-api-key", "x-goog-api-key")
 SHORTEST_KEY = (
     16  # characters; a dummy, such as "ollama", may be the value of another variable, too
 )
-
-_used: set[str] = set()  # the keys of requests that were answered from a record in this process
 
 
 @contextlib.contextmanager
@@ -73,10 +70,14 @@ def without_keys(environment: Mapping[str, str]) -> dict[str, str]:
     names = {*KEYS, *OTHER_KEYS}
     return {
         name: PLACEHOLDER
-        if value and (name in names or value in _used or secrets.is_models_key(value))
+        if value and (name in names or _is_used(value) or secrets.is_models_key(value))
         else value
         for name, value in environment.items()
     }
+
+
+def _is_used(value: str) -> bool:
+    return len(value) >= SHORTEST_KEY and secrets.is_used(value)
 
 
 class _UsedKeys(CallListener):
@@ -90,16 +91,15 @@ class _UsedKeys(CallListener):
         """Note the keys of a call."""
         if not record.is_hit:
             return
-        keys: list[object] = [call.settings.api_key]
         own = call.kind.own if isinstance(call.kind, OwnTransport) else None
         if isinstance(own, ProgramTransport):
-            http = own.to_record.http
-            keys = [http.headers.get(name, "").rpartition(" ")[2] for name in KEY_HEADERS]
-            keys.append(http.url.params.get("key"))
-        elif call.account is not None:
+            secrets.note_request(own.to_record.http)
+            return
+        keys: list[object] = [call.settings.api_key]
+        if call.account is not None:
             with contextlib.suppress(ConfigError):  # a replay needs neither an endpoint nor its key
                 keys += [endpoint.key() for endpoint in call.site.endpoints]
-        _used.update(key for key in keys if isinstance(key, str) and len(key) >= SHORTEST_KEY)
+        secrets.note_used(key for key in keys if isinstance(key, str))
 
 
 listen(_UsedKeys())

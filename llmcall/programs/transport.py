@@ -20,6 +20,7 @@ from ..core.seams import OK, Response
 from ..errors import APIError, RequestTimeoutError
 from ..keys.plain_data import in_order
 from ..support.failures import UnrecordedAnswer
+from ..support.secrets import note_request
 from ..support.waits import as_async, resolved
 from .whole_answers import EVENTS, check_answer, checked_api
 
@@ -183,6 +184,7 @@ class ProgramTransport(FlowTransport):
         """
         self.last_response, self.headers = None, []
         deadline, http = Deadline.after(timeout), self._attempt(request, timeout)
+        note_request(http)
         try:
             response = await resolved(self._send_below(http))
             if response.is_success:

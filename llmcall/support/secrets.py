@@ -10,9 +10,12 @@ run of token characters, entered at the run's beginning: the time is linear in t
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from base64 import b64decode
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import unquote
 
 from ..errors import CacheError
 from .data import Data
@@ -44,8 +47,11 @@ _CREDENTIAL_NAME = re.compile(
     r"|(?:access|auth|refresh|session|bearer|api|ad|security)[-_ ]?token"
     r"|authorization|connection[-_ ]?string|password|passwd|secret|credentials?))$"
 )
-# A text without blanks that has letters and digits, as keys and tokens have.
-_COULD_BE_CREDENTIAL = re.compile(r"(?=.*[A-Za-z])(?=.*[0-9])[^\s]{16,}")
+# A text without blanks with a run that mixes letters and digits, as keys and tokens have; in a name, such as
+# "publication_year_2024", they are apart.
+_COULD_BE_CREDENTIAL = re.compile(
+    r"(?=\S*?(?<![A-Za-z0-9])(?=[A-Za-z0-9]{8})(?:[A-Za-z]+[0-9]|[0-9]+[A-Za-z]))\S{16,}"
+)
 _AMBIGUOUS_NAMES = frozenset({"key", "token", "auth", "sig", "signature"})
 # A name and its value in a configuration file.
 _SETTING = re.compile(
@@ -65,6 +71,12 @@ LEFT_OUT = "<left out>"  # instead of a credential
 
 
 SHORTEST_SECRET = 6  # characters; masking a shorter one would blot out ordinary words
+SHORTEST_USED = 8  # characters; "ollama" and "EMPTY" are no secrets
+WORDS = re.compile(r"[A-Za-z]+(?:[-_][A-Za-z]+)*")  # "local-key"
+SOUGHT_CHARACTERS = 40  # of a credential: a record cuts variables
+MOST_USED = 1_000  # that are remembered: a function may give a token for each attempt
+# Credentials that requests of this process used, the oldest first; in memory alone.
+_used: dict[str, None] = {}
 
 
 class Match(NamedTuple):
@@ -73,7 +85,7 @@ class Match(NamedTuple):
     :param kind: its kind in words.
     :param start: the index of its first character.
     :param end: the index after its last character.
-    :param beginning: its first characters.
+    :param beginning: its first characters; empty for one that a request used.
     """
 
     kind: str
@@ -104,8 +116,12 @@ _MODELS_KEYS = (
         r"sk-(?:[a-z0-9]{2,10}-)?(?:[a-z0-9]{2,10}-)?([A-Za-z0-9]{20,})",
         mixed=True,
     ),
+    # since September 2026, instead of AIza
+    _token("a Google API key", "aq.ab", r"AQ\.(Ab[A-Za-z0-9_-]{20,})", mixed=True),
     _token("a Google API key", "aiza", r"(?<!/)AIza([A-Za-z0-9_-]{35})(?![A-Za-z0-9_-])"),
+    _token("an Amazon Bedrock API key", "absk", r"ABSK([A-Za-z0-9+/]{40,})", mixed=True),
     _token("a Hugging Face token", "hf_", r"hf_([A-Za-z0-9]{30,})"),
+    _token("a Hugging Face token", "api_org_", r"api_org_([A-Za-z0-9]{30,})"),
     _token("a Groq API key", "gsk_", r"gsk_([A-Za-z0-9]{32,})"),
     _token("an xAI API key", "xai-", r"xai-([A-Za-z0-9]{32,})"),
     _token("a Perplexity API key", "pplx-", r"pplx-([A-Za-z0-9]{32,})"),
@@ -167,6 +183,11 @@ _FORMS = (
         "a Google Cloud signature", "x-goog-signature=", r"(?i)x-goog-signature=([a-f0-9]{64,})"
     ),
     _CredentialForm(
+        "a Google Cloud signature",
+        "googleaccessid=",
+        r"(?i)googleaccessid=[^\s&]{1,200}(?:&expires=[0-9]{1,20})?&signature=([a-z0-9%+/=_-]{40,})",
+    ),
+    _CredentialForm(
         "a bearer token", "bearer ", r"(?i)(?<![a-z])bearer {1,3}([a-z0-9._~+/-]{20,})", mixed=True
     ),
     _CredentialForm(
@@ -210,7 +231,59 @@ def find(
     for form, match in _secrets_in(text, forms):
         if not any(_covers(pattern, match) for pattern in allow):
             return Match(form.kind, match.start(), match.end(), match[0][:BEGINNING_LENGTH])
+    for secret in tuple(_used) if forms is _FORMS else ():
+        if secret in text:
+            [match, *_] = re.finditer(re.escape(secret), text)
+            if not any(_covers(pattern, match) for pattern in allow):
+                return Match("a credential that a request used", match.start(), match.end(), "")
     return None
+
+
+def note_used(values: Iterable[str]) -> None:
+    """Note credentials that a request used: no text that is written may hold one, whatever it looks like.
+
+    :param values: those of headers, with or without a scheme (``Bearer …``), or of a query. Dummies are left out.
+    """
+    for value in values:
+        word = value.rpartition(" ")[2]
+        for secret in (word, basic_password(value)):
+            is_secret = len(secret) >= SHORTEST_USED and not WORDS.fullmatch(secret)
+            if not is_secret or _DUMMY.fullmatch(secret) or _PLACEHOLDER.search(secret):
+                continue
+            if len(_used) == MOST_USED and secret not in _used:
+                with suppress(StopIteration, RuntimeError):  # another thread notes one, too
+                    _used.pop(next(iter(_used)), None)
+            _used[secret[:SOUGHT_CHARACTERS]] = None
+
+
+def note_request(request: Any) -> None:
+    """Note the credentials of an HTTP request of httpx or httpx2 that is recorded; see :func:`note_used`."""
+    fields = [*request.headers.multi_items(), *request.url.params.multi_items()]
+    values = [value for name, value in fields if names_credential(name, include_ambiguous=True)]
+    note_used([*values, request.url.password or ""])
+
+
+def note_proxies(environment: Mapping[str, str]) -> None:
+    """Note the passwords of proxies in an environment; see :func:`note_used`."""
+    for name, value in environment.items():
+        if name.lower().endswith("_proxy") and "@" in value:
+            note_used([unquote(value.rpartition("@")[0].rpartition(":")[2])])
+
+
+def is_used(value: str) -> bool:
+    """Return whether a request of this process used a value as its credential."""
+    return value[:SOUGHT_CHARACTERS] in _used
+
+
+def basic_password(header: str) -> str:
+    """Return the password in a basic authorization header, or ``""``."""
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() != "basic":
+        return ""
+    try:
+        return b64decode(encoded).decode().partition(":")[2]
+    except ValueError:
+        return ""
 
 
 def find_setting(text: str, allow: Sequence[str]) -> Match | None:
@@ -231,6 +304,10 @@ def find_setting(text: str, allow: Sequence[str]) -> Match | None:
 
 def masked(text: str) -> str:
     """Return a text of the same length with asterisks for what looks like a credential."""
+    for secret in tuple(_used):
+        if secret in text:
+            end = r"\S*" if len(secret) == SOUGHT_CHARACTERS else ""
+            text = re.sub(re.escape(secret) + end, lambda match: "*" * len(match[0]), text)
     while find(text):
         for form in _FORMS:
             for _, match in _secrets_in(text, [form]):
@@ -256,8 +333,9 @@ def refuse_credentials(
             continue
         match = find(text, allow)
         if match is not None:
+            what = f"what looks like {match.kind} ({match.beginning}…)"
             raise CacheError(
-                f"{data_name}: {location} contains what looks like {match.kind} ({match.beginning}…). Leave it out or, "
+                f"{data_name}: {location} contains {what if match.beginning else match.kind}. Leave it out or, "
                 "if it is no secret, set [Cassette] ALLOW to a regular expression that matches all of it"
             )
         if len(safe_texts) == MOST_SAFE_TEXTS:
@@ -265,6 +343,7 @@ def refuse_credentials(
         safe_texts.add(hash(text))
 
 
+@lru_cache(maxsize=1000)
 def names_credential(name: str, *, include_ambiguous: bool = False) -> bool:
     """Return whether a field holds a credential by its name, whatever its value looks like.
 
@@ -317,10 +396,9 @@ def without_credentials(data: Data) -> Data:
 
 
 def refuse_named_credentials(body: Data, allow: Sequence[str], data_name: str) -> None:
-    """Check that no field of a body may hold a credential by its ambiguous name, ``key`` or ``token``.
+    """Check that no field of a body with an ambiguous name, ``key`` or ``token``, holds what may be a credential.
 
-    A field of the body itself is refused whatever its value looks like. Deeper in the body such names
-    are common in data, so there only a value that could be a credential is refused.
+    Such names are common in data (a filter's attribute, a sort key): the value decides.
 
     :param body: without the credentials that :func:`without_credentials` leaves out.
     :param allow: see :func:`find`.
@@ -333,12 +411,11 @@ def refuse_named_credentials(body: Data, allow: Sequence[str], data_name: str) -
         # Signatures are part of what models answer: Anthropic's API signs the thinking that later
         # requests repeat ("Extended thinking", its documentation).
         is_signature = name.lower() in ("sig", "signature")
-        could_be = not is_signature and _COULD_BE_CREDENTIAL.fullmatch(value)
-        if location != name and not could_be:
+        if is_signature or not _COULD_BE_CREDENTIAL.fullmatch(value):
             continue
         if not any(re.fullmatch(pattern, value) for pattern in allow):
             raise CacheError(
-                f"{data_name}: its field {location!r} looks like a credential by its name. Send it in a header or, if "
+                f"{data_name}: its field {location!r} looks like a credential. Send it in a header or, if "
                 "it is no secret, set [Cassette] ALLOW to a regular expression that matches all of it"
             )
 

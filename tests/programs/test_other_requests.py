@@ -404,9 +404,19 @@ def test_a_credential_in_a_chats_data_sources_or_tools_is_sent_and_not_recorded(
     assert PLAIN_KEY not in written()
 
 
+@pytest.mark.parametrize("name", ["region", "publication_year_2024", "x"])
+def test_a_field_named_key_is_no_credential_by_its_name(name: str) -> None:
+    """OpenAI's guide "File search", "Metadata filtering": a filter names its attribute so."""
+    chats = ScriptedClient(["ok", "ok"])
+    attribute = {"type": "eq", "key": name, "value": "us"}
+    tool = {"type": "file_search", "vector_store_ids": ["vs_1"], "filters": attribute}
+    assert chats.send_message("Bread?", tools=[tool], on_error="raise") is not None
+    assert chats.send_message("Bread?", extra_body={"key": name}, on_error="raise") is not None
+
+
 def test_a_field_of_a_chat_that_may_be_a_credential_is_refused() -> None:
     """As in a request to any other API; the message does not repeat it."""
-    with pytest.raises(llmcall.CacheError, match="looks like a credential by its name") as caught:
+    with pytest.raises(llmcall.CacheError, match="looks like a credential") as caught:
         ScriptedClient([]).send_message("Bread?", extra_body={"deep": [{"key": PLAIN_KEY}]})
     assert PLAIN_KEY not in str(caught.value)
 

@@ -363,6 +363,16 @@ FORMS = {
         for letter in "abprs"
     },
     "stripe": ("sk" + "_live_" + fake(24), "Stripe"),
+    # since September 2026
+    "google of 2026": ("AQ" + ".Ab8RN6" + fake(40, URL_SAFE), "Google API key"),
+    "bedrock": ("AB" + "SKQmVkcm9ja0FQSUtleS1" + fake(109, LETTERS_DIGITS + "+/"), "Bedrock"),
+    "hugging face organization": ("api" + "_org_" + fake(34), "Hugging Face"),
+    "google signature of the older form": (
+        "https://storage.example/b/o?GoogleAccessId=a@b.example&Expires=9&"
+        + "Signature="
+        + fake(170, LETTERS_DIGITS + "+/"),
+        "Google Cloud signature",
+    ),
     "hugging face": ("h" + "f_" + fake(34), "Hugging Face"),
     "groq": ("gs" + "k_" + fake(52), "Groq"),
     "xai": ("xa" + "i-" + fake(80), "xAI"),
@@ -429,7 +439,7 @@ ORDINARY = [
     "ASIAPACIFICDEVELOPMENTS, AKIAH, ASIAN KITCHEN",
     "xai-driven, npm_config_registry=https://registry.npmjs.org, hf_transfer, gsk_, ghp_",
     "pplx-api, nvapi-, fw_version, fw_the_firewall_version_2_of_the_house, dapi, dapibus sit amet, SG.de, tvly-",
-    "commit 9fceb02d0ae598e95dc970b74767f19372d61af8",
+    "commit 9fceb02d0ae598e95dc970b74767f19372d61af8, FAQ.About, api_org_chart, ABSKIP",
     "data:image/png;base64," + base64.b64encode(random.Random(1).randbytes(60_000)).decode(),
     base64.urlsafe_b64encode(random.Random(2).randbytes(60_000)).decode(),
     "Möchten Sie Brot für 3 € kaufen? 面包多少钱？ хлеб",

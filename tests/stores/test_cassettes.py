@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import commands
+import openai
 import pytest
-from clients import client_for
+from clients import client_for, http
 from commands import LONGEST, NEEDS_POSIX, RunningProgram, ran, start
 from pytest_httpserver import HTTPServer
-from servers import OK, ScriptedServer, completion, embeddings, refusal
+from servers import OK, Answer, ScriptedServer, completion, embeddings, refusal
 
 import llmcall
 from llmcall import (
@@ -1837,6 +1838,93 @@ def test_a_record_of_the_file_that_may_no_longer_be_written_moves_to_the_disk_ca
         client = echoing(cache_mode="auto")
         with_a_credential(client)
     assert not client.requests
+
+
+# Credentials that a request used itself; no provider's look like this one
+OWN_KEY = "open-SESAME-12-for-the-gateway"
+
+
+def with_own_key(base_url: str, text: str) -> None:
+    with client_for(base_url, api_key=OWN_KEY, cache_mode="off") as client:
+        client.send_message(text)
+
+
+def with_a_function_as_key(base_url: str, text: str) -> None:
+    with client_for(base_url, api_key=lambda: OWN_KEY, cache_mode="off") as client:
+        client.send_message(text)
+
+
+def with_a_header_of_a_gateway(base_url: str, text: str) -> None:
+    with client_for(base_url, cache_mode="off") as client:
+        client.send_message(text, extra_headers={"x-portkey-api-key": OWN_KEY})
+
+
+def with_a_program(base_url: str, text: str) -> None:
+    sdk = openai.OpenAI(base_url=base_url, api_key=OWN_KEY)
+    sdk.chat.completions.create(model="m", messages=[{"role": "user", "content": text}])
+
+
+def with_a_query(base_url: str, text: str) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": text}]}
+    with http.Client() as client:
+        client.post(f"{base_url}/chat/completions?key={OWN_KEY}", json=body)
+
+
+def with_a_password_in_the_address(base_url: str, text: str) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": text}]}
+    with http.Client() as client:
+        address = base_url.replace("://", f"://ada:{OWN_KEY}@")
+        client.post(f"{address}/chat/completions", json=body)
+
+
+WAYS_TO_SHOW_A_KEY = [
+    with_own_key,
+    with_a_function_as_key,
+    with_a_header_of_a_gateway,
+    with_a_program,
+    with_a_query,
+    with_a_password_in_the_address,
+]
+
+
+@pytest.mark.parametrize("ask", WAYS_TO_SHOW_A_KEY)
+def test_a_credential_that_a_request_used_is_written_in_no_record_whatever_it_looks_like(
+    ask: Any, httpserver: HTTPServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither in a prompt nor in an answer; the other records are written."""
+    repeated = Answer(200, completion(f"Your key is {OWN_KEY}."))
+    server = ScriptedServer(httpserver, OK, repeated, OK)
+    with cassette(PATH), scope("a"):
+        for text in (f"Use {OWN_KEY}", "Repeat it", "Hi"):
+            ask(server.base_url, text)
+    assert OWN_KEY not in Path(PATH).read_text()
+    [warning] = warnings(caplog)
+    assert OWN_KEY not in warning
+    assert asked_in() == ["Hi"]
+    assert warning.count("contains a credential that a request used") == 2
+    assert not is_complete()
+
+
+def test_the_password_of_a_proxy_is_written_in_no_record(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whether or not a request went through the proxy."""
+    monkeypatch.setenv("HTTPS_PROXY", f"http://ada:{OWN_KEY}@proxy.example:3128")
+    with cassette(PATH), scope("a"):
+        answer_to(echoing(), f"The proxy's password is {OWN_KEY}")
+        answer_to(echoing(), "Hi")
+    assert asked_in() == ["Hi"]
+
+
+def test_a_dummy_instead_of_a_key_may_stand_in_a_record(httpserver: HTTPServer) -> None:
+    """People give local servers one, and write the words in prompts."""
+    server = ScriptedServer(httpserver, OK)
+    words = ["not-needed", "ollama", "EMPTY", "local-key", "sk-no-key-required"]
+    with cassette(PATH), scope("a"):
+        for word in words:
+            with client_for(server.base_url, api_key=word) as client:
+                client.send_message(f"Is {word} a key?")
+    assert asked_in() == [f"Is {word} a key?" for word in words]
 
 
 # Replaying on another machine

@@ -53,6 +53,7 @@ def encode(
     :raises CacheError: if a text looks like a credential; names the location.
     """
     allow = config.settings().cassette_allow
+    secrets.note_proxies(os.environ)
     records = by_scope(records)
     header = header._replace(
         imported=imported_from(records) if header.imported is None else header.imported,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import APIError, ContentFilterError, ServiceError
+from ..support.display import visible
 
 # The words are in the form that ``_word`` gives them. Their sources: the types of openai 3.57, anthropic
 # 2.14, google-genai 3.6, mistralai 3.7 and cohere 7.3; litellm's table of finish reasons (2026); vLLM.
@@ -71,11 +72,12 @@ def ending_problem(reason: object, field: str) -> tuple[type[APIError], str] | N
         return None
     if not isinstance(reason, str):
         return ServiceError, f"a malformed answer: its {field} is not a text ({reason!r:.60})"
+    shown = f"{field} {visible(reason):.60}"
     if is_filtered(reason):
-        return ContentFilterError, f"the provider filtered the answer ({field} {reason:.60})"
+        return ContentFilterError, f"the provider filtered the answer ({shown})"
     if _word(reason) in ORDINARY | NOTABLE | CUT:
         return None
-    return ServiceError, f"the answer broke off ({field} {reason:.60})"
+    return ServiceError, f"the answer broke off ({shown})"
 
 
 def _word(reason: str) -> str:

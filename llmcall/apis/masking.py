@@ -8,18 +8,21 @@ from typing import Any
 from urllib.parse import quote
 
 from ..config.values import MASK
-from ..support.secrets import SHORTEST_SECRET
+from ..support.display import visible
+from ..support.secrets import SHORTEST_SECRET, basic_password
 from ..support.secrets import masked as without_credential_forms
 
 SECRET_NAMES = re.compile("auth|key|token|secret|cookie|password|credential|sig", re.IGNORECASE)
 
 
 def mask(error: BaseException, secrets: Sequence[object]) -> None:
-    """Remove secrets, and texts that look like one, from an exception of the SDK or of llmcall.
+    """Remove secrets, and texts that look like one, from an exception of the SDK or of llmcall; escape what a terminal
+    would obey in its words.
 
     :param secrets: the secrets; values that are not texts are ignored.
     """
-    error.args = tuple(without_secrets([*error.args], secrets))
+    arguments = without_secrets([*error.args], secrets)
+    error.args = tuple(visible(arg) if isinstance(arg, str) else arg for arg in arguments)
     for name in ("message", "body", "code", "param"):
         if hasattr(error, name):
             setattr(error, name, without_secrets(getattr(error, name), secrets))
@@ -35,23 +38,12 @@ def secrets_of(request: Any) -> list[str]:
         *(part.partition("=")[::2] for part in request.url.query.decode("ascii").split("&")),
     ]
     values = [value for name, value in fields if SECRET_NAMES.search(name)]
-    values += [request.url.password or "", *map(_password, values)]
+    values += [request.url.password or "", *map(basic_password, values)]
     words = [word.strip(",;") for value in values for word in value.split()]
     values += [word for word in words if word not in ("Bearer", "Basic")]
     values += [word.partition("=")[2].strip('"') for word in words]
     values += [quote(value, safe="") for value in values]
     return sorted(filter(None, set(values)), key=len, reverse=True)
-
-
-def _password(header: str) -> str:
-    """Return the password in a basic authorization header, or ``""``."""
-    from base64 import b64decode
-
-    scheme, _, encoded = header.partition(" ")
-    try:
-        return b64decode(encoded).decode().partition(":")[2] if scheme == "Basic" else ""
-    except ValueError:
-        return ""
 
 
 def without_secrets(value: object, secrets: Sequence[object]) -> Any:

@@ -27,7 +27,7 @@ from ..errors import (
     ServiceError,
 )
 from ..keys.request import Data
-from ..support.display import shortened
+from ..support.display import shortened, visible
 from .error_words import lengths_in, requested_wait, says_too_long
 
 CONTEXT_CODES = frozenset(
@@ -131,7 +131,7 @@ def failure(status_code: int, body: object, *, headers: Mapping[str, str] = {}) 
         raise own_error(message)  # of the run that started this process, and answers it
     error_class, extras = _classified(status_code, error, message)
     api_error = error_class(
-        f"{status_code}: {shortened(message, LONGEST_MESSAGE) or 'no message'}",
+        f"{status_code}: {shortened(visible(message), LONGEST_MESSAGE) or 'no message'}",
         status_code=status_code,
         request_id=request_id(headers),
         retry_after=requested_wait(headers, error, is_limit=status_code == 429),

@@ -7,7 +7,7 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
 
-from ..support.display import money
+from ..support.display import money, visible
 from ..support.system import ipython_shell, last_in, without_warnings
 from ..traffic import usage as metering
 from ..traffic.adaptive import under_way
@@ -89,6 +89,7 @@ class Bar:
 
     def write(self, line: str) -> None:
         """Write a line above the bar, or on standard error."""
+        line = visible(line)
         if self._tqdm_bar is not None:
             self._tqdm_bar.write(line, file=sys.stderr)
         elif sys.stderr is not None:

@@ -30,6 +30,7 @@ from ..stores.cassettes.reports import TestOwner, recording_command
 from ..stores.record import Record
 from ..stores.records.reader import read
 from ..stores.records.writer import write
+from ..support.display import visible
 from ..support.failures import REFUSED, process_failures
 from ..support.listeners import CallListener, listen, stop_listening
 from ..support.notices import forget_notices, keep_notices, notice, stop_keeping_notices
@@ -331,7 +332,7 @@ class Replay(CallListener):
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the summary: calls replayed and recorded, warnings, and unused records."""
         for number, line in enumerate(self.summary.lines()):
-            terminalreporter.write_line(f"llmcall: {line}", yellow=number > 0)
+            terminalreporter.write_line(f"llmcall: {visible(line)}", yellow=number > 0)
         is_shared = any(use.is_shared for use in self.summary.uses)
         if self._fails_on_unused() and is_shared and not self.summary.is_complete:
             terminalreporter.write_line(

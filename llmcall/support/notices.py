@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from .display import visible
+
 if TYPE_CHECKING:
     import logging
 
@@ -40,12 +42,12 @@ def notice(message: str, *args: object) -> None:
 
     :param message: a format for ``args``, as for ``Logger.warning``, without secrets.
     """
-    text = message % args if args else message
+    text = visible(message % args if args else message)
     for collection in tuple(_collections):
         collection[text] = None
     if _are_held or any(tell(text) for tell in tellers[-1:]):
         return
-    logger().warning(message, *args, stacklevel=2)
+    logger().warning("%s", text, stacklevel=2)
 
 
 def keep_notices() -> dict[str, None]:
@@ -89,11 +91,18 @@ def forget_notices() -> None:
     _firsts.clear()
 
 
+def _escape(record: logging.LogRecord) -> bool:
+    """Escape what a terminal would obey: a line may quote a server, or a program's file names."""
+    record.msg, record.args = visible(record.getMessage()), None
+    return True
+
+
 def logger() -> logging.Logger:
     """Return the logger ``llmcall``."""
     import logging  # takes 4 ms, which a run without notices does not need
 
     package_logger = logging.getLogger("llmcall")
+    package_logger.addFilter(_escape)  # once, however often it is added
     # Without a handler, logging prints to standard error, and raises if that is closed.
     if getattr(sys.stderr, "closed", False) and not package_logger.hasHandlers():
         package_logger.addHandler(logging.NullHandler())

@@ -19,7 +19,7 @@ import pytest
 from clients import client_for
 from hypothesis import given
 from pytest_httpserver import HTTPServer
-from servers import OK, QUESTION, Answer, ScriptedServer, refusal, refusing
+from servers import OK, QUESTION, Answer, ScriptedServer, completion, refusal, refusing
 
 import llmcall
 from llmcall import (
@@ -129,6 +129,34 @@ def test_an_error_does_not_show_the_password_of_basic_authentication(
         )
     assert "wrong password: " in str(error)
     assert "sesame" not in str(error)
+
+
+ESCAPES = "\x1b[31mred\x1b[0m\x07\x9b2J\u202e"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refusal(400, ESCAPES),
+        Answer(400, ESCAPES),
+        Answer(200, completion("Half", finish_reason=ESCAPES)),
+        Answer(200, {"error": {"message": ESCAPES}}),
+    ],
+    ids=["an error", "a text", "an ending", "an error with the status 200"],
+)
+def test_a_servers_words_cannot_command_a_terminal(
+    answer: Answer, httpserver: HTTPServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither in the log line of a failed call nor in the traceback of its error and the SDK's."""
+    with client_for(ScriptedServer(httpserver, answer).base_url, retry_max_attempts=1) as client:
+        assert client.send_message(QUESTION, on_error="none") is None
+        with pytest.raises(APIError) as caught:
+            client.send_message(QUESTION, on_error="raise")
+    logged = [entry.getMessage() for entry in caplog.records if entry.name == "llmcall"]
+    for text in (*logged, *traceback.format_exception(caught.value)):
+        assert not {*"\x1b\x07\x9b\u202e"} & {*text}
+    assert "\\x1b[31mred" in logged[0]
+    assert "\\x1b[31mred" in str(caught.value)
 
 
 def test_a_refused_connection_is_tried_as_often_as_any_failure(

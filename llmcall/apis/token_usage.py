@@ -20,8 +20,16 @@ OF_GEMINI = (
 )
 
 
+# The beginnings of models' names whose makers leave thoughts out of ``completion_tokens``, and bill them as output:
+# Google's OpenAI address has them in ``total_tokens`` alone (20, 424 and 1,460, seen in November 2026); xAI's
+# documentation, "Consumption and rate limits": "reasoning token consumption will be counted separately from
+# completion_tokens, but will be counted in the total_tokens". For others, the rest of a total may be anything:
+# Mistral's has the tokens of sounds.
+GOOGLES, XAIS = "gemini", "grok"
+
+
 class TokenUsage(NamedTuple):
-    """The tokens of one answer as the server reported them; unreported counts are ``None``.
+    """The tokens of one answer as the server reported them; unreported counts are ``None``. Output includes thoughts.
 
     >>> llmcall.client().send_message("Good morning!", max_tokens=16).usage.output_tokens
     4
@@ -38,7 +46,7 @@ class TokenUsage(NamedTuple):
 
         Chat completions and embeddings name their counts one way, the Responses and Messages APIs
         another, Gemini a third. Anthropic reports the input that its cache read or wrote separately, and
-        Google the input of its tools.
+        Google the input of its tools. A gateway whose upstream reports nothing answers zeros: that is no report.
         """
         metadata = usage_metadata(response)
         if metadata is not None and "promptTokenCount" in metadata:
@@ -64,13 +72,40 @@ class TokenUsage(NamedTuple):
         input_tokens = _count(usage.get(prompt_field))
         if input_tokens is not None:
             input_tokens += beside_input
+        output_tokens = _count(usage.get(completion_field))
+        if not input_tokens and not output_tokens:
+            return cls()
         cached = _detail(usage, f"{prompt_field}_details", "cached_tokens")
+        reasoning = _detail(usage, f"{completion_field}_details", "reasoning_tokens")
+        if thoughts := _thoughts_beside(response, usage, reasoning or 0):
+            output_tokens = (output_tokens or 0) + thoughts
+            reasoning = reasoning or thoughts
         return cls(
             input_tokens,
-            _count(usage.get(completion_field)),
+            output_tokens,
             read_from_cache if cached is None else cached,
-            _detail(usage, f"{completion_field}_details", "reasoning_tokens"),
+            reasoning,
         )
+
+
+def _thoughts_beside(
+    response: Mapping[str, Data], usage: Mapping[str, Data], reasoning_tokens: int
+) -> int:
+    """Return the tokens of thoughts that a chat completion's ``completion_tokens`` lack.
+
+    A gateway that counts them there, as OpenAI does, has a total that is the sum of both.
+    """
+    counts = [usage.get(name) for name in ("total_tokens", "prompt_tokens", "completion_tokens")]
+    total, prompt, completion = (_count(count) for count in counts)
+    if prompt is None or completion is None:
+        return 0
+    rest = max((total or 0) - prompt - completion, 0)
+    if not rest and reasoning_tokens <= completion:
+        return 0
+    name = str(response.get("model")).rpartition("/")[2]
+    if name.startswith(GOOGLES):
+        return rest
+    return reasoning_tokens if name.startswith(XAIS) else 0
 
 
 def _count(value: object) -> int | None:
@@ -189,9 +224,20 @@ class Bill(NamedTuple):
         if not isinstance(usage, dict):
             return cls("chat", {}, {})
         reported = {"usage": usage}
+        if "completion_tokens" in usage:
+            output_tokens = TokenUsage.of(response).output_tokens
+            if output_tokens not in (None, usage["completion_tokens"]):  # with thoughts
+                usage = {**usage, "completion_tokens": output_tokens}
+                # genai-prices adds those that xAI's details name
+                usage.pop("completion_tokens_details", None)
+            tools = _searches_of_chat(response)
+            if seconds := _count(
+                usage.get("prompt_audio_seconds")
+            ):  # Mistral's; billed by the minute
+                tools["audio_seconds"] = seconds
+            return cls("chat", {"usage": usage}, tools)
         if "prompt_tokens" in usage:
-            api: Api = "chat" if "completion_tokens" in usage else "embeddings"
-            return cls(api, reported, _searches_of_chat(response))
+            return cls("embeddings", reported, _searches_of_chat(response))
         if isinstance(response.get("output"), list) or "input_tokens_details" in usage:
             return cls("responses", reported, _tools_of_responses(response))
         return cls("messages", reported, {})  # this API counts its searches in usage

@@ -242,7 +242,63 @@ AUDIO = {
     "completion_tokens_details": {"audio_tokens": 40, "reasoning_tokens": 0, "text_tokens": 20},
 }
 
+# Google's OpenAI address has its thoughts in the total alone: seen in November 2026.
+THOUGHTS_IN_TOTAL = {"prompt_tokens": 20, "completion_tokens": 424, "total_tokens": 1460}
+# xAI's answer of an issue, with what it was billed (1 USD is 10^10 ticks): Wei-Shaw/sub2api, 5771.
+THOUGHTS_BESIDE = {
+    "prompt_tokens": 10_120,
+    "completion_tokens": 1499,
+    "total_tokens": 14_428,
+    "prompt_tokens_details": {"cached_tokens": 128},
+    "completion_tokens_details": {"reasoning_tokens": 2809},
+}
+OF_A_GATEWAY = {
+    **THOUGHTS_BESIDE,
+    "completion_tokens": 1499 + 2809,
+}  # it counts them as OpenAI does
+OF_MISTRAL = {  # its sounds
+    "prompt_tokens": 20,
+    "completion_tokens": 10,
+    "total_tokens": 430,
+    "prompt_audio_seconds": 32,
+}
+ZEROS = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+
+
+def at_host(
+    url: str, model: str, millionths: float | None, tokens: tuple[int, int], usage: Any
+) -> Billed:
+    """Return an answer of chat completions of another host."""
+    answer = completion(model=model, usage=usage)
+    return Billed(
+        f"{url}/chat/completions",
+        {"model": model, "messages": QUESTION},
+        answer,
+        millionths,
+        tokens,
+    )
+
+
+XAI = "https://api.x.ai/v1"
 BILLED = {
+    # 20 · 0.3 + (1460 - 20) · 2.5
+    "chat of Gemini, thoughts in the total alone": at_host(
+        "https://generativelanguage.googleapis.com/v1beta/openai",
+        "gemini-2.5-flash",
+        6 + 3600,
+        (20, 1440),
+        THOUGHTS_IN_TOTAL,
+    ),
+    "chat of xAI, thoughts beside the answer": at_host(
+        XAI, "grok-4.20", 23_285.6, (10_120, 4308), THOUGHTS_BESIDE
+    ),
+    "chat of xAI, counted by a gateway": at_host(
+        XAI, "x-ai/grok-4.20", None, (10_120, 4308), OF_A_GATEWAY
+    ),
+    # sounds are billed by the minute
+    "chat of Mistral, sounds in the total": at_host(
+        "https://api.mistral.ai/v1", "voxtral-small-latest", None, (20, 10), OF_MISTRAL
+    ),
     # 1000 · 0.1 + 100 · 0.5
     "chat": chat(150, usage=chat_usage(1000, 100)),
     # 100 · 0.1 + 500 · 0.01 + 1400 · 0.125 + 100 · 0.5
@@ -416,6 +472,16 @@ def test_an_answer_costs_what_all_that_it_reports_costs(billed: Billed) -> None:
         assert budget.spent.usd == (0 if mode == "none" else usd(billed))
         assert record.usage[:2] == billed.tokens
         assert usage.input_tokens == (billed.tokens[0] if mode == "once" else 0)
+        assert usage.output_tokens == (billed.tokens[1] if mode == "once" else 0)
+
+
+def test_a_usage_of_zeros_beside_a_text_is_no_usage() -> None:
+    """Gateways whose upstream reports nothing answer so: neither tokens nor cost are 0."""
+    with llmcall.track() as usage:
+        reply = Responding(completion(usage=ZEROS)).send_message("Bread?")
+    assert reply is not None
+    assert reply.usage == (None, None, None, None)
+    assert (reply.cost, usage.cost, usage.input_tokens) == (None, None, None)
 
 
 def test_an_answer_without_a_price_ends_a_budget_of_usd() -> None:

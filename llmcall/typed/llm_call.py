@@ -270,7 +270,7 @@ class LLMCall(RowMethods):
         """Return the ``response_format`` that holds answers to the output type's schema; empty where it
         cannot be used.
         """
-        if "response_format" in self.model_params:
+        if self.model_params.get("response_format") is not None:
             return {}
         model = client.model_named(self.model_params.get("model"))
         if not client.capabilities(model).structured_output:
@@ -280,7 +280,8 @@ class LLMCall(RowMethods):
 
     def _model_without_structured_output(self, client: LLMClient) -> str | None:
         """Return the name of a model that may support structured output without llmcall knowing it."""
-        if "response_format" in self.model_params or response_format(self.output_type) is None:
+        is_given = self.model_params.get("response_format") is not None
+        if is_given or response_format(self.output_type) is None:
             return None
         return client.model_named(self.model_params.get("model"))
 

@@ -111,6 +111,7 @@ def test_an_answer_that_does_not_fit_is_asked_again() -> None:
         ({"model": "my-model"}, {}, False),
         ({"model": "my-model", "models": {"my-*": {"structured_output": "yes"}}}, {}, True),
         ({"model": "gpt-4o-mini"}, {"response_format": {"type": "json_object"}}, False),
+        ({"model": "gpt-4o-mini"}, {"response_format": None}, True),
     ],
 )
 def test_a_schema_is_sent_to_models_that_support_it(

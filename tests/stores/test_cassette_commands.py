@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+import uuid
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -538,6 +539,50 @@ def test_a_rekeyed_recording_replays_under_new_normalizers() -> None:
     assert "new keys for 0 of 2 records" in done("cassette", "rekey", "tape.jsonl")
     assert Path("tape.jsonl").read_bytes() == content
     assert asked_by_the_clock("none") == ["Answer 0.", "Answer 1."]
+
+
+def test_the_advice_of_a_miss_beside_a_regular_expression_can_be_pasted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What it says to write keeps both out of the keys; after ``rekey``, replays warn of nothing."""
+    Path("config.ini").write_text("[Cache]\nNORMALIZE = Ticket no. \\d+\\.\n", encoding="utf-8")
+    llmcall.reset()
+    numbers = iter((uuid.UUID(int=1), uuid.UUID(int=2), uuid.UUID(int=2)))
+
+    def ask(mode: str) -> None:
+        client = ScriptedClient(["Yes."], model="m", on_error="raise")
+        with llmcall.cassette("tape.jsonl", mode=mode), llmcall.scope("lisa"):
+            client.send_message(f"Ticket no. 17. Number {next(numbers)}?")
+
+    ask("once")
+    with pytest.raises(llmcall.CacheMissError) as caught:
+        ask("none")
+    _, found, advice = str(caught.value).partition("to record  ")
+    assert found
+    Path("config.ini").write_text(
+        "[Cache]\n" + advice.partition("in the section")[0], encoding="utf-8"
+    )
+    llmcall.reset()
+    assert llmcall.settings().cache_normalize == (r"Ticket no. \d+\.", "uuids")
+    assert "new keys for 1 of 1 record" in done("cassette", "rekey", "tape.jsonl")
+    caplog.clear()
+    ask("none")
+    assert not caplog.messages
+
+
+def test_a_normalizer_of_the_recording_that_is_not_set_here_is_no_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What is set here is in effect; one that the recording lacks is brought in without asking again."""
+    write_cassette("tape.jsonl", [chat("Bread?", "Yes.")], {"cache_normalize": ["times", "uuids"]})
+    for names, is_told in (("uuids", False), ("uuids, addresses", True)):
+        Path("config.ini").write_text(f"[Cache]\nNORMALIZE = {names}\n", encoding="utf-8")
+        llmcall.reset()
+        with llmcall.cassette("tape.jsonl", mode="none"):
+            pass
+        assert ("has no effect" in caplog.text) is is_told
+    assert "keep the answers, run 'llmcall cassette rekey tape.jsonl'" in caplog.text
+    assert "record everything again" not in caplog.text
 
 
 @pytest.fixture

@@ -229,8 +229,11 @@ def _normalizing_remedy(names: Sequence[str], source: Source) -> str:
         values = [*([",".join(named)] if named else []), *patterns]
         options = " ".join(f"--normalize {shlex.quote(value)}" for value in values)
         return f"{source.run} --mode rewrite {options} …\nrecords the run again, and leaves these out of the keys"
+    # a line holds names, or one regular expression
+    has_patterns = any(name not in NORMALIZERS for name in names)
+    written = "\n    ".join(["", *names]) if has_patterns else f" {', '.join(names)}"
     return (
-        f"NORMALIZE = {', '.join(names)}\n"
+        f"NORMALIZE ={written}\n"
         "in the section [Cache] of config.ini leaves these out of the key. "
         f"Then run {source.rekey} to keep the answers; or record the run again"
     )

@@ -32,6 +32,8 @@ LOCAL_SECTION = {"structured_output": True}  # of the local model
 # The settings that decide keys, besides the arguments in code. A header holds these, and while its
 # cassette is open they override environment and files.
 KEYED = (*MODELS, *CONFIGURED, "cache_namespace", "cache_normalize", "aliases")
+# Those that ``llmcall cassette rekey`` brings into a file; others change what is requested.
+REKEYED = frozenset({"cache_normalize", "cache_namespace", "aliases"})
 TAKEN_BY_ALL = dict.fromkeys(("cache_namespace", "cache_normalize", "aliases", SECTIONS))
 
 
@@ -265,6 +267,8 @@ def overridden_settings(before: Settings, layer: Layer, path: str) -> Overridden
         earlier = before.setting_value(name)
         if not Rank.DEFAULT < earlier.rank < Rank.PUSHED or earlier.value == entry.value:
             continue
+        if name == "cache_normalize" and {*earlier.value} <= {*entry.value}:
+            continue  # all of them are in effect
         if here := _setting_text(earlier.value, entry.value):
             is_variable = earlier.rank is Rank.ENVIRONMENT
             file = os.path.basename(earlier.origin).partition(", ")[0]
@@ -278,6 +282,10 @@ def overridden_settings(before: Settings, layer: Layer, path: str) -> Overridden
     remedy = (
         "To use what is set here, record everything again in the mode 'rewrite', or set it in code"
     )
+    if overridden.keys() <= REKEYED:
+        remedy = (
+            f"To use what is set here and keep the answers, run 'llmcall cassette rekey {path}'"
+        )
     return Overridden(frozenset(overridden), f"{'; '.join(overridden.values())}. {remedy}")
 
 

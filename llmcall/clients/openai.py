@@ -231,8 +231,8 @@ class OpenAIClient(LLMClient):
             key = config.key_for(self.settings, endpoint.api_type or self.api_type)
         if not key and not is_loopback(endpoint.base_url or self._default_address(endpoint)):
             raise ConfigError(
-                f"no API key for {self.host(endpoint)} (looked in the environment; {config.file_summary()}). Set "
-                "OPENAI_API_KEY or pass api_key=. LLMCALL_API_TYPE=local needs no key"
+                f"no API key for {self.host(endpoint)} (looked in the environment; {config.file_summary()})."
+                f"{config.empty_keys()} Set OPENAI_API_KEY or pass api_key=. LLMCALL_API_TYPE=local needs no key"
             )
         return key
 

@@ -39,6 +39,7 @@ OTHER_VARIABLES = {
     "OPENAI_ORG_ID": "organization",
     "LLMCALL_CONFIG": "_config",
 }
+KEY_SETTINGS = ("api_key", "_openai_key", "_azure_key", "azure_ad_token")
 # Sections and functions have no variable.
 VARIABLES = {"LLMCALL_" + name.upper(): name for name, row in SETTINGS.items() if row.key}
 OUR_VARIABLES = {*VARIABLES, "LLMCALL_CONFIG", "LLMCALL_SCOPE"}
@@ -59,10 +60,12 @@ class Sources(NamedTuple):
 
     :param settings: the settings.
     :param file_summary: in words, which config.ini and ``.env`` were read, or where the search found no file.
+    :param empty_keys: the variables of keys that are set to empty text, in words; they set nothing.
     """
 
     settings: Settings
     file_summary: str = ""
+    empty_keys: tuple[str, ...] = ()
 
 
 def read_sources() -> Sources:
@@ -76,9 +79,14 @@ def read_sources() -> Sources:
     """
     folders = _project_folders()
     folder, root = folders[0], folders[-1]
-    environment = {name: value.strip() for name, value in os.environ.items() if value.strip()}
+    environment = {name: value.strip() for name, value in os.environ.items()}
     dotenv_file = _file_in(folders, ".env")
     dotenv = _read_text_dotenv(dotenv_file) if dotenv_file else {}
+    empty_keys = [*_empty_keys(environment, "environment variable ")]
+    environment = {name: value for name, value in environment.items() if value}
+    dotenv = {name: value for name, value in dotenv.items() if name not in environment}
+    empty_keys += _empty_keys(dotenv, f"{dotenv_file}, ")
+    dotenv = {name: value for name, value in dotenv.items() if value}
     variables = Settings(_defaults(root)).overlaid(
         _layer(
             _variable_entries(dotenv, f"{dotenv_file}, "),
@@ -101,7 +109,7 @@ def read_sources() -> Sources:
     search_range = f" or above it, up to the project's root {root}" if root != folder else ""
     files = ", ".join(filter(None, (config, dotenv_file)))
     summary = f"read: {files}" if files else f"no config.ini in {folder}{search_range}"
-    return Sources(settings, summary)
+    return Sources(settings, summary, tuple(empty_keys))
 
 
 def _project_folders() -> list[str]:
@@ -165,9 +173,7 @@ def _layer(entries: Iterable[Entry], rank: Rank, folder: str) -> Layer:
 
 
 def _read_text_dotenv(path: str) -> dict[str, str]:
-    """Return the variables with a value in a ``.env`` file, without those that the environment sets, even to empty
-    text.
-    """
+    """Return the variables in a ``.env`` file."""
     import io
 
     from ..support.libraries import dotenv
@@ -179,11 +185,14 @@ def _read_text_dotenv(path: str) -> dict[str, str]:
         else:
             text += binding.original.string
     variables = dotenv.dotenv_values(stream=io.StringIO(text))
-    return {
-        name: value.strip()
-        for name, value in variables.items()
-        if value and value.strip() and name not in os.environ
-    }
+    return {name: (value or "").strip() for name, value in variables.items()}
+
+
+def _empty_keys(variables: Mapping[str, str], prefix: str) -> Iterator[str]:
+    """Yield the variables of API keys that are empty, with their place."""
+    for variable, name in {**OTHER_VARIABLES, **VARIABLES}.items():
+        if name in KEY_SETTINGS and variables.get(variable) == "":
+            yield prefix + variable
 
 
 def _read_text(path: str) -> str:

@@ -288,17 +288,40 @@ def test_the_root_is_the_nearest_marked_folder(marker: str, nested: Callable[[st
     assert found.cache_path == str(root / ".llmcall/cache")
 
 
-@pytest.mark.parametrize(
-    ("value", "key"), [("of.the.environment", "of.the.environment"), ("", None)]
-)
-def test_dotenv_overrides_no_variable_that_is_set(
-    value: str, key: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nor one that is set to nothing, so that no key is found."""
+def test_dotenv_overrides_no_variable_that_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment is above it."""
     written(".env", "OPENAI_API_KEY=of.dotenv\n")
     assert llmcall.settings().api_key == "of.dotenv"
-    monkeypatch.setenv("OPENAI_API_KEY", value)
-    assert llmcall.settings().api_key == key
+    monkeypatch.setenv("OPENAI_API_KEY", "of.the.environment")
+    assert llmcall.settings().api_key == "of.the.environment"
+
+
+@pytest.mark.parametrize("empty", ["", "  "])
+def test_an_empty_variable_sets_nothing(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the environment, in .env and in config.ini, what is below it counts."""
+    written("config.ini", f"[OpenAI]\nMODEL = of.file\nTIMEOUT ={empty}\n[Cache]\nMODE = refresh\n")
+    written(".env", f"LLMCALL_CACHE_MODE=replay\nOPENAI_API_KEY=of.dotenv\nLLMCALL_MODEL={empty}\n")
+    for name in ("LLMCALL_CACHE_MODE", "OPENAI_API_KEY", "LLMCALL_MODEL", "LLMCALL_SCOPE"):
+        monkeypatch.setenv(name, empty)
+    found = llmcall.settings()
+    assert (found.cache_mode, found.api_key) == ("replay", "of.dotenv")
+    assert (found.model, found.timeout) == ("of.file", 600)
+
+
+def test_a_missing_key_names_the_variable_that_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In .env or the environment, or where config.ini refers to it."""
+    monkeypatch.setenv("OPENAI_API_KEY", "")
+    path = written(".env", "LLMCALL_API_KEY=\n")
+    with pytest.raises(ConfigError) as caught:
+        llmcall.OpenAIClient(base_url="https://gateway.example/v1").send_message("Hi")
+    assert (
+        f"Empty: environment variable OPENAI_API_KEY, {Path(path).resolve()}, LLMCALL_API_KEY."
+        in str(caught.value)
+    )
+    written("config.ini", "[OpenAI]\nAPI_KEY = ${OPENAI_API_KEY}\n")
+    llmcall.reset()
+    with pytest.raises(ConfigError, match="the environment variable OPENAI_API_KEY is empty"):
+        llmcall.OpenAIClient(base_url="https://gateway.example/v1").send_message("Hi")
 
 
 def test_the_nearest_dotenv_counts_alone(nested: Callable[[str], Path]) -> None:

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from servers import TOOL_CALL, RedisProcess
 
 import llmcall
-from llmcall import CacheCorruptError, CacheError, CacheMissError, ResponseCache
+from llmcall import CacheCorruptError, CacheError, CacheMissError, ConfigError, ResponseCache
 from llmcall.stores.cache.awaited import Awaited
 from llmcall.testing import ScriptedClient
 from llmcall.types import Record
@@ -659,12 +659,42 @@ def test_diskcache_loses_nothing_of_a_cache(tmp_path: Path) -> None:
         assert isinstance(opened[asked("question 0").cache_key], bytes)
 
 
+@pytest.mark.parametrize("mode", ["auto", "refresh", "replay"])
+def test_the_directory_of_another_diskcache_program_is_refused_before_a_call(
+    mode: str, tmp_path: Path
+) -> None:
+    """Its limits and rows stay as they are; the error names its limits and a remedy."""
+    with diskcache.Cache(str(tmp_path / "theirs"), size_limit=2**20) as theirs:
+        theirs["row"] = [1]
+    client = ScriptedClient([], cache_path=str(tmp_path / "theirs"), cache_mode=mode)
+    with pytest.raises(ConfigError, match=r"of another program .*size_limit 1048576.*salvage"):
+        client.send_message("Bread?")
+    with diskcache.Cache(str(tmp_path / "theirs")) as theirs:
+        limits = theirs.size_limit, theirs.eviction_policy, theirs.cull_limit
+        assert (theirs["row"], *limits) == ([1], 2**20, "least-recently-stored", 10)
+
+
+def test_a_directory_to_which_another_program_gave_limits_can_be_salvaged(tmp_path: Path) -> None:
+    """It would evict answers when it opens it again; plain diskcache only looks."""
+    with ResponseCache(tmp_path / "cache") as cache:
+        filled(cache, 2)
+    diskcache.Cache(str(tmp_path / "cache")).close()
+    assert len(ResponseCache(tmp_path / "cache")) == 2
+    diskcache.Cache(str(tmp_path / "cache"), cull_limit=10).close()
+    llmcall.reset()
+    cache = ResponseCache(tmp_path / "cache")
+    with pytest.raises(ConfigError, match="cull_limit 10"):
+        len(cache)
+    assert cache.salvage(tmp_path / "own") == 2
+
+
 def test_a_record_that_replaces_an_expired_row_of_diskcache_does_not_expire(tmp_path: Path) -> None:
     """It is deleted as every record is."""
     key = asked("question 0").cache_key
-    with diskcache.Cache(str(tmp_path / "cache")) as opened:
-        opened.set(key, b"no record", expire=0)
     with ResponseCache(tmp_path / "cache") as cache:
+        filled(cache, 1)
+        with diskcache.Cache(str(tmp_path / "cache")) as opened:
+            opened.set(key, b"no record", expire=0)
         filled(cache, 1)
         assert (cache.delete(keys=[key]), len(cache)) == (1, 0)
 

@@ -111,13 +111,15 @@ class ResponseCache:
             _check_request(request)
             key = request.cache_key
         mode = _checked_mode(mode or self.mode)
-        if mode == "off" or (mode == "refresh" and key not in self._refreshed_keys):
+        if mode == "off":
             return None
+        # A refresh looks, too: a directory that cannot be used is found before the answer is paid for.
+        is_read = mode != "refresh" or key in self._refreshed_keys
         row = None
         try:
             packed = self._unstored.get(key)
             row = self.storage.get(key) if packed is None else (packed, None)
-            return None if row is None else unpack(key, *row)
+            return unpack(key, *row) if is_read and row is not None else None
         except CacheCorruptError as error:
             if mode == "replay":
                 raise

@@ -12,13 +12,17 @@ import sys
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
+from ...errors import ConfigError
 from ...support.libraries import diskcache
 from ...support.system import this_process
 from ...support.waits import NotAtOnceError
 from .forks import using_database
 
+# Settings that each program which opens a directory with limits of its own leaves there.
+LIMITS = ("eviction_policy", "cull_limit", "size_limit")
+_LIMITS = "SELECT key, value FROM Settings WHERE key IN (?, ?, ?)"
 PAGE = 100  # rows that are read at a time
 SETTINGS = {
     "eviction_policy": "none",
@@ -80,6 +84,7 @@ class Database(diskcache.Cache):  # type: ignore[misc]
     def __init__(self, folder: str) -> None:
         self._closers: weakref.WeakSet[_Closer] = weakref.WeakSet()
         self._reader: _Closer | None = None  # for look-ups of threads without one
+        _check_limits(folder)
         super().__init__(folder, disk=BytesDisk, **SETTINGS)
         using_database.databases.add(self)
 
@@ -197,6 +202,29 @@ class Database(diskcache.Cache):  # type: ignore[misc]
             stored_at = time.time()
         row = (key, stored_at, stored_at, diskcache.core.MODE_RAW, value)
         return bool(self._sql(_REPLACE if replaces else _ADD, row).rowcount)
+
+
+def _check_limits(folder: str) -> None:
+    """Refuse a directory in which another program keeps limits: it evicts rows when it opens it again, and opening it
+    here would switch the limits off.
+
+    :raises ConfigError: if it is one.
+    """
+    file = os.path.join(folder, diskcache.core.DBNAME)
+    if not os.path.exists(file):
+        return
+    with closing(sqlite3.connect(file)) as connection:
+        try:
+            limits = dict(connection.execute(_LIMITS, LIMITS))
+        except sqlite3.OperationalError:  # the database is being made
+            return
+    others = [f"{name} {value}" for name, value in limits.items() if value != SETTINGS[name]]
+    if others:
+        raise ConfigError(
+            f"[Cache] PATH: {folder} is a directory of another program that uses diskcache ({', '.join(others)}), "
+            "which would evict answers. Name another directory. If it has answers of llmcall, 'llmcall cache --path "
+            f"{folder} salvage NEW_FOLDER' copies them"
+        )
 
 
 class _Closer:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from ...config import resolve as config
-from ...errors import CacheCorruptError, CacheError
+from ...errors import CacheCorruptError, CacheError, ConfigError
 from ...keys.keys import short_key
 from ...keys.normalizers import normalizer
 from ...support.display import as_json, counted
@@ -163,7 +163,7 @@ def salvage(source: Storage, target: Storage) -> int:
     count = len(saved_keys)
     try:
         lost_count = len(source) - count
-    except CacheError:
+    except (CacheError, ConfigError):  # damaged, or another program's
         notice("%s: besides the %d records that were read, others may be lost", source.name, count)
     else:
         if lost_count > 0:

@@ -24,6 +24,7 @@ from ..stores.records.served import model_of
 from ..support.display import counted, one_line, printable, quantity, text_table, visible_json
 from .options import (
     SECONDS,
+    Group,
     Source,
     UserPath,
     Where,
@@ -41,7 +42,7 @@ MAX_ROWS = 50  # of a table
 TOTALS = ("input_tokens", "output_tokens", "cost")
 
 
-@click.group()
+@click.group(cls=Group)
 @click.option(
     "--path", type=UserPath(), help="Cache directory or server, instead of the configured one."
 )

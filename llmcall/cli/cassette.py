@@ -16,13 +16,13 @@ from ..stores.records.answers import Conflict, combine
 from ..stores.records.reader import read
 from ..stores.records.writer import write
 from ..support.display import as_json, counted, visible, visible_json
-from .options import UserPath, conflict_option, full_key, json_option, to_option
+from .options import Group, UserPath, conflict_option, full_key, json_option, to_option
 from .output import echo
 
 existing_file = UserPath(exists=True, dir_okay=False)
 
 
-@click.group()
+@click.group(cls=Group)
 def cassette() -> None:
     """Merge, check and rekey cassettes, or remove answers."""
 

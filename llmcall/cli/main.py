@@ -20,7 +20,7 @@ from ..errors import APIError, ArgumentError, LLMCallError
 from ..models.tokens import TokenCount
 from ..support.display import text_table, visible, visible_json
 from ..support.failures import process_failures
-from .options import json_option, unicode_text
+from .options import Group, json_option, unicode_text
 from .output import discard_unwritten, echo, escaping, is_terminal, with_colours
 
 DEMO = "market_day.py"
@@ -47,7 +47,7 @@ COMMANDS = {
 }
 
 
-class Commands(click.Group):
+class Commands(Group):
     """The group of all commands. llmcall's errors end with a message on standard error and the exit code
     1, wrong arguments with 2; any other error is a bug, and shows its traceback.
     """

@@ -19,6 +19,7 @@ import click
 from ..errors import CacheError
 from ..stores.record import Record
 from ..stores.records.answers import CONFLICTS
+from ..support.arguments import nearest
 from ..support.surrogates import check_unicode
 
 Where = Callable[[Record], bool]
@@ -58,6 +59,22 @@ def unicode_text(_: click.Context, parameter: click.Parameter, value: str | None
         except ValueError as error:
             raise click.BadParameter(str(error)) from error
     return value
+
+
+class Group(click.Group):
+    """A group of commands that suggests the nearest for a misspelt one, with every version of click."""
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the name of a command, the command and its arguments."""
+        try:
+            return super().resolve_command(context, args)
+        except click.UsageError as error:
+            hint = nearest(args[0], self.list_commands(context))
+            if not hint:
+                raise
+            raise click.UsageError(f"No such command {args[0]!r}{hint}", context) from error
 
 
 class UserPath(click.Path):

@@ -16,6 +16,7 @@ from ..programs.seeds import seeded
 from ..scopes.active import default_scope, new_program_scope
 from ..scopes.scope import scope as open_scope
 from ..stores.records.header import MAX_SEED
+from ..support.arguments import nearest
 from .output import echo
 from .recording import actor_source, find_target, recording_options
 
@@ -61,8 +62,11 @@ def run(
     if not module and (main := Path(script) / "__main__.py").is_file():
         script = str(main)
     if not module and not Path(script).is_file():
-        option = f"llmcall run has no option {script}, and " if script.startswith("-") else ""
-        raise click.UsageError(f"{option}there is no file {script}")
+        option = hint = ""
+        if script.startswith("-"):
+            name = script.partition("=")[0]
+            option, hint = f"llmcall run has no option {name}, and ", nearest(name, _options())
+        raise click.UsageError(f"{option}there is no file {script}{hint}")
     if misplaced := _misplaced(arguments, None if module else Path(script)):
         echo(
             f"{misplaced} stands after {script}, so it is the program's own: options of llmcall stand before that",
@@ -97,7 +101,7 @@ def _misplaced(arguments: tuple[str, ...], script: Path | None) -> str:
 
     :param script: the program's file, or ``None`` for a module.
     """
-    own = {name for parameter in run.params for name in parameter.opts if name.startswith("--")}
+    own = _options()
     text = "" if script is None else script.read_text(encoding="utf-8", errors="replace")
     return next(
         (
@@ -107,6 +111,11 @@ def _misplaced(arguments: tuple[str, ...], script: Path | None) -> str:
         ),
         "",
     )
+
+
+def _options() -> set[str]:
+    """Return the names of this command's options."""
+    return {name for parameter in run.params for name in parameter.opts if name.startswith("--")}
 
 
 def _set_hash_seed(seed: int, is_own_process: bool) -> None:

@@ -135,6 +135,20 @@ def test_wrong_usage_is_told_the_right_one() -> None:
         assert words in done("cache", "show", key, code=2)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        ("dif a b", "No such command 'dif'. Did you mean 'diff'?"),
+        ("cache stat", "No such command 'stat'. Did you mean 'stats'?"),
+        ("cassette chek a", "No such command 'chek'. Did you mean 'check'?"),
+        ("show --bye a", "Did you mean"),
+    ],
+)
+def test_a_misspelt_command_or_option_suggests_the_nearest(arguments: str, hint: str) -> None:
+    """Also a command in a module of its own."""
+    assert hint in done(*arguments.split(), code=2)
+
+
 @pytest.mark.parametrize("fault", [TypeError, ValueError])
 def test_a_fault_of_llmcall_does_not_exit_with_2(
     fault: type[Exception], monkeypatch: pytest.MonkeyPatch

@@ -219,7 +219,11 @@ def test_a_replay_takes_its_options_from_the_cassette(model: NumberedServer) -> 
         (("--normalize", "("), "--normalize"),
         (("--seed", "x"), "--seed"),
         (("--mode", "new"), "--mode new needs a cassette"),
-        (("--cassete", "a.jsonl"), "llmcall run has no option --cassete"),
+        (
+            ("--cassete", "a.jsonl"),
+            "llmcall run has no option --cassete, and there is no file --cassete. "
+            "Did you mean '--cassette'?",
+        ),
     ],
 )
 def test_a_wrong_option_is_refused_before_the_program_starts(

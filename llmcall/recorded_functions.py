@@ -19,7 +19,6 @@ from .core.kinds import Function, Kind
 from .core.pipeline import answer_calls
 from .core.prepare import Draft, place
 from .core.seams import Response, Transport
-from .keys.normalizers import normalizer
 from .keys.plain_data import map_texts, plain, recordable
 from .keys.request import Data, Request
 from .keys.signatures import Parameters
@@ -31,6 +30,7 @@ from .stores.cassettes.current import open_current_cassette
 from .stores.cassettes.replay_log import function_scope
 from .stores.records.keyed_settings import settings_taken
 from .support.failures import UnrecordedResult, failed_inside
+from .support.normalizers import normalizer
 from .support.notices import notice
 from .traffic import call_listeners as call_listeners  # its listeners join
 

@@ -20,13 +20,13 @@ from ..errors import APIError, CacheCorruptError
 from ..keys.http_identity import under_settings
 from ..keys.keys import key_of
 from ..keys.messages import checked_messages
-from ..keys.normalizers import normalizer
 from ..keys.parameters import checked_parameters, keyed_parameters
 from ..keys.plain_data import recordable
 from ..keys.request import Data
 from ..stores.record import Record
 from ..stores.records.packed import UNREADABLE
 from ..support.display import one_line
+from ..support.normalizers import normalizer
 from ..support.notices import notice
 
 PICKLE = b"\x80"  # a pickle of protocol 2 or later; Python's default since 3.0

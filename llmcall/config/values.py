@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TypeVar, cast
 
 from ..errors import ConfigError
 from ..support.arguments import nearest
+from ..support.normalizers import NORMALIZERS
 from ..support.notices import warn_once
 from ..support.secrets import names_credential
 
@@ -23,7 +24,6 @@ Parser = Callable[[object, str], Any]
 
 MASK = "***"
 
-NORMALIZERS = ("times", "uuids", "addresses", "temporary_paths")
 # The words of configparser.RawConfigParser.BOOLEAN_STATES.
 BOOLEANS = {
     **dict.fromkeys(("1", "yes", "true", "on"), True),

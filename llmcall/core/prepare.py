@@ -19,7 +19,6 @@ from ..keys.keys import (
     sampled_key,
 )
 from ..keys.messages import checked_messages
-from ..keys.normalizers import normalizer
 from ..keys.parameters import (
     CONFIGURED_UNKEYED,
     checked_parameters,
@@ -34,6 +33,7 @@ from ..scopes.draws import Draw
 from ..scopes.position import CallOrder, Form, Position, held
 from ..stores.cassettes.current import open_current_cassette
 from ..stores.records.keyed_settings import settings_taken
+from ..support.normalizers import normalizer
 from ..support.notices import warn_once
 from ..support.request_origin import llmcall_sends
 from .calls import Call, InnerCall, split_options

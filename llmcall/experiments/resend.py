@@ -29,7 +29,6 @@ from ..errors import (
 )
 from ..keys.keys import key_of
 from ..keys.messages import DIGEST
-from ..keys.normalizers import NORMALIZERS
 from ..keys.request import Data, strings_in
 from ..many.map import map as run_map
 from ..many.map_options import checked_count
@@ -45,6 +44,7 @@ from ..stores.records.reader import read as read_records
 from ..stores.records.served import model_of
 from ..support.arguments import checked
 from ..support.display import counted, data_frame, import_pandas, printable
+from ..support.normalizers import NORMALIZERS
 from ..support.notices import notice
 
 if TYPE_CHECKING:

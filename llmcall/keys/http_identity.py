@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from ..config.settings import Settings
 from ..models.catalog import resolve
+from ..support.normalizers import normalizer
 from .messages import normalized_texts, numbered_body
-from .normalizers import normalizer
 from .parameters import without_unkeyed
 from .request import Data
 

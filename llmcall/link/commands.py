@@ -11,8 +11,8 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 
-from ..keys.normalizers import normalizer
 from ..support import secrets
+from ..support.normalizers import normalizer
 
 Command = str | bytes | os.PathLike[str]
 KILLED = 128  # and the signal's number: the exit code that a shell gives a killed program

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..config.settings import Settings, checked_layer
 from ..config.values import UNSET
 from ..errors import BudgetExceededError, CacheMissError, LLMCallError, ScopeError
-from ..keys.normalizers import normalizer
 from ..link.client_facts import KEYS, keyless
 from ..link.link_messages import error_in
 from ..link.programs import innermost_recorder, interceptors, recordings
 from ..scopes.active import ActiveScope, here
 from ..scopes.scope import Scope
 from ..support.listeners import CallListener, listen
+from ..support.normalizers import normalizer
 from . import connections
 from .actors import Actor, Actors
 from .client import ProgramClient

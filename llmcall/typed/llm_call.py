@@ -18,13 +18,13 @@ from ..clients.registry import client as shared_client
 from ..core import loops, threads
 from ..core.reply import Reply
 from ..errors import OutputError
-from ..keys.normalizers import normalizer
 from ..keys.plain_data import plain
 from ..keys.request import Data, UncheckedFormat
 from ..keys.schemas import read_type, response_format, unchecked_format
 from ..scopes.position import Form
 from ..support.arguments import checked
 from ..support.display import one_line
+from ..support.normalizers import normalizer
 from ..support.notices import logger
 from .corrections import (
     Answer,

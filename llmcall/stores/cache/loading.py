@@ -9,8 +9,8 @@ from contextlib import suppress
 from ...config import resolve as config
 from ...errors import CacheCorruptError, CacheError, ConfigError
 from ...keys.keys import short_key
-from ...keys.normalizers import normalizer
 from ...support.display import as_json, counted
+from ...support.normalizers import normalizer
 from ...support.notices import notice
 from .. import other_formats
 from ..cassettes.replay_log import without_lone_callers

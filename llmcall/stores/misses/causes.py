@@ -8,10 +8,10 @@ from typing import NamedTuple
 from ...apis.shapes import CONTENT_FIELDS
 from ...config.settings import Settings
 from ...errors import CacheError
-from ...keys.normalizers import NORMALIZERS, normalizer
 from ...keys.parameters import CONFIGURED
 from ...keys.request import Data, Request, messages_of, strings_in, text_with_placeholders
 from ...support.display import OUTSIDE_ANY_SCOPE, counted
+from ...support.normalizers import NORMALIZERS, normalizer
 from ..differences import (
     CONTENTS,
     Difference,

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from ...config.settings import Settings
 from ...errors import CacheError, CacheMissError
 from ...keys.keys import short_key
-from ...keys.normalizers import NORMALIZERS
 from ...keys.request import (
     Data,
     Request,
@@ -22,6 +21,7 @@ from ...keys.request import (
     title_of,
 )
 from ...support.display import OUTSIDE_ANY_SCOPE, printable, shortened
+from ...support.normalizers import NORMALIZERS
 from ...support.secrets import masked
 from ..differences import Difference, differences
 from ..record import Record

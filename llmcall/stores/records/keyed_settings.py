@@ -11,11 +11,11 @@ from ...config import resolve as config
 from ...config.setting import Layer, Rank
 from ...config.settings import DEFAULT_MODEL, LOCAL_MODEL, SETTINGS, Settings
 from ...errors import ConfigError
-from ...keys.normalizers import replacement
 from ...keys.parameters import CONFIGURED, EFFORT
 from ...keys.request import Data, Request
 from ...models.catalog import matching_section, resolve
 from ...support.display import as_json
+from ...support.normalizers import replacement
 
 if TYPE_CHECKING:
     from ..record import Record

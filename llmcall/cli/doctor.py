@@ -161,7 +161,7 @@ def _cache_check(client: LLMClient) -> Check:
     try:
         cache = client.cache
         count = counted(len(cache), "record")
-        if cache.storage.folder is None:
+        if not cache.is_directory:
             return Check("cache", True, f"{cache.path}: {count}")
         directory = Path(cache.path)
         _try_to_write(directory)

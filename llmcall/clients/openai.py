@@ -145,7 +145,7 @@ class OpenAIClient(LLMClient):
             reason = "with store=False the server keeps no answer"
         elif call.settings.api == "chat":
             reason = "chat completions (API = chat) have no windows"
-        elif call.cache.storage.folder is None:
+        elif not call.cache.is_directory:
             reason = "only a cache in a directory has a journal of awaited answers"
         if reason:
             raise no_window(call.options.window, reason)

@@ -31,6 +31,7 @@ class JsonFile(Storage, scheme="jsonfile"):
 
     def __init__(self, rest: str) -> None:
         self.file = Path(rest)
+        self.folder = self.file.parent  # a name of its own
         self.lock: contextlib.AbstractContextManager[object] = lock
 
     def read(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from ..records.frame import record_frame
 from ..records.packed import kept, pack, unpack
 from ..records.readable import incomplete, unreadable
 from .addresses import is_address, storage_at
+from .directory import Directory
 from .storages import Change, Storage, Stored
 from .unstored import UnstoredAnswers
 
@@ -87,9 +88,14 @@ class ResponseCache:
         self._unstored = _unstored_by_path.setdefault(name, UnstoredAnswers(self.storage))
 
     @property
+    def is_directory(self) -> bool:
+        """Return whether the records are in a directory, in which the answers that are awaited are noted, too."""
+        return isinstance(self.storage, Directory)
+
+    @property
     def path(self) -> Path | str:
         """Return the directory, absolute, or the address without its password."""
-        if self.storage.folder is None:
+        if not self.is_directory:
             return self.storage.name
         from pathlib import Path  # costs 4 ms, which a look-up need not pay
 

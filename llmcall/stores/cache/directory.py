@@ -46,11 +46,6 @@ class Directory(Storage):
         self._database: Database | None = None
         self._is_half_made = False  # the disk was full before the database was whole
 
-    @property
-    def folder(self) -> str:
-        """Return the directory."""
-        return self.name
-
     def exists(self) -> bool:
         """Return whether the database exists."""
         return os.path.exists(self._file)

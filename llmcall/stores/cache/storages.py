@@ -126,11 +126,6 @@ class Storage(ABC):
 
         self.write(changes())
 
-    @property
-    def folder(self) -> str | None:
-        """Return the directory in which llmcall also notes the answers that it waits for, or ``None``."""
-        return None
-
     def exists(self) -> bool:
         """Return whether anything was stored."""
         return any(True for _ in self.rows())

@@ -32,7 +32,6 @@ The data is in ``models.json``. These are its sources, as of November 2026:
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
@@ -154,8 +153,9 @@ def parameters_of(kind: str) -> frozenset[str]:
 
 @cache
 def _packaged_data() -> dict[str, Any]:
-    with open(os.path.join(os.path.dirname(__file__), "models.json"), encoding="utf-8") as file:
-        data: dict[str, Any] = json.load(file)
+    from importlib.resources import files  # costs some ms, which importing llmcall need not
+
+    data: dict[str, Any] = json.loads((files(__package__) / "models.json").read_bytes())
     return data
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import socket
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -269,12 +270,24 @@ def connection_error(error: BaseException, url: str, description: str) -> Servic
 
     :param description: what happened.
     """
-    service_error = ServiceError(
-        f"the connection failed: {description.rstrip('.')}. Is the server at {url} running, and is that its address?"
+    what = description.rstrip(".")
+    message = (
+        f"the connection failed: {what}. Is the server at {url} running, and is that its address?"
     )
+    if _is_unresolved(error) and not proxy_hint(url):  # else it may be the proxy's name
+        message = f"Cannot resolve {host_of(url)}. Is this machine online? Is BASE_URL right?"
+    service_error = ServiceError(message)
     # of httpx, or of httpx2
     service_error.note(is_unreachable=type(error).__name__ == "ConnectError")
     return service_error
+
+
+def _is_unresolved(error: BaseException) -> bool:
+    """Return whether an error's cause is that no address is known for a name."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, socket.gaierror):
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None
 
 
 def proxy_hint(url: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
+import socket
 import threading
 import time
 import traceback
@@ -157,6 +158,28 @@ def test_a_servers_words_cannot_command_a_terminal(
         assert not {*"\x1b\x07\x9b\u202e"} & {*text}
     assert "\\x1b[31mred" in logged[0]
     assert "\\x1b[31mred" in str(caught.value)
+
+
+def test_a_name_that_cannot_be_resolved_is_told_with_two_questions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The machine is offline, or the address wrong; behind a proxy it may be the proxy's name."""
+
+    def look_up(host: Any, *_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    nowhere = "https://api.nowhere.invalid/v1"
+    with client_for(nowhere, api_key="any", retry_max_attempts=1) as client:
+        failure = client.send_message(QUESTION, on_error="return")
+        assert str(failure) == (
+            "Cannot resolve api.nowhere.invalid. Is this machine online? Is BASE_URL right?"
+        )
+        monkeypatch.setenv("HTTPS_PROXY", "http://proxy.nowhere.invalid:3128")
+    with client_for(nowhere, api_key="any", retry_max_attempts=1) as client:
+        failure = client.send_message(QUESTION, on_error="return")
+    assert "Cannot resolve" not in str(failure)
+    assert "the proxy http://proxy.nowhere.invalid:3128" in str(failure)
 
 
 def test_a_refused_connection_is_tried_as_often_as_any_failure(

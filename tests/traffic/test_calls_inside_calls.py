@@ -97,8 +97,7 @@ def test_a_call_inside_a_stream_goes_on_at_once(way: Ask, caplog: pytest.LogCapt
     """However it is made, it finds the slot free, and there is nothing to say."""
     asked = client(**ONE_AT_ONCE)
     with asked.stream_message("outer") as stream:
-        for _ in stream:
-            assert way(asked)
+        assert [bool(way(asked)) for _ in stream] == [True] * 3  # its answer has three words
     assert not caplog.messages
 
 
@@ -130,8 +129,7 @@ def test_a_call_inside_an_asynchronous_stream_goes_on_at_once(way: Callable[...,
 
     async def main() -> None:
         async with asked.astream_message("outer") as stream:
-            async for _ in stream:
-                assert await way(asked)
+            assert [bool(await way(asked)) async for _ in stream] == [True] * 3
 
     asyncio.run(main())
 
@@ -173,13 +171,16 @@ def test_a_call_of_another_thread_gets_the_slot_of_a_stream_that_is_read() -> No
 def test_a_call_inside_a_transport_gets_the_slot_of_the_outer_call(way: Ask) -> None:
     """The transport's own client may have the same endpoint."""
 
+    inner: list[Any] = []
+
     def ask_another(messages: Any) -> Any:
         if messages[-1:] == [{"role": "user", "content": "outer"}]:
-            assert way(asked)
+            inner.append(way(asked))
         return answer(messages)
 
     asked = ScriptedClient(ask_another, **ONE_AT_ONCE)
     assert asked.send_message("outer", deadline=LONGEST).content == "one two three"
+    assert [bool(found) for found in inner] == [True]
 
 
 def test_a_budget_for_the_outer_call_alone_refuses_a_call_inside_a_transport() -> None:
@@ -246,30 +247,30 @@ class Program:
             return streamed_answer(b"".join(map(event, [*chunks_of("one", "two"), b"[DONE]"])))
         return http.Response(200, json=completion())
 
-    def run(self) -> None:
-        """Ask in threads."""
+    def run(self) -> list[Any]:
+        """Ask in threads; return what is asked inside the stream."""
         front = llmcall.http_client(transport=self.transport, **ONE_AT_ONCE)
         with openai.OpenAI(api_key=KEY, http_client=front) as sdk:
-            for _ in sdk.chat.completions.create(**self.body, stream=True):
-                sdk.chat.completions.create(**self.body, seed=1)
+            create = sdk.chat.completions.create
+            return [create(**self.body, seed=1) for _ in create(**self.body, stream=True)]
 
-    async def arun(self) -> None:
-        """Ask in tasks."""
+    async def arun(self) -> list[Any]:
+        """Ask in tasks; return likewise."""
         front = llmcall.async_http_client(transport=self.transport, **ONE_AT_ONCE)
         async with openai.AsyncOpenAI(api_key=KEY, http_client=front) as sdk:
-            async for _ in await sdk.chat.completions.create(**self.body, stream=True):
-                await asyncio.gather(
-                    *(sdk.chat.completions.create(**self.body, seed=seed) for seed in range(2))
-                )
+            create = sdk.chat.completions.create
+            return [
+                await asyncio.gather(*(create(**self.body, seed=seed) for seed in range(2)))
+                async for _ in await create(**self.body, stream=True)
+            ]
 
 
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["threads", "tasks"])
 def test_a_programs_call_inside_its_stream_does_not_wait_for_it(asynchronous: bool) -> None:
     """Limits hold for programs' calls as for llmcall's own."""
-    if asynchronous:
-        asyncio.run(asyncio.wait_for(Program().arun(), LONGEST))
-    else:
-        Program().run()
+    asked = Program()
+    found = asyncio.run(asyncio.wait_for(asked.arun(), LONGEST)) if asynchronous else asked.run()
+    assert len(found) > 1  # for each piece
 
 
 def in_two_threads(*work: Callable[[], Any]) -> list[Any]:

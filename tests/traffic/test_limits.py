@@ -28,6 +28,7 @@ from clients import WAYS, client_for
 from hypothesis import given
 from pytest_httpserver import HTTPServer
 from servers import OK, Answer, ScriptedServer, completion, refusal
+from werkzeug import Response
 
 import llmcall
 from llmcall import OpenAIClient
@@ -78,6 +79,30 @@ def test_a_call_waits_until_a_request_may_begin() -> None:
     for _ in range(3):
         assert client.send_message("Hello", deadline=30).content == "yes"  # type: ignore[union-attr]
     assert WINDOW - 30 < wait_of(client) <= WINDOW
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_a_request_counts_from_when_it_was_sent(way: str, httpserver: HTTPServer) -> None:
+    """A call that comes before its answer knows how long it would have to wait."""
+    begun, going = threading.Event(), threading.Event()
+
+    def respond(_: Any) -> Response:
+        begun.set()
+        assert going.wait(30)
+        return Response(json.dumps(completion()), content_type="application/json")
+
+    httpserver.expect_request("/v1/chat/completions").respond_with_handler(respond)
+    address = httpserver.url_for("/v1")
+    with (
+        # with the HTTP client that llmcall itself makes
+        OpenAIClient(base_url=address, api_key="k", **ONE_REQUEST_IN_A_MINUTE) as client,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        call = threads.submit(WAYS[way], client, "Hello")
+        assert begun.wait(30)
+        assert WINDOW - 30 < wait_of(client) <= WINDOW
+        going.set()
+        call.result()
 
 
 def test_each_attempt_is_a_request() -> None:

@@ -48,6 +48,7 @@ from ..support.system import (
     last_in,
 )
 from .linked import recording_linked
+from .placeholders import note_keys
 from .replacing import Installation, Replacement
 from .routes import VARIABLE, Route, decoded, environment_of_child
 
@@ -93,6 +94,7 @@ class RoutesOfRecording:
         self._proxy: Proxy | None = None  # once something must send nothing
         self.names: dict[str, None] = {}
         self.end_program = end_program
+        note_keys(os.environ)
 
     def new(self, caller: Caller, program: str = "") -> Route:
         """Return the route of a process, or of a pool's work, that the current context starts.

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..link.tickets import Base
 from ..link.wire import LOOPBACK, Address, frame
-from .placeholders import without_keys
+from .placeholders import note_keys, without_keys
 
 NO_PROXY = ("NO_PROXY", "no_proxy")
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
@@ -100,6 +100,7 @@ def environment_of_child(
     :param served: base URLs of the server for what is no recorded Python, whose own clients send.
     """
     given = decoded(environment)
+    note_keys(given)
     changes = {}
     if route.proxy:
         given = without_keys(given)

@@ -88,6 +88,26 @@ def check_replays(model: NumberedServer, calls: int) -> str:
 
 
 @pytest.mark.ci
+def test_the_key_that_a_child_was_given_is_written_in_no_record(model: NumberedServer) -> None:
+    """Whatever it looks like, and whether the child inherits it or gets it."""
+    write("child.py", "tell(f'The key is {os.environ[sys.argv[1]]}')")
+    write(
+        "program.py",
+        f"""
+        subprocess.run([*{CHILD}, "OPENAI_API_KEY"])
+        own = {{**os.environ, "MISTRAL_API_KEY": "open-SESAME-34-for-a-child"}}
+        subprocess.run([*{CHILD}, "MISTRAL_API_KEY"], env=own)
+        tell()
+        """,
+    )
+    _, reported = ran(*A, code=1, OPENAI_API_KEY="open-SESAME-12-for-all")
+    assert reported.count("contains a credential that a request used") == 2
+    written = Path("a.jsonl").read_text()
+    assert "SESAME" not in written
+    assert "Bread?" in written
+
+
+@pytest.mark.ci
 def test_equal_children_that_run_at_once_replay_their_own_answers(model: NumberedServer) -> None:
     """Also those that get an environment of the program's own, and the child of a child."""
     write(

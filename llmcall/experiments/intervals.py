@@ -87,6 +87,14 @@ def have_spread(numbers: Sequence[float], largest: float) -> bool:
     return max(numbers) - min(numbers) > DUST * largest
 
 
+def skewness(numbers: Sequence[float]) -> float:
+    """Return the skewness of numbers that have a spread: Fisher's and Pearson's, scipy's ``skew``."""
+    from ..support.libraries import scipy
+
+    with _of_equal_numbers():
+        return float(scipy.stats.skew(numbers))
+
+
 def is_yes_or_no(values: pandas.Series) -> bool:
     """Return whether values are yes and no, which is a type."""
     return all(map(import_pandas().api.types.is_bool, values))

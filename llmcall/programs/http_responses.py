@@ -114,18 +114,10 @@ def refusal_response(
     if came is None and transport is not None:
         came = transport.last_response
     if came is not None:
-        headers = [
-            *(
-                (name, value)
-                for name, value in headers_to_copy(came.headers)
-                if name.lower() != NOT_REPEATED[0]
-            ),
-            NOT_REPEATED,
-        ]
-        response: httpx.Response = library.Response(
-            came.status_code, headers=headers, content=came.content
-        )
-        return response
+        headers = headers_to_copy(came.headers)
+        if not came.is_success:
+            headers = [it for it in headers if it[0].lower() != NOT_REPEATED[0]] + [NOT_REPEATED]
+        return _whole(library, came.status_code, headers, came.content)
     status = NO_ANSWER_IN_TIME if isinstance(error, RequestTimeoutError) else NO_ANSWER
     return _response(library, status, error_body(error), headers=[NOT_REPEATED])
 

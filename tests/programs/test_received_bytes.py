@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import urllib.request
 from collections.abc import Callable
@@ -119,6 +120,20 @@ def test_a_server_that_advises_to_retry_is_heard(httpserver: HTTPServer) -> None
     with llmcall.cassette("run.jsonl", mode="once"):
         found = [by_httpx(url, {**CHAT, "seed": seed})[1]["x-should-retry"] for seed in range(2)]
     assert found == ["true", "false"]
+
+
+def test_an_answer_that_is_not_recorded_passes_as_it_is(httpserver: HTTPServer) -> None:
+    """It is open until it is read, and no header of it is llmcall's."""
+    httpserver.expect_request("/v1/responses").respond_with_data(b"ok", content_type="text/plain")
+    body = {"model": "m", "input": "Bread?", "stream": True}
+    found = []
+    for block in (contextlib.nullcontext(), llmcall.patched()):
+        url = httpserver.url_for("/v1/responses")
+        with block, http.Client() as client, client.stream("POST", url, json=body) as answer:
+            headers = {*answer.headers} - {"server", "connection"}
+            found.append((answer.status_code, answer.is_closed, headers, answer.read()))
+    assert found[0] == found[1]
+    assert found[1][3] == b"ok"
 
 
 @pytest.mark.parametrize("post", [by_requests, by_urllib, by_aiohttp])

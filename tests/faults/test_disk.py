@@ -119,49 +119,59 @@ def test_an_answer_that_a_full_disk_did_not_take_is_stored_as_soon_as_there_is_r
 PROGRAM = """
 import multiprocessing
 
-def fill(then):
-    client = ScriptedClient(lambda messages: "yes", cache_mode="refresh", cache_path=sys.argv[1])
+cache, filler, then, process = sys.argv[1:]
+
+def fill():
+    client = ScriptedClient(lambda messages: "yes", cache_mode="auto", cache_path=cache)
     for number in range(10):
         client.send_message(str(number))
-    if then != "broken":
-        os.unlink(sys.argv[1])
+    if then != "full":
+        os.unlink(filler)
     if then == "closed":
         client.close()
         os._exit(0)
 
-open(sys.argv[1], "w").close()          # a file where the directory should be: nothing can be stored
-then, process = sys.argv[2:]
 if process == "forked":                 # it leaves by os._exit, and has what the parent knew of its cache
-    client = ScriptedClient(["before"], cache_mode="refresh", cache_path=sys.argv[1])
+    client = ScriptedClient(["before"], cache_mode="auto", cache_path=cache)
     client.send_message("before")
-    child = multiprocessing.get_context("fork").Process(target=fill, args=(then,))
+    child = multiprocessing.get_context("fork").Process(target=fill)
     child.start()
     child.join()
     os._exit(child.exitcode)
-fill(then)
+fill()
 """
+
+
+@pytest.fixture
+def without_room(tmp_path: Path) -> Iterator[Path]:
+    """A disk on which nothing can be stored, until the file on it is deleted."""
+    with small(tmp_path / "disk", "1m") as disk:
+        (disk / "filler").write_bytes(bytes(1024 * 1024 - 8192))
+        yield disk
 
 
 @pytest.mark.parametrize("process", ["own", "forked"])
 @pytest.mark.parametrize("then", ["mended", "closed"])
 def test_answers_kept_in_memory_are_stored_at_the_end_of_the_process(
-    process: str, then: str, tmp_path: Path
+    process: str, then: str, without_room: Path
 ) -> None:
     """Closing the client stores it, too; only a first warning said that it was in memory."""
-    with start(PROGRAM, tmp_path / "cache", then, process) as program:
+    arguments = without_room / "cache", without_room / "filler", then, process
+    with start(PROGRAM, *arguments) as program:
         _, complaints = program.communicate(timeout=LONGEST)
     inherited = int(process == "forked")
     assert complaints.count("kept in memory until it can") == 1 + inherited  # each process says it
     assert "is lost" not in complaints
-    assert len(ResponseCache(tmp_path / "cache")) == 10 + inherited
+    assert len(ResponseCache(without_room / "cache")) == 10 + inherited
 
 
 @pytest.mark.parametrize("process", ["own", "forked"])
 def test_answers_that_could_never_be_stored_are_counted_at_the_end_of_the_process(
-    process: str, tmp_path: Path
+    process: str, without_room: Path
 ) -> None:
     """A second warning says how many, and that only a cassette can have them."""
-    with start(PROGRAM, tmp_path / "cache", "broken", process) as program:
+    arguments = without_room / "cache", without_room / "filler", "full", process
+    with start(PROGRAM, *arguments) as program:
         _, complaints = program.communicate(timeout=LONGEST)
     inherited = int(process == "forked")
     assert complaints.count("kept in memory until it can") == 1 + inherited

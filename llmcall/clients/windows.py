@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -142,7 +142,7 @@ class WindowTransport(FlowTransport):
 
         try:
             # Shielded from cancellation and deadline: a request that was sent must be noted.
-            response, copy, is_first = await _shielded(send_and_note())
+            response, copy, is_first = await _shielded(send_and_note)
         except (ConfigError, ValueError):  # what cannot be sent was not sent
             journal.remove(self._key, None)
             raise
@@ -278,10 +278,10 @@ async def _fetch(
     :param where: the method and the path; without them, the request begins a response.
     """
     with in_callback():
-        sent = server.fetch(request, timeout, *where)
         if await Blocks():
-            return await sent
-        return await in_time(loops.run(sent), timeout, server.url)
+            return await server.fetch(request, timeout, *where)
+        sent = loops.run(server.fetch(request, timeout, *where))
+        return await in_time(sent, timeout, server.url)
 
 
 def _find_copy(call: Call, awaited: Awaited, key: str) -> _Copy | None:
@@ -368,10 +368,10 @@ def cancel_awaited(client: LLMClient, journal: Journal) -> Counter[str]:
     return others
 
 
-async def _shielded(step: Procedure[T]) -> T:
+async def _shielded(step: Callable[[], Procedure[T]]) -> T:
     """Await a step that runs to its end even if the caller is cancelled, and return its result."""
     if await Blocks():
-        return await step
+        return await step()
     import asyncio
 
-    return await asyncio.shield(loops.run(step))
+    return await asyncio.shield(loops.run(step()))

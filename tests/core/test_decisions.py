@@ -1,0 +1,144 @@
+"""Decisions of a call, read off its effects: whom it sends to, how long it waits, and when it ends."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import copy_context
+from typing import Any
+
+import pytest
+from driver import Driver
+from servers import completion
+
+import llmcall
+from llmcall import LLMClient
+from llmcall.core.effects import Effect, Send, Wait
+from llmcall.core.pipeline import reply_to
+from llmcall.core.prepare import prepare_chat
+from llmcall.traffic.limits import forget
+from llmcall.types import Endpoint
+
+
+class To(llmcall.types.Transport):
+    """A transport to one endpoint.
+
+    :param script: by endpoint and model, what happens in turn: an error, or ``None`` for an answer.
+    """
+
+    renewable = True
+
+    def __init__(self, name: str, script: dict[str, list[Exception | None]]) -> None:
+        self.name = name
+        self._script = script
+
+    def send(self, request: Any, timeout: float | None) -> Any:
+        """Raise the next error, or answer."""
+        turns = self._script.get(self.name) or self._script.get(request.model) or [None]
+        error = turns.pop(0)
+        if error is not None:
+            raise error
+        return completion("Hello")
+
+
+class Scripted(LLMClient):
+    """A client with endpoints named ``a``, ``b`` …."""
+
+    def __init__(self, names: str, script: dict[str, list[Any]], **settings: Any) -> None:
+        self._names = names
+        self._script = script
+        super().__init__(**{"model": "m", "cache_mode": "off", "on_error": "raise", **settings})
+
+    def endpoints(self, model: str) -> list[Endpoint]:
+        """Return the endpoints."""
+        return [Endpoint(name, (model,)) for name in self._names]
+
+    def make_transport(self, endpoint: Endpoint) -> Any:
+        """Return a transport that follows the script."""
+        return To(endpoint.name, self._script)
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> Iterator[None]:
+    forget()
+    yield
+    forget()
+
+
+def words(effects: list[Effect[Any]]) -> list[str]:
+    """Return what a call sends and waits for; a wait with its whole seconds."""
+    found = []
+    for effect in effects:
+        if isinstance(effect, Send):
+            assert isinstance(effect.transport, To)
+            found.append(f"{effect.transport.name}:{effect.request.model}")
+        elif isinstance(effect, Wait):
+            found.append("wait" if effect.seconds is None else f"{effect.seconds:.0f} s")
+    return found
+
+
+def busy(seconds: float | None = None) -> llmcall.RateLimitError:
+    """Return the error of a 429."""
+    return llmcall.RateLimitError("slow", status_code=429, retry_after=seconds)
+
+
+REFUSED = {"status_code": 401}
+DOWN = llmcall.ServiceError("down", status_code=503)
+TOO_LONG = llmcall.ContextLengthError("too long", status_code=400)
+
+
+@pytest.mark.parametrize(
+    ("names", "script", "settings", "expected"),
+    [
+        ("a", {}, {}, ["a:m"]),
+        ("a", {"a": [DOWN, DOWN, None]}, {"retry_waiting_time": 8}, ["a:m", "8 s", "a:m", "16 s", "a:m"]),
+        ("a", {"a": [DOWN] * 9}, {"retry_waiting_time": 8, "retry_max_attempts": 2}, ["a:m", "8 s", "a:m"]),
+        # a 429 goes to the other endpoint at once
+        ("ab", {"a": [busy(30), None]}, {}, ["a:m", "b:m"]),
+        # a refused key may be replaced, here and at the next endpoint
+        ("a", {"a": [llmcall.AuthenticationError("no", **REFUSED), None]}, {}, ["a:m", "a:m"]),
+        ("ab", {"a": [llmcall.AuthenticationError("no", **REFUSED)]}, {}, ["a:m", "b:m"]),
+        # a wait past the deadline is not begun
+        ("a", {"a": [DOWN, None]}, {"retry_waiting_time": 8, "deadline": 5}, ["a:m"]),
+        # a fallback, if the context is too long
+        ("a", {"m": [TOO_LONG, None], "n": [None]}, {"fallbacks": {"m": ["n"]}}, ["a:m", "a:n"]),
+    ],
+)  # fmt: skip
+def test_a_call_sends_and_waits_by_the_rules(
+    names: str, script: dict[str, list[Any]], settings: dict[str, Any], expected: list[str]
+) -> None:
+    """Jitter adds a quarter at most to a wait, and takes nothing from it."""
+    driver = Driver()
+    call = prepare_chat(Scripted(names, script, **settings), "Hello", {})
+    with contextlib.suppress(llmcall.APIError):
+        driver.run(reply_to(call))
+    found = words(driver.effects)
+    assert len(found) == len(expected), (found, expected)
+    for word, expected_word in zip(found, expected, strict=True):
+        if not expected_word.endswith(" s"):
+            assert word == expected_word, found
+            continue
+        low = float(expected_word.removesuffix(" s"))
+        assert low <= float(word.removesuffix(" s")) <= low * 1.25 + 0.5, found
+
+
+def test_a_call_waits_until_another_returns_what_it_reserved_of_a_budget() -> None:
+    """It is sent as soon as that one has failed."""
+    first, second = (
+        reply_to(prepare_chat(Scripted("a", {}, retry_max_attempts=1), text, {})) for text in "12"
+    )
+    with llmcall.budget(calls=1):
+        context = copy_context()
+        effect = context.run(first.send, None)
+        while not isinstance(effect, Send):
+            effect = context.run(first.send, Driver().execute(effect))
+        effect = second.send(None)
+        while not isinstance(effect, Wait):
+            effect = second.send(Driver().execute(effect))
+        with pytest.raises(llmcall.APIError):
+            context.run(first.throw, llmcall.InvalidRequestError("no", status_code=400))
+        assert effect.future is not None
+        assert effect.future.done()
+        driver = Driver()
+        assert driver.run(second)["content"] == "Hello"
+        assert words(driver.effects) == ["a:m"]

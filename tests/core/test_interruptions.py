@@ -1,0 +1,219 @@
+"""Interruptions at each effect of a call: whatever ends it, nothing is left held, and the next call is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clients import http
+from driver import CLOSED, Driver
+from servers import chunks_of, completion, embeddings
+
+import llmcall
+from llmcall import LLMClient, OpenAIClient
+from llmcall.core import share, threads
+from llmcall.core.effects import AbandonedError, Procedure
+from llmcall.core.pipeline import answer_calls, reply_to
+from llmcall.core.prepare import prepare_chat, prepare_embeddings
+from llmcall.core.seams import Response
+from llmcall.programs.answering import calls_of
+from llmcall.programs.client import ProgramClient
+from llmcall.programs.requests import request_to_record
+from llmcall.programs.transport import ProgramTransport
+from llmcall.recorded_functions import OwnFunction, prepare_recorded, recorded_result
+from llmcall.stores.cache.cache import shared_cache
+from llmcall.support.waits import open_calls
+from llmcall.traffic import gate, limits
+
+ERRORS: dict[str, Callable[[], BaseException]] = {
+    "Ctrl-C": KeyboardInterrupt,
+    "a cancellation": asyncio.CancelledError,
+    "a reader who leaves": AbandonedError,
+    "no memory": MemoryError,
+    "an error of the API": lambda: llmcall.ServiceError("broken off"),
+    "a closed procedure": lambda: CLOSED,
+}
+
+
+SETTINGS: dict[str, Any] = {
+    "model": "m",
+    "limits_max_concurrent_calls": 1,
+    "retry_waiting_time": 0,
+    "on_error": "raise",
+}
+
+
+class Answering(LLMClient):
+    """Answer at once, whole or streamed; ``failures`` come first."""
+
+    api_type = "answering"
+
+    def __init__(self, *failures: Exception, **settings: Any) -> None:
+        self.failures = list(failures)
+        super().__init__(**{**SETTINGS, **settings})
+
+    def send(self, request: Any, timeout: float | None) -> Any:
+        """Return an answer."""
+        if self.failures:
+            raise self.failures.pop(0)
+        if request.kind == "embedding":
+            return embeddings(*([1.0] for _ in request.body["input"]))
+        return completion("Two coins.")
+
+    def stream(self, request: Any, timeout: float | None) -> Iterator[Any]:
+        """Yield an answer."""
+        yield from chunks_of("Two ", "coins.")
+
+
+class Background:
+    """A server that answers in the background, without a socket.
+
+    :ivar responses: that it has.
+    """
+
+    url = "http://background"
+
+    def __init__(self) -> None:
+        self.responses: dict[str, str] = {}
+        self._count = 0
+
+    async def fetch(
+        self, request: Any, timeout: float | None, method: str = "post", path: str | None = None
+    ) -> Response:
+        """Begin, show or delete a response."""
+        if path is None:
+            self._count += 1
+            path = f"resp_{self._count}"
+            self.responses[path] = "queued"
+        identifier = path.rpartition("/")[2]
+        if method == "delete":
+            self.responses.pop(identifier, None)
+            return Response({})
+        status = self.responses[identifier]
+        self.responses[identifier] = "completed"
+        return Response({"id": identifier, "status": status})
+
+    def answer_in(self, response: dict[str, Any]) -> dict[str, Any]:
+        """Return the answer."""
+        return completion("Two coins.")
+
+
+class InWindows(OpenAIClient):
+    """A client whose answers are made in windows."""
+
+    def make_transport(self, endpoint: Any) -> Any:
+        """Return what has such a server."""
+        return WithBackground()
+
+
+class WithBackground(llmcall.types.Transport):
+    """A transport that only answers in the background."""
+
+    background = server = Background()
+
+    def send(self, request: Any, timeout: float | None) -> Any:
+        """Refuse."""
+        raise AssertionError("a window was asked for")
+
+
+def chat(text: str) -> Procedure[Any]:
+    """Ask."""
+    return reply_to(prepare_chat(Answering(), text, {}))
+
+
+def chat_that_fails_twice(text: str) -> Procedure[Any]:
+    """Ask a busy server."""
+    busy = [llmcall.ServiceError("busy"), llmcall.RateLimitError("slow", status_code=429)]
+    return reply_to(prepare_chat(Answering(*busy), text, {}))
+
+
+def stream(text: str) -> Procedure[Any]:
+    """Ask for a stream."""
+    return reply_to(prepare_chat(Answering(), text, {})._replace(is_streamed=True))
+
+
+def embedded(text: str) -> Procedure[Any]:
+    """Embed two texts."""
+    return answer_calls(prepare_embeddings(Answering(), [text, f"{text}!"], None, {}))
+
+
+def function(text: str) -> Procedure[Any]:
+    """Run a recorded function."""
+    fields = {"function": "f", "arguments": {"text": text}}
+    return recorded_result(
+        prepare_recorded("function", fields, llmcall.settings(), OwnFunction(lambda: 3, "f"))
+    )
+
+
+def window(text: str) -> Procedure[Any]:
+    """Ask within eight hours."""
+    client = InWindows(model="gpt-6-luna", api_key="k", window="8h", on_error="raise")
+    return reply_to(prepare_chat(client, text, {}))
+
+
+def of_program(text: str) -> Procedure[Any]:
+    """Ask as a program does that streams."""
+    body = {"model": "m", "messages": [{"role": "user", "content": text}], "stream": True}
+    request = http.Request("POST", "http://localhost:9/v1/chat/completions", json=body)
+    events = [*map(json.dumps, chunks_of("Two ", "coins.")), "[DONE]"]
+    content = "".join(f"data: {event}\n\n" for event in events).encode()
+    headers = {"content-type": "text/event-stream"}
+    to_record = threads.run(request_to_record(request, (), is_models_host=True))
+    assert to_record is not None
+    transport = ProgramTransport(
+        http, to_record, lambda _: http.Response(200, headers=headers, content=content)
+    )
+    [call] = calls_of(transport, ProgramClient(base_url="http://localhost:9/v1", on_error="raise"))
+    return reply_to(call)
+
+
+CASES = [chat, chat_that_fails_twice, stream, embedded, function, window, of_program]
+
+
+def held() -> dict[str, Any]:
+    """Return what calls hold."""
+    states = limits.known_states()
+    return {
+        "flights": [*share.flights],
+        "open calls": [*open_calls()],
+        "gates": [*gate._under_way],
+        "slots": [slot for state in states for slot in state.running],
+        "waiting": [state.name for state in states if state.queue],
+    }
+
+
+NOTHING: dict[str, Any] = {name: [] for name in held()}
+
+
+@pytest.mark.parametrize("ask", CASES, ids=lambda ask: ask.__name__)
+def test_a_call_that_is_interrupted_at_any_effect_leaves_nothing_held(
+    ask: Callable[[str], Procedure[Any]], tmp_path: Path
+) -> None:
+    """Neither flights, permits, reservations, draws nor responses at the server."""
+    WithBackground.server.responses.clear()
+    with (
+        llmcall.configured(cache_path=str(tmp_path), cache_mode="auto"),
+        llmcall.budget(calls=1_000) as budget,
+    ):
+        whole = Driver()
+        whole.run(ask("Hello"))
+        for name, error in ERRORS.items():
+            for number in range(len(whole.effects)):
+                text, scope = f"{name} at {number}", f"{name}-{number}".replace(" ", "-")
+                driver = Driver(number, error())
+                with llmcall.scope(scope):
+                    with contextlib.suppress(BaseException):
+                        driver.run(ask(text))
+                    assert held() == NOTHING, (text, driver.effects)
+                    assert not budget.reserved, text
+                    assert len(driver.effects) > number
+                    Driver().run(ask(text))
+                    assert held() == NOTHING, text
+        noted = dict(shared_cache(str(tmp_path)).awaited.items())
+    left = WithBackground.server.responses.keys()  # of calls that ended while they deleted it
+    assert left == {awaited.id for awaited in noted.values()}

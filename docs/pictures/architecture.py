@@ -28,11 +28,11 @@ STATIONS = (
     "found",
     "answer_calls",
     "share",
-    "send_and_store",
-    "retry",
-    "Exchange.attempt",
     "send",
-    "Exchange._store_and_count",
+    "attempts",
+    "attempt",
+    "send_once",
+    "Exchange.store_and_count",
     "Call.note_answer",
 )
 # The seams, each with the method by whose call its station is found.

@@ -13,8 +13,8 @@ from ..clients.openai import NO_KEY, OpenAIClient
 from ..clients.registry import client as shared_client
 from ..config.endpoints import Endpoint
 from ..core import threads
+from ..core.answer import reply_to
 from ..core.kinds import is_cut_by_context_window
-from ..core.pipeline import reply_to
 from ..core.prepare import prepare_chat
 from ..core.seams import AsyncTransport
 from ..errors import APIError, ContextLengthError, InvalidRequestError, RequestTimeoutError

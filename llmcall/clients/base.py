@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, overload
 from ..config import resolve as config
 from ..config.settings import checked_layer
 from ..core import loops, threads
-from ..core.pipeline import answer_calls, answer_from_record, handle_failure, reply_in, reply_to
+from ..core.answer import answer_calls, answer_from_record, reply_to
+from ..core.outcomes import handle_failure, reply_in
 from ..core.prepare import prepare_again, prepare_chat, prepare_embeddings
 from ..errors import APIError
 from . import chat_arguments

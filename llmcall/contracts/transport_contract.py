@@ -14,7 +14,7 @@ from ..core.callbacks import Reading, aclose, close
 from ..core.effects import Blocks, Next, Open, Send
 from ..core.kinds import KINDS, Kind
 from ..core.seams import AsyncTransport, Response, Sends
-from ..core.send import release_copy
+from ..core.sending import release_copy
 from ..keys.request import Request
 from .rule_checks import LONGEST, THREADS, Watch, in_thread, keeping, made, run_in_loop
 

@@ -1,8 +1,13 @@
-"""After the failure of one endpoint: another send of the attempt, at another endpoint, with a fresh key, or without
-a parameter.
+"""After a failure: another send of the attempt, at another endpoint, with a fresh key, or without a parameter; or a
+pause, and another attempt.
+
+Whether that may be is the error's ``retryable``, set where the error is made: for an API's errors in
+``clients/api_errors.py``.
 """
 
 from __future__ import annotations
+
+import random
 
 from ..config.endpoints import Endpoint
 from ..errors import (
@@ -14,14 +19,22 @@ from ..errors import (
 )
 from ..keys.parameters import ESSENTIAL_FIELDS
 from ..keys.request import Data
-from ..support.notices import warn_once
+from ..support.display import sentence
+from ..support.notices import logger, warn_once
 from .calls import Call
 from .seams import Gate, Transport
 
+JITTER = 0.25  # the largest share of a wait that is added at random
+# After a 429 that names no wait, waits are this times longer: with the defaults, four of them (5, 10, 20 and
+# 40 s) last longer than the minute of most limits.
+LIMIT_FACTOR = 5
 LONGEST_RETRY_AFTER = 3600.0  # seconds; a longer MAX_WAITING_TIME is the bound instead
 REST_SECONDS = 1.0  # how long an endpoint rests after a 429 that named no time
 # the API's error codes
 UNSUPPORTED_CODES = frozenset({"unsupported_parameter", "unsupported_value"})
+# The system's: our waits must change neither what a seed draws nor which generators a program makes.
+_random = random.SystemRandom()
+log = logger()
 
 
 class Failover:
@@ -131,3 +144,51 @@ def _drop_unsupported(body: dict[str, Data], error: APIError) -> bool:
         about=("unsupported", model, name),
     )
     return True
+
+
+# Attempts
+
+
+def pause_after(error: APIError, call: Call) -> float | None:
+    """Return the seconds to wait after a failed attempt: exponentially more, or as the server says. Return ``None`` if
+    no other attempt may follow.
+
+    :param error: the attempt's; its ``attempts`` are how many were made.
+    """
+    options = call.options
+    if not error.retryable or options.max_attempts == 1:  # as of a recorded function
+        return None
+    from ..support.libraries import tenacity
+
+    state = tenacity.RetryCallState(None, None, (), {})  # type: ignore[arg-type] # of no Retrying
+    state.attempt_number = error.attempts
+    if tenacity.stop_after_attempt(options.max_attempts)(state):
+        return None
+    is_limit = isinstance(error, RateLimitError) and error.retry_after is None
+    exponential = tenacity.wait_exponential(
+        multiplier=options.waiting_time * (LIMIT_FACTOR if is_limit else 1),
+        exp_base=options.exponential_backoff_factor,
+        max=call.settings.retry_max_waiting_time,
+    )
+    jitter = 1 + JITTER * _random.random()
+    seconds = max(exponential(state) * jitter, error.retry_after or 0.0)
+    seconds_left = call.deadline.time_left()
+    if seconds_left is not None and seconds > seconds_left:
+        error.note(is_late=True)
+        return None
+    return seconds
+
+
+def announce(call: Call, error: APIError, seconds: float) -> None:
+    """Log an attempt that failed: a warning for the first of its kind at an endpoint."""
+    error_name = type(error).__name__
+    endpoint = error.endpoint or "the endpoint"
+    line = (
+        f"{call.label} failed at {endpoint} (attempt {error.attempts} of {call.options.max_attempts}): "
+        f"{error_name}: {sentence(error)} Retrying in {seconds:.2f} s"
+    )
+    is_first = warn_once(
+        f"{line}. llmcall.usage() counts further retries", about=("retry", endpoint, error_name)
+    )
+    if not is_first:
+        log.debug("%s", line)

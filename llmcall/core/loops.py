@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator
-from concurrent import futures
 from contextlib import suppress
 from types import coroutine
 from typing import Any, TypeVar
@@ -96,7 +95,7 @@ async def _execute(effect: Effect[Any]) -> Any:
             return await effect.wait()
         case Wait():
             check_stops(waits().stops)
-            return await until_done(effect.future or futures.Future(), effect.seconds)
+            return await until_done(effect.future, effect.seconds)
         case Next():
             return await callbacks.anext_chunk(effect.chunks, effect.timeout)
         case Open():

@@ -24,9 +24,9 @@ from contextvars import Context, copy_context
 from typing import Any
 
 from ..core import loops, threads
+from ..core.answer import answer_calls
 from ..core.calls import Call, InnerCall, Options
 from ..core.parents import note_unread, parents
-from ..core.pipeline import answer_calls
 from ..core.prepare import Draft, place_in, place_without_draw
 from ..keys.request import Request
 from ..scopes.position import CallOrder, Position

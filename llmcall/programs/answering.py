@@ -10,8 +10,8 @@ from types import ModuleType, NoneType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from ..core.answer import answer_calls, reply_to
 from ..core.kinds import Http
-from ..core.pipeline import answer_calls, reply_to
 from ..core.prepare import prepare_chat, prepare_embeddings
 from ..errors import LLMCallError
 from ..keys.http_identity import NOT_COUNTED, http_identity

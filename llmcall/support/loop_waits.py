@@ -43,14 +43,16 @@ async def in_time(awaitable: Awaitable[T], seconds: float | None, source: str) -
         raise RequestTimeoutError(f"no complete answer from {source} in time") from None
 
 
-async def until_done(future: Future[Any], seconds: float | None) -> None:
+async def until_done(future: Future[Any] | None, seconds: float | None) -> None:
     """Wait until a future is done, or some seconds have passed.
 
+    :param future: ``None`` means to wait for the seconds alone.
     :param seconds: the longest wait; ``None`` means no limit.
     """
-    if running_loop() is None:
-        from concurrent import futures
+    from concurrent import futures  # takes 5 ms, which a replay need not pay
 
+    future = future or futures.Future()
+    if running_loop() is None:
         await _in_thread_of_trio(futures.wait, [future], seconds)
         return
     import asyncio

@@ -14,7 +14,7 @@ from clients import KEY, QUESTION, http, streamed_answer
 from servers import chunks_of, event
 
 import llmcall
-from llmcall.core import effects, share
+from llmcall.core import effects, flights
 
 TIMEOUT = 30.0  # seconds; a test that waits longer hangs
 
@@ -93,7 +93,7 @@ def _awaited(monkeypatch: pytest.MonkeyPatch) -> None:
         return effects.Wait(future, seconds)
 
     awaited.clear()
-    monkeypatch.setattr(share, "Wait", wait)
+    monkeypatch.setattr(flights, "Wait", wait)
 
 
 def wait_for_followers(count: int) -> None:

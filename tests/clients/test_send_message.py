@@ -130,7 +130,7 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         seconds.append(longest)
         return Wait(None, 0)
 
-    monkeypatch.setattr("llmcall.core.retry.Wait", wait)  # a clock that does not pass
+    monkeypatch.setattr("llmcall.core.answer.Wait", wait)  # a clock that does not pass
     return seconds
 
 

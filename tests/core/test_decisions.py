@@ -13,8 +13,8 @@ from servers import completion
 
 import llmcall
 from llmcall import LLMClient
+from llmcall.core.answer import reply_to
 from llmcall.core.effects import Effect, Send, Wait
-from llmcall.core.pipeline import reply_to
 from llmcall.core.prepare import prepare_chat
 from llmcall.traffic.limits import forget
 from llmcall.types import Endpoint

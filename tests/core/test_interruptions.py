@@ -16,9 +16,9 @@ from servers import chunks_of, completion, embeddings
 
 import llmcall
 from llmcall import LLMClient, OpenAIClient
-from llmcall.core import share, threads
+from llmcall.core import flights, threads
+from llmcall.core.answer import answer_calls, reply_to
 from llmcall.core.effects import AbandonedError, Procedure
-from llmcall.core.pipeline import answer_calls, reply_to
 from llmcall.core.prepare import prepare_chat, prepare_embeddings
 from llmcall.core.seams import Response
 from llmcall.programs.answering import calls_of
@@ -179,7 +179,7 @@ def held() -> dict[str, Any]:
     """Return what calls hold."""
     states = limits.known_states()
     return {
-        "flights": [*share.flights],
+        "flights": [*flights.flights],
         "open calls": [*open_calls()],
         "gates": [*gate._under_way],
         "slots": [slot for state in states for slot in state.running],

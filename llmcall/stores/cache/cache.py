@@ -69,7 +69,7 @@ class ResponseCache:
     :param mode: ``auto`` and ``replay`` read and keep what was stored first, ``refresh`` overwrites
         each key once per process and reads it from then on, ``off`` neither reads nor stores.
     :ivar used_keys: the keys of the records that calls of this process used or made; equal concurrent
-        calls look here, too (``core/share.py``).
+        calls look here, too (``core/flights.py``).
 
     >>> cache = llmcall.ResponseCache("answers")
     >>> cache.load("examples/market_day.jsonl")

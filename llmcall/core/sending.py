@@ -1,20 +1,14 @@
-"""One request on its way: sent to an endpoint, checked, stored and counted. If that fails, ``failover.py`` may find
-another endpoint.
-"""
+"""One request on its way, in as many attempts as it takes: its answer read, stored and counted."""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..apis.chunks import DONE, Assembler
-from ..apis.masking import mask
-from ..apis.message import content_text
-from ..apis.shapes import choices_of
 from ..config.endpoints import Endpoint
 from ..errors import APIError, RequestTimeoutError, ServiceError
 from ..keys.request import Data
@@ -23,9 +17,8 @@ from ..support.failures import UnrecordedAnswer
 from ..support.notices import logger
 from .callbacks import Reading, plain_answer
 from .calls import Call
-from .effects import Chunks, Emit, Next, Open, Piece, Write
-from .failover import Failover
-from .seams import NO_ENDPOINT, Gate, Response, Transport, Used
+from .effects import Chunks, Emit, Next, Piece, Write
+from .seams import Gate, Response, Used
 
 log = logger()
 
@@ -56,20 +49,19 @@ class Exchange:
     """One request, sent in as many attempts as it takes.
 
     :param call: its call; for a batch of embeddings, the call that stands for all.
-    :param store: stores an answer, and returns its records.
+    :param calls: those that it answers.
     :param must_fit_window: whether an answer cut off by the context window is an error.
     """
 
     def __init__(
         self,
         call: Call,
-        store: Callable[[Response, Received], list[Record]],
+        calls: Sequence[Call],
         *,
         must_fit_window: bool = False,
     ) -> None:
         self.call = call
-        self._store = store
-        self._kind = call.kind
+        self._calls = calls
         self.must_fit_window = must_fit_window
         request = call.kind.to_send(call)
         # Unsupported parameters are removed from this body.
@@ -77,77 +69,7 @@ class Exchange:
         self.request = request._replace(body=self.body)
         self.was_unanswered = False  # whether an attempt was sent and not answered in time
 
-    async def attempt(self) -> tuple[list[Record], Sent]:
-        """Send the request to one endpoint after another until one answers or the attempt fails;
-        return the answer's stored records, and the send that got it.
-        """
-        call = self.call
-        failover = Failover(call, self.body)
-        while True:
-            gate = call.kind.gate(call, self.request)
-            async with gate:
-                endpoint = await gate.acquire()
-                host = "" if endpoint is NO_ENDPOINT else call.site.host(endpoint)
-                sent_at, transport = time.monotonic(), None
-                try:
-                    transport = call.kind.transport(call, endpoint)
-                    sent = await self.send_once(gate, endpoint, transport)
-                except APIError as error:
-                    failover.bound_wait(error, endpoint)
-                    if isinstance(error, RequestTimeoutError):
-                        self._bound_timeouts(error, time.monotonic() - sent_at)
-                    if endpoint is NO_ENDPOINT:
-                        raise
-                    error.endpoint = endpoint.name
-                    mask(error, [endpoint.key()])
-                    if failover.prepare_another_send(error, endpoint, gate, transport):
-                        continue
-                    raise
-                seconds, copy = time.monotonic() - sent_at, sent.response.server_copy
-                if copy is not None:
-                    endpoint, host = copy.endpoint, call.site.host(copy.endpoint)
-                response = sent.response
-                return await self._store_and_count(response, gate, endpoint, host, seconds), sent
-
-    async def send_once(self, gate: Gate, endpoint: Endpoint, transport: Transport | None) -> Sent:
-        """Send the request once, and check the answer; count the send if it fails.
-
-        :param gate: is told when a streamed answer begins, and what a failed send used.
-        """
-        call, request = self.call, self.call.kind.once(self.request)
-        assembler, response = Assembler(), None
-        try:
-            timeout = call.deadline.time_for(call.options.timeout)
-            _note_sent(call)
-            chunks = None
-            if call.is_streamed:
-                assert transport is not None  # of a function, which is never streamed
-                chunks = await Open(transport, request, timeout)
-            if chunks is not None:
-                sent, source = await self._read_stream(chunks, gate, assembler), chunks.name
-            else:
-                if call.is_streamed:  # the transport does not stream
-                    own_body: Any = request.body
-                    own_body.pop("stream_options", None)
-                sent = Sent(await call.kind.send(transport, request, timeout))
-                source = sent.response.source
-            response = sent.response
-            try:
-                with _naming_source(call, source, response):
-                    self._kind.check(self.request, response, must_fit_window=self.must_fit_window)
-            except APIError as error:
-                error.note(is_read=sent.is_read)
-                await sent.finish(is_stored=False)
-                raise
-            if call.is_streamed and not (sent.is_read or sent.held_back):  # it came whole
-                message = choices_of(response)[0]["message"]
-                return Sent(response, [Piece(content_text(message.get("content")) or "")])
-            return sent
-        except BaseException as error:
-            self._count_failure(error, response, assembler, gate, endpoint)
-            raise
-
-    async def _store_and_count(
+    async def store_and_count(
         self, response: Response, gate: Gate, endpoint: Endpoint, host: str, seconds: float
     ) -> list[Record]:
         """Store the whole answer, then count it, and return the stored record.
@@ -161,7 +83,7 @@ class Exchange:
         used = Used()
         try:
             try:
-                answer = self._kind.usage_in(response)
+                answer = self.call.kind.usage_in(response)
                 copy = response.server_copy
                 tier = None if copy is None else copy.tier
                 used = gate.reckon(answer, endpoint, is_part=False, tier=tier)
@@ -182,7 +104,22 @@ class Exchange:
             log.debug("%s: %s answered in %.2f s", self.call.label, endpoint.name, seconds)
         return stored
 
-    def _bound_timeouts(self, error: RequestTimeoutError, seconds: float) -> None:
+    def _store(self, response: Response, received: Received) -> list[Record]:
+        """Record an answer; return the records that count, with the receipt of this call's own answer: another
+        process may have been quicker, whose answer then counts, unless this one is a stream's.
+        """
+        stored = []
+        for call, record in zip(
+            self._calls, self.call.kind.records(self._calls, response, received), strict=True
+        ):
+            kept = call.store.add(record)  # no other code has it yet
+            kept.received = received
+            stored.append(kept)
+        for call, record in zip(self._calls, stored, strict=True):
+            call.notify("stored", record)
+        return stored
+
+    def bound_timeouts(self, error: RequestTimeoutError, seconds: float) -> None:
         """Allow one more send after a first timeout, but no further ones, since each may be billed; state the limit.
 
         :param seconds: how long the call waited.
@@ -223,7 +160,7 @@ class Exchange:
             **({"served": used.served} if used.served and calls else {}),
         )
 
-    def _count_failure(
+    def count_failure(
         self,
         error: BaseException,
         response: Response | None,
@@ -239,7 +176,7 @@ class Exchange:
         is_unrecorded = isinstance(error, UnrecordedAnswer)
         answer: Mapping[str, Data] = {}
         if response is not None:
-            answer = self._kind.usage_in(response)
+            answer = self.call.kind.usage_in(response)
         elif assembler.chunk_count:
             answer = assembler.partial_response()
         elif not is_unrecorded:
@@ -255,7 +192,7 @@ class Exchange:
             gate.settle(used.tokens, used.cost, calls)
             self._count(used, calls)
 
-    async def _read_stream(
+    async def read_stream(
         self,
         chunks: Chunks,
         gate: Gate,
@@ -291,14 +228,14 @@ class Exchange:
                     if chunk is DONE:
                         assembler.is_done = True
                         continue
-                    with _naming_source(call, source, head):
+                    with naming_source(call, source, head):
                         text = assembler.add(chunk)
                     pending.append(Piece(text, chunk))
                     if is_read or call.kind.begins_answer(chunk):
                         is_read = True
                         while pending:
                             await Emit(pending.pop(0))
-                with _naming_source(call, source, head):
+                with naming_source(call, source, head):
                     answer: Mapping[str, Data] = whole or assembler.response()
                 if call.request.kind == "chat":
                     answer = plain_answer(answer, source)
@@ -309,7 +246,7 @@ class Exchange:
         return Sent(response, pending, is_read)
 
 
-def _note_sent(call: Call) -> None:
+def note_sent(call: Call) -> None:
     """Count a send, or a retry."""
     progress = call.progress
     assert progress is not None  # it was begun
@@ -323,7 +260,7 @@ def _note_sent(call: Call) -> None:
 
 
 @contextmanager
-def _naming_source(call: Call, source: str, response: Response) -> Iterator[None]:
+def naming_source(call: Call, source: str, response: Response) -> Iterator[None]:
     """Name the source of a failed answer that did not come from a server.
 
     :param response: the answer, or the head of a stream.

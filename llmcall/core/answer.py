@@ -1,0 +1,301 @@
+"""The pipeline of a call, from top to bottom: answer, share, send, attempts, attempt, send once.
+
+Each step adds one thing to the one below it. A recorded answer needs only the first, so it never waits. Identical
+calls share before one of them retries, so its attempts serve all of them. The answer is stored before the sharing
+ends, so that waiting calls find it.
+
+Steps that have to wait are procedures, written once for threads and event loops (``effects.py``). Chats, embeddings,
+recorded functions and requests recorded verbatim all use this pipeline. They differ in how they are sent, checked and
+recorded (``kinds.py``).
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..apis.chunks import Assembler
+from ..apis.masking import mask
+from ..apis.message import content_text
+from ..apis.shapes import choices_of
+from ..apis.token_usage import total_cost
+from ..config.endpoints import Endpoint
+from ..errors import APIError, ContextLengthError, LLMCallError, RequestTimeoutError
+from ..stores.record import Record
+from ..support.failures import Progress, note_inside
+from ..support.notices import logger
+from ..support.waits import OpenCall, check_stops, waits
+from .calls import Call
+from .effects import Look, Open, Piece, Wait
+from .failover import Failover, announce, pause_after
+from .look_up import found, refuse_misfit
+from .outcomes import emit_recorded, handle_failure, note_failure, reply_in
+from .seams import NO_ENDPOINT, AlreadyRecorded, Gate, Transport
+from .sending import Exchange, Sent, naming_source, note_sent
+
+if TYPE_CHECKING:
+    from .flights import Calls, Records
+
+
+def answer_from_record(call: Call) -> Record | None:
+    """Answer a chat call from its record in this thread, where nothing has to wait.
+
+    :returns: the record, or ``None`` if a model or another process must answer.
+    """
+    if call.way is not None:
+        return None
+    try:
+        record = found(call, call.store.get(call.request))
+        if record is not None:
+            call.note_hit(record, record.cost)
+            call.note_answer(record)
+        return record
+    except BaseException as error:
+        note_failure(error, call)
+        raise
+
+
+async def reply_to(call: Call, *, looks_up: bool = True) -> Any:
+    """Answer a chat call from its record, or by calling its model.
+
+    :param looks_up: whether to look for a recorded answer first; the caller may have looked.
+    :returns: the reply, or what ``response_format`` parses. If the call failed after all retries and its
+        caller does not want the error raised: the error or ``None``, as ``on_error`` says.
+    :raises APIError: if the call failed after all retries, and its caller wants the error raised.
+    """
+    try:
+        [record] = await answer_calls([call], looks_up=looks_up)
+    except APIError as error:
+        return handle_failure(error, call)
+    return reply_in(record, call)
+
+
+async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[Record]:
+    """Answer calls from their records or by sending them: the whole pipeline, for each kind of call.
+
+    :param calls: one call, or one for each text of embeddings.
+    :param looks_up: whether to look for recorded answers first.
+    :returns: their records, in order.
+    """
+    if not calls:  # the embeddings of no text
+        return []
+    first = calls[0]  # the others have the same options
+    if first.way is not None:
+        try:
+            return await first.way.answer(calls)
+        except LLMCallError as error:
+            note_inside(error)
+            raise
+    records: dict[str, Record] = {}
+    missing: dict[str, Call] = {}
+    progress = Progress()
+    failures = None
+    try:
+        for call in calls:
+            key = call.request.cache_key
+            if key in records or key in missing:
+                continue  # of identical texts, the first is looked up, and gives the record its position
+            record = found(call, await Look(call.store, call.request)) if looks_up else None
+            if record is None:
+                missing[key] = call.begun(progress)
+            else:
+                records[key] = record
+        if missing:
+            if first.is_counted and first.is_streamed:
+                failures = first.failures
+                failures.begin(progress, first.position.path, first.label)
+            for batch in first.kind.batches([*missing.values()]):
+                records |= await share(batch)
+        for call in missing.values():  # an identical call with another format may have got it
+            if call.request.expected is not None:
+                refuse_misfit(call, records[call.request.cache_key])
+        if first.is_streamed:
+            await emit_recorded(records[first.request.cache_key])
+        hits = [record for record in records.values() if record.is_hit]
+        if hits:
+            saved = total_cost(record.cost for record in hits)
+            if len(hits) < len(records):  # the call counts as answered by a model
+                first.note(saved=saved)
+            else:
+                first.note_hit(hits[0], saved)
+        answers = [records[call.request.cache_key] for call in calls]
+        for call, record in zip(calls, answers, strict=True):
+            call.note_answer(record)
+        if failures is not None:
+            failures.end(progress)
+        return answers
+    except BaseException as error:
+        note_failure(error, first._replace(progress=progress))
+        if failures is not None:
+            failures.end(progress, error)
+        raise
+
+
+async def share(calls: Sequence[Call]) -> Records:
+    """Answer calls that are not recorded: lead the flight of each request, or follow another call's.
+
+    A leader does not share errors from its own deadline, budget or cancellation, or from a stream: then a follower
+    takes over.
+
+    :param calls: all with the same options and store.
+    """
+    # The order of these steps is a decision.
+    #
+    # A call looks its record up before it comes here, so between that look and its flight another leader
+    # may have stored the answer and ended. To look under the lock would close this gap. It was rejected:
+    # a look may wait for a disk or a server, and the lock must be free meanwhile. Instead the leader
+    # looks again, if the process has used its key.
+    #
+    # A batch sends what it leads before it follows other flights. Following first was rejected: its
+    # own request, and all who follow that one, would wait for another request's server for nothing.
+    #
+    # A flight ends only once its answer is stored, and a follower reads the store: that notes the use of
+    # the record in the follower's scope and arm, as for any recorded answer. Handing over the leader's
+    # record was rejected, since all this would need a second way.
+    #
+    # An error is shared, which saves as many rounds of retries as there are followers. An error that only
+    # the leader has, such as the end of its deadline, is not: then a follower leads the next flight, and
+    # hence the loop.
+    shared_by = calls[0].shared_by
+    if shared_by is None:
+        return await send(calls)
+    from .flights import follow, lead  # not needed for a recorded answer
+
+    leader = OpenCall(is_read=calls[0].is_streamed)
+    records: Records = {}
+    while missing := [call for call in calls if call.request.cache_key not in records]:
+        followed: Calls = []
+        records |= await lead(missing, followed, shared_by, leader, send)
+        for call, flight in followed:
+            records |= await follow(call, flight, send)
+    return records
+
+
+async def send(calls: Sequence[Call]) -> Records:
+    """Send calls or, if the context is too long, try the fallbacks; store the answer."""
+    call = calls[0].kind.joined(calls)
+    models = [*call.fallbacks]
+    while True:
+        exchange = Exchange(
+            call,
+            calls,
+            # The reader of a stream has read one model's text: no other can replace it.
+            must_fit_window=bool(models) and not call.is_streamed,
+        )
+        try:
+            records, sent = await attempts(exchange)
+            break
+        except AlreadyRecorded:
+            record = await Look(call.store, call.request)
+            return {} if record is None else {call.request.cache_key: record}
+        except ContextLengthError as error:
+            if not models:
+                raise
+            model = models.pop(0)
+            logger().warning(
+                "%s: the context is too long (%s); calling %s instead",
+                call.request.model,
+                error,
+                model,
+            )
+            call = call.to_model(model)
+            calls = [call]
+    await sent.finish(is_stored=True)
+    return {record.cache_key: record for record in records}
+
+
+async def attempts(exchange: Exchange) -> tuple[list[Record], Sent]:
+    """Make attempts until one succeeds or the rule or the deadline forbids another, and return its result.
+
+    :raises APIError: the last attempt's, with ``attempts`` set.
+    """
+    for number in itertools.count(1):
+        try:
+            return await attempt(exchange)
+        except APIError as error:
+            error.attempts = number
+            seconds = pause_after(error, exchange.call)
+            if seconds is None:
+                raise
+            check_stops(waits().stops)
+            announce(exchange.call, error, seconds)
+        await Wait(None, seconds)
+    raise AssertionError("the last error is raised above")
+
+
+async def attempt(exchange: Exchange) -> tuple[list[Record], Sent]:
+    """Send the request to one endpoint after another until one answers or the attempt fails;
+    return the answer's stored records, and the send that got it.
+    """
+    call = exchange.call
+    failover = Failover(call, exchange.body)
+    while True:
+        gate = call.kind.gate(call, exchange.request)
+        async with gate:
+            endpoint = await gate.acquire()
+            host = "" if endpoint is NO_ENDPOINT else call.site.host(endpoint)
+            sent_at, transport = time.monotonic(), None
+            try:
+                transport = call.kind.transport(call, endpoint)
+                sent = await send_once(exchange, gate, endpoint, transport)
+            except APIError as error:
+                failover.bound_wait(error, endpoint)
+                if isinstance(error, RequestTimeoutError):
+                    exchange.bound_timeouts(error, time.monotonic() - sent_at)
+                if endpoint is NO_ENDPOINT:
+                    raise
+                error.endpoint = endpoint.name
+                mask(error, [endpoint.key()])
+                if failover.prepare_another_send(error, endpoint, gate, transport):
+                    continue
+                raise
+            seconds, copy = time.monotonic() - sent_at, sent.response.server_copy
+            if copy is not None:
+                endpoint, host = copy.endpoint, call.site.host(copy.endpoint)
+            response = sent.response
+            return await exchange.store_and_count(response, gate, endpoint, host, seconds), sent
+
+
+async def send_once(
+    exchange: Exchange, gate: Gate, endpoint: Endpoint, transport: Transport | None
+) -> Sent:
+    """Send the request once, and check the answer; count the send if it fails.
+
+    :param gate: is told when a streamed answer begins, and what a failed send used.
+    """
+    call, request = exchange.call, exchange.call.kind.once(exchange.request)
+    assembler, response = Assembler(), None
+    try:
+        timeout = call.deadline.time_for(call.options.timeout)
+        note_sent(call)
+        chunks = None
+        if call.is_streamed:
+            assert transport is not None  # of a function, which is never streamed
+            chunks = await Open(transport, request, timeout)
+        if chunks is not None:
+            sent, source = await exchange.read_stream(chunks, gate, assembler), chunks.name
+        else:
+            if call.is_streamed:  # the transport does not stream
+                own_body: Any = request.body
+                own_body.pop("stream_options", None)
+            sent = Sent(await call.kind.send(transport, request, timeout))
+            source = sent.response.source
+        response = sent.response
+        try:
+            with naming_source(call, source, response):
+                call.kind.check(
+                    exchange.request, response, must_fit_window=exchange.must_fit_window
+                )
+        except APIError as error:
+            error.note(is_read=sent.is_read)
+            await sent.finish(is_stored=False)
+            raise
+        if call.is_streamed and not (sent.is_read or sent.held_back):  # it came whole
+            message = choices_of(response)[0]["message"]
+            return Sent(response, [Piece(content_text(message.get("content")) or "")])
+        return sent
+    except BaseException as error:
+        exchange.count_failure(error, response, assembler, gate, endpoint)
+        raise

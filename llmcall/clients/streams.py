@@ -13,7 +13,7 @@ from weakref import WeakSet, proxy
 
 from ..core import threads
 from ..keys.request import Data
-from ..support.system import after_fork_in_child, at_exit
+from ..support.system import after_fork_in_child, at_exit, running_loop
 
 if TYPE_CHECKING:
     from ..core.calls import Call
@@ -165,11 +165,14 @@ class AsyncStream(_AnyStream):
     'Good morning!'
     """
 
+    _loop: Any = None  # in which it was read last
+
     def __aiter__(self) -> AsyncStream:
         return self
 
     async def __anext__(self) -> str:
         self._check_not_left()
+        self._loop = running_loop()
         while not (text := (await anext(self._pieces)).text):
             pass
         return text  # type: ignore[no-any-return]
@@ -179,6 +182,11 @@ class AsyncStream(_AnyStream):
         self._check_not_left()
         async for piece in self._pieces:
             yield piece.chunk
+
+    def __del__(self) -> None:
+        super().__del__()
+        if not self.has_exited and self._loop is not None and self._loop.is_closed():
+            copy_context().run(self._flow.close)  # the loop would close the pieces, and no longer can
 
     async def aclose(self) -> None:
         """Close the connection if the answer has not ended."""

@@ -160,8 +160,6 @@ class Each(Iterator[T]):
     """The items of an asynchronous generator that awaits effects, in this thread.
 
     A class, not a generator, which the garbage collector would close in the current context.
-
-    :ivar seconds: in which the next item has to come; ``None`` means any time.
     """
 
     def __init__(self, items: AsyncGenerator[T, None]) -> None:

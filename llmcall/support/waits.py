@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import Context, ContextVar
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from weakref import ref
 
 from .system import after_fork_in_child, current_task
 
@@ -49,9 +50,8 @@ def open_calls() -> tuple[OpenCall, ...]:
     return tuple([call for call in _waits.get().open_calls if not call.has_ended])
 
 
-# A token would put an earlier value back as a whole. But only the step that begins a stream may block;
-# the loop over its pieces goes on inside the call that it entered. A function for each field,
-# because a call changes them a dozen times, and NamedTuple._replace is slow.
+# A token would put an earlier value back as a whole, but the loop over the pieces of a stream goes on inside the call
+# that the stream entered. A function for each field, because NamedTuple._replace is slow.
 
 
 def set_stops(stops: Stops) -> None:
@@ -113,7 +113,9 @@ class OpenCall:
         self.is_read = is_read
         self.holds_budget = False
         self.has_ended = False
-        self._thread, self._task = get_ident(), current_task()
+        task = current_task()
+        self._thread = get_ident()
+        self._task = None if task is None else ref(task)  # a task holds its result: a stream, perhaps
 
     def waits_for_us(self, *, blocks: bool) -> bool:
         """Return whether it continues only after the current thread or task does.
@@ -124,7 +126,8 @@ class OpenCall:
         if self in how.open_calls:
             return True
         # A wait that blocks the whole thread stops all of its tasks.
-        is_same_task = blocks or self._task in (None, current_task())
+        task = current_task()
+        is_same_task = blocks or self._task is None or (task is not None and self._task() is task)
         return self._thread == get_ident() and is_same_task
 
     def __enter__(self) -> OpenCall:

@@ -408,6 +408,25 @@ def test_a_stream_that_was_read_holds_nothing_of_its_reader(kind: str) -> None:
         gc.enable()
 
 
+def test_a_stream_that_a_closed_loop_has_left_returns_what_it_reserved() -> None:
+    """It counts as a call, as any stream that its reader leaves."""
+    client = ScriptedClient(lambda messages: "one two three", cache_mode="off", on_error="raise")
+
+    async def begin() -> Any:
+        stream = client.astream_message("Hello")
+        await anext(stream)
+        return stream
+
+    with llmcall.budget(calls=2) as budget, pytest.warns(ResourceWarning, match="left unread"):
+        loop = asyncio.new_event_loop()
+        stream = loop.run_until_complete(begin())
+        loop.close()
+        del stream
+        gc.collect()
+        assert client.send_message("Hello", deadline=5)["content"] == "one two three"
+        assert budget.spent.calls == 2
+
+
 @pytest.mark.parametrize("kind", ["stream", "asynchronous stream"])
 def test_a_stream_that_is_left_unread_is_a_resource_warning(kind: str) -> None:
     """It names the model, and the remedy; a stream that was read, closed or never begun is none."""

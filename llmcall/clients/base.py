@@ -8,8 +8,8 @@ from ..config import resolve as config
 from ..config.settings import checked_layer
 from ..core import loops, threads
 from ..core.answer import answer_calls, answer_from_record, reply_to
-from ..core.outcomes import handle_failure, reply_in
 from ..core.prepare import prepare_again, prepare_chat, prepare_embeddings
+from ..core.reply import handle_failure, reply_in
 from ..errors import APIError
 from . import chat_arguments
 from .configured import ConfiguredClient

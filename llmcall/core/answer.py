@@ -22,16 +22,23 @@ from ..apis.message import content_text
 from ..apis.shapes import choices_of
 from ..apis.token_usage import total_cost
 from ..config.endpoints import Endpoint
-from ..errors import APIError, ContextLengthError, LLMCallError, RequestTimeoutError
+from ..errors import (
+    APIError,
+    CacheMissError,
+    ContextLengthError,
+    LLMCallError,
+    RequestTimeoutError,
+)
 from ..stores.record import Record
 from ..support.failures import Progress, note_inside
+from ..support.listeners import notify
+from ..support.notices import first as first_notice
 from ..support.notices import logger
 from ..support.waits import OpenCall, check_stops, waits
 from .calls import Call
 from .effects import Look, Open, Piece, Wait
 from .failover import Failover, announce, pause_after
-from .look_up import found, refuse_misfit
-from .outcomes import emit_recorded, handle_failure, note_failure, reply_in
+from .reply import emit_recorded, handle_failure, note_failure, reply_in
 from .seams import NO_ENDPOINT, AlreadyRecorded, Gate, Transport
 from .sending import Exchange, Sent, naming_source, note_sent
 
@@ -299,3 +306,69 @@ async def send_once(
     except BaseException as error:
         exchange.count_failure(error, response, assembler, gate, endpoint)
         raise
+
+
+# What a look-up found
+
+
+def found(call: Call, record: Record | None) -> Record | None:
+    """Return what a look-up of a call found; ``None`` if the call has to be made.
+
+    :raises CacheMissError: if nothing is recorded, and the cassette, or else the cache's mode, forbids calls; or if
+        the recorded answer does not fit the call.
+    """
+    if record is None:
+        if not call.may_call:
+            call.refuse(_miss_error(call))
+        _let_listeners_refuse(call)
+        return None
+    if call.request.expected is not None:
+        refuse_misfit(call, record)
+    return record
+
+
+def _let_listeners_refuse(call: Call) -> None:
+    """Let a listener refuse the call, as in a test that must not reach a model. A recorded function may always run;
+    only the calls that it makes can be refused.
+
+    :raises CacheMissError: if a listener refuses it.
+    """
+    if call.request.kind == "function":
+        return
+    try:
+        notify("asks", call)  # an unrecorded call may be refused, too
+    except CacheMissError as error:
+        call.refuse(error)
+
+
+def refuse_misfit(call: Call, record: Record) -> None:
+    """Refuse another call's answer if it does not fit this call's ``response_format``.
+
+    :raises CacheMissError: if it does not fit: an :class:`LLMCall` reads answers itself and records them whether they
+        fit or not, and a class may have changed since the recording.
+    """
+    try:
+        if call.request.expected.misfit_in(record.response) is None:
+            return
+    except (LookupError, TypeError, AttributeError):
+        return  # not a model's answer: reply_in raises an error
+    error = CacheMissError(
+        f"the recorded answer to this {call.label} does not fit its response_format. Give the call a sample= of "
+        "its own, or request a new answer with cache_mode='refresh' (a cassette: mode 'rewrite')"
+    )
+    call.refuse(error)
+
+
+def _miss_error(call: Call) -> CacheMissError:
+    """Return the error of a call that is not recorded and may not be made.
+
+    It names the first miss of the process: if the program went on without that answer, later misses
+    may be mere consequences.
+    """
+    from ..stores.misses.report import miss_error
+
+    error = miss_error(call)
+    first_miss = first_notice(CacheMissError, error.args[0])
+    if first_miss != error.args[0]:
+        error.first = first_miss
+    return error

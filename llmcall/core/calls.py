@@ -264,9 +264,10 @@ class Call(NamedTuple):
     @property
     def store(self) -> Store:
         """Return what holds its record: the cassette over the disk cache, or the cache alone."""
-        cassette, position = self.cassette, self.position
-        mode = "off" if self.options.cache is False else self.settings.cache_mode
-        skips_recorded = self.skips_recorded
+        cassette, position, at = self.cassette, self.position, self.at
+        mode = "off" if self.options.cache is False else at.settings.cache_mode
+        # as the property says: each replay comes here
+        skips_recorded = self.kind.prefers_calling and self.may_call
         overwrites = skips_recorded or (cassette is not None and cassette.bypasses_cache)
         # Under a cassette, the cassette says which arms used a record: the cache does not see all uses.
         below = (
@@ -274,7 +275,7 @@ class Call(NamedTuple):
             if position.branches and cassette is not None
             else position
         )
-        cache = CacheStore(self.cache, mode, below, overwrites, self.is_streamed)
+        cache = CacheStore(at.cache, mode, below, overwrites, self.is_streamed)
         if cassette is None:
             return cache
         # Outside any scope, identical calls share a record, and a program that waits for an end needs the

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 from ..apis.chunks import Assembler
 from ..core import threads
+from ..core.answer import refuse_misfit
 from ..core.callbacks import Reading
 from ..core.calls import Call
 from ..core.effects import Blocks, Chunks, Do, Emit, Next, Open, Piece, Send
 from ..core.kinds import OfClient, OwnTransport, check_chat
-from ..core.look_up import refuse_misfit
 from ..core.seams import NO_ENDPOINT, Response, Transport
 from ..errors import APIError, LLMCallError
 from ..keys.plain_data import recordable

@@ -31,35 +31,68 @@ class RecordedCallers(NamedTuple):
 class Numbers:
     """The numbers of one request that one branch has taken.
 
-    :ivar taken: the numbers.
-    :ivar lowest: the lowest free number.
+    :ivar lowest: the lowest free number: all before it are taken.
     :ivar under_way: the thread and task that took the last one, until its call ends.
-    :ivar in_flight: those whose calls have not ended.
     """
 
-    __slots__ = ("in_flight", "lowest", "taken", "under_way")
+    __slots__ = ("_in_flight", "_later", "lowest", "under_way")
 
+    # A simulation has a million of these, each with one number: two sets for each would take 400 MB.
     def __init__(self) -> None:
-        self.taken: set[int] = set()
+        self._later: set[int] | None = None  # those taken after the lowest free one, if any
         self.lowest = 0
         self.under_way: tuple[int, int] | None = None
-        self.in_flight: set[int] = set()
+        self._in_flight: set[int] | None = None
+
+    @property
+    def taken(self) -> list[int]:
+        """Return the numbers."""
+        return [*range(self.lowest), *(self._later or ())]
+
+    @property
+    def is_in_flight(self) -> bool:
+        """Return whether the call of any has not ended."""
+        return bool(self._in_flight)
+
+    def has(self, number: int) -> bool:
+        """Return whether a number is taken."""
+        return number < self.lowest or (self._later is not None and number in self._later)
 
     def take(self, number: int) -> None:
         """Take a number."""
-        self.taken.add(number)
-        while self.lowest in self.taken:
+        if number > self.lowest:
+            self._later = self._later or set()
+            self._later.add(number)
+        elif number == self.lowest:
             self.lowest += 1
+            while self._later and self.lowest in self._later:
+                self._later.remove(self.lowest)
+                self.lowest += 1
+            self._later = self._later or None
 
     def release(self, number: int) -> None:
         """Free a number."""
-        self.taken.discard(number)
-        self.lowest = min(self.lowest, number)
+        if number < self.lowest:
+            self._later = (self._later or set()).union(range(number + 1, self.lowest)) or None
+            self.lowest = number
+        elif self._later:
+            self._later.discard(number)
+
+    def begin(self, number: int) -> None:
+        """Note that the call of a number is in flight."""
+        self._in_flight = self._in_flight or set()
+        self._in_flight.add(number)
+
+    def end(self, number: int) -> None:
+        """Note that the call of a number has ended."""
+        if self._in_flight:
+            self._in_flight.discard(number)
+        self._in_flight = self._in_flight or None
 
 
 def is_free_in_all(number: int, counted: Iterable[Numbers]) -> bool:
     """Return whether a number is free in all branches that count."""
-    return all(number not in numbers.taken for numbers in counted)
+    return all(not numbers.has(number) for numbers in counted)
 
 
 def lowest_free(counted: Sequence[Numbers], start: int = 0) -> int:

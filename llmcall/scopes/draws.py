@@ -207,8 +207,8 @@ class Draws:
                 number, other = lowest_free(counted), numbers.under_way
             else:
                 number = callers.number_for(caller.name, branches, counted)
-                is_in_order = not (callers.recorded.callers or numbers.in_flight)
-                numbers.in_flight.add(number)
+                is_in_order = not (callers.recorded.callers or numbers.is_in_flight)
+                numbers.begin(number)
             numbers.take(number)
             numbers.under_way = runner
         if other is not None and other != runner:
@@ -346,8 +346,9 @@ class Draw:
             ``caller`` if that is known: see :func:`take_swapped`.
         """
         self._has_answer = True
-        self._numbers.under_way = None
-        self._numbers.in_flight.discard(self.number)
+        with lock:
+            self._numbers.under_way = None
+            self._numbers.end(self.number)
         if self.caller is not None and answer.caller not in (None, self.caller.name):
             callers = self._callers
             if callers is None or not callers.are_same(answer.caller, self.caller.name):
@@ -375,7 +376,7 @@ class Draw:
                 return
             self.is_taken = False
             self._numbers.under_way = None
-            self._numbers.in_flight.discard(self.number)
+            self._numbers.end(self.number)
             self._numbers.release(self.number)
             if self._callers is not None and self.caller is not None:
                 is_free = self.draws.is_free(self.request, self.number)

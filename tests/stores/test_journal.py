@@ -340,3 +340,19 @@ def test_arms_of_a_killed_recording_are_kept() -> None:
     JOURNAL.write_bytes(left)
     with cassette(PATH) as tape:
         assert [record.arms for record in tape.all_records()] == [("control",)]
+
+
+def test_a_large_file_is_read_where_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lines are longer than what is read at once, and another file may take its place meanwhile."""
+    monkeypatch.setattr("llmcall.stores.records.content.MOST_HELD", 0)
+    monkeypatch.setattr("llmcall.stores.records.content.PIECE", 7)
+    monkeypatch.setattr("llmcall.stores.records.content.USUAL_LINE", 5)
+    recorded()
+    whole = undisturbed()
+    with cassette(PATH, mode="none"):
+        Path("other.jsonl").write_bytes(undisturbed("Another?"))
+        os.replace("other.jsonl", PATH)
+        assert play(client()) == []
+    PATH.write_bytes(whole.rstrip(b"\n"))
+    assert recorded("new", *QUESTIONS, "One more?") == ["One more?"]
+    assert PATH.read_bytes() == undisturbed(*QUESTIONS, "One more?")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -11,7 +12,6 @@ from hashlib import sha256
 from io import BytesIO
 from typing import NamedTuple
 
-from ...apis.bodies import nan_as_none
 from ...config import resolve as config
 from ...errors import CacheError
 from ...keys.keys import short_key
@@ -22,12 +22,12 @@ from ...support.system import read_at, try_lock, write_at
 from ..days import Days, days_entry, joined_days
 from ..record import Record
 from ..records.answers import stable_response
-from ..records.header import Header, record_of, resolved
-from ..records.line import encode_line, parse_line
-from ..records.packed import LazyRecord, pack_data, unpack_data
+from ..records.header import TEXT_MARKER, Header, record_of, resolved
+from ..records.line import parse_line
+from ..records.packed import LazyRecord, WrittenLines, pack_data, unpack_data
 from ..records.reader import header_in
 from ..records.served import model_of
-from ..records.writer import header_line, record_line
+from ..records.writer import header_line, record_line, text_line
 
 LONGEST_NAME = 255  # bytes of a file's name
 BINARY = getattr(os, "O_BINARY", 0)  # on Windows
@@ -37,6 +37,8 @@ OF_A_REWRITE = "rewrite"
 WRITTEN = "written: "  # and, at its end, the digest of the file that has all of it
 NO_HEADER = Header({})
 ABSENT = object()
+# The beginning of a record's line without fields between its sample and its request
+WITHOUT_NOTES = re.compile(rb'\{"kind": "\w+"(?:, "sample": "(?:[^"\\]|\\.)*")?, "request": ')
 
 
 def journal_path(path: str) -> str:
@@ -106,6 +108,7 @@ class Journal:
         self._texts: dict[str, tuple[int, int]] = {}  # where the lines of long texts are, by digest
         self._checked_texts: set[int] = set()
         self._read = lru_cache(2)(self._record)  # a record's fields are read one after the other
+        self._read_lines = self._lines  # one object for all records
         self._is_told = self._is_of_other = False
 
     # Left by a recording that broke off
@@ -224,20 +227,18 @@ class Journal:
     def encoded(self, record: Record) -> Entry | None:
         """Return a record as lines; ``None`` if it cannot be written."""
         texts: dict[str, str] = {}
-        response = record.response
-        written: Data = nan_as_none(stable_response(response))
+        response, written = record.response, stable_response(record.response)
         unwritten = {
-            name: response[name] for name in response if response[name] != written.get(name, ABSENT)
+            name: value
+            for name, value in response.items()
+            if value is not written.get(name, ABSENT)
         }
         try:
             line = record_line(record, "", self._allow, self._checked_texts, texts)
             packed = pack_data(unwritten) if unwritten else b""
         except (CacheError, TypeError, ValueError):
             return None
-        lines = {
-            digest: encode_line({"text": digest, "lines": text.split("\n")}).encode()
-            for digest, text in texts.items()
-        }
+        lines = {digest: text_line(digest, text).encode() for digest, text in texts.items()}
         return Entry(line.encode(), lines, packed)
 
     def append(
@@ -272,7 +273,9 @@ class Journal:
             return None
         self._settings, self._days = settings, days
         self._texts |= texts
-        return LazyRecord(record, self._read, start, len(entry.line), entry.unwritten)
+        lazy = LazyRecord(record, self._read, start, len(entry.line), entry.unwritten)
+        lazy.read_lines = self._read_lines
+        return lazy
 
     def _served(self, record: Record) -> dict[str, tuple[Days, dict[str, Data]]]:
         """Return what an answer adds to what a header says of its model: the model's days so far, and the entry of a
@@ -330,6 +333,15 @@ class Journal:
         if unwritten:
             entry["response"] |= unpack_data(unwritten)
         return record_of(entry, NO_HEADER)
+
+    def _lines(self, start: int, length: int, _: bytes) -> WrittenLines | None:
+        """Return a record's lines, unless they have notes, which its end may change."""
+        line = self._bytes(start, length)
+        if not WITHOUT_NOTES.match(line) or b'"$data"' in line:
+            return None
+        digests = [digest.decode() for digest in TEXT_MARKER.findall(line)]
+        texts = {digest: self._bytes(*self._texts[digest]).decode() for digest in digests}
+        return WrittenLines(line.decode(), texts)
 
     def _text(self, digest: str) -> str | None:
         """Return the long text with a digest."""

@@ -16,11 +16,12 @@ from ...support.system import ProcessLock
 from ..days import Days, day_of
 from ..record import GotFrom, Record, draw_of
 from ..records.answers import same_answer
+from ..records.content import Content, content_of
 from ..records.header import Header
 from ..records.keyed_settings import joined_settings
 from ..records.packed import kept
-from ..records.reader import Question, RecordFile, file_digest, header_in
-from ..records.writer import check_writable, read_if_present, write
+from ..records.reader import Question, RecordFile, header_in
+from ..records.writer import check_writable, write
 from .journal import Journal
 from .replay_log import ReplayLog
 
@@ -58,7 +59,8 @@ class CassetteFile:
         :raises CacheError: if a newer version wrote it, or if there is no file and none can be written.
         """
         real_path = os.path.realpath(self.path)
-        self._digest = file_digest(real_path)
+        content = content_of(real_path)
+        self._digest = content.digest()
         header = header_in(real_path)
         is_rewrite = self.mode == "rewrite"
         journal = Journal(real_path, self._digest, is_rewrite=is_rewrite)
@@ -67,9 +69,10 @@ class CassetteFile:
         )
         journal.look(may_write=may_write)
         if journal.taken and is_rewrite and not journal.is_of_rewrite:
-            journal = self._joined(real_path, journal)
-        content = b"" if is_rewrite else read_if_present(real_path)
-        self.goes_on = bool(content or journal.taken) and not is_rewrite
+            journal = self._joined(content, journal)
+        if is_rewrite:
+            content = Content()
+        self.goes_on = bool(content.size or journal.taken) and not is_rewrite
         self.records = RecordFile(
             content, real_path, journal.taken, journal.path, goes_on=journal.goes_on
         )
@@ -84,14 +87,14 @@ class CassetteFile:
             )
         self.real_path, self.journal = real_path, journal
 
-    def _joined(self, real_path: str, journal: Journal) -> Journal:
+    def _joined(self, content: Content, journal: Journal) -> Journal:
         """Write a file with what a recording left that broke off, before it is rewritten; return a new journal."""
-        content = read_if_present(real_path)
-        file = RecordFile(content, real_path, journal.taken, journal.path, goes_on=journal.goes_on)
-        write(real_path, file.header, list(file), replaces=self._digest)
+        path = journal.cassette
+        file = RecordFile(content, path, journal.taken, journal.path, goes_on=journal.goes_on)
+        write(path, file.header, list(file), replaces=self._digest)
         journal.remove()
-        self._digest = file_digest(real_path)
-        return Journal(real_path, self._digest, is_rewrite=True)
+        self._digest = content_of(path).digest()
+        return Journal(path, self._digest, is_rewrite=True)
 
     @property
     def may_record(self) -> bool:
@@ -224,7 +227,10 @@ class Tape:
         record = record.replace(days=_days_of(record, source))
         arms = (position.arm,) if position.arm else ()
         caller = None if position.is_in_order else position.caller
-        entry = self.journal.encoded(record.replace(arms=arms, caller=caller, form=position.form))
+        noted = record
+        if (arms, caller, position.form) != (record.arms, record.caller, record.form):
+            noted = record.replace(arms=arms, caller=caller, form=position.form)
+        entry = self.journal.encoded(noted)
         with lock:
             if self.is_over:
                 return None

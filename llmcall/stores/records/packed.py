@@ -11,7 +11,7 @@ import pickle
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from io import BytesIO
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 from zlib import crc32
 
 from ...errors import CacheCorruptError
@@ -25,20 +25,40 @@ READ_AGAIN = ("_request", "response", "_model_answer")
 HELD = tuple(name for name in Record.__slots__ if name not in READ_AGAIN)
 
 
+class WrittenLines(NamedTuple):
+    """The lines of a record.
+
+    :param line: its own.
+    :param texts: those of its long texts, by digest.
+    """
+
+    line: str
+    texts: dict[str, str]
+
+
 class LazyRecord(Record):
     """A record that holds neither its request nor its response, which take most of its memory.
 
     :param record: the record.
     :param read: returns the whole record, by the further arguments; it is never changed.
+    :ivar read_lines: returns, by the same arguments, its lines as a file has them; ``None`` if they are not written.
     """
 
-    __slots__ = ("_place", "_read")
+    __slots__ = ("_place", "_read", "read_lines")
 
     def __init__(self, record: Record, read: Callable[..., Record], *place: object) -> None:
         for name in HELD:
             setattr(self, name, getattr(record, name))
         self._read = read
         self._place = place
+        self.read_lines: Callable[..., WrittenLines | None] | None = None
+
+    def written_lines(self) -> WrittenLines | None:
+        """Return its lines as a file will have them, if they are written already: making them takes longer."""
+        has_notes = self.caller or self.arms or self.form or self.unread
+        if has_notes or self.read_lines is None:
+            return None
+        return self.read_lines(*self._place)
 
     @property
     def _request(self) -> dict[str, Data]:  # type: ignore[override]

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
-from io import BytesIO
 
 from ...errors import CacheCorruptError, CacheError
 from ...keys.plain_data import is_same
 from ...keys.request import Data
 from ..record import Record
+from .content import Content
 from .header import Header, check_record, first_header, no_header, record_of, resolved
 from .keyed_settings import Undecided
 from .line import (
@@ -23,7 +22,6 @@ from .line import (
     checked_text,
     is_marker,
     parse_line,
-    refuse_folder,
     resolve_markers,
     text_digest,
 )
@@ -43,7 +41,7 @@ class RecordFile:
     A header with ``journal`` begins the lines of a recording that broke off: its further headers add to it, and
     of its two answers to one request the later counts.
 
-    :param source: the bytes of the file.
+    :param source: the content of the file.
     :param name: the file's name in errors.
     :param journal: the bytes of its journal, which go on from the file's.
     :param journal_name: the journal's name in errors.
@@ -59,14 +57,14 @@ class RecordFile:
 
     # Opening reads and checks each line. Of a record it keeps only where its line begins, and a hash
     # of those parts of the request that mostly tell it apart. Equal requests have equal hashes. A look-up
-    # reads the lines with the request's hash again, and compares. So a file takes little more memory than
-    # its text, and only keys that are looked up are computed. Two other ways were rejected: to keep the
+    # reads the lines with the request's hash again, and compares. So a file takes little memory, and only keys
+    # that are looked up are computed. Two other ways were rejected: to keep the
     # records, which take several times the memory of the text; and to keep an index in another file, which
     # would be missing where a cassette comes from git. A line that another tool changed is noticed
     # because each opening reads it.
     def __init__(
         self,
-        source: bytes,
+        source: Content | bytes,
         name: str,
         journal: bytes = b"",
         journal_name: str = "",
@@ -74,13 +72,11 @@ class RecordFile:
         goes_on: bool = True,
     ) -> None:
         self.header = Header({})
-        if journal and source and not source.endswith(b"\n"):
-            source += b"\n"
-        self._names = {0: name}  # by the number of lines before the file's
-        if journal:
-            self._names[source.count(b"\n")] = journal_name
-        self._source = source + journal
-        self._journal_start = len(self._source)
+        self._source = Content(source) if isinstance(source, bytes) else source
+        self._journal = Content(journal)
+        self._journal_start = self._source.size + self._journal.size
+        self._parts = (self._source, name), (self._journal, journal_name)
+        self._name, self._lines_before = name, 0  # of the file that is read; of those before it
         self._goes_on = goes_on
         self._number = 0  # of the line that is read
         self._starts = array("Q")  # of the records' lines
@@ -103,18 +99,19 @@ class RecordFile:
 
     def _place(self) -> str:
         """Return the name of the file and the number of the line that is read."""
-        before = max(number for number in self._names if number < max(self._number, 1))
-        return f"{self._names[before]}:{self._number - before}"
+        return f"{self._name}:{self._number - self._lines_before}"
 
     def _lines(self) -> Iterator[tuple[int, bytes]]:
         """Yield where each line that is not blank begins, and the line."""
         start = self._number = 0
-        for line in BytesIO(self._source):
-            self._number += 1
-            text = line.removeprefix(BYTE_ORDER_MARK) if self._number == 1 else line
-            if not text.isspace():
-                yield start, text
-            start += len(line)
+        for content, name in self._parts if self._journal.size else self._parts[:1]:
+            self._name, self._lines_before = name, self._number
+            for line in content.lines():
+                self._number += 1
+                text = line.removeprefix(BYTE_ORDER_MARK) if self._number == 1 else line
+                if not text.isspace():
+                    yield start, text
+                start += len(line)
 
     def _check_lines(self) -> list[int]:
         """Check the lines, and return the hashes of the records. Headers and texts may be in any line; a
@@ -207,7 +204,9 @@ class RecordFile:
         return next(self._number for line_start, _ in self._lines() if line_start == start)
 
     def _line(self, start: int) -> bytes:
-        return self._source[start : self._source.find(b"\n", start) + 1 or None]
+        if start < self._source.size:
+            return self._source.line(start)
+        return self._journal.line(start - self._source.size)
 
     def _record(
         self, place: int, key: str | None = None, question: Question | None = None
@@ -241,7 +240,7 @@ class RecordFile:
     @property
     def digest(self) -> bytes:
         """Return the digest of the file's content."""
-        return content_digest(self._source)
+        return self._source.digest()
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -357,30 +356,9 @@ def read(path: str | os.PathLike[str]) -> RecordFile:
     :raises FileNotFoundError: if the file does not exist.
     :raises CacheError: if it is a folder.
     """
-    refuse_folder(os.path.expanduser(path))
     try:
-        with open(os.path.expanduser(path), "rb") as file:
-            return RecordFile(file.read(), os.fspath(path))
+        return RecordFile(Content.of(os.path.expanduser(path)), os.fspath(path))
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{os.fspath(path)} does not exist; give the path of a cassette or an exported file"
         ) from None
-
-
-def file_digest(path: str) -> bytes:
-    """Return the SHA-256 of a file's content, empty for an empty file and without one.
-
-    :raises CacheError: if it is a folder.
-    """
-    refuse_folder(path)
-    digest, has_content = hashlib.sha256(), False
-    with suppress(FileNotFoundError), open(path, "rb") as file:
-        while part := file.read(2**20):
-            digest.update(part)
-            has_content = True
-    return digest.digest() if has_content else b""
-
-
-def content_digest(content: bytes) -> bytes:
-    """Return the SHA-256 of a file's content, empty for no content."""
-    return hashlib.sha256(content).digest() if content else b""

@@ -20,6 +20,7 @@ from ...support.surrogates import check_unicode
 from ...support.system import file_lock
 from ..record import Record, by_scope
 from .answers import stable_response
+from .content import content_of
 from .header import Header, imported_from
 from .keyed_settings import with_used_models
 from .line import (
@@ -31,7 +32,8 @@ from .line import (
     refuse_folder,
     text_digest,
 )
-from .reader import file_digest, header_in
+from .packed import LazyRecord, WrittenLines
+from .reader import header_in
 from .served import served_entry
 
 # Characters of a file's name in those of its temporary files: at most 240 of a name's 255 bytes
@@ -64,21 +66,35 @@ def encode(
     written_texts: set[str] = set()  # digests
     checked_texts: set[int] = set()
     for number, record in enumerate(records, 1):
-        sample = "" if record.sample is None else f" (sample {record.sample!r})"
-        location = f"record {number}{sample}"
-        texts: dict[str, str] = {}  # the long ones, by digest
-        try:
-            line = record_line(record, location, allow, checked_texts, texts)
-        except (CacheError, TypeError, ValueError) as error:
-            if left_out is None:
-                raise
-            left_out[record.cache_key] = str(error)
-            continue
-        for digest, text in texts.items():
+        lines = record.written_lines() if isinstance(record, LazyRecord) else None
+        if lines is None:
+            try:
+                lines = _lines_of(record, number, allow, checked_texts)
+            except (CacheError, TypeError, ValueError) as error:
+                if left_out is None:
+                    raise
+                left_out[record.cache_key] = str(error)
+                continue
+        for digest, text_line in lines.texts.items():
             if digest not in written_texts:
                 written_texts.add(digest)
-                yield encode_line({"text": digest, "lines": text.split("\n")})
-        yield line
+                yield text_line
+        yield lines.line
+
+
+def _lines_of(
+    record: Record, number: int, allow: Sequence[str], checked_texts: set[int]
+) -> WrittenLines:
+    """Return the lines of a record; see :func:`encode` for what it raises."""
+    sample = "" if record.sample is None else f" (sample {record.sample!r})"
+    texts: dict[str, str] = {}
+    line = record_line(record, f"record {number}{sample}", allow, checked_texts, texts)
+    return WrittenLines(line, {digest: text_line(digest, texts[digest]) for digest in texts})
+
+
+def text_line(digest: str, text: str) -> str:
+    """Return the line of a long text."""
+    return encode_line({"text": digest, "lines": text.split("\n")})
 
 
 def header_line(
@@ -178,7 +194,7 @@ def write(
 
     Missing folders are made. An existing file keeps its mode; a new one gets it from the umask.
 
-    :param replaces: the digest of the content that it may replace (:func:`content_digest`), or ``None`` for any
+    :param replaces: the digest of the content that it may replace, or ``None`` for any
         cassette's.
     :param left_out: gets, by key, why a record cannot be written; if there is one, the file stays as it was.
     :param before_replacing: is called with the digest of the new content before it takes the place of the old.
@@ -210,7 +226,7 @@ def write(
                     return
                 file.flush()
                 os.fsync(file.fileno())
-            if replaces is not None and file_digest(target) != replaces:
+            if replaces is not None and content_of(target).digest() != replaces:
                 raise CacheError(
                     f"another process wrote {os.fspath(path)} after this one read it, so it is not overwritten: "
                     "run this again, one process at a time; answers in the disk cache are not requested again"
@@ -250,14 +266,3 @@ def check_writable(path: str) -> None:
             f"{path} cannot be written: this user may make no file in {folder}. Name a file in another "
             "folder, or make this one writable"
         )
-
-
-def read_if_present(path: str) -> bytes:
-    """Return the content of a file, empty without the file.
-
-    :raises CacheError: if it is a folder.
-    """
-    refuse_folder(path)
-    with suppress(FileNotFoundError), open(path, "rb") as file:
-        return file.read()
-    return b""

@@ -92,7 +92,7 @@ def under_settings(request: Mapping[str, Data], settings: Settings) -> dict[str,
         model = resolve(str(request["model"]), settings.aliases)
         new_request = {**without_unkeyed(new_request), "model": model}
         namespace = _namespace_of(model, settings)
-    if "method" in request:
+    if "method" in request and isinstance(request.get("path"), str):  # a file's may be anything
         new_request = http_identity(
             request["method"],
             request.get("host"),  # a model's does not count

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Mapping
 from itertools import chain
 from typing import TypeVar
 
-from ...apis.bodies import parse_objects
+from ...apis.bodies import HOLDERS, parse_objects
 from ...apis.shapes import as_chat, choices_of
-from ...keys.messages import without_call_ids
+from ...keys.messages import ARGUMENTS, without_call_ids
 from ...keys.request import Data
 from ..record import Record
 
@@ -21,6 +21,13 @@ VOLATILE_BODY_FIELDS = {
     *("createTime", "responseId"),  # Gemini
 }
 WITH_NEW_IDS = {"response", "message", "reasoning", "text_completion"}
+# The fields of a whole answer, of an event, and of the answer in it, that are new in each. Deeper, they may be what the
+# model wrote: the arguments of a tool call.
+NEW_IN_ANSWERS = {
+    *("id", "request_id"),
+    *("updated", "event_id", "environment_id"),  # Interactions
+    *("response_id", "generation_id"),  # Cohere
+}
 # Fields about the usage of an answer, and its tier.
 CIRCUMSTANCES = ("service_tier", "usage")
 # Fields that an answer lacks if only its text was published.
@@ -104,7 +111,16 @@ def stable_objects(response: Mapping[str, Data], also_omitted: Collection[str] =
     value = response.get("value")
     body = value.get("body") if isinstance(value, dict) else None
     objects = list(parse_objects(body)) if isinstance(body, str) else []
-    return [without_volatile_fields(item, also_omitted) for item in objects] or response
+    return [_stable_answer(item, also_omitted) for item in objects] or response
+
+
+def _stable_answer(answer: dict[str, Data], also_omitted: Collection[str]) -> dict[str, Data]:
+    fields = without_volatile_fields(answer, also_omitted)
+    kept = {name: fields[name] for name in fields if name not in NEW_IN_ANSWERS}
+    for name in HOLDERS:
+        if isinstance(inner := kept.get(name), dict):
+            kept[name] = {field: inner[field] for field in inner if field not in NEW_IN_ANSWERS}
+    return kept
 
 
 def without_volatile_fields(value: Data, also_omitted: Collection[str] = ()) -> Data:
@@ -121,7 +137,7 @@ def without_volatile_fields(value: Data, also_omitted: Collection[str] = ()) -> 
     if WITH_NEW_IDS & {str(value.get("type")), str(value.get("object"))}:
         omitted_names.add("id")
     return {
-        name: without_volatile_fields(item, also_omitted)
+        name: item if name in ARGUMENTS else without_volatile_fields(item, also_omitted)
         for name, item in value.items()
         if name not in omitted_names
     }

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from enum import Enum
-from functools import lru_cache, wraps
+from functools import lru_cache, partial, wraps
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 from unicodedata import normalize
@@ -109,15 +109,18 @@ def function_tool(function: Callable[..., object]) -> dict[str, Data]:
     parameters.
 
     :param function: a callable, or a class (pydantic model, dataclass, ``TypedDict``) whose fields
-        are the parameters.
+        are the parameters. A ``functools.partial`` has the name and docstring of its function.
     :raises TypeError: if it is not callable, or a parameter has no JSON schema.
     """
     if not callable(function):
         raise TypeError(f"tools contains {function!r}; it must be a list of dicts and functions")
-    name = getattr(function, "__name__", type(function).__name__)
+    described: Any = function
+    while isinstance(described, partial):  # whose own words are about partial functions
+        described = described.func
+    name = getattr(described, "__name__", type(described).__name__)
     is_class = isinstance(function, type)
     parameters = rooted(full_schema(function) if is_class else _arguments_schema(function))
-    docstring = parameters.pop("description", None) if is_class else inspect.getdoc(function)
+    docstring = parameters.pop("description", None) if is_class else inspect.getdoc(described)
     description = {"description": docstring} if docstring else {}
     return {
         "type": "function",

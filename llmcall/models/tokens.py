@@ -9,8 +9,8 @@ count as their JSON, which is somewhat more than they take.
 
 *Images* count by OpenAI's guide "Images and vision" for gpt-4o: 85 tokens with low detail; otherwise 85,
 and 170 for each tile of 512 pixels, here always the 4 tiles of a square image (gpt-4o-mini: 2833, and
-5667 for each tile). A file counts like an image. Audio counts a token for each 4800 bytes (0.1 s of 24
-kHz mono PCM, the rate of OpenAI's realtime pricing), too few for compressed formats.
+5667 for each tile). A file counts like an image, and so does a video. Audio counts a token for each 4800
+bytes (0.1 s of 24 kHz mono PCM, the rate of OpenAI's realtime pricing), too few for compressed formats.
 
 *The estimate* adds a weight for each word, number or character of a Unicode class in the text. The
 weights were fitted to o200k_base by least squares on Django 5.2's translations (96 languages), its Python
@@ -207,6 +207,8 @@ def shares(total: int, texts: Sequence[str]) -> list[int]:
     ]
 
 
+DATA_URL = re.compile(r"data:[^\"\\]*;base64,[\w+/=-]*")
+
 # The pieces of a message: texts, which are counted, and numbers of tokens, which are estimates.
 
 
@@ -247,8 +249,11 @@ def _pieces_of_part(part: Mapping[str, Data], is_mini: bool) -> Iterator[str | i
         data = (part.get("input_audio") or {}).get("data") or ""
         audio_bytes = len(data) * 3 // 4  # base64 writes 3 bytes as 4 characters
         yield audio_bytes // 4800 + 1
-    else:
-        yield from _estimated_pieces(part)
+    else:  # a video, or what is not known: its data in a data URL counts like a file
+        base, tile = (2833, 5667) if is_mini else (85, 170)
+        *texts, last = DATA_URL.split(json.dumps(part, ensure_ascii=False, sort_keys=True))
+        yield len(texts) * (base + 4 * tile)
+        yield "".join([*texts, last])
 
 
 def _estimated_pieces(data: object) -> Iterator[str | int]:

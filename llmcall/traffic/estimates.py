@@ -17,7 +17,7 @@ DEFAULT_MAX_OUTPUT = 4096
 # Parameters by which the server itself adds to the input of the Responses API.
 SERVER_SIDE_INPUTS = ("previous_response_id", "conversation", "prompt", "background")
 # Types of input that have tokens beside their text.
-MEDIA_TYPES = ("image", "file", "audio", "document", "item_reference")
+MEDIA_TYPES = ("image", "file", "audio", "video", "document", "item_reference")
 
 
 def estimate(kind: str, body: Mapping[str, Data], capabilities: Capabilities) -> tuple[int, int]:

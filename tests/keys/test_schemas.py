@@ -11,6 +11,7 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import functools
 import json
 import pathlib
 import typing
@@ -329,6 +330,17 @@ def test_a_tool_has_its_functions_name_docstring_and_parameters() -> None:
     """``self`` and parameters without names are left out."""
     what = {"properties": {"what": {"type": "string"}}, "required": ["what"], **CLOSED}
     assert tool(Shop().sell) == {"name": "sell", "description": "Sell it.", "parameters": what}
+
+
+def test_a_tool_of_a_partial_function_is_described_by_the_function() -> None:
+    """Without the argument that is settled."""
+
+    def sell(shop: str, what: str) -> None:
+        """Sell it."""
+
+    what = {"properties": {"what": {"type": "string"}}, "required": ["what"], **CLOSED}
+    settled = functools.partial(functools.partial(sell), "bakery")
+    assert tool(settled) == {"name": "sell", "description": "Sell it.", "parameters": what}
 
 
 def unresolved(a: Missing) -> None:  # type: ignore[name-defined]  # noqa: F821  the point of the test

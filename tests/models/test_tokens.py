@@ -164,6 +164,15 @@ def test_images_files_and_audio_cost_a_documented_constant(
     assert count.estimated
 
 
+@pytest.mark.parametrize("size", [1_000, 1_000_000])
+def test_a_video_in_a_data_url_does_not_count_as_its_letters(size: int) -> None:
+    """As a file, with the words around it; an estimate."""
+    video = {"type": "video_url", "video_url": {"url": f"data:video/mp4;base64,{'A' * size}"}}
+    count = count_tokens(user(video), "gpt-4o")
+    assert 765 < count < 900
+    assert count.estimated
+
+
 def test_a_message_in_parts_and_a_reply_count_like_their_text(bpe: None) -> None:
     """A refusal among the parts too."""
     parts = [{"type": "text", "text": "Yes,"}, {"type": "refusal", "refusal": " at once."}]

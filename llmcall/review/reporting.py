@@ -262,23 +262,30 @@ def _compute(answers: Sequence[Record]) -> Iterator[str]:
     for answer in answers:
         if answer.scope:
             by_scope.setdefault(answer.scope, []).append(answer)
-    cost = recorded_sum([answer.cost for answer in answers], money) or "not recorded"
+    cost = recorded_sum([answer.cost for answer in answers], money) or money(0)
     unknown = sum(answer.usage.input_tokens is None for answer in answers)
     without = f" ({unknown:,} of the answers without a count of tokens)" if unknown else ""
     totals = ", ".join(f"{name} {sum(n):,}" for name, n in _amounts([answers]))
     yield f"Recorded: {totals}{without}; cost {cost}."
     if len(by_scope) > 1:
-        each = ", ".join(f"{name} {_range(n)}" for name, n in _amounts(by_scope.values()))
+        ranges = [
+            (name, _range(n), len(by_scope) - len(n)) for name, n in _amounts(by_scope.values())
+        ]
+        each = ", ".join(
+            f"{name} {numbers}{f' (not recorded under {lacking:,})' if lacking else ''}"
+            for name, numbers, lacking in ranges
+        )
         yield f"Under each of {counted(len(by_scope), 'name')} (scope): {each}."
 
 
 def _amounts(groups: Collection[Sequence[Record]]) -> Iterator[tuple[str, list[int]]]:
-    """Return what each group has, by what it is."""
+    """Return what each group has, by what it is; a group whose answers report no tokens has no number of them."""
     yield "answers", list(map(len, groups))
     for field in ("input_tokens", "output_tokens"):
         counts = [[getattr(answer.usage, field) for answer in group] for group in groups]
-        if any(count is not None for group in counts for count in group):
-            yield f"tokens {field.split('put')[0]}", [sum(filter(None, group)) for group in counts]
+        reported = [[count for count in group if count is not None] for group in counts]
+        if sums := [sum(group) for group in reported if group]:
+            yield f"tokens {field.split('put')[0]}", sums
 
 
 def _fine_tuning(answers: Sequence[Record]) -> str:

@@ -298,3 +298,14 @@ def test_how_published_texts_ended_was_not_recorded(answers: Any, said: str) -> 
     """A text alone does not say that it was cut: no count of it is 0."""
     text = published(*answers)["E.2"]
     assert f"{said} Whether answers were asked again or could be read was not recorded." in text
+
+
+def test_tokens_and_costs_that_were_not_published_are_not_0() -> None:
+    """Two texts alone say nothing of tokens, nor does the third answer of its day."""
+    text = published("Yes", "No", WHOLE)["B.3"]
+    assert "tokens in 10, tokens out 1 (2 of the answers without a count of tokens)" in text
+    assert "cost not recorded." in text
+    assert (
+        "Under each of 3 names (scope): answers 1, tokens in 10 (not recorded under 2), "
+        "tokens out 1 (not recorded under 2)."
+    ) in text

@@ -192,7 +192,7 @@ def _wrapped(text: str) -> str:
 def _answers_section(found: RunFacts, manifest: Manifest) -> str:
     run = found.run
     texts = len(found.asked) - len(found.spoken)
-    cost = recorded_sum([record.cost for record in found.answers], money) or "not recorded"
+    cost = recorded_sum([record.cost for record in found.answers], money) or money(0)
     unused = sum(manifest.unused.values())
     origin = f"\n- Source: {run.origin}" if run.origin else ""
     embedded = f"\n- Texts embedded: {texts:,}"

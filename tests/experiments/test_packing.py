@@ -208,7 +208,7 @@ def test_the_readme_says_what_a_reviewer_must_know(packed: Path) -> None:
         "llmcall verify .",
         "llmcall from the wheel in this folder",
         "Models asked for: gpt-6-luna",
-        "- Of 3 answers, 0 were cut, 0 refused, 0 asked again by an LLMCall; whether others could be read was not",
+        "- Of 3 answers, 0 were cut, 0 refused, 0 asked again by an LLMCall; whether others could be read",
         "Cost when they were made: ",
         f"python '{SCRIPT}' --n 3",
         "python read_cassette.py recordings/FILE",

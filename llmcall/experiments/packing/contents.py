@@ -193,6 +193,7 @@ def _answers_section(found: RunFacts, manifest: Manifest) -> str:
     run = found.run
     texts = len(found.asked) - len(found.spoken)
     cost = recorded_sum([record.cost for record in found.answers], money) or money(0)
+    endings = f"- {found.endings} llmcall can't tell whether other code asks again, or reads an answer otherwise"
     unused = sum(manifest.unused.values())
     origin = f"\n- Source: {run.origin}" if run.origin else ""
     embedded = f"\n- Texts embedded: {texts:,}"
@@ -204,8 +205,7 @@ def _answers_section(found: RunFacts, manifest: Manifest) -> str:
 
 - Models asked for: {", ".join(found.models) or "none"}
 - Answered by (days in UTC): {", ".join(run.served) or "no model"}{by_condition}
-- {found.endings} llmcall can't tell whether
-  other code asks again, or reads an answer otherwise{embedded if texts else ""}
+{textwrap.fill(endings, WIDTH, subsequent_indent="  ")}{embedded if texts else ""}
 - Cost when they were made: {cost}{origin}{left_out}"""
 
 

@@ -128,7 +128,7 @@ def _calls(records: Iterable[Record]) -> Iterator[RecordedCall]:
     # A history takes the memory of its new messages alone, and equal parameters that of one.
     shared_messages: dict[Utterance, Utterance] = {}
     shared_parameters: dict[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]] = {}
-    given: set[str] = set()  # what its calls answered so far
+    given: set[int] = set()  # the hashes of what its calls answered so far
     for call_number, record in enumerate(records, 1):
         messages = tuple(
             shared_messages.setdefault(message, message)
@@ -140,7 +140,7 @@ def _calls(records: Iterable[Record]) -> Iterator[RecordedCall]:
         examples = tuple(
             number
             for number, message in enumerate(messages)
-            if message.is_answer and given.isdisjoint(map(_words, message.texts))
+            if message.is_answer and given.isdisjoint(map(_words_hash, message.texts))
         )
         spoken = _answer_messages(record)
         answers = tuple(_answers(record, spoken))
@@ -151,7 +151,7 @@ def _calls(records: Iterable[Record]) -> Iterator[RecordedCall]:
             history = histories.setdefault((history, message), len(histories) + 1)
         for answer in spoken or [message._replace(role=ANSWERING_ROLE) for message in answers]:
             histories.setdefault((history, answer), len(histories) + 1)
-        given.update(filter(None, map(_words, _given_texts(record, spoken))))
+        given.update(map(_words_hash, filter(str.strip, _given_texts(record, spoken))))
         yield RecordedCall(
             record,
             call_number,
@@ -165,8 +165,9 @@ def _calls(records: Iterable[Record]) -> Iterator[RecordedCall]:
         )
 
 
-def _words(text: str) -> str:
-    return " ".join(text.split())
+def _words_hash(text: str) -> int:
+    """Return the hash of a text's words: programs trim what they send back, and a run's texts take much memory."""
+    return hash(" ".join(text.split()))
 
 
 def _given_texts(record: Record, spoken: Iterable[Utterance]) -> Iterator[str]:

@@ -43,6 +43,7 @@ from .tickets import Base
 from .wire import Address, Connection, Message
 
 DIGITS_OF_TASK = 16
+MOST_IDLE = 2  # connections kept for further calls: the recording process has a file open for each
 
 
 class Parent:
@@ -123,7 +124,7 @@ class Parent:
         except BaseException:  # interrupted, cancelled, or a fault: the other end cancels the call
             connection.close()
             raise
-        if blocks:
+        if blocks and len(self._idle) < MOST_IDLE:
             self._idle.append(connection)
         else:
             connection.close()

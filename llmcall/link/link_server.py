@@ -33,7 +33,7 @@ from ..scopes.position import CallOrder, Position
 from ..stores.cassettes.current import open_current_cassette
 from ..stores.record import Record
 from ..support.notices import warn_once
-from ..support.system import ProcessLock, is_running, process_state
+from ..support.system import ProcessLock, is_running, process_state, this_process
 from ..traffic import call_listeners as call_listeners  # its listeners join
 from ..traffic.gate import ClientGate
 from ..traffic.usage import Meter
@@ -44,7 +44,15 @@ from .loop import LoopThread, close_in_forks
 from .pythons import Pythons
 from .remote import Account, FormElsewhere, NotedMeter, RemoteTransport, kind_of
 from .tickets import Base, Ticket
-from .wire import LENGTH, Connection, Message, frame, listening_socket, unpacked
+from .wire import (
+    LENGTH,
+    Connection,
+    Message,
+    frame,
+    listening_socket,
+    remove_socket,
+    unpacked,
+)
 
 LONGEST_CLOSE = 5  # seconds that closing waits for what the loop does at the moment
 LOOK_AT_PEERS = 0.5  # seconds between two looks for processes that are stopped
@@ -65,6 +73,7 @@ class Link:
 
     def __init__(self) -> None:
         self._socket, self.address = listening_socket()
+        self._process = this_process()
         self.other: Ticket | None = None
         self.tickets: dict[str, Ticket] = {}
         self.pythons = Pythons()
@@ -255,13 +264,18 @@ class Link:
         :param seconds: how long to wait for that before cancelling what is under way; 0 lets it go on.
         """
         if self._thread is None or not self._thread.is_running:  # as in a forked process
-            self._socket.close()
+            self._close_socket()
             return
         thread, has_begun = self._thread, threading.Event()
         thread.loop.call_soon_threadsafe(self._begin_to_close, seconds, has_begun)
         has_begun.wait(LONGEST_CLOSE)  # then idle processes know of the end
         if seconds:
             thread.join(seconds + LONGEST_CLOSE)
+
+    def _close_socket(self) -> None:
+        self._socket.close()
+        if self._process == this_process():  # and not forked
+            remove_socket(self.address)
 
     def _begin_to_close(self, seconds: float, has_begun: threading.Event) -> None:
         self.is_closing = True
@@ -280,7 +294,7 @@ class Link:
             await asyncio.wait(ends, timeout=seconds or None)
         for connection in list(self.connections):
             connection.close()
-        self._socket.close()
+        self._close_socket()
         thread, self._thread = self._thread, None
         assert thread is not None
         loop.call_soon(thread.end)

@@ -15,7 +15,6 @@ import os
 import pickle
 import socket
 import struct
-import weakref
 from typing import Any, NamedTuple
 
 from ..support.request_origin import PASSED, sent_by
@@ -73,18 +72,21 @@ def _bind_in_folder(listening: socket.socket, name: str) -> str:
             if not parent:
                 continue
             os.mkdir(folder, 0o700)
-            weakref.finalize(listening, _remove, folder, path, os.getpid())
-            listening.bind(path)
+            try:
+                listening.bind(path)
+            except OSError:
+                os.rmdir(folder)
+                raise
             return path
     return ""
 
 
-def _remove(folder: str, path: str, process: int) -> None:
-    """Remove a socket's file and folder, but not in a forked process."""
-    if os.getpid() == process:
-        for remove, name in ((os.unlink, path), (os.rmdir, folder)):
-            with contextlib.suppress(OSError):
-                remove(name)
+def remove_socket(address: Address) -> None:
+    """Remove the file and the folder of a socket, if it has these."""
+    if os.path.isabs(address.place):
+        with contextlib.suppress(OSError):
+            os.unlink(address.place)
+            os.rmdir(os.path.dirname(address.place))
 
 
 def _socket_name(place: str) -> str:

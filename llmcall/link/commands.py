@@ -13,6 +13,7 @@ from hashlib import sha256
 
 from ..support import secrets
 from ..support.normalizers import normalizer
+from ..support.surrogates import without_surrogates
 
 Command = str | bytes | os.PathLike[str]
 KILLED = 128  # and the signal's number: the exit code that a shell gives a killed program
@@ -44,7 +45,12 @@ def program_name(args: Command | Sequence[Command] | None) -> str:
 
 
 def _file_name(path: str) -> str:
-    return TEMPORARY if _counted_path(path) == TEMPORARY else os.path.basename(path)
+    # A name that is not UTF-8 cannot be written.
+    return (
+        TEMPORARY
+        if _counted_path(path) == TEMPORARY
+        else without_surrogates(os.path.basename(path))
+    )
 
 
 def _counted_path(path: str) -> str:

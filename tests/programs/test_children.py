@@ -88,6 +88,26 @@ def check_replays(model: NumberedServer, calls: int) -> str:
 
 
 @pytest.mark.ci
+def test_children_whose_file_name_is_not_utf_8_are_recorded(model: NumberedServer) -> None:
+    """Linux allows any bytes in it, and a cassette holds text."""
+    write("child.py", "tell()")
+    try:
+        os.rename(b"child.py", b"ch\xffild.py")
+    except OSError:
+        pytest.skip("this file system allows no such name")
+    write(
+        "program.py",
+        """
+        child = [sys.executable.encode(), b"ch\\xffild.py"]
+        children = [subprocess.Popen(child, stdout=subprocess.PIPE, text=True) for _ in "ab"]
+        for started in reversed(children):
+            print(started.communicate()[0])
+        """,
+    )
+    check_replays(model, 2)
+
+
+@pytest.mark.ci
 def test_the_key_that_a_child_was_given_is_written_in_no_record(model: NumberedServer) -> None:
     """Whatever it looks like, and whether the child inherits it or gets it."""
     write("child.py", "tell(f'The key is {os.environ[sys.argv[1]]}')")

@@ -346,7 +346,7 @@ def test_a_large_file_is_read_where_it_stands(monkeypatch: pytest.MonkeyPatch) -
     """Its lines are longer than what is read at once, and another file may take its place meanwhile."""
     monkeypatch.setattr("llmcall.stores.records.content.MOST_HELD", 0)
     monkeypatch.setattr("llmcall.stores.records.content.PIECE", 7)
-    monkeypatch.setattr("llmcall.stores.records.content.USUAL_LINE", 5)
+    monkeypatch.setattr("llmcall.stores.records.content.LINES", 5)
     recorded()
     whole = undisturbed()
     with cassette(PATH, mode="none"):

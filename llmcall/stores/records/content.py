@@ -15,7 +15,7 @@ from .line import refuse_folder
 # Bytes that are held. A process may have a thousand small files, and Windows replaces no file that is open.
 MOST_HELD = sys.maxsize if sys.platform == "win32" else 2**25
 PIECE = 2**20  # bytes that are read at once
-USUAL_LINE = 2**11
+LINES = 2**14  # bytes of some lines
 
 
 class Content:
@@ -28,6 +28,7 @@ class Content:
     def __init__(self, data: bytes = b"") -> None:
         self._data = data
         self._file = -1
+        self._last_piece = 0, b""
         self.size = len(data)
 
     @classmethod
@@ -63,11 +64,16 @@ class Content:
         """Return the line that begins at a byte."""
         if self._file < 0:
             return self._data[start : self._data.find(b"\n", start) + 1 or None]
-        length = USUAL_LINE
+        piece_start, piece = self._last_piece  # most readers take one line after the other
+        offset = start - piece_start
+        if offset >= 0 and (end := piece.find(b"\n", offset) + 1):
+            return piece[offset:end]
+        length = LINES
         while True:
             piece = read_at(self._file, min(length, self.size - start), start)
             end = piece.find(b"\n") + 1
             if end or len(piece) < length:
+                self._last_piece = start, piece
                 return piece[: end or None]
             length *= 8
 

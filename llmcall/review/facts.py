@@ -23,10 +23,12 @@ class RunFacts(NamedTuple):
 
     :param run: the run.
     :param asked: the calls that a model answered; each text of embeddings has one.
+    :param answers: the models' answers, in the order of the file.
     """
 
     run: RecordedRun
     asked: list[RecordedCall]
+    answers: list[Record]
 
     @classmethod
     def of(cls, run: RecordedRun, calls_by_actor: Mapping[str, Sequence[RecordedCall]]) -> RunFacts:
@@ -35,12 +37,8 @@ class RunFacts(NamedTuple):
         :param calls_by_actor: its conversations.
         """
         asked = [call for calls in calls_by_actor.values() for call in calls]
-        return cls(run, [call for call in asked if model_of(call.record)])
-
-    @property
-    def answers(self) -> list[Record]:
-        """Return the models' answers, in the order of the file."""
-        return list(filter(model_of, self.run.records))
+        answers = list(filter(model_of, run.records))
+        return cls(run, [call for call in asked if model_of(call.record)], answers)
 
     @property
     def spoken(self) -> list[RecordedCall]:

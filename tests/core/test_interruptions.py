@@ -172,7 +172,8 @@ def of_program(text: str) -> Procedure[Any]:
     return reply_to(call)
 
 
-CASES = [chat, chat_that_fails_twice, stream, embedded, function, window, of_program]
+CASES: list[Any] = [chat, chat_that_fails_twice, stream, embedded, function, of_program]
+CASES.append(pytest.param(window, marks=pytest.mark.ci))  # its journal is written to the disk
 
 
 def held() -> dict[str, Any]:

@@ -42,6 +42,7 @@ from functools import cache
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
+from ..apis.message import as_text
 from ..support.libraries import random_numbers_kept
 from ..support.surrogates import without_surrogates
 from ..support.system import ProcessLock, without_warnings
@@ -184,13 +185,13 @@ def count_tokens(
             total += NAME_TOKENS
         pieces += _pieces_of_message(message, is_mini)
     if tools:
-        pieces += _estimated_pieces(list(tools))
+        pieces += _estimated_pieces(tools)
     for piece in pieces:
         if isinstance(piece, int):
             estimated = True
             total += piece
         else:
-            total += count_text(piece)
+            total += count_text(as_text(piece))
     return TokenCount(total, estimated)
 
 

@@ -185,6 +185,18 @@ def test_a_message_in_parts_and_a_reply_count_like_their_text(bpe: None) -> None
 ARGUMENTS = '{"at": "the sky"}'
 
 
+def test_arguments_of_a_tool_call_count_as_text_or_as_an_object() -> None:
+    """Ollama's own API has objects."""
+    counts = [
+        count_tokens([{"role": "assistant", "tool_calls": [{"function": function}]}], "gpt-4o")
+        for function in (
+            {"name": "look", "arguments": ARGUMENTS},
+            {"name": "look", "arguments": json.loads(ARGUMENTS)},
+        )
+    ]
+    assert counts[0] == counts[1] > 0
+
+
 # Vocabularies
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import commands
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import llmcall
@@ -218,6 +218,8 @@ PATHS = [
 JUNK = [3, "x", None, [], {}, [3], {"a": 1}, [[]], [None], [{}], {"type": "text"}, True]
 
 
+@example((0, ("request", "messages", 0, "role")), [3])
+@example((0, ("request", "tools")), 3)
 @given(st.sampled_from(PATHS), st.sampled_from(JUNK))
 def test_no_command_ends_in_a_traceback_over_a_file(value_path: tuple[int, Any], junk: Any) -> None:
     """A record with any value anywhere is shown, or refused with its line."""

@@ -54,7 +54,7 @@ class Pruned(NamedTuple):
 
     :param records: their number.
     :param of: the number of the recording's records.
-    :param cost: their cost in US dollars; ``None`` if it is unknown.
+    :param cost: their cost in US dollars; ``None`` if it is not recorded.
     """
 
     records: int
@@ -106,7 +106,7 @@ class Manifest:
         """Return in words how many records of each recording were left out."""
         return tuple(
             f"{path}: {pruned.records:,} of {counted(pruned.of, 'recorded answer')} were left out (--prune), whose "
-            f"cost was {'unknown' if pruned.cost is None else money(pruned.cost)}"
+            f"cost {'was not recorded' if pruned.cost is None else f'was {money(pruned.cost)}'}"
             for path, pruned in self.pruned.items()
         )
 

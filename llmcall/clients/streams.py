@@ -186,9 +186,8 @@ class AsyncStream(_AnyStream):
     def __del__(self) -> None:
         super().__del__()
         if not self.has_exited and self._loop is not None and self._loop.is_closed():
-            copy_context().run(
-                self._flow.close
-            )  # the loop would close the pieces, and no longer can
+            # the loop would close the pieces, and no longer can
+            copy_context().run(self._flow.close)
 
     async def aclose(self) -> None:
         """Close the connection if the answer has not ended."""

@@ -285,7 +285,7 @@ class Call(NamedTuple):
 
     @property
     def shared_by(self) -> ResponseCache | Cassette | None:
-        """Return the object by which equal concurrent calls share an answer; ``None`` if they share none."""
+        """Return the object by which identical concurrent calls share an answer; ``None`` if they share none."""
         if self.options.cache is False or (self.skips_recorded and self.request.sample is None):
             return None
         if self.settings.cache_mode != "off":

@@ -210,7 +210,7 @@ class Embeddings(OfClient):
         """Raise an error for an answer without a vector for each text, or with other ones."""
         check_embeddings(response, len(request.body["input"]))
         dimensions = request.body.get("dimensions")
-        length = len(_packed_vector(response["data"][0]["embedding"])) // 4
+        length = len(_packed_vector(response["data"][0]["embedding"])) // FLOAT32
         if dimensions not in (None, length):  # some servers ignore it
             _reject(
                 InvalidRequestError,
@@ -409,7 +409,7 @@ def _packed_vector(embedding: Any) -> bytes:
         packed = base64.b64decode(embedding, validate=True)
     else:
         packed = struct.pack(f"<{len(embedding)}f", *embedding)
-    if not packed or not math.isfinite(sum(struct.unpack(f"<{len(packed) // 4}f", packed))):
+    if not packed or not math.isfinite(sum(struct.unpack(f"<{len(packed) // FLOAT32}f", packed))):
         raise ValueError("no finite numbers")
     return packed
 

@@ -25,8 +25,6 @@ from .wire import packed, unpacked
 
 KEYS = ("api_key", "azure_ad_token", "azure_ad_token_provider", "_openai_key", "_azure_key")
 FACTS_KEPT = 1_000
-
-
 # By client, or by settings: what its last call resolved and, by models, the facts, pickled.
 _known: weakref.WeakKeyDictionary[Any, tuple[object, dict[object, bytes]]] = (
     weakref.WeakKeyDictionary()

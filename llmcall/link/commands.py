@@ -22,9 +22,8 @@ WITH_VALUE, LONG_WITH_VALUE = "cmWX", ("--check-hash-based-pycs",)
 SHELL, SHELLS = "sh", ("sh", "bash", "dash", "zsh", "ksh")
 ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=")
 SUBSTITUTION = re.compile(r"[$`]")
-PROGRAM = re.compile(
-    r"[\w./~+@:\\-]+"
-)  # a program's path in a shell's command, without quotation or substitution
+# A program's path in a shell's command, without quotation or substitution
+PROGRAM = re.compile(r"[\w./~+@:\\-]+")
 TEMPORARY = "temporary"  # takes the place of a temporary file's name
 # The variables that number the processes of one job: MPICH's and Intel's, Open MPI's, and Slurm's.
 RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
@@ -45,12 +44,9 @@ def program_name(args: Command | Sequence[Command] | None) -> str:
 
 
 def _file_name(path: str) -> str:
-    # A name that is not UTF-8 cannot be written.
-    return (
-        TEMPORARY
-        if _counted_path(path) == TEMPORARY
-        else without_surrogates(os.path.basename(path))
-    )
+    if _counted_path(path) == TEMPORARY:
+        return TEMPORARY
+    return without_surrogates(os.path.basename(path))  # one that is not UTF-8 cannot be written
 
 
 def _counted_path(path: str) -> str:

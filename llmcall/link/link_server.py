@@ -432,7 +432,7 @@ class _Connection(asyncio.Protocol):
             self._transport.write(frame(message))
 
     async def query(self, *message: Any) -> Message:
-        """Return the process's answer to a message, which then holds the permit."""
+        """Return the process's answer to a message."""
         if self.end.done():
             raise ConnectionResetError("the process of a call has ended")
         waiting: asyncio.Future[Message] = asyncio.get_running_loop().create_future()

@@ -44,8 +44,6 @@ MESSAGE_HEADERS = frozenset(
         b"host",
     }
 )
-
-
 CONTENT_TYPE = b"content-type"
 # A line of a body, or the part of one that has come, with the line ends after it.
 LINE = re.compile(rb"[^\r\n]*[\r\n]+|[^\r\n]+")

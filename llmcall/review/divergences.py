@@ -86,7 +86,7 @@ class Change(NamedTuple):
 
 
 class Divergence(NamedTuple):
-    """The first call at which an actor's runs part.
+    """The first call at which an actor's runs diverge.
 
     :param scope: the actor's scope path, without the level that names the whole run.
     :param index: the call's number in the actor's run, from 0.

@@ -21,7 +21,7 @@ from ..support.system import after_fork_in_child, lock, running_loop
 from .position import held, held_by_process, hold, hold_in_process, holding
 
 MAIN = "main"
-IN_ARM = "arm"  # the same in every arm, so that equal callers of two arms have one name
+IN_ARM = "arm"  # the same in every arm, so that a caller has one name in two arms
 SEPARATOR = "/"  # between the segments of a name: a caller's own follows its maker's
 LONGEST_NAME = 120  # characters; in a longer one, a digest replaces the maker's name
 CHILD = "child "  # begins the segment of a process that a program in between started
@@ -94,7 +94,7 @@ def begin_naming(name: str = MAIN, origin: str = "") -> None:
     """Name every caller that is made from now on, until :func:`end_naming`.
 
     :param name: the main program's.
-    :param origin: as of an :class:`Caller`.
+    :param origin: as of a :class:`Caller`.
     """
     hold_in_process(caller=Caller(name, origin=origin))
 

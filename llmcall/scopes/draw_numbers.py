@@ -117,9 +117,8 @@ class Callers:
         self.recorded = recorded
         self.owners: dict[int, str] = {}
         self.taken: dict[tuple[Branches, str], list[int]] = {}
-        self._places: dict[
-            int, int
-        ] = {}  # of the numbers, in the order in which they were taken first
+        # of the numbers, in the order in which they were taken first
+        self._places: dict[int, int] = {}
         self._own: dict[str, list[tuple[int, int]]] = {}  # by caller: places and numbers, in order
         self._recorded_names = set(recorded.callers.values())
         self._by_process: dict[str, list[str]] = {}  # the recorded names of callers in processes

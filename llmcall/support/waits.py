@@ -115,9 +115,8 @@ class OpenCall:
         self.has_ended = False
         task = current_task()
         self._thread = get_ident()
-        self._task = (
-            None if task is None else ref(task)
-        )  # a task holds its result: a stream, perhaps
+        # a task holds its result: a stream, perhaps
+        self._task = None if task is None else ref(task)
 
     def waits_for_us(self, *, blocks: bool) -> bool:
         """Return whether it continues only after the current thread or task does.

@@ -68,7 +68,7 @@ class ResponseCache:
         a storage of one's own.
     :param mode: ``auto`` and ``replay`` read and keep what was stored first, ``refresh`` overwrites
         each key once per process and reads it from then on, ``off`` neither reads nor stores.
-    :ivar used_keys: the keys of the records that calls of this process used or made; equal concurrent
+    :ivar used_keys: the keys of the records that calls of this process used or made; identical concurrent
         calls look here, too (``core/flights.py``).
 
     >>> cache = llmcall.ResponseCache("answers")

@@ -231,9 +231,8 @@ class Bill(NamedTuple):
                 # genai-prices adds those that xAI's details name
                 usage.pop("completion_tokens_details", None)
             tools = _searches_of_chat(response)
-            if seconds := _count(
-                usage.get("prompt_audio_seconds")
-            ):  # Mistral's; billed by the minute
+            # Mistral's; billed by the minute
+            if seconds := _count(usage.get("prompt_audio_seconds")):
                 tools["audio_seconds"] = seconds
             return cls("chat", {"usage": usage}, tools)
         if "prompt_tokens" in usage:

@@ -80,7 +80,7 @@ class RoutesOfRecording:
         outlive the recording.
     :ivar server: the server for those, or ``None``.
     :ivar names: the names of what it started.
-    :ivar end_program: ends the program, with an exit code, as what it became has ended.
+    :ivar end_program: ends the program with the exit code of what it became.
     """
 
     def __init__(

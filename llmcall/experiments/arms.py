@@ -21,10 +21,11 @@ from ..scopes.arm_branches import arm as open_arm
 from ..scopes.draws import DrawList
 from ..scopes.scope import scope as open_scope
 from ..stores.cassettes.current import open_current_cassette
+from ..stores.differences import canonical_text
 from ..stores.record import Record
 from ..stores.records.answers import answer_parts
 from ..support.arguments import checked
-from ..support.display import as_json, counted, html_table, import_pandas, money, text_table
+from ..support.display import counted, html_table, import_pandas, money, text_table
 from ..support.notices import notice
 from .effects import effect
 from .intervals import LEVEL
@@ -89,7 +90,7 @@ class Arms(Mapping[tuple[str, int], Any]):
         # Actor by actor, first outside any scope, as on a cassette: in whatever order threads called.
         self._records = {
             run: [
-                draws.setdefault((record.cache_key, as_json(answer_parts(record))), record)
+                draws.setdefault((record.cache_key, canonical_text(answer_parts(record))), record)
                 for _, record in sorted(
                     records, key=lambda used: (used.record.sample is not None, used.path.split("/"))
                 )

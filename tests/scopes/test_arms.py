@@ -387,6 +387,23 @@ def test_after_a_kill_the_pairs_are_the_same(mode: str) -> None:
         assert ran(KILLED, "none", 0) == again
 
 
+def test_a_recording_counts_shared_answers_as_its_replay_does(
+    httpserver: HTTPServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A recording has the server's own order of fields, a replay has not."""
+    server = ScriptedServer(httpserver, OK)
+    client = llmcall.OpenAIClient(base_url=server.base_url, cache_mode="off", on_error="raise")
+
+    def play(last: str) -> list[str]:
+        return [ask(client, text) for text in (ASKED, last)]
+
+    for mode in ("once", "none"):
+        with llmcall.cassette("study.jsonl", mode=mode):
+            runs = llmcall.arms(play, {"a": {"last": "A"}, "b": {"last": "B"}}, scope="app")
+        assert (runs.calls, runs.shared, len(server.requests)) == (3, 1, 3)
+    assert "shared no answer" not in caplog.text
+
+
 def test_a_cassettes_bytes_are_the_same_whichever_arm_comes_first() -> None:
     """Records stand by scope, then as the first arm that used them asked for them."""
     client = numbered()

@@ -77,8 +77,14 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
         return await _in_thread_of_trio(function, *args, **kwargs)
     import asyncio
 
+    def call() -> T:
+        try:
+            return function(*args, **kwargs)
+        except StopIteration as error:  # a future that gets it never ends
+            raise RuntimeError("a function raised StopIteration") from error
+
     loop = asyncio.get_running_loop()
-    run = partial(copy_context().run, partial(function, *args, **kwargs))
+    run = partial(copy_context().run, call)
     outcome = loop.run_in_executor(None, run)
     # A cancelled caller never retrieves its error, and asyncio would report that.
     outcome.add_done_callback(lambda done: done.cancelled() or done.exception())

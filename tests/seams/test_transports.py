@@ -241,6 +241,22 @@ def test_nothing_holds_the_frames_of_a_fault_in_a_transport() -> None:
         gc.enable()
 
 
+@pytest.mark.parametrize("ask", ["send_message", "asend_message"])
+def test_a_transport_whose_answers_are_used_up_fails_its_call(ask: str) -> None:
+    """Its ``next`` raises StopIteration, which no future of asyncio takes: the call would never end."""
+
+    class UsedUp(LLMClient):
+        def send(self, request: Request, timeout: float | None) -> Any:
+            return next(iter(()))
+
+    call = getattr(UsedUp(**OFF), ask)
+    with pytest.raises(RuntimeError, match="raised StopIteration"):
+        if ask == "send_message":
+            call("Hello")
+        else:
+            asyncio.run(asyncio.wait_for(call("Hello"), 5))
+
+
 async def whole(client: LLMClient) -> list[str]:
     """Return the pieces of a stream."""
     return [piece async for piece in client.astream_message("Hello")]

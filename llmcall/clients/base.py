@@ -165,7 +165,7 @@ class LLMClient(ConfiguredClient):
         """
         calls = prepare_embeddings(self, text, model, {"dimensions": dimensions, **arguments})
         # With on_error="return" it may also be the error, which the type leaves out.
-        return threads.run(self._embedding_flow(calls, is_one=isinstance(text, str)))  # type: ignore[return-value]
+        return threads.run(self._embeddings_of(calls, is_one=isinstance(text, str)))  # type: ignore[return-value]
 
     @overload
     async def aget_embedding(
@@ -186,10 +186,10 @@ class LLMClient(ConfiguredClient):
     ) -> list[float] | list[list[float]] | None:
         """Return embeddings without blocking the event loop, as :meth:`get_embedding` does."""
         calls = prepare_embeddings(self, text, model, {"dimensions": dimensions, **arguments})
-        vectors = await loops.run(self._embedding_flow(calls, is_one=isinstance(text, str)))
+        vectors = await loops.run(self._embeddings_of(calls, is_one=isinstance(text, str)))
         return vectors  # type: ignore[return-value]
 
-    async def _embedding_flow(self, calls: Sequence[Call], *, is_one: bool) -> Vectors:
+    async def _embeddings_of(self, calls: Sequence[Call], *, is_one: bool) -> Vectors:
         from ..core.kinds import unpacked_vector
 
         try:

@@ -45,22 +45,22 @@ class _AnyStream(EndedAtExit):
     """The answer of a stream, for both kinds of streams.
 
     :param call: the call; its draw is released if the reader leaves the stream early.
-    :param flow: emits the answer's pieces, and returns the reply.
-    :param drive: runs the flow, and yields its pieces.
+    :param procedure: emits the answer's pieces, and returns the reply.
+    :param drive: runs the procedure, and yields its pieces.
     :ivar request: the request.
     """
 
     def __init__(
-        self, call: Call, flow: Coroutine[Any, Any, Any], drive: Callable[..., Any]
+        self, call: Call, procedure: Coroutine[Any, Any, Any], drive: Callable[..., Any]
     ) -> None:
         self.reply: Reply | None = None
         self.request = call.request
         self._call = call
-        self._flow = flow
+        self._procedure = procedure
         self._is_left = False
         # A weak reference, so that a stream that is dropped half-way is closed at once.
-        self._pieces = drive(flow, partial(setattr, proxy(self), "reply"))
-        _suspended[id(self)] = self._flow, self._pieces
+        self._pieces = drive(procedure, partial(setattr, proxy(self), "reply"))
+        _suspended[id(self)] = self._procedure, self._pieces
         super().__init__()
 
     def __repr__(self) -> str:
@@ -71,9 +71,9 @@ class _AnyStream(EndedAtExit):
         if self.has_exited:
             return
         _suspended.pop(id(self), None)
-        state = getcoroutinestate(self._flow)
+        state = getcoroutinestate(self._procedure)
         if state == CORO_CREATED:
-            self._flow.close()  # it was not read
+            self._procedure.close()  # it was not read
         if state == CORO_SUSPENDED:
             message = f"a stream of {self.request.model} was left unread; open it in a with block"
             warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
@@ -82,7 +82,7 @@ class _AnyStream(EndedAtExit):
 
     def _leave(self) -> None:
         """Note that the reader leaves, if the answer has not ended."""
-        self._is_left |= getcoroutinestate(self._flow) in (CORO_CREATED, CORO_SUSPENDED)
+        self._is_left |= getcoroutinestate(self._procedure) in (CORO_CREATED, CORO_SUSPENDED)
         self._call.release_draw()
 
     def _check_not_left(self) -> None:
@@ -187,7 +187,7 @@ class AsyncStream(_AnyStream):
         super().__del__()
         if not self.has_exited and self._loop is not None and self._loop.is_closed():
             # the loop would close the pieces, and no longer can
-            copy_context().run(self._flow.close)
+            copy_context().run(self._procedure.close)
 
     async def aclose(self) -> None:
         """Close the connection if the answer has not ended."""
@@ -197,9 +197,9 @@ class AsyncStream(_AnyStream):
     def end_at_exit(self) -> None:
         """Count what arrived, as for a stream that its reader leaves."""
         # No loop runs for what a connection awaits while it is closed: each further close goes one wait on.
-        while getcoroutinestate(self._flow) in (CORO_CREATED, CORO_SUSPENDED):
+        while getcoroutinestate(self._procedure) in (CORO_CREATED, CORO_SUSPENDED):
             with suppress(Exception):
-                self._flow.close()
+                self._procedure.close()
         threads.run(self._closed())
 
     async def _closed(self) -> None:
@@ -214,7 +214,7 @@ class AsyncStream(_AnyStream):
 
 _unended: WeakSet[EndedAtExit] = WeakSet()
 # What each stream suspends, by the stream's identifier: the garbage collector would close both in any order,
-# and a flow that is closed before its pieces cannot count what arrived.
+# and a procedure that is closed before its pieces cannot count what arrived.
 _suspended: dict[int, tuple[object, object]] = {}
 
 

@@ -196,7 +196,7 @@ def calls_of(transport: ProgramTransport, client: ProgramClient) -> list[Call]:
 
 
 def _answering(calls: Sequence[Call]) -> Coroutine[Any, Any, object]:
-    """Return the flow to the answer of a request's calls."""
+    """Return the procedure that answers the calls of a request."""
     kind = calls[0].request.kind
     if kind == "http":
         return recorded_result(calls[0])

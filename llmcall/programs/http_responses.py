@@ -47,23 +47,25 @@ NO_ANSWER_IN_TIME = 504  # by the call's deadline
 
 
 async def respond(
-    transport: ProgramTransport, call: Call, flow: Coroutine[Any, Any, Any]
+    transport: ProgramTransport, call: Call, procedure: Coroutine[Any, Any, Any]
 ) -> httpx.Response:
     """Return the response that holds the answer to a program's request: the server's own if it was sent now,
     or one made of the record. A failure before its first piece is raised here.
 
     :param transport: has the request.
     :param call: the request's call, or its first one for embeddings.
-    :param flow: returns the answer: a chat's :class:`Reply`, the records of embeddings, or what is
+    :param procedure: returns the answer: a chat's :class:`Reply`, the records of embeddings, or what is
         recorded of a response.
     """
     library, to_record, kind = transport.library, transport.to_record, call.request.kind
     if not to_record.requests_stream:
-        answer = await flow
+        answer = await procedure
     else:
         is_sync = await Blocks()
         stream: Stream | AsyncStream = (
-            Stream(call, flow, threads.Pieces) if is_sync else AsyncStream(call, flow, loops.pieces)
+            Stream(call, procedure, threads.Pieces)
+            if is_sync
+            else AsyncStream(call, procedure, loops.pieces)
         )
         pieces = as_async(stream.chunks())
         first = await anext(pieces, None)

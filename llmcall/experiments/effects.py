@@ -134,7 +134,7 @@ def effect(
     :param treated: the arm whose effect is estimated. Rows of further arms are not used.
     :param control: the arm that is subtracted.
     :param unit: the column that names the units: what you drew, and would draw more of. A person is a unit where
-        each answers alone, as in a survey. People who share a simulated world are none, since one answer moves
+        each answers alone, as in a survey. People who share a simulated world are not, since one answer moves
         the others': there, the unit is the world, a repeat of the simulation.
     :param level: the share of studies whose interval contains the truth.
     :returns: a row for each column, with ``estimate``; ``low`` and ``high``, the ends of the interval,

@@ -250,10 +250,11 @@ def note_used(values: Iterable[str]) -> None:
             is_secret = len(secret) >= SHORTEST_USED and not WORDS.fullmatch(secret)
             if not is_secret or _DUMMY.fullmatch(secret) or _PLACEHOLDER.search(secret):
                 continue
-            if len(_used) == MOST_USED and secret not in _used:
+            sought = secret[:SOUGHT_CHARACTERS]
+            if len(_used) == MOST_USED and sought not in _used:
                 with suppress(StopIteration, RuntimeError):  # another thread notes one, too
                     _used.pop(next(iter(_used)), None)
-            _used[secret[:SOUGHT_CHARACTERS]] = None
+            _used[sought] = None
 
 
 def note_request(request: Any) -> None:
@@ -304,11 +305,11 @@ def find_setting(text: str, allow: Sequence[str]) -> Match | None:
 
 def masked(text: str) -> str:
     """Return a text of the same length with asterisks for what looks like a credential."""
-    for secret in tuple(_used):
-        if secret in text:
-            end = r"\S*" if len(secret) == SOUGHT_CHARACTERS else ""
-            text = re.sub(re.escape(secret) + end, lambda match: "*" * len(match[0]), text)
     while find(text):
+        for secret in tuple(_used):  # another thread may note one at any time
+            if secret in text:
+                end = r"\S*" if len(secret) == SOUGHT_CHARACTERS else ""
+                text = re.sub(re.escape(secret) + end, lambda match: "*" * len(match[0]), text)
         for form in _FORMS:
             for _, match in _secrets_in(text, [form]):
                 text = text[: match.start()] + "*" * len(match[0]) + text[match.end() :]

@@ -460,6 +460,18 @@ def test_each_form_of_a_credential_is_found_wherever_it_stands(around: str) -> N
         assert text not in repr(found)
 
 
+def test_a_long_credential_that_is_used_again_takes_no_other_ones_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A limited number of used ones is remembered, by their first characters."""
+    monkeypatch.setattr(credentials, "_used", {})
+    monkeypatch.setattr(credentials, "MOST_USED", 2)
+    short, long = fake(20), fake(60)
+    credentials.note_used([short, long, long])
+    assert credentials.is_used(short)
+    assert credentials.is_used(long)
+
+
 def test_ordinary_text_is_no_credential() -> None:
     """Placeholders, hashes, images, words and code are none."""
     assert [text for text in ORDINARY if credentials.find(text)] == []

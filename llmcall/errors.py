@@ -176,8 +176,7 @@ class QuotaExceededError(RateLimitError):
 class ServiceError(APIError):
     """Raised when a service fails: 408, 409, 5xx, no connection, a malformed or truncated answer.
 
-    An answer is truncated, too, if its finish reason does not end an answer, such as
-    ``abort`` (vLLM, SGLang).
+    An unknown finish reason, such as ``abort`` (vLLM, SGLang), also counts as truncated.
     """
 
     retryable = True

@@ -142,7 +142,7 @@ def reset() -> None:
 
 
 def usage() -> Usage:
-    """Return what all of the process's calls used; with ``MAX_CONCURRENT_CALLS = auto``, also how many run
+    """Return this process's total usage; with ``MAX_CONCURRENT_CALLS = auto``, also how many calls run
     at each endpoint.
 
     >>> llmcall.client().send_message("Good morning!", max_tokens=16).content

@@ -242,7 +242,7 @@ def handle_failure(error: APIError, call: Call) -> APIError | None:
         return error
     failure = sentence(f"{call.label} at {address} failed: {error}")
     result = "The stream's reply is" if call.is_streamed else "The call returns"
-    line = f'{failure} {error.remedy}. {result} None. Pass on_error="raise" to raise'
+    line = f'{failure} {error.remedy}. {result} None. Pass on_error="raise" to get the exception instead'
     logger().error("%s", line)
     return None
 

@@ -60,7 +60,7 @@ def map(  # type: ignore[misc]  # options are those that it names
     Outside a scope, ``map`` behaves like a cached loop. Inside one, or with ``scope=``, each item
     has its own scope, so sorting, inserting or dropping items causes no new calls. All workers start
     at once; but as long as each item of a list or DataFrame takes less than a millisecond, as in a
-    replay, one of them runs all. Threads see the caller's context variables.
+    replay, a single worker runs them all. Threads see the caller's context variables.
 
     :param fn: a function of one item, which must not be asynchronous; or an ``LLMCall`` or ``@llm``
         function, whose items are rows: dicts of variables.

@@ -330,7 +330,7 @@ class Tracked(Meter):
 
 @contextmanager
 def track() -> Iterator[Tracked]:
-    """Count what all calls of the process use while a block is open, in every thread and task.
+    """Count the usage of all the process's calls in a block, in every thread and task.
 
     >>> with llmcall.track() as usage:
     ...     llmcall.client().send_message("Good morning!", max_tokens=16).content

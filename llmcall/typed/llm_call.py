@@ -46,7 +46,7 @@ NAME_CHARACTERS, VARIABLE_CHARACTERS = 120, 60  # of a form, in a record
 
 
 class LLMCall(RowMethods):
-    """A call by templates, whose answer is parsed into a type.
+    """A prompt template whose answer is parsed into a type.
 
     :param system_template_name: a file under ``[Templates] PATH`` with the system message.
     :param user_template_name: the same for the user message.

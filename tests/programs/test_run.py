@@ -529,7 +529,7 @@ def test_the_last_lines_count_what_was_asked(model: NumberedServer) -> None:
     first, second = reported.splitlines()
     assert first == "1 asked (15 tokens, <$0.0001), 2 from the cache: b.jsonl"
     assert second == (
-        "the answers from the cache come from an earlier run, or an identical call of this one. For another "
+        "the answers from the cache come from an earlier run, or from identical calls in this one. For another "
         "repeat, use --scope NAME and another cassette"
     )
 
@@ -686,7 +686,7 @@ def test_an_answer_that_a_run_asked_for_itself_is_not_one_of_an_earlier_run(
     first, second = reported.splitlines()
     assert first.startswith("1 asked (8 tokens, <$0.0001), 1 from the cache: ")
     assert second.startswith(
-        "the answers from the cache come from an earlier run, or an identical call of this one. "
+        "the answers from the cache come from an earlier run, or from identical calls in this one. "
     )
 
 
@@ -697,7 +697,7 @@ def test_answers_from_the_cache_name_another_scope_if_one_is_named(model: Number
         _, reported = ran("ask('Bread?')", "--scope", "rep-1")
         assert words in reported
     assert reported.splitlines()[1] == (
-        "the answers from the cache come from an earlier run, or an identical call of this one. For another "
+        "the answers from the cache come from an earlier run, or from identical calls in this one. For another "
         "repeat, use another --scope"
     )
 

@@ -637,8 +637,8 @@ def test_a_cassette_counts_the_answers_of_an_earlier_run(
         for text in "abc":
             answer_to(client, text)
     assert warnings(caplog) == [
-        f"{PATH}: 2 answers reused from the disk cache, from an earlier run, or an identical call of this one. For "
-        "another repeat, use another scope name and another cassette"
+        f"{PATH}: 2 answers reused from the disk cache, from an earlier run, or from identical calls in this one. "
+        "For another repeat, use another scope name and another cassette"
     ]
 
 

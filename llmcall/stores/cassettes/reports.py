@@ -152,7 +152,7 @@ def recording_command(mode: str) -> str:
 
 
 FROM_CACHE = (
-    "from an earlier run, or an identical call of this one"  # the cache does not know which
+    "from an earlier run, or from identical calls in this one"  # the cache does not know which
 )
 FURTHER_DRAWS = "like all further draws of requests that the run made"
 REUSED = f"reused from the disk cache, {FROM_CACHE}. For another repeat, use another scope name and another cassette"

@@ -138,8 +138,9 @@ def diff(
     """Show where and why two runs diverge, by actor.
 
     RUN and OTHER are cassettes, exported files or cache directories. With two files, --scope
-    filters the output; the whole runs are still compared. The exit code is 0 even if the runs differ, unless
-    you use --exit-code (as with git diff).
+    filters the output; the whole runs are still compared. With RUN alone, --scope and --with name the two
+    scopes to compare. The exit code is 0 even if the runs differ, unless you use --exit-code (as with git
+    diff).
     """
     if other is None and other_scope is None:
         raise click.UsageError("give two runs: RUN OTHER, or RUN --scope NAME --with NAME")

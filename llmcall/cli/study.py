@@ -76,7 +76,7 @@ def import_answers(
 ) -> None:
     """Convert published answers to a cassette.
 
-    FILES are cassettes of VCR's (extra 'yaml'); the input and output of a batch; JSON Lines or CSV with
+    FILES are VCR cassettes (extra 'yaml'); the input and output of a batch; JSON Lines or CSV with
     prompt, answer (or response or completion) and optionally model, scope, system and parameters by their
     names; or objects with messages. Columns that were not used are listed, and so are turns without a
     readable answer, which are skipped. No call is made.

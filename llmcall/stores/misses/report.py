@@ -45,8 +45,8 @@ FIXED_ORDER = (
 
 INCOMPLETE = "the recording is incomplete: it lacks everything after the point where it broke off"
 OTHER_PROGRAM = (
-    "no request of this run is recorded there so far: is it another program's cassette? Then give this program "
-    "a file of its own"
+    "no request of this run is recorded there so far. If another program recorded it, give this program a file "
+    "of its own"
 )
 
 

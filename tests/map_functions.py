@@ -48,11 +48,6 @@ class Dice(LLMClient):
         }
 
 
-def stay() -> Any:
-    """Fail when it is unpickled."""
-    raise ValueError("it stays where it is")
-
-
 def calls() -> int:
     """Return how many calls were made."""
     return len(CALLS.read_text(encoding="utf-8").splitlines()) if CALLS.exists() else 0

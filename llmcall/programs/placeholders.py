@@ -30,9 +30,8 @@ OTHER_KEYS = tuple(
     """.split()  # noqa: SIM905 - a list has a line for each
 )
 PLACEHOLDER = "none-a-replay-sends-nothing"
-SHORTEST_KEY = (
-    16  # characters; a dummy, such as "ollama", may be the value of another variable, too
-)
+# Characters; a dummy, such as "ollama", may be the value of another variable, too.
+SHORTEST_KEY = 16
 
 
 @contextlib.contextmanager

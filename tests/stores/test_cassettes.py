@@ -1905,6 +1905,19 @@ def test_a_credential_that_a_request_used_is_written_in_no_record_whatever_it_lo
     assert not is_complete()
 
 
+@pytest.mark.parametrize("sample", [None, OWN_KEY])
+def test_a_scope_or_sample_with_a_used_credential_is_named_without_it(
+    sample: str | None, httpserver: HTTPServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The warning says which record is left out, and does not hold what it must not hold."""
+    client = client_for(ScriptedServer(httpserver, OK).base_url, api_key=OWN_KEY)
+    with cassette(PATH), scope("a" if sample else f"a {OWN_KEY}"):
+        client.send_message("Hi", model="m", sample=sample)
+    [warning] = warnings(caplog)
+    assert OWN_KEY not in warning + Path(PATH).read_text()
+    assert "sample contains a credential that a request used" in warning
+
+
 def test_the_password_of_a_proxy_is_written_in_no_record(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

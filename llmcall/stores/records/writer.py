@@ -86,7 +86,7 @@ def _lines_of(
     record: Record, number: int, allow: Sequence[str], checked_texts: set[int]
 ) -> WrittenLines:
     """Return the lines of a record; see :func:`encode` for what it raises."""
-    sample = "" if record.sample is None else f" (sample {record.sample!r})"
+    sample = "" if record.sample is None else f" (sample {secrets.masked(record.sample)!r})"
     texts: dict[str, str] = {}
     line = record_line(record, f"record {number}{sample}", allow, checked_texts, texts)
     return WrittenLines(line, {digest: text_line(digest, texts[digest]) for digest in texts})

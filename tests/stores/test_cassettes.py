@@ -1918,6 +1918,19 @@ def test_a_scope_or_sample_with_a_used_credential_is_named_without_it(
     assert "sample contains a credential that a request used" in warning
 
 
+def test_a_model_named_like_a_used_credential_costs_its_own_record_alone(
+    httpserver: HTTPServer,
+) -> None:
+    """The header lists the models that answered: the others are in it."""
+    named = Answer(200, completion(model=OWN_KEY))
+    client = client_for(ScriptedServer(httpserver, OK, named).base_url, api_key=OWN_KEY)
+    with cassette(PATH), scope("a"):
+        for text in ("Hi", "Who are you?"):
+            client.send_message(text, model="m")
+    assert OWN_KEY not in Path(PATH).read_text()
+    assert asked_in() == ["Hi"]
+
+
 def test_the_password_of_a_proxy_is_written_in_no_record(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -34,7 +34,7 @@ from .line import (
 )
 from .packed import LazyRecord, WrittenLines
 from .reader import header_in
-from .served import served_entry
+from .served import model_of, served_entry
 
 # Characters of a file's name in those of its temporary files: at most 240 of a name's 255 bytes
 MOST_NAMED = 60
@@ -62,7 +62,9 @@ def encode(
         # A parameter stays without a record that shows it: a forgotten answer is drawn again with it.
         settings=with_used_models(header.settings, records),
     )
-    yield header_line(header, served_entry(records), allow)
+    # A record whose model's name looks like a credential is left out below.
+    named = [record for record in records if not secrets.find(model_of(record) or "", allow)]
+    yield header_line(header, served_entry(named), allow)
     written_texts: set[str] = set()  # digests
     checked_texts: set[int] = set()
     for number, record in enumerate(records, 1):

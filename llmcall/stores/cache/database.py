@@ -21,8 +21,8 @@ from ...support.waits import NotAtOnceError
 from .forks import using_database
 
 # Settings that each program which opens a directory with limits of its own leaves there.
-LIMITS = ("eviction_policy", "cull_limit", "size_limit")
-_LIMITS = "SELECT key, value FROM Settings WHERE key IN (?, ?, ?)"
+LIMITS = ("eviction_policy", "cull_limit")
+_LIMITS = "SELECT key, value FROM Settings WHERE key IN (?, ?)"
 PAGE = 100  # rows that are read at a time
 SETTINGS = {
     "eviction_policy": "none",

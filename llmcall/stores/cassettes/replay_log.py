@@ -136,9 +136,10 @@ class ReplayLog:
     # follows the record that preceded it in the file, the nearest one of its scope that this run used. So
     # the old wording of a changed prompt stands just before the new one, as in a diff, and a run of a part
     # of a program leaves the other part where it was: such a file changes by the changed lines alone.
-    # Behind all others was rejected, since the next run would bring an unused record back to its place,
-    # and every run of a part would move the rest; before the record that followed it was rejected, since
-    # the file of a run that broke off would then end with its own calls.
+    # An unused draw of a caller also follows those that this caller got: a replay gives a caller its draws
+    # of a request in the file's order. Behind all others was rejected, since the next run would bring an
+    # unused record back to its place, and every run of a part would move the rest; before the record that
+    # followed it was rejected, since the file of a run that broke off would then end with its own calls.
     def in_order(self, stored: Iterable[Record], gained: Iterable[Record]) -> list[Record]:
         """Return the records of a file in the order of this run's calls, each scope's in turn.
 
@@ -148,12 +149,23 @@ class ReplayLog:
         used = {record.cache_key: record for record in gained}
         followers: dict[tuple[str | None, str], list[Record]] = {}  # by the used record before them
         last_used: dict[str | None, str] = {}
+        unused: list[tuple[Record, str]] = []  # each with the key of the used record before it
         for record in stored:
             scope, key = scope_of(record), record.cache_key
             if self.first_call(key) != AFTER_ALL:
                 used[key], last_used[scope] = record, key
             else:
-                followers.setdefault((scope, last_used.get(scope, "")), []).append(record)
+                unused.append((record, last_used.get(scope, "")))
+        last_own: dict[tuple[str, str, str], str] = {}  # by scope, request and caller
+        for key, record in used.items() if unused else ():
+            if own := _own_draws(record, self._callers.get(key, record.caller)):
+                last_own[own] = max(last_own.get(own, key), key, key=self.first_call)
+        for record, before in unused:
+            own = _own_draws(record, record.caller)
+            after = last_own.get(own, before) if own else before
+            if before and self.first_call(after) < self.first_call(before):
+                after = before
+            followers.setdefault((scope_of(record), after), []).append(record)
         first = [record for (_, key), records in followers.items() if not key for record in records]
         ordered = [
             record
@@ -295,6 +307,12 @@ class ReplayLog:
         records = list(self._stored)
         named = self.with_callers(records, (), is_complete=True)
         return any(new.caller != old.caller for new, old in zip(named, records, strict=True))
+
+
+def _own_draws(record: Record, caller: str | None) -> tuple[str, str, str] | None:
+    """Return what a caller's draws of one request have in common, or ``None`` of a record without a caller or draw."""
+    draw = draw_of(record)
+    return None if caller is None or draw is None else (draw[0], draw[1], caller)
 
 
 def named_draws(records: Iterable[Record]) -> NamedDraws:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import doctest
 import shlex
 import shutil
 import subprocess
@@ -13,34 +13,39 @@ import pytest
 from commands import LONGEST, ROOT
 from pages import blocks
 
+# Those of the picture, which docs/pictures/make.py draws.
+COMMANDS = [
+    "llmcall run --cassette monday.jsonl solar.py",
+    "llmcall run --cassette monday.jsonl solar.py",
+    "llmcall run --cassette tuesday.jsonl solar.py 'Ben=a fisherman who lost money on solar panels'",
+    "llmcall diff monday.jsonl tuesday.jsonl",
+]
+
 
 @pytest.fixture
 def output(only_loopback: None) -> list[str]:
     """What the commands print in a new copy of the examples, a text for each."""
     shutil.copytree(ROOT / "examples", "examples")
-    text = (ROOT / "README.rst").read_text(encoding="utf-8")
-    [block] = re.findall(r"::\n\n((?:    .*\n)*    llmcall .*\n)\n", text)[:1]
-    lines = [line.partition("  #")[0] for line in block.splitlines()]
     return [
         subprocess.run(
-            [sys.executable, "-m", *shlex.split(line)],
+            [sys.executable, "-m", *shlex.split(command)],
             cwd="examples/solar",
             capture_output=True,
             text=True,
             check=True,
             timeout=LONGEST,
         ).stdout
-        for line in lines
-        if line.strip().startswith("llmcall ")
+        for command in COMMANDS
     ]
 
 
 def test_they_show_whose_prompt_changed(output: list[str]) -> None:
-    """Two runs, and their differences."""
-    first, second, differences = output
+    """A run, its replay, a changed run, and their differences."""
+    first, again, changed, differences = output
+    assert again == first
     assert (
         set(literal_eval(first))
-        == set(literal_eval(second))
+        == set(literal_eval(changed))
         == {"Ada", "Ben", "Cleo", "Dan", "Eve"}
     )
     assert differences.splitlines()[1] == (
@@ -52,8 +57,10 @@ def test_the_python_of_the_first_screen_gives_an_answer_each(
     only_loopback: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By the model, without a recording."""
-    code = blocks(ROOT / "README.rst", "python")[0]
+    readme = ROOT / "README.rst"
+    session, *_ = doctest.DocTestParser().get_examples(readme.read_text(encoding="utf-8"))
+    code = f"{blocks(readme, 'python')[0]}\n{session.source}"
     exec(compile(code, "README.rst", "exec"), {"__name__": "__main__"})
     lines = capsys.readouterr().out.split("\n")
-    assert [line.split()[0] for line in lines if line] == ["Ada", "Ben"]
-    assert {line.split()[1] for line in lines if line} <= {"bread", "fish"}
+    assert [line.split()[0] for line in lines if line] == ["Ada", "Ben", "Cleo"]
+    assert {line.split()[1] for line in lines if line} <= {"town", "country"}

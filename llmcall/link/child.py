@@ -144,7 +144,7 @@ class Parent:
     def log(self, warning: str) -> bool:
         """Have the recording process log a warning, once; return whether that could be sent."""
         has_ended = self._watched is not None and not self._watched.is_open()
-        return not has_ended and self.note("warning", warning)
+        return not has_ended and self.note("warning", warning, is_awaited=True)  # its map may end
 
     async def _tell(self, *messages: Message) -> Message:
         """Send messages, and return the answer to the last one; a note has none."""

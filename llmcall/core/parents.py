@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..link.child import Parent, Way
     from ..scopes.active import ActiveScope
     from ..scopes.position import CallOrder
+    from ..stores.notes import Notes
 
 
 parents: list[Parent] = []  # the innermost last
@@ -26,14 +27,14 @@ def linked(parent: Parent) -> Iterator[None]:
         yield
 
 
-def note_unread(key: str) -> None:
-    """Note on an answer's record that its :class:`LLMCall` could not read it."""
+def add_notes(key: str, notes: Notes) -> None:
+    """Add notes about an answer to its record, which a cassette holds."""
     # Not the current cassette, which settings may open or close: a link notes it outside the contexts of the run.
     innermost = open_cassettes[-1:]
     for cassette in innermost:
-        cassette.tape.log.note_unread(key)
+        cassette.tape.log.add_notes(key, notes)
     for parent in () if innermost else parents[-1:]:
-        parent.note("unread", key, is_awaited=True)  # the cassette may close next
+        parent.note("notes", key, notes, is_awaited=True)  # the cassette may close next
 
 
 def way_from(active: ActiveScope, order: CallOrder) -> Way | None:

@@ -30,7 +30,7 @@ from ..scopes.active import ActiveScope, here, next_order, scope_of_call
 from ..scopes.callers import current_for_draw
 from ..scopes.draw_numbers import RecordedCallers
 from ..scopes.draws import Draw
-from ..scopes.position import CallOrder, Form, Position, held
+from ..scopes.position import CallOrder, Position, held
 from ..stores.cassettes.current import open_current_cassette
 from ..stores.records.keyed_settings import settings_taken
 from ..support.normalizers import normalizer
@@ -69,7 +69,7 @@ class Draft(NamedTuple):
     :param hashed: everything that enters the key, except the sample.
     :param body: what is sent.
     :param identity: the identity of its request, without a sample.
-    :param form: the template that made the request, or ``None``.
+    :param notes: what its record notes, by name, or ``None``.
     """
 
     blank: Call
@@ -78,13 +78,13 @@ class Draft(NamedTuple):
     hashed: Mapping[str, Data]
     body: Mapping[str, Data]
     identity: Identity
-    form: Form | None = None
+    notes: Mapping[str, Any] | None = None
 
     @classmethod
-    def of(cls, call: Call, form: Form | None = None) -> Draft:
+    def of(cls, call: Call, notes: Mapping[str, Any] | None = None) -> Draft:
         """Return the draft of a call that has its content and its client.
 
-        :param form: the template that made the request, or ``None``.
+        :param notes: what its record notes, by name, or ``None``.
         """
         request = call.request
         request_identity = identity(request.kind, request.hashed)
@@ -95,13 +95,13 @@ class Draft(NamedTuple):
             request.hashed,
             request.body,
             request_identity,
-            form,
+            notes,
         )
 
     def at(self, position: Position, sample: str | None = None, draw: Draw | None = None) -> Call:
         """Return the call at a position, with the key that follows from its sample."""
-        if self.form is not None:
-            position = position._replace(form=self.form)
+        if self.notes is not None:
+            position = position._replace(notes=self.notes)
         # By position, not by _replace, which takes twice as long: a microsecond more for each replayed answer.
         blank, asked = self.blank, self.blank.request
         key = sampled_key(self.identity, sample)
@@ -176,9 +176,9 @@ def _draft(client: Client, kind: str, content: Any, arguments: Mapping[str, obje
     hashed, body = {**blank.request.hashed, name: keyed}, {**blank.request.body, name: sent}
     canonical = canonical_messages if kind == "chat" else canonical_json
     request_identity = opened.with_value(canonical(keyed, f"request.{name}"))
-    make_form = held().form
-    form = None if make_form is None or (cassette is None and not parents) else make_form()
-    return Draft(blank, client, cassette, hashed, body, request_identity, form)
+    make_notes = held().make_notes
+    notes = None if make_notes is None or (cassette is None and not parents) else make_notes()
+    return Draft(blank, client, cassette, hashed, body, request_identity, notes)
 
 
 def _prepared(

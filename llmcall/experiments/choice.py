@@ -114,7 +114,7 @@ class Choice(LLMCall):
         listed = listing(options.texts_in(order))
         messages[-1]["content"] = f"{messages[-1]['content']}\n\n{listed}\n\n{INSTRUCTION}"
         conversation = await converse(
-            SendMessage(self.client, messages, self.model_params, partial(self.form, variables)),
+            SendMessage(self.client, messages, self.model_params, partial(self.notes, variables)),
             read=lambda reply: _read_position(reply, options, order),
             correction=lambda: correction(INSTRUCTION),
             max_corrections=self.output_retries,

@@ -302,7 +302,7 @@ def _forwarded(calls: Sequence[Call]) -> ForwardedCalls:
         call.kind.prefers_calling,
         call.is_streamed,
         llmcall_sends(),
-        call.position.form,
+        call.position.notes,
         {**call.taken()},
     )
 

@@ -12,7 +12,7 @@ from ..apis.chunks import DONE
 from ..core.seams import AlreadyRecorded, Chunk, Response
 from ..keys.request import Data
 from ..scopes.draws import MapIsOverError
-from ..scopes.position import Form
+from ..stores.notes import Notes
 from ..stores.record import Received, Record
 from ..stores.records.packed import pack, unpack
 from ..support.failures import UnrecordedAnswer, UnrecordedResult
@@ -76,7 +76,7 @@ class ForwardedCalls(NamedTuple):
     prefers_calling: bool
     is_streamed: bool
     is_inner: bool
-    form: Form | None
+    notes: Notes | None
     taken: dict[str, Data]
 
 

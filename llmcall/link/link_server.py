@@ -26,7 +26,7 @@ from typing import Any
 from ..core import loops, threads
 from ..core.answer import answer_calls
 from ..core.calls import Call, InnerCall, Options
-from ..core.parents import note_unread, parents
+from ..core.parents import add_notes, parents
 from ..core.prepare import Draft, place_in, place_without_draw
 from ..keys.request import Request
 from ..scopes.position import CallOrder, Position
@@ -543,7 +543,7 @@ class CallOfProcess:
                 is_streamed=forwarded.is_streamed,
                 taken=lambda: forwarded.taken,
             )
-            draft = Draft.of(call, forwarded.form)
+            draft = Draft.of(call, forwarded.notes)
             if forwarded.sample is not None:
                 position = Position(forwarded.sample.partition("#")[0], order)
                 call = draft.at(position, forwarded.sample)
@@ -576,8 +576,8 @@ def _take_note(connection: _Connection, what: str, *details: Any) -> None:
         getattr(link, what)(*details, connection.process)
     elif what in ("dismiss", "expect", "retract", "watch"):
         getattr(link, what)(*details)
-    elif what == "unread":
-        note_unread(*details)
+    elif what == "notes":
+        add_notes(*details)
     elif what == "warning":
         warn_once(*details)
     elif (recording := programs.innermost_recorder()) is not None:

@@ -15,6 +15,7 @@ from ..scopes.position import without_repeats
 from ..stores.record import Record
 from ..stores.records.served import model_of
 from ..support.display import as_json, natural
+from ..typed import notes
 from .runs import RecordedRun
 
 # Fields of a request that are not parameters
@@ -110,7 +111,7 @@ def asked_of_item(scope: str, record: Record | None) -> str:
     for another scope.
     """
     name = without_repeats(scope)[0].rpartition("/")[2]
-    form = None if record is None else record.form
+    form = None if record is None else notes.FORM.of(record)
     return ", ".join(form["variables"].values()) if name.startswith("~") and form else ""
 
 
@@ -283,13 +284,13 @@ def with_marks(calls: Sequence[RecordedCall]) -> list[RecordedCall]:
     asked_below = {
         (call.messages[:-2], call.messages[-2].texts)
         for call in calls
-        if call.record.form is not None and len(call.messages) > 2
+        if notes.FORM.of(call.record) is not None and len(call.messages) > 2
     }
     return [
         call._replace(
             marks=marks_of(
                 call.record,
-                is_asked_again=call.record.unread
+                is_asked_again=notes.UNREAD.of(call.record)
                 and any((call.messages, answer.texts) in asked_below for answer in call.answers),
             )
         )
@@ -307,6 +308,6 @@ def marks_of(record: Record, *, is_asked_again: bool) -> tuple[str, ...]:
         REFUSED: is_refusal,
         CUT: any(map(is_cut, ends)),
         ASKED_AGAIN: is_asked_again,
-        UNREAD: record.unread and not is_refusal and not is_asked_again,
+        UNREAD: notes.UNREAD.of(record) and not is_refusal and not is_asked_again,
     }
     return tuple(mark for mark, is_marked in has_mark.items() if is_marked)

@@ -12,6 +12,7 @@ from ..stores.days import days_counted
 from ..stores.record import Record
 from ..stores.records.served import model_of
 from ..support.display import counted, money
+from ..typed.notes import FORM
 from .conversations import ASKED_AGAIN, CUT, MARKS, REFUSED, UNREAD, RecordedCall
 from .runs import RecordedRun
 
@@ -103,7 +104,7 @@ class RunFacts(NamedTuple):
         else:
             known = f"; of the others, {ended}" if unended < total else ""
             ended = f"Whether {unended:,} of {counted(total, 'answer')} were cut or refused was not recorded{known}"
-        if any(call.record.form is not None for call in self.asked):
+        if any(FORM.of(call.record) is not None for call in self.asked):
             unread = f"{counted(marks[UNREAD], 'other')} could not be read by it"
         elif self.run.origin:
             return f"{ended}. Whether answers were asked again or could be read was not recorded."

@@ -17,6 +17,7 @@ from ..scopes.position import without_repeats
 from ..stores.record import Record
 from ..stores.records.served import days_words, model_of, served_by
 from ..support.display import as_json, counted, money, one_line, printable, visible
+from ..typed.notes import FORM
 from .conversations import RecordedCall, is_conversed
 from .facts import RunFacts, is_ended, recorded_sum
 
@@ -243,7 +244,7 @@ def _questions_of(answers: Sequence[Record], keys: Sequence[str]) -> Iterator[ob
     groups = []
     for answer, key in zip(answers, keys, strict=True):
         item, repeat = without_repeats(answer.scope)
-        form, request = answer.form, answer.request
+        form, request = FORM.of(answer), answer.request
         group: object = key
         if form is not None:
             fixed = {name: value for name, value in request.items() if name != "messages"}
@@ -363,7 +364,7 @@ class _Prompts:
         times: Counter[object] = Counter()
         by_call: dict[int, object] = {}
         for call in found.asked:
-            form = call.record.form
+            form = FORM.of(call.record)
             if text := _new_text(call, role):
                 prompt = (form["digest"],) if form else text
                 by_call[id(call.record)] = prompt

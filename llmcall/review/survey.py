@@ -16,6 +16,7 @@ from ..apis.shapes import choices_of
 from ..scopes.position import path_before_items
 from ..stores.record import Record
 from ..support.display import one_line
+from ..typed.notes import FORM
 from .conversations import ASKED_AGAIN, CUT, MARKS, REFUSED, RecordedCall, marks_of
 from .pairs import Pair
 
@@ -59,7 +60,7 @@ def distributions(
     questions: dict[str, list[list[Record]]] = {}
     for number, run in enumerate(runs):
         for call in chain.from_iterable(run.values()):
-            form = call.record.form
+            form = FORM.of(call.record)
             if form is not None and ASKED_AGAIN not in call.marks:
                 digest: str = form["digest"]
                 if number:
@@ -69,7 +70,7 @@ def distributions(
     found = []
     titles: Counter[str] = Counter()
     for of_runs in questions.values():
-        forms = (record.form for of_run in of_runs for record in of_run)
+        forms = (FORM.of(record) for of_run in of_runs for record in of_run)
         name = " → ".join(dict.fromkeys(form["name"] for form in forms if form))
         template = name if TEMPLATE.search(name) else ""
         if template:
@@ -98,7 +99,7 @@ def _reworded(pairs: Iterable[Pair]) -> dict[str, str]:
     """Return the digests of the first run's forms by those of the forms that the other run has instead."""
     counts: dict[str, Counter[str]] = {}
     for pair in pairs:
-        form, other = (record and record.form for record in (pair.one, pair.other))
+        form, other = (record and FORM.of(record) for record in (pair.one, pair.other))
         if form and other:
             counts.setdefault(other["digest"], Counter())[form["digest"]] += 1
     return {other: count.most_common(1)[0][0] for other, count in counts.items()}

@@ -4,7 +4,7 @@ path: the user's own, and those that a ``map`` gives to items and repeats."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -111,9 +111,7 @@ class Branch(NamedTuple):
 Branches = tuple[Branch, ...]
 
 
-# The name, the digest and the variables of a template or question, as a record has them.
-Form = dict[str, Any]
-MakeForm = Callable[[], Form]
+MakeNotes = Callable[[], Mapping[str, Any]]
 
 
 class Position(NamedTuple):
@@ -125,7 +123,7 @@ class Position(NamedTuple):
     :param caller: the caller's name, if it counts in its draw.
     :param draw: the number of its draw, or ``None``.
     :param is_in_order: whether the order of the calls, not the caller, tells its draw from identical ones.
-    :param form: the template that made the request, with its variables, or ``None``; see :class:`FormContext`.
+    :param notes: what its record notes, by name, or ``None``; see :class:`NotesContext`.
     """
 
     path: str = ""
@@ -134,7 +132,7 @@ class Position(NamedTuple):
     caller: str | None = None
     draw: int | None = None
     is_in_order: bool = False
-    form: Form | None = None
+    notes: Mapping[str, Any] | None = None
 
     @property
     def arm(self) -> str:
@@ -153,7 +151,7 @@ class Held(NamedTuple):
     :param is_programs: whether a program's call is answered here.
     :param ticket: tells the process that records this one what the code runs for; empty for what the whole process
         does.
-    :param form: returns the template that made the request, or ``None``; see :class:`FormContext`.
+    :param make_notes: returns what records note, or ``None``; see :class:`NotesContext`.
     """
 
     active: ActiveScope | None = None
@@ -161,7 +159,7 @@ class Held(NamedTuple):
     levels: str = ""
     is_programs: bool = False
     ticket: str = ""
-    form: MakeForm | None = None
+    make_notes: MakeNotes | None = None
 
 
 NOTHING = Held()
@@ -197,23 +195,22 @@ def hold(**changes: Any) -> None:
 
 def hold_scope(active: ActiveScope | None) -> None:
     """Change the scope that the current context holds. Each step of an actor does this, and ``_replace`` is slow."""
-    _, caller, levels, is_programs, ticket, form = held()
-    _held.set(Held(active, caller, levels, is_programs, ticket, form))
+    _, caller, levels, is_programs, ticket, make_notes = held()
+    _held.set(Held(active, caller, levels, is_programs, ticket, make_notes))
 
 
-class FormContext:
-    """A block whose calls name the template that made the request. It is a class for speed: each typed replay enters
-    one.
+class NotesContext:
+    """A block whose calls' records have notes. It is a class for speed: each typed replay enters one.
 
-    :param form: returns the template; it is called only if a cassette records the call.
+    :param make_notes: returns the notes by name; it is called only if a cassette records the call.
     """
 
-    def __init__(self, form: MakeForm) -> None:
-        self._form = form
+    def __init__(self, make_notes: MakeNotes) -> None:
+        self._make_notes = make_notes
 
     def __enter__(self) -> None:
         active, caller, levels, is_programs, ticket, _ = held()
-        self._token = _held.set(Held(active, caller, levels, is_programs, ticket, self._form))
+        self._token = _held.set(Held(active, caller, levels, is_programs, ticket, self._make_notes))
 
     def __exit__(self, *_: object) -> None:
         _held.reset(self._token)

@@ -16,6 +16,7 @@ from ..keys.request import Data, Request
 from ..support.display import html_message, one_line, printable
 from .days import Days, day_created, day_of
 from .http_records import model_answer_in, requested_model
+from .notes import NO_NOTES, Notes
 
 # The fields that contain the question if a request has no messages.
 QUESTIONS = ("input", "arguments", "body")
@@ -70,10 +71,8 @@ class Record:
     :param stored_at: seconds since the epoch, or ``None`` outside a cache.
     :param caller: the task or thread that sent it, if several sent the same.
     :param arms: the names of the arms that used it.
-    :param form: the template or question that made the request: its name, its digest, and the variables that it
-        used, each cut; ``None`` for any other call. Records that differ only in this are equal.
-    :param unread: whether its ``LLMCall`` could not read the answer. Records that differ only in this are
-        equal.
+    :param notes: by name, what features say of the answer, such as ``form``, the template that asked, and
+        ``unread``, whether it could not read the answer. Records that differ only in this are equal.
     :param days: when its model gave the answer, or the answers of its file; ``None`` if unknown.
         Records that differ only in this are equal.
     :param received: how this call received the answer; ``None`` if the answer was recorded before.
@@ -95,11 +94,10 @@ class Record:
         "_cache_key",
         "_model_answer",
         "_request",
-        "form",
         "imported",
         "noted_days",
+        "notes",
         "received",
-        "unread",
     )
 
     def __init__(
@@ -118,8 +116,7 @@ class Record:
         arms: tuple[str, ...] = (),
         days: Days | None = None,
         imported: Mapping[str, object] | str | None = None,
-        form: Mapping[str, Data] | None = None,
-        unread: bool = False,
+        notes: Notes = NO_NOTES,
     ) -> None:
         self._cache_key = cache_key
         self._model_answer: Mapping[str, Data] | None = None
@@ -137,8 +134,7 @@ class Record:
         self.stored_at = stored_at
         self.caller = caller
         self.arms = arms
-        self.form = form
-        self.unread = unread
+        self.notes = notes
 
     @property
     def cache_key(self) -> str:

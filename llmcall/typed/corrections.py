@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ..apis.message import message_text
 from ..core.effects import Do
-from ..core.parents import note_unread
+from ..core.parents import add_notes
 from ..errors import APIError, OutputError
 from ..keys.keys import short_key
-from ..scopes.position import FormContext, MakeForm
+from ..scopes.position import MakeNotes, NotesContext
 from ..support.display import shortened
+from .notes import UNREAD
 
 if TYPE_CHECKING:
     from ..clients.base import LLMClient
@@ -84,11 +85,11 @@ class SendMessage(NamedTuple):
     client: LLMClient
     messages: list[dict[str, Data]]
     params: dict[str, Data]
-    form: MakeForm
+    make_notes: MakeNotes
 
     async def reply(self) -> Any:
         """Call in this thread, or without blocking the event loop."""
-        with FormContext(self.form):
+        with NotesContext(self.make_notes):
             return await Do(
                 partial(self.client.send_message, self.messages, **self.params),
                 partial(self.client.asend_message, self.messages, **self.params),
@@ -133,7 +134,7 @@ async def converse(
             break
         except OutputError as error:
             if reply.refusal is None:
-                note_unread(reply.cache_key)
+                add_notes(reply.cache_key, {UNREAD.name: True})
                 unread = message_text(reply) if tries == 1 else unread
             # The API accepts no question right after a tool call.
             is_last = reply.refusal is not None or reply.tool_calls is not None

@@ -21,7 +21,6 @@ from ..errors import OutputError
 from ..keys.plain_data import plain
 from ..keys.request import Data, UncheckedFormat
 from ..keys.schemas import read_type, response_format, unchecked_format
-from ..scopes.position import Form
 from ..support.arguments import checked
 from ..support.display import one_line
 from ..support.normalizers import normalizer
@@ -35,6 +34,7 @@ from .corrections import (
     final_error,
     shortened_repr,
 )
+from .notes import FORM, UNREAD
 from .rows import RowJob, row_variables, used_fields
 from .tables import RowMethods, field_names
 from .templates import Templates, TemplateSource, checked_history, checked_sources
@@ -208,7 +208,7 @@ class LLMCall(RowMethods):
                 client,
                 messages,
                 {**self._sent_params(), **structured},
-                partial(self.form, variables),
+                partial(self.notes, variables),
             ),
             read=self._parse_reply,
             correction=lambda: correction(expected or self._expected(templates, messages)),
@@ -327,13 +327,13 @@ class LLMCall(RowMethods):
         """Raise a ``TemplateError`` for variables that give no prompt; nothing is sent."""
         self.templates().render(variables)
 
-    def form(self, variables: Mapping[str, object]) -> Form:
-        """Return the form of a question, as its record names it."""
+    def notes(self, variables: Mapping[str, object]) -> dict[str, Data]:
+        """Return the notes of a question's record: its form, and that its answer can be read."""
         templates = self.templates()
         *_, question = self._sources.values()
         used = sorted(templates.used(variables).items())
         normalize = normalizer(self.client.settings.cache_normalize) or str
-        return {
+        form = {
             "name": self.name
             or question.file_name
             or one_line(question.text or "", NAME_CHARACTERS),
@@ -346,6 +346,7 @@ class LLMCall(RowMethods):
                 for name, value in used
             },
         }
+        return {FORM.name: form, UNREAD.name: False}
 
     def templates(self) -> Templates:
         """Return the compiled templates.

@@ -680,7 +680,7 @@ def test_what_a_worker_could_not_read_is_noted_before_its_map_ends(processes: Ex
     with llmcall.cassette("ages.jsonl") as tape:
         answers = AGE.map(rows, scope="ages", executor=processes, on_error="return")
     assert [type(answer) for answer in answers] == [llmcall.OutputError] * 3
-    assert [record.unread for record in tape.all_records()] == [True] * 3
+    assert [record.notes["unread"] for record in tape.all_records()] == [True] * 3
 
 
 def test_a_killed_worker_leaves_what_it_was_answered_on_the_cassette() -> None:

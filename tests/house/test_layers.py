@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "llmcall"
 # The folders and modules of the package, the lowest first. Each imports only from its own line or
 # from lower ones, inside functions too; imports for type checkers may look up.
 LAYERS = [
-    "_version errors",
+    "_version errors features",
     "support",
     "config",
     "apis",

@@ -252,7 +252,12 @@ def test_a_scope_of_the_cache_makes_a_page() -> None:
 
 def of_form(record: Record, name: str, /, **variables: str) -> Record:
     """Return a record that names the template that asked."""
-    return record.replace(form={"name": name, "digest": name, "variables": variables})
+    return record.replace(notes={"form": {"name": name, "digest": name, "variables": variables}})
+
+
+def unread(record: Record) -> Record:
+    """Return a record whose template could not read its answer."""
+    return record.replace(notes={**record.notes, "unread": True})
 
 
 def survey(path: str, *, people: int = 24, question: str = "Bus?") -> str:
@@ -271,7 +276,7 @@ def survey(path: str, *, people: int = 24, question: str = "Bus?") -> str:
             messages = asked
             if (number, repeat) == (3, 0):
                 misfit = of_form(chat(asked, "Never!", f"{scope}#0"), question, **person)
-                records.append(misfit.replace(unread=True))
+                records.append(unread(misfit))
                 again = {"role": "user", "content": "I cannot use that answer: it is no JSON."}
                 messages = [*asked, {"role": "assistant", "content": "Never!"}, again]
             record = of_form(chat(messages, answer, f"{scope}#0"), question, **person)
@@ -446,7 +451,8 @@ def test_each_answer_that_was_asked_again_is_marked_whatever_was_asked_between()
     ]
     records = [chat("Tea?", text, f"p#{draw}") for draw, text in enumerate(said)]
     records += [chat(asked, "2", f"p#{draw}") for draw, asked in enumerate(retried)]
-    of_call = [of_form(record, "Tea?").replace(unread=n < 3) for n, record in enumerate(records)]
+    of_call = [of_form(record, "Tea?") for record in records]
+    of_call = [*map(unread, of_call[:3]), *of_call[3:]]
     for some, mark in ((of_call, ["asked again"]), (records, [])):
         marks = data_of(report(str(write_cassette("a.jsonl", some))))["calls"]["marks"]
         assert marks == [mark] * 3 + [[]] * 3

@@ -645,6 +645,19 @@ def test_check_names_wrong_keys_and_missing_draws(monkeypatch: pytest.MonkeyPatc
     ]
 
 
+def test_a_note_that_nobody_knows_is_kept_and_named() -> None:
+    """A feature that is not here may have made it: the file is written with it again, in the same place."""
+    with llmcall.cassette(TAPE):
+        ScriptedClient(["Yes."]).send_message("Hello")
+    text = Path(TAPE).read_text("utf-8").replace('"request"', '"later": {"a": [1]}, "request"', 1)
+    Path(TAPE).write_text(text, "utf-8")
+    [finding] = json.loads(done("cassette", "check", TAPE, "--json", code=1))
+    assert (finding["about"], finding["record"]) == ("note", 1)
+    assert "its note 'later'" in finding["words"]
+    done("cassette", "merge", TAPE, TAPE, "-o", "both.jsonl")
+    assert Path("both.jsonl").read_text("utf-8") == text
+
+
 def test_check_names_a_recording_that_broke_off() -> None:
     """It lacks what would have been asked later; a run in the mode ``once`` completes it."""
     client = ScriptedClient(lambda messages: "Yes.")

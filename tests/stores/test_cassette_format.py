@@ -223,7 +223,7 @@ DAMAGE = {
     "NaN": (HEADER + GOOD.replace("{}", '{"a": NaN}'), "NaN is not JSON"),
     "surrogate": (HEADER + GOOD.replace("{}", '{"a": "\\ud83d"}'), "lone surrogate"),
     "unknown kind": (HEADER + GOOD.replace("function", "chit"), "kind"),
-    "unknown field": (HEADER + GOOD[:-1] + ', "host": "h"}', "unknown field 'host'"),
+    "unknown field": (HEADER + '{"text": "0", "lines": [], "host": "h"}', "unknown field 'host'"),
     "old field": (
         HEADER + GOOD[:-1] + ', "asker": "1"}',
         "unknown field 'asker'; rename it 'caller'",

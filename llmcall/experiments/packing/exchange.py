@@ -22,6 +22,7 @@ from ...stores.records.packed import LazyRecord
 from ...stores.records.reader import read
 from ...stores.records.served import model_of
 from ...stores.records.writer import write
+from ...typed.notes import FORM
 
 # Means and shares are the same for permuted answers, so there is a second way.
 PERMUTED, UNEVEN = WAYS = ("permuted", "uneven")
@@ -59,9 +60,9 @@ def _places_by_form(records: Sequence[Record], *, joins_forms: bool) -> list[lis
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for place, record in enumerate(records):
         if model_of(record) is not None:
-            form = form_of(record.kind, record.request, record.form)
+            form = form_of(record.kind, record.request, FORM.of(record))
             # Without a recorded form, a program may expect a number, or an object with certain fields.
-            groups[form, "" if record.form else _type_of(record.answer)].append(place)
+            groups[form, "" if FORM.of(record) else _type_of(record.answer)].append(place)
     if not joins_forms:
         return list(groups.values())
     joined: dict[tuple[str, ...], list[int]] = defaultdict(list)
@@ -137,7 +138,7 @@ class StandIn:
         with self._lock:
             if not self._keys:
                 self._read_records()
-            form = form_of(request.kind, request.hashed, position.form)
+            form = form_of(request.kind, request.hashed, FORM.of(position))
             if form not in self._keys:  # imported answers have no recorded form
                 form = form_of(request.kind, request.hashed, None)
             keys, in_scope = self._keys[form], self._keys_in_scope[form, position.path]
@@ -152,7 +153,7 @@ class StandIn:
 
     def _read_records(self) -> None:
         for record in self._cassette.tape.stored:
-            form = form_of(record.kind, record.request, record.form)
+            form = form_of(record.kind, record.request, FORM.of(record))
             self._keys[form].append(record.cache_key)
             self._keys_in_scope[form, record.scope].append(record.cache_key)
             self._left += 1

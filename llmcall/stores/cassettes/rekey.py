@@ -15,6 +15,7 @@ from ...keys.http_identity import under_settings
 from ...keys.keys import key_of
 from ...keys.request import Data
 from ...support.display import printable
+from ..notes import known_notes
 from ..record import NumberedDraw, Record, draw_of
 from ..records.answers import Conflict, combine
 from ..records.header import Header
@@ -118,7 +119,7 @@ INCOMPLETE = (
 class Finding(NamedTuple):
     """A problem of a record in a file, or of the file.
 
-    :param about: ``"key"`` or ``"draws"``; ``"complete"`` of the file.
+    :param about: ``"key"``, ``"draws"`` or ``"note"``; ``"complete"`` of the file.
     :param record: the record's number in the file, from 1; 0 for the file.
     :param sample: its scope path and draw; empty outside any scope.
     :param words: the problem.
@@ -137,8 +138,8 @@ class Finding(NamedTuple):
 
 
 def findings(file: RecordFile) -> Iterator[Finding]:
-    """Yield that a recording is incomplete, the records whose key does not match the header, then those that follow
-    a missing draw.
+    """Yield that a recording is incomplete, the records whose key does not match the header or with a note that
+    nobody here knows, then those that follow a missing draw.
     """
     if not file.header.is_complete:
         yield Finding("complete", 0, "", INCOMPLETE)
@@ -153,6 +154,9 @@ def findings(file: RecordFile) -> Iterator[Finding]:
         if key_of(record.kind, request, record.sample) != record.cache_key:
             words = "under the header's settings its request has another key, so no call finds it"
             yield Finding("key", number, sample, words)
+        for name in sorted(record.notes.keys() - known_notes().keys()):
+            words = f"this llmcall does not know its note {name[:40]!r}, and keeps it unchanged"
+            yield Finding("note", number, sample, words)
         draw = draw_of(record)
         if draw is not None and draw.number:
             later.append((number, sample, draw._replace(number=draw.number - 1)))

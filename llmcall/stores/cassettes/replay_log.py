@@ -12,8 +12,9 @@ from ...keys.request import Data
 from ...scopes.active import PROGRAM_SCOPE
 from ...scopes.callers import without_number
 from ...scopes.draw_numbers import RecordedCallers
-from ...scopes.position import CallOrder, Form, Position
+from ...scopes.position import CallOrder, Position
 from ...support.system import lock
+from ..notes import Notes, merged_notes
 from ..record import Record, by_scope, draw_of, scope_of
 
 if TYPE_CHECKING:
@@ -74,9 +75,9 @@ class ReplayLog:
         self._levels: dict[str, list[str]] = {}  # of each path, which many calls share
         # key of a record → arm → the arm's first call that it answered
         self._arms: dict[str, dict[str, CallOrder]] = {}
-        # Key of a record → the template that requested it first, in the order of the calls.
-        self._forms: dict[str, tuple[tuple[list[str], CallOrder], Form]] = {}
-        self._unread: set[str] = set()  # keys of records that it could not read
+        # Key of a record → the notes of the call that requested it first, in the order of the calls.
+        self._notes: dict[str, tuple[SortKey, Notes]] = {}
+        self._later_notes: dict[str, Notes] = {}  # by key, those about the answer
         # The scopes of recorded functions that were replayed, and so did not run → arm → its call of the function
         self._skipped_scopes: dict[str, dict[str, CallOrder]] = {}
 
@@ -100,10 +101,10 @@ class ReplayLog:
             for scope in skipped:
                 self._skipped_scopes.setdefault(scope, {}).setdefault(position.arm, position.order)
             self._first_calls[key] = min(sort_key, self._first_calls.get(key, sort_key))
-            if position.form is not None:
-                first = self._forms.get(key)
+            if position.notes:
+                first = self._notes.get(key)
                 if first is None or sort_key < first[0]:
-                    self._forms[key] = sort_key, position.form
+                    self._notes[key] = sort_key, position.notes
             if arm := position.arm:
                 orders = self._arms.setdefault(key, {})
                 orders[arm] = min(position.order, orders.get(arm, position.order))
@@ -242,23 +243,19 @@ class ReplayLog:
         with lock:
             return [*self._first_calls]
 
-    def note_unread(self, key: str) -> None:
-        """Log that an answer's :class:`LLMCall` could not read it."""
+    def add_notes(self, key: str, notes: Notes) -> None:
+        """Log notes about an answer, which its caller makes when it has read it."""
         with lock:
-            self._unread.add(key)
+            self._later_notes[key] = {**self._later_notes.get(key, {}), **notes}
 
-    def with_form(self, record: Record) -> Record:
-        """Return a record with the template that requested it in this run, and whether that could read the answer."""
-        first = self._forms.get(record.cache_key)
+    def with_notes(self, record: Record) -> Record:
+        """Return a record with the notes that this run made about it."""
+        first = self._notes.get(record.cache_key)
         if first is None:
             return record
-        form: Mapping[str, Data] = first[1]
-        if record.form is not None and record.form["digest"] == form["digest"]:
-            form = record.form
-        is_unread = record.cache_key in self._unread
-        if form is record.form and is_unread == record.unread:
-            return record
-        return record.replace(form=form, unread=is_unread)
+        noted = {**first[1], **self._later_notes.get(record.cache_key, {})}
+        notes = merged_notes(record.notes, noted)
+        return record if notes == record.notes else record.replace(notes=notes)
 
     # Callers
 

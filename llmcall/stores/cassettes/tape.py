@@ -14,6 +14,7 @@ from ...support.display import counted
 from ...support.notices import logger
 from ...support.system import ProcessLock
 from ..days import Days, day_of
+from ..notes import merged_notes
 from ..record import GotFrom, Record, draw_of
 from ..records.answers import same_answer
 from ..records.content import Content, content_of
@@ -227,9 +228,10 @@ class Tape:
         record = record.replace(days=_days_of(record, source))
         arms = (position.arm,) if position.arm else ()
         caller = None if position.is_in_order else position.caller
+        notes = merged_notes(record.notes, position.notes)
         noted = record
-        if (arms, caller, position.form) != (record.arms, record.caller, record.form):
-            noted = record.replace(arms=arms, caller=caller, form=position.form)
+        if (arms, caller, notes) != (record.arms, record.caller, record.notes):
+            noted = record.replace(arms=arms, caller=caller, notes=notes)
         entry = self.journal.encoded(noted)
         with lock:
             if self.is_over:
@@ -323,8 +325,8 @@ class Tape:
         return self.log.with_arms(record, is_gained=is_gained, drops_unused=self.drops_unused)
 
     def noted(self, record: Record) -> Record:
-        """Return a record with the arms that used it, and the template that requested it."""
-        return self.log.with_form(self.with_arms(record))
+        """Return a record with the arms that used it, and the notes about it."""
+        return self.log.with_notes(self.with_arms(record))
 
     def to_write(self, dropped_keys: set[str], *, is_complete: bool) -> list[Record]:
         """Return the records that the file will have, without the dropped ones."""

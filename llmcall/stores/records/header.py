@@ -13,7 +13,7 @@ from ...keys.request import Data
 from ...support.display import as_json
 from ..record import Record
 from .keyed_settings import joined_settings, settings_differences
-from .line import CONFLICT, RESTORE, parse_line, resolve_markers
+from .line import CONFLICT, RESTORE, notes_in, parse_line, resolve_markers
 from .readable import is_plain_chat, unreadable
 from .served import ServedDays, joined_served, model_of, parse_served
 
@@ -214,8 +214,7 @@ def record_of(entry: dict[str, Data], header: Header, key: str | None = None) ->
         caller=entry.get("caller"),
         arms=tuple(entry.get("arms", ())),
         imported=header.imported,
-        form=entry.get("form"),
-        unread=entry.get("unread", False),
+        notes=notes_in(entry),
     )
     days = header.days.get(model_of(record) or "") if header.days else None
     if days is not None:

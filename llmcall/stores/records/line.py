@@ -15,9 +15,9 @@ file is UTF-8, and each line is one JSON object, one of these three::
                                                  "unanswered", how many calls failed; in a
                                                  journal, with "journal", what it goes on from
     {"text": DIGEST, "lines": [TEXT, …]}         a text of over 500 characters, split at each "\\n"
-    {"kind": …, "sample": …, "caller": …, "arms": […], "form": {…}, "unread": true, "request": {…},
-     "response": {…}, "cost": …}                 a record; sample, caller, arms, form, unread and cost if
-                                                 there are any
+    {"kind": …, "sample": …, "caller": …, "arms": […], "request": {…}, "response": {…}, "cost": …}
+                                                 a record; sample, caller, arms and cost if there are any;
+                                                 before the request, its notes, such as "form": {…}
 
 A text is written once, before its first use; requests and responses refer to it, so that a growing
 history does not repeat its long texts. Blank lines, a byte order mark and carriage returns at line
@@ -38,19 +38,21 @@ from ...errors import CacheCorruptError, CacheError
 from ...keys.plain_data import STRICT_JSON, is_too_deep
 from ...keys.request import Data
 from ...support.surrogates import joined_surrogates
+from ..notes import NO_NOTES, Notes, known_notes
 
 VERSION = 1
 KINDS = ("chat", "embedding", "function", "http")
-RECORD = ("kind", "sample", "caller", "arms", "form", "unread", "request", "response", "cost")
+BEFORE_NOTES = ("kind", "sample", "caller", "arms")
+RECORD = (*BEFORE_NOTES, "request", "response", "cost")
 # The types of a line's fields.
 TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("kind", "sample", "caller", "text", "journal"), (str,)),
-    **dict.fromkeys(("request", "response", "run", "settings", "served", "form"), (dict,)),
+    **dict.fromkeys(("request", "response", "run", "settings", "served"), (dict,)),
     "cost": (int, float),
     **dict.fromkeys(("arms", "forgotten", "lines", "redrawn"), (list,)),
     "imported": (str, dict),
     **dict.fromkeys(("llmcall", "unanswered"), (int,)),
-    **dict.fromkeys(("complete", "unread"), (bool,)),
+    "complete": (bool,),
 }
 FIELDS = {
     "kind": RECORD,
@@ -124,14 +126,16 @@ def _check_fields(entry: dict[str, Data], names: tuple[str, ...]) -> None:
     cost = entry.get("cost")
     if isinstance(cost, (int, float)) and not 0 <= cost <= MOST_COST:
         raise _damaged(f"the record's cost is not from 0 to {MOST_COST:,} USD")
-    if "form" in entry and not _is_form(entry["form"]):
-        raise _damaged(
-            "the line's 'form' must have a name, a digest and variables, which are strings"
-        )
+    notes = notes_in(entry) if "kind" in entry else {}
+    for name, value in notes.items():
+        if name in known_notes() and (problem := known_notes()[name].problem(value)):
+            raise _damaged(problem)
     types = tuple(entry), tuple(map(type, entry.values()))
     if types in _right_types and entry["kind"] in KINDS:
         return
     for name, value in entry.items():
+        if name in notes and name != "asker":
+            continue
         if name not in names:
             remedy = "rename it 'caller'" if name == "asker" else "remove it, or upgrade llmcall"
             raise CacheCorruptError(f"the line has an unknown field {name[:40]!r}; {remedy}")
@@ -148,13 +152,9 @@ def _check_fields(entry: dict[str, Data], names: tuple[str, ...]) -> None:
         _right_types.add(types)
 
 
-def _is_form(data: Data) -> bool:
-    if not isinstance(data, dict) or data.keys() != {"name", "digest", "variables"}:
-        return False
-    name, digest, variables = (data[field] for field in ("name", "digest", "variables"))
-    return isinstance(variables, dict) and all(
-        isinstance(text, str) for text in (name, digest, *variables.values())
-    )
+def notes_in(entry: Mapping[str, Data]) -> Notes:
+    """Return the notes of a record's entry."""
+    return {name: entry[name] for name in entry if name not in RECORD} or NO_NOTES
 
 
 def _damaged(problem: str) -> CacheCorruptError:

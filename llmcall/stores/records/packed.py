@@ -55,7 +55,7 @@ class LazyRecord(Record):
 
     def written_lines(self) -> WrittenLines | None:
         """Return its lines as a file will have them, if they are written already: making them takes longer."""
-        has_notes = self.caller or self.arms or self.form or self.unread
+        has_notes = self.caller or self.arms or self.notes
         if has_notes or self.read_lines is None:
             return None
         return self.read_lines(*self._place)

@@ -24,8 +24,8 @@ from .content import content_of
 from .header import Header, imported_from
 from .keyed_settings import with_used_models
 from .line import (
+    BEFORE_NOTES,
     INLINE_CHARACTERS,
-    RECORD,
     VERSION,
     encode_line,
     is_marker,
@@ -159,9 +159,12 @@ def record_line(
 
 def _entry(record: Record) -> dict[str, Data]:
     """Return the fields of a record's line as plain data."""
-    fields = {name: getattr(record, name) for name in RECORD}
-    fields["arms"], fields["unread"] = list(record.arms) or None, record.unread or None
+    fields = {name: getattr(record, name) for name in BEFORE_NOTES}
+    fields["arms"] = list(record.arms) or None
+    fields |= sorted(record.notes.items())
+    fields["request"] = record.request
     fields["response"] = nan_as_none(stable_response(record.response))
+    fields["cost"] = record.cost
     return {
         name: recordable(value, name, surrogates=name == "response")
         for name, value in fields.items()

@@ -1,0 +1,89 @@
+"""Notes: what a feature says of an answer, beside the key of its record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Generic, Protocol, TypeVar
+
+from ..config.values import FrozenDict
+from ..features import features, load
+from ..keys.request import Data
+
+T = TypeVar("T")
+Notes = Mapping[str, Data]
+NO_NOTES: Notes = FrozenDict()
+
+
+class HasNotes(Protocol):
+    """A record, or the position of a call."""
+
+    @property
+    def notes(self) -> Notes | None:
+        """Return its notes by name."""
+
+
+def _latest(recorded: Data, noted: Data) -> Data:
+    return noted
+
+
+@dataclass(frozen=True)
+class Note(Generic[T]):
+    """A kind of note, which its feature names in ``feature.py``. A file keeps it beside the key, under its name; the
+    disk cache does not. Records that differ only in their notes are equal.
+
+    :param name: its name.
+    :param type: the type of its values, one of JSON's.
+    :param default: what a record without it has.
+    :param rule: what holds of all its values, for messages; empty if any value of the type will do.
+    :param check: returns whether that holds of a value.
+    :param merge: returns what a file keeps of a recorded value and of the one that a run noted for the same answer;
+        by default, the latter.
+    """
+
+    name: str
+    type: type
+    default: T
+    rule: str = ""
+    check: Callable[[Any], bool] = bool
+    merge: Callable[[Any, Any], Data] = _latest
+
+    def of(self, holder: HasNotes) -> T:
+        """Return the note of a record or a call."""
+        value: T = (holder.notes or {}).get(self.name, self.default)
+        return value
+
+    def problem(self, value: Data) -> str:
+        """Return what is wrong with a value; empty if nothing is."""
+        if type(value) is not self.type:
+            return f"the line's {self.name!r} is not of the type {self.type.__name__}"
+        if self.rule and not self.check(value):
+            return f"the line's {self.name!r} {self.rule}"
+        return ""
+
+
+@cache
+def known_notes() -> dict[str, Note[Any]]:
+    """Return all kinds of notes by name. A file may hold others, of a feature that is not here: they are kept."""
+    return {name: load(place) for feature in features() for name, place in feature.notes.items()}
+
+
+def merged_notes(recorded: Notes, noted: Notes | None) -> Notes:
+    """Return the notes that a file keeps of an answer.
+
+    :param recorded: those that it has.
+    :param noted: those of the run; ``None`` or ``False`` removes one.
+    """
+    if not noted:
+        return recorded
+    kinds = known_notes()
+    merged = {
+        name: kinds[name].merge(recorded[name], value) if name in recorded else value
+        for name, value in noted.items()
+    }
+    return {
+        name: value
+        for name, value in sorted({**recorded, **merged}.items())
+        if value is not None and value is not False
+    }

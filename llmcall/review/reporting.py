@@ -262,7 +262,7 @@ def _compute(answers: Sequence[Record]) -> Iterator[str]:
     by_scope: dict[str, list[Record]] = {}
     for answer in answers:
         if answer.scope:
-            by_scope.setdefault(answer.scope, []).append(answer)
+            by_scope.setdefault(without_repeats(answer.scope)[0], []).append(answer)
     cost = recorded_sum([answer.cost for answer in answers], money) or money(0)
     unknown = sum(answer.usage.input_tokens is None for answer in answers)
     without = f" ({unknown:,} of the answers without a count of tokens)" if unknown else ""

@@ -195,6 +195,13 @@ def test_orders_of_one_question_are_repeats_of_one_request_by_model() -> None:
     assert "in another order count as repeats" in text
 
 
+def test_repeats_of_a_person_are_counted_under_one_name() -> None:
+    rate = llmcall.LLMCall(user="{{ name }}?", client=ScriptedClient(lambda messages: "3"))
+    with llmcall.cassette("a.jsonl"):
+        rate.table([{"name": "Ann"}, {"name": "Ben"}], key="name", scope="survey", repeats=3)
+    assert "Under each of 2 names (scope): answers 3." in items("a.jsonl")["B.3"]
+
+
 def test_different_requests_of_one_template_are_no_repeats() -> None:
     """Neither those of other rows, nor what a recording abbreviates alike."""
     client = ScriptedClient(lambda messages: "Yes")

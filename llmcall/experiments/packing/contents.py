@@ -235,8 +235,8 @@ def _files_section(manifest: Manifest) -> str:
 
 
 REPORTING_HEAD = f"""The 14 items of GUIDE-LLM (Nature Human Behaviour, 2026), filled from the recorded answers. What
-they do not show is marked **{BLANK}**. Fill in a copy, for the paper's supplement: `llmcall verify` names a file that
-was changed here."""
+they do not show is marked **{BLANK}**. Fill in a copy, for the paper's supplement:
+`llmcall verify` names a file that was changed here."""
 WITHOUT_LLMCALL = """## Without llmcall
 
 `report.html` shows every conversation in a browser. `python read_cassette.py recordings/FILE` prints

@@ -109,7 +109,12 @@ _MODULES = {
     "typed.llm_call": "LLMCall",
 }
 
-__all__ = sorted(["__version__", "aio", "testing", "types", *" ".join(_MODULES.values()).split()])
+# What features add: ``python docs/_ext/names.py`` writes it, until the next comment.
+_OF_FEATURES: dict[str, str] = {}
+# The end of what features add.
+
+_NAMES = " ".join((*_MODULES.values(), *_OF_FEATURES.values())).split()
+__all__ = sorted(["__version__", "aio", "testing", "types", *_NAMES])
 
 
 def _open_named_cassette(path: str, mode: str) -> None:
@@ -129,7 +134,7 @@ other_formats.append(_records_of_tinytroupe)
 
 
 def __getattr__(name: str) -> Any:
-    return imported_by_name(name, _MODULES, globals())
+    return imported_by_name(name, {**_MODULES, **_OF_FEATURES}, globals())
 
 
 def __dir__() -> list[str]:

@@ -1,8 +1,8 @@
 """The table of the parts above the core and of the features, and what each adds.
 
 The core names none of them. Each is a folder with a module ``feature.py``, whose ``FEATURE`` says what it adds.
-Whoever lists additions of one kind, such as notes or commands, reads them here. A feature's folder can be deleted:
-``make deletable`` does that, with its tests and its line here.
+Whoever lists additions of one kind, such as notes or commands, reads them here; ``python docs/_ext/names.py``
+writes the public names into ``__init__.py`` and ``types.py``. A feature's folder can be deleted, and its line here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from typing import Any
 
 # The folders of the parts, which stay, and those of the features.
 PARTS = ("typed",)
-FEATURES: tuple[str, ...] = ()
+FEATURES: tuple[str, ...] = (
+    # In the order of the alphabet.
+)
 
 
 @dataclass(frozen=True)
@@ -24,18 +26,38 @@ class Feature:
     """What a part or a feature adds. All of it is text, so that nothing is imported before it is used: a place is
     ``"MODULE:NAME"``, with the module's name below ``llmcall``.
 
+    :param needs: the folders of the features without which it cannot be; deleting one of them deletes it, too.
+    :param names: the public names of ``llmcall``, with blanks between, by module.
+    :param types: those of ``llmcall.types``.
+    :param commands: the places of the commands, by name.
     :param notes: the places of the notes of a record (``stores/notes.py``), by name.
     """
 
+    needs: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    types: Mapping[str, str] = field(default_factory=dict)
+    commands: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
+
+
+def feature(folder: str) -> Feature:
+    """Return what a part or a feature adds."""
+    found: Feature = import_module(f"{__package__}.{folder}.feature").FEATURE
+    return found
 
 
 @cache
 def features() -> tuple[Feature, ...]:
     """Return what all parts and features add, in the order of the table."""
-    return tuple(
-        import_module(f"{__package__}.{folder}.feature").FEATURE for folder in (*PARTS, *FEATURES)
-    )
+    return tuple(map(feature, (*PARTS, *FEATURES)))
+
+
+def additions(kind: str) -> dict[str, Any]:
+    """Return what all parts and features add of one kind.
+
+    :param kind: a field of :class:`Feature` that is a mapping, such as ``"commands"``.
+    """
+    return {key: value for each in features() for key, value in getattr(each, kind).items()}
 
 
 def load(place: str) -> Any:

@@ -57,11 +57,15 @@ _MODULES = {
     "typed.corrections": "Answer",
 }
 
-__all__ = sorted([*" ".join(_MODULES.values()).split()])
+# What features add: ``python docs/_ext/names.py`` writes it, until the next comment.
+_OF_FEATURES: dict[str, str] = {}
+# The end of what features add.
+
+__all__ = sorted(" ".join((*_MODULES.values(), *_OF_FEATURES.values())).split())
 
 
 def __getattr__(name: str) -> Any:
-    return imported_by_name(name, _MODULES, globals())
+    return imported_by_name(name, {**_MODULES, **_OF_FEATURES}, globals())
 
 
 def __dir__() -> list[str]:

@@ -1,6 +1,8 @@
-"""The page of names: every public name, with its parameters and the first sentence of its docstring.
+"""The page of names: every public name, with its parameters and the first sentence of its docstring; and the names
+that features add to ``llmcall`` and ``llmcall.types``.
 
-It is text in the repository, for readers of a clone. ``python docs/_ext/names.py`` writes it, and a test compares.
+All are text in the repository, for readers of a clone and type checkers. ``python docs/_ext/names.py`` writes them, and
+a test compares.
 """
 
 from __future__ import annotations
@@ -14,6 +16,10 @@ from types import ModuleType
 
 DOCS = Path(__file__).resolve().parent.parent
 PAGE = DOCS / "reference" / "names.rst"
+PACKAGE = DOCS.parent / "llmcall"
+# By the module that features add names to: the field of a feature that has them.
+EXPORTING = {"__init__.py": "names", "types.py": "types"}
+OF_FEATURES = re.compile(r"(?s)(# What features add: .*?\n).*?(# The end of what features add\.)")
 HEAD = """\
 Names, a sentence each
 ======================
@@ -21,6 +27,23 @@ Names, a sentence each
 Every public name, with its parameters. ``help(llmcall.NAME)`` prints the whole docstring, with units and errors.
 """
 ROLE = re.compile(r":\w+:`~?(?:[\w.]+\.)?(\w+)`")
+
+
+def with_exports(module: str) -> str:
+    """Return the text of a module of ``EXPORTING``, with the names that features add."""
+    from llmcall.features import additions
+
+    text = (PACKAGE / module).read_text(encoding="utf-8")
+    added = sorted(additions(EXPORTING[module]).items())
+    imports = [
+        f"    from .{place} import {name} as {name}\n"
+        for place, names in added
+        for name in names.split()
+    ]
+    for_checkers = f"if TYPE_CHECKING:\n{''.join(imports)}\n" if imports else ""
+    rows = "".join(f'    "{place}": "{names}",\n' for place, names in added)
+    table = f"_OF_FEATURES: dict[str, str] = {{{rows and chr(10)}{rows}}}\n"
+    return OF_FEATURES.sub(lambda match: match[1] + for_checkers + table + match[2], text)
 
 
 def page() -> str:
@@ -65,4 +88,6 @@ def _first_sentence(value: object) -> str:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(DOCS.parent))
+    for module in EXPORTING:
+        (PACKAGE / module).write_text(with_exports(module), encoding="utf-8")
     PAGE.write_text(page(), encoding="utf-8")

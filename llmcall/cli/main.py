@@ -9,7 +9,6 @@ import sysconfig
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import IO, Any
 
 import click
@@ -17,6 +16,7 @@ import click
 from .._version import __version__
 from ..clients import registry
 from ..errors import APIError, ArgumentError, LLMCallError
+from ..features import additions, load
 from ..models.tokens import TokenCount
 from ..support.display import text_table, visible, visible_json
 from ..support.failures import process_failures
@@ -29,21 +29,21 @@ LOCAL: dict[str, object] = {"temperature": 0, "max_tokens": 200}
 # Without a system message, the model leaves the subject and the language.
 LOCAL_SYSTEM = "You are a helpful assistant."
 RUN = "run"
-# Commands in modules of their own, each imported only for its command.
+# Commands in modules of their own, each imported only for its command; features add theirs.
 COMMANDS = {
-    "cache": "cache:cache",
-    "cassette": "cassette:cassette",
-    "config": "config:show_config",
-    "diff": "review:diff",
-    "doctor": "doctor:doctor",
-    "import": "study:import_answers",
-    "pack": "study:pack",
-    "report": "review:report",
-    "resend": "resend:resend",
-    RUN: "run:run",
-    "serve": "serve:serve",
-    "show": "review:show",
-    "verify": "study:verify",
+    "cache": "cli.cache:cache",
+    "cassette": "cli.cassette:cassette",
+    "config": "cli.config:show_config",
+    "diff": "cli.review:diff",
+    "doctor": "cli.doctor:doctor",
+    "import": "cli.study:import_answers",
+    "pack": "cli.study:pack",
+    "report": "cli.review:report",
+    "resend": "cli.resend:resend",
+    RUN: "cli.run:run",
+    "serve": "cli.serve:serve",
+    "show": "cli.review:show",
+    "verify": "cli.study:verify",
 }
 
 
@@ -54,13 +54,14 @@ class Commands(Group):
 
     def list_commands(self, context: click.Context) -> list[str]:
         """Return the names of all commands, sorted."""
-        return sorted([*super().list_commands(context), *COMMANDS])
+        return sorted([*super().list_commands(context), *COMMANDS, *additions("commands")])
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """Return a command, or ``None`` if no command has that name."""
-        if name not in COMMANDS:
-            return super().get_command(context, name)
-        command: click.Command = resolve_name(f"{__package__}.{COMMANDS[name]}")
+        if found := super().get_command(context, name):
+            return found
+        place = COMMANDS.get(name) or additions("commands").get(name)
+        command: click.Command | None = load(place) if place else None
         return command
 
     def main(self, args: Any = None, *more: Any, **options: Any) -> Any:

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any, Generic, Protocol, TypeVar
 
 from ..config.values import FrozenDict
-from ..features import features, load
+from ..features import additions, load
 from ..keys.request import Data
 
 T = TypeVar("T")
@@ -66,7 +66,7 @@ class Note(Generic[T]):
 @cache
 def known_notes() -> dict[str, Note[Any]]:
     """Return all kinds of notes by name. A file may hold others, of a feature that is not here: they are kept."""
-    return {name: load(place) for feature in features() for name, place in feature.notes.items()}
+    return {name: load(place) for name, place in additions("notes").items()}
 
 
 def merged_notes(recorded: Notes, noted: Notes | None) -> Notes:

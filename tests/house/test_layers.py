@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from llmcall.features import FEATURES, PARTS, feature
+
 pytestmark = pytest.mark.newest_only
 PACKAGE = Path(__file__).resolve().parents[2] / "llmcall"
 
@@ -39,7 +41,9 @@ LAYERS = [
     "review",
     "experiments",
     "pytest_plugin",
-    "cli __main__ types __init__",
+    "cli",
+    " ".join(FEATURES),
+    "__main__ types __init__",
 ]
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names.split()}
 
@@ -127,6 +131,26 @@ def test_a_folder_imports_from_no_folder_above_it() -> None:
         if LAYER_OF[folder_of(imported)] > LAYER_OF[folder_of(module)]
     ]
     assert not upwards, "\n".join(upwards)
+
+
+def test_the_table_of_features_has_every_folder_that_is_one() -> None:
+    """Each has a module ``feature.py``, as those that stay have if they add anything."""
+    described = {module.partition(".")[0] for module in PATHS if module.endswith(".feature")}
+    assert described == {*PARTS, *FEATURES}
+    assert [*FEATURES] == sorted(FEATURES)
+
+
+def test_a_feature_imports_only_those_that_it_says_it_needs() -> None:
+    """Deleting one of these deletes it, too; all others can be deleted without it."""
+    undeclared = [
+        f"{module} imports {imported}"
+        for module, names in all_imports().items()
+        for imported in names
+        if folder_of(module) in FEATURES
+        and folder_of(imported) in FEATURES
+        and folder_of(imported) not in (folder_of(module), *feature(folder_of(module)).needs)
+    ]
+    assert not undeclared, "\n".join(undeclared)
 
 
 def modules_within(package: str) -> set[str]:

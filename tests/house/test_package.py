@@ -18,6 +18,7 @@ import pytest
 from commands import ran
 
 import llmcall
+from llmcall.features import additions
 
 ROOT = Path(llmcall.__file__).parent
 DOCS = Path(__file__).parents[2] / "docs"
@@ -53,8 +54,9 @@ HEAVY = {
 
 @pytest.mark.parametrize(("module", "names"), [(llmcall, EXPORTED), (llmcall.types, TYPES)])
 def test_every_promised_name_is_exported(module: ModuleType, names: str) -> None:
-    """``__all__`` has each name once, and ``dir`` shows them and no other."""
-    assert set(names.split()) == set(module.__all__) == set(dir(module))
+    """``__all__`` has each name once, and ``dir`` shows them and those of features, and no other."""
+    of_features = " ".join(additions("names" if module is llmcall else "types").values())
+    assert {*names.split(), *of_features.split()} == set(module.__all__) == set(dir(module))
     assert len(module.__all__) == len(set(module.__all__))
 
 
@@ -62,7 +64,7 @@ def test_the_reference_groups_every_exported_name_once() -> None:
     """Its first page says what each is for."""
     page = (DOCS / "reference" / "index.rst").read_text(encoding="utf-8")
     named = re.findall(r"``(\w+)``", page)
-    assert sorted(named) == sorted({"llmcall", *EXPORTED.split()} - {"__version__"})
+    assert sorted(named) == sorted({"llmcall", *llmcall.__all__} - {"__version__"})
 
 
 def test_the_readme_clones_the_repository_that_the_package_names() -> None:

@@ -219,6 +219,14 @@ def test_the_page_of_names_has_the_first_sentences_of_the_docstrings() -> None:
     assert names["PAGE"].read_text(encoding="utf-8") == names["page"]()
 
 
+def test_the_package_exports_the_names_that_features_add() -> None:
+    """Type checkers read them in its text; ``python docs/_ext/names.py`` writes it."""
+    names = runpy.run_path(str(ROOT / "docs" / "_ext" / "names.py"))
+    for module in names["EXPORTING"]:
+        text = (names["PACKAGE"] / module).read_text(encoding="utf-8")
+        assert text == names["with_exports"](module)
+
+
 SHOWN = re.compile(r"\.\. auto(?:function|class|exception):: (?:llmcall\.)?([\w.]+)")
 
 

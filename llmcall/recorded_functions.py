@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from contextvars import copy_context
 from numbers import Integral
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
@@ -30,12 +32,15 @@ from .stores.cassettes.current import open_current_cassette
 from .stores.cassettes.replay_log import function_scope
 from .stores.records.keyed_settings import settings_taken
 from .support.failures import UnrecordedResult, failed_inside
+from .support.loop_waits import InContext
 from .support.normalizers import normalizer
 from .support.notices import notice
+from .support.waits import enter_call
 from .traffic import call_listeners as call_listeners  # its listeners join
 
 if TYPE_CHECKING:
     from .clients.configured import ConfiguredClient as Client
+    from .errors import LLMCallError
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -206,12 +211,20 @@ class OwnFunction(Function):
         self.run = run
 
     async def send(
-        self, transport: Transport | None, request: Request, timeout: float | None
+        self, call: Call, transport: Transport | None, request: Request, timeout: float | None
     ) -> Response:
-        """Run the function in the scope of its call."""
-        scope = function_scope(request.hashed, request.sample)
-        with in_function(scope, draws=request.sample is not None), failed_inside() as failed:
-            value = await Do(self.run, self.run)
+        """Run the function in the scope of its call, and in a context of its own: wherever this ends, no other one
+        changes.
+        """
+        context, block = copy_context(), ExitStack()
+        failed = context.run(_enter_function, block, call)
+        try:
+            value = await Do(
+                functools.partial(context.run, self.run),
+                lambda: InContext(context, context.run(self.run)),
+            )
+        finally:
+            context.run(block.close)
         if failed:
             name = request.hashed["function"]
             if not isinstance(failed[0], UnrecordedResult):  # which another line told
@@ -221,6 +234,15 @@ class OwnFunction(Function):
                 )
             raise UnrecordedResult(value=recordable(value, f"the result of {name}"))
         return Response({"value": value})
+
+
+def _enter_function(block: ExitStack, call: Call) -> list[LLMCallError]:
+    """Enter the scope of a function's call for a block; return a list that gets the errors of the calls in it."""
+    scope = function_scope(call.request.hashed, call.request.sample)
+    block.enter_context(in_function(scope, draws=call.request.sample is not None))
+    if call.progress is not None:
+        enter_call(call.progress)
+    return block.enter_context(failed_inside())
 
 
 def prepare_recorded(

@@ -21,7 +21,7 @@ from click.testing import CliRunner, Result
 
 from llmcall.cli.main import main
 from llmcall.config.resolve import refresh
-from llmcall.support.waits import waits
+from llmcall.support.waits import stops
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = 300.0  # seconds: a program that takes longer hangs, also on a slow machine
@@ -134,7 +134,7 @@ def no_ctrl_c_is_lost() -> Iterator[None]:
 def press_ctrl_c() -> None:
     """Press Ctrl-C, and return once the map around has noticed it."""
     os.kill(os.getpid(), signal.SIGINT)
-    wait_for_futures(waits().stops, 30, FIRST_COMPLETED)
+    wait_for_futures(stops(), 30, FIRST_COMPLETED)
 
 
 def wait_for_maps() -> None:

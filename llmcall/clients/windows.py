@@ -16,9 +16,9 @@ from ..apis.token_usage import window_of
 from ..config.endpoints import Endpoint
 from ..config.values import host_of
 from ..core import loops, threads
-from ..core.callbacks import in_callback
+from ..core.callbacks import acall_callback, call_callback
 from ..core.calls import Call
-from ..core.effects import Blocks, Procedure, Wait
+from ..core.effects import Blocks, Do, Procedure, Wait
 from ..core.flow_transport import FlowTransport
 from ..core.seams import OK, AlreadyRecorded, Background, Response
 from ..errors import (
@@ -277,11 +277,12 @@ async def _fetch(
 
     :param where: the method and the path; without them, the request begins a response.
     """
-    with in_callback():
-        if await Blocks():
-            return await server.fetch(request, timeout, *where)
-        sent = loops.run(server.fetch(request, timeout, *where))
-        return await in_time(sent, timeout, server.url)
+    return await Do[Response](
+        lambda: call_callback(threads.run, server.fetch(request, timeout, *where)),
+        lambda: in_time(
+            acall_callback(loops.run, server.fetch(request, timeout, *where)), timeout, server.url
+        ),
+    )
 
 
 def _find_copy(call: Call, awaited: Awaited, key: str) -> _Copy | None:

@@ -30,11 +30,11 @@ from ..errors import (
     RequestTimeoutError,
 )
 from ..stores.record import Record
-from ..support.failures import Progress, note_inside
+from ..support.failures import note_inside
 from ..support.listeners import notify
 from ..support.notices import first as first_notice
 from ..support.notices import logger
-from ..support.waits import OpenCall, check_stops, waits
+from ..support.waits import Progress, check_stops, stops
 from .calls import Call
 from .effects import Look, Open, Piece, Wait
 from .failover import Failover, announce, pause_after
@@ -97,8 +97,7 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
             raise
     records: dict[str, Record] = {}
     missing: dict[str, Call] = {}
-    progress = Progress()
-    failures = None
+    progress = failures = None
     try:
         for call in calls:
             key = call.request.cache_key
@@ -106,10 +105,11 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
                 continue  # of identical texts, the first is looked up, and gives the record its position
             record = found(call, await Look(call.store, call.request)) if looks_up else None
             if record is None:
+                progress = progress or Progress(is_read=first.is_streamed)
                 missing[key] = call.begun(progress)
             else:
                 records[key] = record
-        if missing:
+        if progress is not None:
             if first.is_counted and first.is_streamed:
                 failures = first.failures
                 failures.begin(progress, first.position.path, first.label)
@@ -130,14 +130,17 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
         answers = [records[call.request.cache_key] for call in calls]
         for call, record in zip(calls, answers, strict=True):
             call.note_answer(record)
-        if failures is not None:
+        if failures is not None and progress is not None:
             failures.end(progress)
         return answers
     except BaseException as error:
         note_failure(error, first._replace(progress=progress))
-        if failures is not None:
+        if failures is not None and progress is not None:
             failures.end(progress, error)
         raise
+    finally:
+        if progress is not None:
+            progress.has_ended = True
 
 
 async def share(calls: Sequence[Call]) -> Records:
@@ -170,11 +173,10 @@ async def share(calls: Sequence[Call]) -> Records:
         return await send(calls)
     from .flights import follow, lead  # not needed for a recorded answer
 
-    leader = OpenCall(is_read=calls[0].is_streamed)
     records: Records = {}
     while missing := [call for call in calls if call.request.cache_key not in records]:
         followed: Calls = []
-        records |= await lead(missing, followed, shared_by, leader, send)
+        records |= await lead(missing, followed, shared_by, send)
         for call, flight in followed:
             records |= await follow(call, flight, send)
     return records
@@ -209,7 +211,7 @@ async def send(calls: Sequence[Call]) -> Records:
             )
             call = call.to_model(model)
             calls = [call]
-    await sent.finish(is_stored=True)
+    await sent.finish(call, is_stored=True)
     return {record.cache_key: record for record in records}
 
 
@@ -226,7 +228,7 @@ async def attempts(exchange: Exchange) -> tuple[list[Record], Sent]:
             seconds = pause_after(error, exchange.call)
             if seconds is None:
                 raise
-            check_stops(waits().stops)
+            check_stops(stops())
             announce(exchange.call, error, seconds)
         await Wait(None, seconds)
     raise AssertionError("the last error is raised above")
@@ -280,14 +282,14 @@ async def send_once(
         chunks = None
         if call.is_streamed:
             assert transport is not None  # of a function, which is never streamed
-            chunks = await Open(transport, request, timeout)
+            chunks = await Open(transport, request, timeout, call.progress)
         if chunks is not None:
             sent, source = await exchange.read_stream(chunks, gate, assembler), chunks.name
         else:
             if call.is_streamed:  # the transport does not stream
                 own_body: Any = request.body
                 own_body.pop("stream_options", None)
-            sent = Sent(await call.kind.send(transport, request, timeout))
+            sent = Sent(await call.kind.send(call, transport, request, timeout))
             source = sent.response.source
         response = sent.response
         try:
@@ -297,7 +299,7 @@ async def send_once(
                 )
         except APIError as error:
             error.note(is_read=sent.is_read)
-            await sent.finish(is_stored=False)
+            await sent.finish(call, is_stored=False)
             raise
         if call.is_streamed and not (sent.is_read or sent.held_back):  # it came whole
             message = choices_of(response)[0]["message"]

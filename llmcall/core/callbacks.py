@@ -19,6 +19,7 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
+from contextvars import Context, copy_context
 from functools import partial
 from types import AsyncGeneratorType
 from typing import Any, ParamSpec, TypeVar
@@ -27,12 +28,12 @@ from ..apis.bodies import nan_as_none
 from ..errors import ConfigError
 from ..keys.plain_data import recordable
 from ..keys.request import Data, Request
-from ..support.loop_waits import in_thread, in_time
+from ..support.loop_waits import InContext, awaited, in_thread, in_time
 from ..support.request_origin import LLMCALL, sent_by
 from ..support.system import running_loop
-from ..support.waits import check_stops, waits
+from ..support.waits import Progress, check_stops, enter_call, leave_call, stops
 from .deadlines import Deadline
-from .effects import Blocks, Chunks, Leave, Timed
+from .effects import Chunks, Do, Leave, Timed
 from .seams import AsyncTransport, Chunk, Response, Transport
 
 P = ParamSpec("P")
@@ -46,12 +47,54 @@ class End(enum.Enum):
 
 
 END = End.END
-in_callback = partial(sent_by, LLMCALL)
+
+
+class _InCallback(sent_by):
+    """A block of a callback.
+
+    :param inside: the call inside which it runs, or ``None``.
+    """
+
+    __slots__ = ("_inside",)
+
+    def __init__(self, inside: Progress | None = None) -> None:
+        super().__init__(LLMCALL)
+        self._inside = inside
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        if self._inside is not None:
+            enter_call(self._inside)
+
+    def __exit__(self, *error: object) -> None:
+        if self._inside is not None:
+            leave_call(self._inside)
+        super().__exit__(*error)
+
+
+def _context_of_callback(inside: Progress | None = None) -> Context:
+    """Return a context of its own for a callback that awaits, in an event loop."""
+    context = copy_context()
+    context.run(_InCallback(inside).__enter__)
+    return context
+
+
+def acall_callback(
+    function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+) -> Awaitable[T]:
+    """Return the awaitable that a user's function returns, which runs in a context of its own."""
+    return _acall(_context_of_callback(), function, *args, **kwargs)
+
+
+def _acall(
+    context: Context, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+) -> Awaitable[T]:
+    return InContext(context, context.run(function, *args, **kwargs))
 
 
 def call_callback(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Return the result of a user's function."""
-    with in_callback():
+    with _InCallback():
         return function(*args, **kwargs)
 
 
@@ -82,11 +125,10 @@ async def key_from(provider: Callable[[], object]) -> object:
     """Return the key that a user's function gives; it may be asynchronous."""
     from inspect import isawaitable  # takes long to import
 
-    with in_callback():
-        key = provider()
-        if not isawaitable(key):
-            return key
-        return _await_in_thread(key) if await Blocks() else await key
+    key = call_callback(provider)
+    if not isawaitable(key):
+        return key
+    return await Do(partial(_await_in_thread, key), lambda: InContext(_context_of_callback(), key))
 
 
 def _await_in_thread(awaitable: Awaitable[T]) -> T:
@@ -94,43 +136,44 @@ def _await_in_thread(awaitable: Awaitable[T]) -> T:
     import asyncio
     from concurrent.futures import ThreadPoolExecutor
 
-    async def awaited() -> T:
-        """Await it in a new event loop."""
-        return await awaitable
-
     with ThreadPoolExecutor(1) as executor:
-        return executor.submit(call_callback, asyncio.run, awaited()).result()
+        return executor.submit(call_callback, asyncio.run, awaited(awaitable)).result()
 
 
 # Transports, in a thread and in an event loop
 
 
-def send(transport: Transport, request: Request, timeout: float | None) -> Response:
+def send(
+    transport: Transport, request: Request, timeout: float | None, inside: Progress | None = None
+) -> Response:
     """Send a request by a transport, and return the response.
 
+    :param inside: the call inside which the transport runs.
     :raises ConfigError: if the transport returns anything but a response.
     """
-    check_stops(waits().stops)
-    with in_callback():
+    check_stops(stops())
+    with _InCallback(inside):
         answer = transport.send(request, timeout)
     return _response(answer, request, f"{transport.class_name}.send")
 
 
-async def asend(transport: Transport, request: Request, timeout: float | None) -> Response:
+async def asend(
+    transport: Transport, request: Request, timeout: float | None, inside: Progress | None = None
+) -> Response:
     """Send a request as :func:`send` does, by the transport's ``asend``; without one, its ``send`` runs in a thread."""
-    check_stops(waits().stops)
-    with in_callback():
-        if not isinstance(transport, AsyncTransport):
-            method = f"{transport.class_name}.send"
-            answer = await in_thread(transport.send, request, timeout)
-        else:
-            method = f"{transport.class_name}.asend"
-            coroutine = transport.asend(request, timeout)
-            _check_type(coroutine, Awaitable, f"{method} returned", "a coroutine")
-            seconds = None if transport.keeps_time else timeout
-            background = transport.background
-            source = method if background is None else background.url
-            answer = await in_time(coroutine, seconds, source)
+    check_stops(stops())
+    context = _context_of_callback(inside)
+    if not isinstance(transport, AsyncTransport):
+        method = f"{transport.class_name}.send"
+        answer = await InContext(context, in_thread(transport.send, request, timeout))
+    else:
+        method = f"{transport.class_name}.asend"
+        coroutine = context.run(transport.asend, request, timeout)
+        _check_type(coroutine, Awaitable, f"{method} returned", "a coroutine")
+        seconds = None if transport.keeps_time else timeout
+        background = transport.background
+        source = method if background is None else background.url
+        answer = await in_time(InContext(context, coroutine), seconds, source)
     return _response(answer, request, method)
 
 
@@ -162,38 +205,42 @@ def plain_answer(answer: Mapping[str, Data], location: str) -> dict[str, Data]:
     return copied
 
 
-def open_stream(transport: Transport, request: Request, timeout: float | None) -> Chunks | None:
+def open_stream(
+    transport: Transport, request: Request, timeout: float | None, inside: Progress | None = None
+) -> Chunks | None:
     """Send a request as :func:`send` does; return the answer's chunks, or ``None``, with nothing sent, if
     the transport does not stream.
     """
-    check_stops(waits().stops)
-    with in_callback():
+    check_stops(stops())
+    with _InCallback(inside):
         items = transport.stream(request, timeout)
     if items is None:
         return None
     _check_type(items, Iterable, f"{transport.class_name}.stream returned", "an iterator")
-    return Chunks(iter(items), transport)
+    return Chunks(iter(items), transport, inside)
 
 
-def aopen_stream(transport: Transport, request: Request, timeout: float | None) -> Chunks | None:
+def aopen_stream(
+    transport: Transport, request: Request, timeout: float | None, inside: Progress | None = None
+) -> Chunks | None:
     """Send a request as :func:`open_stream` does, by the transport's ``astream``; without one, its ``stream`` is read
     in a thread.
     """
-    check_stops(waits().stops)
-    with in_callback():
-        if isinstance(transport, AsyncTransport):
-            items = transport.astream(request, timeout)
-            if items is not None:
-                name = transport.class_name
-                _check_type(
-                    items, AsyncIterable, f"{name}.astream returned", "an asynchronous iterator"
-                )
-                return Chunks(aiter(items), transport)
-        pieces = transport.stream(request, timeout)
-        if pieces is None:
-            return None
-        _check_type(pieces, Iterable, f"{transport.class_name}.stream returned", "an iterator")
-        return Chunks(read_in_thread(iter(pieces)), transport)
+    check_stops(stops())
+    context = _context_of_callback(inside)
+    items: Any = None
+    if isinstance(transport, AsyncTransport):
+        items = context.run(transport.astream, request, timeout)
+    if items is not None:
+        name = f"{transport.class_name}.astream returned"
+        _check_type(items, AsyncIterable, name, "an asynchronous iterator")
+        return Chunks(context.run(aiter, items), transport, inside, context)
+    pieces = context.run(transport.stream, request, timeout)
+    if pieces is None:
+        return None
+    _check_type(pieces, Iterable, f"{transport.class_name}.stream returned", "an iterator")
+    items = read_in_thread(context.run(iter, pieces))
+    return Chunks(items, transport, inside, context)
 
 
 def next_chunk(chunks: Chunks, timeout: float | None) -> Chunk | None:
@@ -202,7 +249,7 @@ def next_chunk(chunks: Chunks, timeout: float | None) -> Chunk | None:
     :raises ConfigError: if the stream yields something else.
     """
     _set_time(chunks, timeout)
-    with in_callback():
+    with _InCallback(chunks.inside):
         chunk = next(chunks.items, None)
     return _checked(chunk, chunks.name)
 
@@ -210,8 +257,10 @@ def next_chunk(chunks: Chunks, timeout: float | None) -> Chunk | None:
 async def anext_chunk(chunks: Chunks, timeout: float | None) -> Chunk | None:
     """Return the next chunk as :func:`next_chunk` does."""
     _set_time(chunks, timeout)
-    with in_callback():
-        chunk = await in_time(anext(chunks.items, None), timeout, chunks.awaited)
+    assert chunks.context is not None  # an event loop opened it
+    chunk = await in_time(
+        _acall(chunks.context, anext, chunks.items, None), timeout, chunks.awaited
+    )
     return _checked(chunk, chunks.name)
 
 
@@ -229,7 +278,7 @@ def _checked(chunk: Any, name: str) -> Chunk | None:
 
 def leave(chunks: Chunks) -> None:
     """Close a transport's stream, with its connection."""
-    with in_callback():
+    with _InCallback(chunks.inside):
         if (close := getattr(chunks.items, "close", None)) is not None:
             close()
 
@@ -245,8 +294,8 @@ async def aleave(chunks: Chunks) -> None:
         items = chunks.items
         is_running = isinstance(items, AsyncGeneratorType) and items.ag_running
         if not is_running and (close := getattr(items, "aclose", None)) is not None:
-            with in_callback():
-                await close()
+            assert chunks.context is not None  # an event loop opened it
+            await _acall(chunks.context, close)
 
 
 class Reading:
@@ -301,5 +350,4 @@ def close(transport: Transport) -> None:
 
 async def aclose(transport: Transport) -> None:
     """Close a transport's connections, with those of the running event loop."""
-    with in_callback():
-        await transport.aclose()
+    await acall_callback(transport.aclose)

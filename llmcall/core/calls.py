@@ -17,8 +17,9 @@ from ..scopes.position import Position
 from ..stores.cassettes.stores import CacheStore, CassetteStore
 from ..stores.record import Record
 from ..support.display import printable
-from ..support.failures import Failures, Progress, process_failures
+from ..support.failures import Failures, process_failures
 from ..support.listeners import CallInfo, methods_by_event
+from ..support.waits import Progress
 from .deadlines import Deadline
 from .kinds import Kind
 from .seams import Account, Store

@@ -17,6 +17,9 @@ from .seams import Chunk, Response, Store, Transport
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
+    from contextvars import Context
+
+    from ..support.waits import Progress
 
 T = TypeVar("T")
 Procedure: TypeAlias = Coroutine[Any, Any, T]
@@ -72,14 +75,22 @@ class Send(Effect[Response]):
     """Send a request by a transport, and get the response.
 
     :param timeout: in seconds; ``None`` means no limit.
+    :param inside: the call inside which the transport runs.
     """
 
-    __slots__ = ("request", "timeout", "transport")
+    __slots__ = ("inside", "request", "timeout", "transport")
 
-    def __init__(self, transport: Transport, request: Request, timeout: float | None) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        request: Request,
+        timeout: float | None,
+        inside: Progress | None = None,
+    ) -> None:
         self.transport = transport
         self.request = request
         self.timeout = timeout
+        self.inside = inside
 
 
 class Chunks(NamedTuple):
@@ -87,10 +98,14 @@ class Chunks(NamedTuple):
 
     :param items: an iterator; in an event loop, an asynchronous one.
     :param transport: yields them.
+    :param inside: the call inside which it does.
+    :param context: that in which it yields them in an event loop.
     """
 
     items: Any
     transport: Transport
+    inside: Progress | None = None
+    context: Context | None = None
 
     @property
     def name(self) -> str:
@@ -118,12 +133,19 @@ class Open(Effect[Chunks | None]):
     stream.
     """
 
-    __slots__ = ("request", "timeout", "transport")
+    __slots__ = ("inside", "request", "timeout", "transport")
 
-    def __init__(self, transport: Transport, request: Request, timeout: float | None) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        request: Request,
+        timeout: float | None,
+        inside: Progress | None = None,
+    ) -> None:
         self.transport = transport
         self.request = request
         self.timeout = timeout
+        self.inside = inside
 
 
 class Next(Effect[Chunk | None]):
@@ -161,12 +183,16 @@ class Piece(NamedTuple):
 
 
 class Emit(Effect[None]):
-    """Give the reader of a stream a piece; continue when the reader wants the next one."""
+    """Give the reader of a stream a piece; continue when the reader wants the next one.
 
-    __slots__ = ("piece",)
+    :param inside: the call inside which the reader runs meanwhile; ``None`` if the answer is there.
+    """
 
-    def __init__(self, piece: Piece) -> None:
+    __slots__ = ("inside", "piece")
+
+    def __init__(self, piece: Piece, inside: Progress | None = None) -> None:
         self.piece = piece
+        self.inside = inside
 
 
 class Blocks(Effect[bool]):

@@ -10,7 +10,7 @@ from ..errors import APIError
 from ..stores.record import Record
 from ..support.notices import warn_once
 from ..support.system import after_fork_in_child, lock
-from ..support.waits import OpenCall, open_calls
+from ..support.waits import Progress, open_calls
 from .calls import Call
 from .effects import Blocks, Look, Wait
 
@@ -28,11 +28,11 @@ class Flight(Future[None]):
     """One request under way, done once its answer is stored or its followers have an error. If the leader ends
     without either, a follower takes the lead.
 
-    :param leader: the call that is sent.
+    :param leader: the progress of the call that is sent.
     :ivar is_followed: whether another call waits for it.
     """
 
-    def __init__(self, leader: OpenCall) -> None:
+    def __init__(self, leader: Progress) -> None:
         super().__init__()
         self.leader = leader
         self.is_followed = False
@@ -47,7 +47,6 @@ async def lead(
     calls: Sequence[Call],
     followed: Calls,
     shared_by: ResponseCache | Cassette,
-    leader: OpenCall,
     send: SendCalls,
 ) -> Records:
     """Send the calls that lead a flight, and end their flights.
@@ -59,12 +58,11 @@ async def lead(
     records: Records = {}
     error: APIError | None = None
     try:
-        _begin_flights(calls, led, followed, shared_by, leader)
-        leading = [call for call, _ in led]
-        await _look_and_send(leading, leader, records, send)
+        _begin_flights(calls, led, followed, shared_by)
+        await _look_and_send([call for call, _ in led], records, send)
         return records
     except APIError as own_error:
-        if not leader.is_read and _concerns_followers(own_error, calls[0]):
+        if not calls[0].is_streamed and _concerns_followers(own_error, calls[0]):
             error = own_error
         raise
     finally:
@@ -78,9 +76,7 @@ async def lead(
         error = None  # its traceback holds this frame
 
 
-async def _look_and_send(
-    calls: Sequence[Call], leader: OpenCall, records: Records, send: SendCalls
-) -> None:
+async def _look_and_send(calls: Sequence[Call], records: Records, send: SendCalls) -> None:
     """Check whether another leader has stored an answer since the first look, and send the rest.
 
     :param records: gets the records, even if sending fails for some.
@@ -93,8 +89,7 @@ async def _look_and_send(
                 records[key] = record
     unanswered = [call for call in calls if call.request.cache_key not in records]
     if unanswered:
-        with leader:
-            records.update(await send(unanswered))
+        records.update(await send(unanswered))
 
 
 async def follow(call: Call, flight: Flight, send: SendCalls) -> Records:
@@ -134,7 +129,6 @@ def _begin_flights(
     led: Calls,
     followed: Calls,
     shared_by: ResponseCache | Cassette,
-    leader: OpenCall,
 ) -> None:
     """Begin a flight for each request without one.
 
@@ -148,7 +142,8 @@ def _begin_flights(
             flight_key = shared_by, call.request.cache_key
             flight = flights.get(flight_key)
             if flight is None:
-                flight = Flight(leader)
+                assert call.progress is not None  # it was begun
+                flight = Flight(call.progress)
                 led.append((call, flight))
                 flights[flight_key] = flight
             else:

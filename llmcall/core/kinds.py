@@ -93,11 +93,11 @@ class Kind:
         return request
 
     def send(
-        self, transport: Transport | None, request: Request, timeout: float | None
+        self, call: Call, transport: Transport | None, request: Request, timeout: float | None
     ) -> Awaitable[Response]:
-        """Send a request, and return the response."""
+        """Send a call's request, and return the response."""
         assert transport is not None
-        return Send(transport, request, timeout)
+        return Send(transport, request, timeout, call.progress)
 
     def begins_answer(self, chunk: Mapping[str, Data]) -> bool:
         """Return whether a chunk of a stream has some of the answer, after which the call is not sent again."""

@@ -8,7 +8,14 @@ from types import coroutine
 from typing import Any, TypeVar
 
 from ..support.loop_waits import in_thread, until_done
-from ..support.waits import NotAtOnceError, check_stops, set_at_once, waits
+from ..support.waits import (
+    NotAtOnceError,
+    at_once,
+    check_stops,
+    enter_call,
+    leave_call,
+    stops,
+)
 from . import callbacks
 from .effects import (
     AbandonedError,
@@ -36,7 +43,7 @@ async def run(procedure: Procedure[T]) -> T:
     """Run a procedure to its end in the running event loop, and return its result."""
     try:
         ended = await advance(procedure)
-        if isinstance(ended, Piece):
+        if isinstance(ended, Emit):
             raise RuntimeError("a piece is emitted without a reader")
         return ended.result  # type: ignore[no-any-return]
     finally:
@@ -46,7 +53,7 @@ async def run(procedure: Procedure[T]) -> T:
 @coroutine
 def advance(
     procedure: Procedure[Any], error: BaseException | None = None
-) -> Generator[Any, Any, Piece | Ended]:
+) -> Generator[Any, Any, Emit | Ended]:
     """Run a procedure until it emits a piece, or to its end. What it awaits of the loop goes to the loop.
 
     :param error: raised where it stands.
@@ -58,7 +65,7 @@ def advance(
                 effect = procedure.send(result) if error is None else procedure.throw(error)
                 result = error = None
                 if isinstance(effect, Emit):
-                    return effect.piece
+                    return effect
                 if isinstance(effect, Effect):
                     result = yield from _execute(effect).__await__()
                 else:
@@ -82,7 +89,9 @@ async def _execute(effect: Effect[Any]) -> Any:
     """Return the result of an effect."""
     match effect:
         case Send():
-            return await callbacks.asend(effect.transport, effect.request, effect.timeout)
+            return await callbacks.asend(
+                effect.transport, effect.request, effect.timeout, effect.inside
+            )
         case Write():
             return await _write(effect)
         case Blocks():
@@ -94,12 +103,14 @@ async def _execute(effect: Effect[Any]) -> Any:
         case Do():
             return await effect.wait()
         case Wait():
-            check_stops(waits().stops)
+            check_stops(stops())
             return await until_done(effect.future, effect.seconds)
         case Next():
             return await callbacks.anext_chunk(effect.chunks, effect.timeout)
         case Open():
-            return callbacks.aopen_stream(effect.transport, effect.request, effect.timeout)
+            return callbacks.aopen_stream(
+                effect.transport, effect.request, effect.timeout, effect.inside
+            )
         case Leave():
             return await callbacks.aleave(effect.chunks)
     raise RuntimeError(f"no event loop can execute {effect!r:.60}")
@@ -112,13 +123,8 @@ async def _write(effect: Write[T]) -> T:
     if another thread or process is writing to the database does a thread take over, to wait for it.
     """
     if not effect.is_on_server:
-        set_at_once(True)
-        try:
-            return effect.function()
-        except NotAtOnceError:
-            pass
-        finally:
-            set_at_once(False)
+        with suppress(NotAtOnceError):
+            return at_once(effect.function)
     return await in_thread(effect.function)
 
 
@@ -130,13 +136,19 @@ async def pieces(
     :param finish: called with the procedure's result at its end, unless the reader leaves before.
     """
     try:
-        while isinstance(outcome := await advance(procedure), Piece):
+        while isinstance(outcome := await advance(procedure), Emit):
+            inside = outcome.inside
+            if inside is not None:
+                enter_call(inside)
             try:
-                yield outcome
+                yield outcome.piece
             except GeneratorExit:
                 with suppress(AbandonedError):
                     await advance(procedure, AbandonedError())
                 return
+            finally:
+                if inside is not None:
+                    leave_call(inside)
         finish(outcome.result)
     finally:
         procedure.close()  # Ctrl-C between two pieces leaves it where it was

@@ -35,13 +35,13 @@ class Sent(NamedTuple):
     held_back: Sequence[Piece] = ()
     is_read: bool = False
 
-    async def finish(self, *, is_stored: bool) -> None:
+    async def finish(self, call: Call, *, is_stored: bool) -> None:
         """Emit what was held back, and let the server delete its copy.
 
         :param is_stored: whether the answer was stored; if not, it was refused.
         """
         for piece in self.held_back:
-            await Emit(piece)
+            await Emit(piece, call.progress)
         await release_copy(self.response, is_stored=is_stored)
 
 
@@ -223,7 +223,7 @@ class Exchange:
                         gate.answer_began()
                     if isinstance(chunk, bytes):  # of an answer that is recorded verbatim
                         is_read = True
-                        await Emit(Piece("", chunk))
+                        await Emit(Piece("", chunk), call.progress)
                         continue
                     if chunk is DONE:
                         assembler.is_done = True
@@ -234,7 +234,7 @@ class Exchange:
                     if is_read or call.kind.begins_answer(chunk):
                         is_read = True
                         while pending:
-                            await Emit(pending.pop(0))
+                            await Emit(pending.pop(0), call.progress)
                 with naming_source(call, source, head):
                     answer: Mapping[str, Data] = whole or assembler.response()
                 if call.request.kind == "chat":

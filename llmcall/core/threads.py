@@ -10,7 +10,7 @@ from contextvars import copy_context
 from types import TracebackType
 from typing import Any, Literal, TypeVar, overload
 
-from ..support.waits import check_stops, waits
+from ..support.waits import Progress, check_stops, enter_call, leave_call, stops
 from . import callbacks
 from .effects import (
     AbandonedError,
@@ -37,7 +37,7 @@ def run(procedure: Procedure[T]) -> T: ...
 @overload
 def run(
     procedure: Procedure[Any], error: BaseException | None, *, is_read: Literal[True]
-) -> Piece | Ended: ...
+) -> Emit | Ended: ...
 
 
 def run(
@@ -46,7 +46,7 @@ def run(
     """Run a procedure to its end in this thread, and return its result.
 
     :param error: raised where it stands.
-    :param is_read: whether to run it only until it emits a piece, and return that; or else its end.
+    :param is_read: whether to run it only until it emits a piece, and return that effect; or else its end.
     """
     result: Any = None
     try:
@@ -55,7 +55,7 @@ def run(
                 effect = procedure.send(result) if error is None else procedure.throw(error)
                 result = error = None
                 if isinstance(effect, Emit) and is_read:
-                    return effect.piece
+                    return effect
                 result = _execute(effect)
             except StopIteration as stop:
                 if procedure.cr_frame is None:  # type: ignore[attr-defined]
@@ -83,7 +83,7 @@ def _execute(effect: object) -> Any:
     """Return the result of an effect."""
     match effect:
         case Send():
-            return callbacks.send(effect.transport, effect.request, effect.timeout)
+            return callbacks.send(effect.transport, effect.request, effect.timeout, effect.inside)
         case Write():
             return effect.function()
         case Blocks():
@@ -97,7 +97,9 @@ def _execute(effect: object) -> Any:
         case Next():
             return callbacks.next_chunk(effect.chunks, effect.timeout)
         case Open():
-            return callbacks.open_stream(effect.transport, effect.request, effect.timeout)
+            return callbacks.open_stream(
+                effect.transport, effect.request, effect.timeout, effect.inside
+            )
         case Leave():
             return callbacks.leave(effect.chunks)
     raise RuntimeError(f"a procedure waits in a thread without an event loop, for {effect!r:.60}")
@@ -108,10 +110,10 @@ def wait(effect: Wait) -> None:
     from concurrent import futures  # takes 5 ms, which a replay need not pay
 
     future = effect.future or futures.Future()
-    stops = waits().stops
-    futures.wait([future, *stops], effect.seconds, futures.FIRST_COMPLETED)
+    of_maps = stops()
+    futures.wait([future, *of_maps], effect.seconds, futures.FIRST_COMPLETED)
     if not future.done():
-        check_stops(stops)
+        check_stops(of_maps)
 
 
 class Pieces(Iterator[Piece]):
@@ -125,11 +127,12 @@ class Pieces(Iterator[Piece]):
         self._finish = finish
         self._has_begun = self._has_ended = False
         self._is_used = threading.Lock()
+        self._inside: Progress | None = None  # the call, while its reader runs
 
     def __next__(self) -> Piece:
         outcome = self._advance(None)
-        if isinstance(outcome, Piece):
-            return outcome
+        if isinstance(outcome, Emit):
+            return outcome.piece
         if outcome is not None:
             self._finish(outcome.result)
         raise StopIteration
@@ -139,7 +142,7 @@ class Pieces(Iterator[Piece]):
         with suppress(AbandonedError):
             self._advance(AbandonedError())
 
-    def _advance(self, error: BaseException | None) -> Piece | Ended | None:
+    def _advance(self, error: BaseException | None) -> Emit | Ended | None:
         if not self._is_used.acquire(blocking=False):
             raise ValueError("the stream is being read already")
         try:
@@ -147,8 +150,13 @@ class Pieces(Iterator[Piece]):
                 self._has_ended = True
                 return None
             self._has_begun = self._has_ended = True  # unless a piece comes
+            if self._inside is not None:
+                leave_call(self._inside)
             outcome = run(self._procedure, error, is_read=True)
             self._has_ended = isinstance(outcome, Ended)
+            if isinstance(outcome, Emit) and outcome.inside is not None:
+                self._inside = outcome.inside
+                enter_call(self._inside)
             return outcome
         finally:
             if self._has_ended:

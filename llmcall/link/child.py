@@ -323,7 +323,7 @@ class _Exchange:
         self._reading: contextlib.AsyncExitStack | None = None
         self._chunks: Chunks | None = None
         self._assembler: Assembler | None = None
-        self._budgets: OwnBudgets
+        self._budgets = OwnBudgets(None)
 
     async def run(self, message: Message) -> Message:
         """Ask, and return the answer."""
@@ -351,7 +351,7 @@ class _Exchange:
 
     async def _emit(self, piece: Piece) -> Message:
         try:
-            await Emit(piece)
+            await Emit(piece, self._budgets.inside)
         except BaseException as error:
             # The reader has left: the recording process ends the stream, and with it the transport's stream here. A
             # procedure that is being closed cannot wait for that.
@@ -392,7 +392,7 @@ class _Exchange:
     ) -> Response:
         assert transport is not None
         async with own_budgets(call, request) as budgets:
-            response = await Send(transport, request, timeout)
+            response = await Send(transport, request, timeout, budgets.inside)
             budgets.settle(call.kind.usage_in(response))
         return response
 

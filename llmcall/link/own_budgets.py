@@ -11,6 +11,7 @@ from ..core.calls import Call
 from ..core.deadlines import Deadline
 from ..core.seams import NO_ENDPOINT
 from ..keys.request import Data, Request
+from ..support.waits import Progress
 from ..traffic.budgets import open_budgets
 from ..traffic.gate import ClientGate
 from ..traffic.limits import Slot
@@ -30,6 +31,11 @@ class OwnBudgets(NamedTuple):
     """
 
     gate: ClientGate | None
+
+    @property
+    def inside(self) -> Progress | None:
+        """Return the call inside which the transport and a stream's reader run; ``None`` if no budget is open."""
+        return None if self.gate is None else self.gate.progress
 
     def settle(self, answer: Mapping[str, Data]) -> None:
         """Count what an answer used, as its API gives it unstreamed."""
@@ -51,4 +57,7 @@ async def own_budgets(call: Call, request: Request) -> AsyncIterator[OwnBudgets]
     pool = call.site_of(request.model).pool
     async with ClientGate(call, pool, request, _FreeSlot(pool)) as gate:
         await gate.acquire()
-        yield OwnBudgets(gate)
+        try:
+            yield OwnBudgets(gate)
+        finally:
+            gate.progress.has_ended = True

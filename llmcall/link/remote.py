@@ -240,7 +240,7 @@ class ForwardedFunction(Function):
         self._sender = sender
 
     async def send(
-        self, transport: Transport | None, request: Request, timeout: float | None
+        self, call: Call, transport: Transport | None, request: Request, timeout: float | None
     ) -> Response:
         """Have the process run the function, in the scope of its call."""
         scope = function_scope(request.hashed, request.sample)

@@ -27,7 +27,7 @@ from ..scopes.draws import DrawList, Draws
 from ..scopes.position import hold
 from ..support.notices import logger
 from ..support.stops import Stop
-from ..support.waits import check_stops, set_stops, waits
+from ..support.waits import check_stops, set_stops, stops
 from ..traffic import usage as metering
 from ..traffic.call_listeners import report_refused
 from .bar import Bar
@@ -89,7 +89,7 @@ class MapRun:
         self.begun: dict[int, list[Task]] = {}
         self._repeats = options.repeats
         self._on_error = options.on_error
-        self._outer_stops = waits(context).stops
+        self._outer_stops = stops(context)
         self._stop = Stop()
         context.run(set_stops, (self._stop, *self._outer_stops))
         self._is_over = False  # no further task may begin

@@ -134,7 +134,7 @@ async def response_to(
             counted_apart(),
         ):
             calls = calls_of(transport, client)
-            return await respond(transport, calls[0], _answering(calls))
+        return await respond(transport, calls[0], _answering(calls))
     except CALL_ERRORS as error:
         failed = error
     # Outside the block above: the exception keeps the causes that the program's client gave it.

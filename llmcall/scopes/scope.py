@@ -14,7 +14,7 @@ from typing import Generic, ParamSpec, TypeVar, cast
 
 from ..errors import ScopeError
 from ..support.system import lock, this_process
-from ..support.waits import Stops, in_maps, waits
+from ..support.waits import Stops, in_maps, stops
 from . import workers
 from .active import NO_SCOPE, ActiveScope, here, if_of_this_process, scope_of_call
 from .callers import current_caller, enter_arm, is_recorded
@@ -244,4 +244,4 @@ def bind(function: Callable[P, T]) -> Bound[P, T]:
         raise ScopeError(BOUND_IN_A_THREAD)
     active.check_generators()
     _ = active.draws.identity  # a forked process is to know it, too
-    return Bound(function, None if active.opened_by == "default" else active, waits().stops)
+    return Bound(function, None if active.opened_by == "default" else active, stops())

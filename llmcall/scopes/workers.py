@@ -15,7 +15,7 @@ from ..support.system import (
     is_started_by_multiprocessing,
     multiprocessing_config,
 )
-from ..support.waits import Stops, waits
+from ..support.waits import Stops, stops
 
 CONFIG_NAME = "llmcall scopes"  # in what multiprocessing passes to the processes it starts
 
@@ -32,7 +32,7 @@ def note_opened(active: object) -> None:
     if not _open:
         _read_parent_state()
         multiprocessing_config()[CONFIG_NAME] = _is_open
-    _open[active] = threading.get_ident(), waits().stops
+    _open[active] = threading.get_ident(), stops()
 
 
 def note_closed(active: object) -> None:

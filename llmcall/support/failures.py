@@ -16,6 +16,7 @@ from .display import OUTSIDE_ANY_SCOPE, counted, natural
 from .listeners import notify
 from .notices import notice
 from .system import after_fork_in_child, at_exit
+from .waits import Progress
 
 # Why a call left no record, in words that follow "1 call".
 FAILED = "failed"
@@ -109,20 +110,6 @@ class Counts:
                 self.unknown[name] += 1
             elif not isinstance(amount, str):
                 self.sums[name] += amount
-
-
-class Progress:
-    """The progress of a call.
-
-    :ivar was_sent: whether it was sent to a model.
-    :ivar is_counted: whether usage counts it as answered.
-    """
-
-    __slots__ = ("is_counted", "was_sent")
-
-    def __init__(self) -> None:
-        self.was_sent = False
-        self.is_counted = False
 
 
 class UnrecordedCall(NamedTuple):

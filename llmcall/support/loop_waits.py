@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -16,6 +16,41 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class InContext(Awaitable[T]):
+    """An awaitable that runs in a context of its own. A block that sets a context variable and awaits in it would have
+    to put the value back wherever it is closed: perhaps by the garbage collector, in any other context.
+
+    :param awaitable: runs in the context, but belongs to the task that awaits it.
+    """
+
+    def __init__(self, context: Context, awaitable: Awaitable[T]) -> None:
+        self._context = context
+        self._awaitable = awaitable
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        run, steps = self._context.run, awaited(self._awaitable)
+        result: Any = None
+        error: BaseException | None = None
+        try:
+            while True:
+                try:
+                    future = run(steps.send, result) if error is None else run(steps.throw, error)
+                except StopIteration as stop:
+                    return stop.value  # type: ignore[no-any-return]
+                result = error = None
+                try:
+                    result = yield future
+                except BaseException as raised:  # noqa: BLE001 - its own
+                    error = raised
+        finally:
+            error = None  # its traceback holds this frame
+
+
+async def awaited(awaitable: Awaitable[T]) -> T:
+    """Return the result of an awaitable."""
+    return await awaitable
 
 
 async def in_time(awaitable: Awaitable[T], seconds: float | None, source: str) -> T:

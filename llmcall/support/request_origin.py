@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Literal
 
@@ -20,14 +20,22 @@ PASSED: Sender = "passed"
 sender: ContextVar[Sender] = ContextVar("llmcall sender", default=PROGRAM)
 
 
-@contextmanager
-def sent_by(who: Sender) -> Iterator[None]:
-    """Set the sender in a block, and in the tasks that it makes."""
-    token = sender.set(who)
-    try:
-        yield
-    finally:
-        sender.reset(token)
+class sent_by:
+    """A block, with the tasks that it makes, in which somebody sends. A class for speed: each call enters some."""
+
+    __slots__ = ("_token", "_who")
+
+    def __init__(self, who: Sender) -> None:
+        self._who = who
+
+    def __enter__(self) -> None:
+        self._token = sender.set(self._who)
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(
+            ValueError
+        ):  # a coroutine that is closed in another context leaves that as it is
+            sender.reset(self._token)
 
 
 @contextmanager

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context, ContextVar
-from threading import get_ident
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 from weakref import ref
 
 from .system import after_fork_in_child, current_task
@@ -15,74 +15,44 @@ if TYPE_CHECKING:
     from .stops import Stop
 
 Stops: TypeAlias = "tuple[Stop, ...]"
+T = TypeVar("T")
 
 
-class Waits(NamedTuple):
-    """The rules by which code may wait.
+_stops: ContextVar[Stops] = ContextVar("llmcall stops", default=())
+# Only those who run others' code set it: callbacks, recorded functions, and the drivers of a stream for its reader.
+_open_calls: ContextVar[tuple[Progress, ...]] = ContextVar("llmcall open calls", default=())
 
-    :param stops: one for each ``map`` that it is in.
-    :param open_calls: those that it is made inside of, which end only after it does; the innermost last.
-    :param at_once: whether a database that another process or thread writes raises
-        :class:`NotAtOnceError`.
+
+def stops(context: Context | None = None) -> Stops:
+    """Return what interrupts a wait: something for each ``map`` that the code is in.
+
+    :param context: by default the one in which the code runs.
     """
-
-    stops: Stops = ()
-    open_calls: tuple[OpenCall, ...] = ()
-    at_once: bool = False
+    return _stops.get() if context is None else context.get(_stops, ())
 
 
-class NotAtOnceError(Exception):
-    """Raised instead of a wait."""
-
-
-DEFAULT = Waits()  # of code that no call of llmcall's runs
-_waits: ContextVar[Waits] = ContextVar("llmcall waits", default=DEFAULT)
-
-
-def waits(context: Context | None = None) -> Waits:
-    """Return how the code of a context may wait; by default the code that runs."""
-    return _waits.get() if context is None else context.get(_waits, DEFAULT)
-
-
-def open_calls() -> tuple[OpenCall, ...]:
-    """Return the open calls inside which the code runs, the innermost last."""
-    # A stream without references ends in a context of its own: others still have its calls.
-    return tuple([call for call in _waits.get().open_calls if not call.has_ended])
-
-
-# A token would put an earlier value back as a whole, but the loop over the pieces of a stream goes on inside the call
-# that the stream entered. A function for each field, because NamedTuple._replace is slow.
+def open_calls() -> tuple[Progress, ...]:
+    """Return the calls inside which the code runs, which end only after it does; the innermost last."""
+    # A stream may be closed in another context than its reader's, which still has its call.
+    return tuple([call for call in _open_calls.get() if not call.has_ended])
 
 
 def set_stops(stops: Stops) -> None:
     """Set the stops of the maps that the code is in."""
-    _, calls, at_once = _waits.get()
-    _waits.set(Waits(stops, calls, at_once))
-
-
-def set_open_calls(calls: tuple[OpenCall, ...]) -> None:
-    """Set the open calls inside which the code runs."""
-    stops, _, at_once = _waits.get()
-    _waits.set(Waits(stops, calls, at_once))
-
-
-def set_at_once(at_once: bool) -> None:
-    """Set whether a database that another process or thread writes raises an error."""
-    stops, calls, _ = _waits.get()
-    _waits.set(Waits(stops, calls, at_once))
+    _stops.set(stops)
 
 
 after_fork_in_child(lambda: set_stops(()))  # a forked process is in no map
 
 
 @contextmanager
-def in_maps(stops: Stops) -> Iterator[None]:
+def in_maps(further: Stops) -> Iterator[None]:
     """Put the current context into further maps for a block.
 
-    :param stops: the stops of these maps.
+    :param further: the stops of these maps.
     """
-    before = waits().stops
-    set_stops((*before, *stops))
+    before = stops()
+    set_stops((*before, *further))
     try:
         yield
     finally:
@@ -99,51 +69,104 @@ def check_stops(stops: Stops) -> None:
             raise KeyboardInterrupt("the map that this call belongs to was interrupted")
 
 
-class OpenCall:
-    """A call in progress, with the thread and the task that make it; of a stream, those that began to read it.
+class Held(Protocol):
+    """What a send holds.
 
-    What begins in its block, such as a task or the calls of a map, is made inside it.
+    :ivar holds_budget: whether it may have reserved something of a budget, for which others may wait.
+    """
+
+    holds_budget: bool
+
+    def answer_began(self) -> None:
+        """Release the endpoint."""
+
+
+class Progress:
+    """The progress of a call that no record answers, with the thread and the task that make it; of a stream, those that
+    began to read it.
+
+    What begins in the code that it runs, such as a task or the calls of a map, is made inside it.
 
     :param is_read: whether its answer comes no faster than a reader reads it.
-    :ivar holds_budget: whether it may have reserved something of a budget, for which others may wait.
+    :ivar was_sent: whether it was sent to a model.
+    :ivar is_counted: whether usage counts it as answered.
+    :ivar held: what the send under way holds, or ``None``.
     :ivar has_ended: whether the call has ended.
     """
 
+    __slots__ = ("_task", "_thread", "has_ended", "held", "is_counted", "is_read", "was_sent")
+
     def __init__(self, *, is_read: bool = False) -> None:
         self.is_read = is_read
-        self.holds_budget = False
+        self.was_sent = False
+        self.is_counted = False
+        self.held: Held | None = None
         self.has_ended = False
         task = current_task()
-        self._thread = get_ident()
+        self._thread = threading.get_ident()
         # a task holds its result: a stream, perhaps
         self._task = None if task is None else ref(task)
+
+    @property
+    def holds_budget(self) -> bool:
+        """Return whether it may have reserved something of a budget, for which others may wait."""
+        held = self.held
+        return held is not None and held.holds_budget
 
     def waits_for_us(self, *, blocks: bool) -> bool:
         """Return whether it continues only after the current thread or task does.
 
         :param blocks: whether the code that runs blocks its thread.
         """
-        how = waits()
-        if self in how.open_calls:
+        if self in _open_calls.get():
             return True
         # A wait that blocks the whole thread stops all of its tasks.
         task = current_task()
         is_same_task = blocks or self._task is None or (task is not None and self._task() is task)
-        return self._thread == get_ident() and is_same_task
-
-    def __enter__(self) -> OpenCall:
-        self.has_ended = False
-        set_open_calls((*open_calls(), self))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.has_ended = True
-        # The reader of a stream has the context in which it is closed, or another one.
-        if self in waits().open_calls:
-            set_open_calls(open_calls())
+        return self._thread == threading.get_ident() and is_same_task
 
 
-T = TypeVar("T")
+def enter_call(call: Progress) -> None:
+    """Note that the current context's code runs inside a call."""
+    calls = open_calls()
+    if call not in calls:
+        _open_calls.set((*calls, call))
+
+
+def leave_call(call: Progress) -> None:
+    """Note that the current context's code no longer runs inside a call."""
+    if (
+        call in _open_calls.get()
+    ):  # by value: the code of a stream's reader may have entered others meanwhile
+        _open_calls.set(tuple([other for other in open_calls() if other is not call]))
+
+
+class NotAtOnceError(Exception):
+    """Raised instead of a wait."""
+
+
+class _AtOnce(threading.local):
+    is_set = False
+
+
+_at_once = _AtOnce()
+
+
+def is_at_once() -> bool:
+    """Return whether a database that another process or thread writes raises :class:`NotAtOnceError`."""
+    return _at_once.is_set
+
+
+def at_once(function: Callable[[], T]) -> T:
+    """Return the result of a function that may not wait for a database.
+
+    :raises NotAtOnceError: instead of a wait.
+    """
+    _at_once.is_set = True
+    try:
+        return function()
+    finally:
+        _at_once.is_set = False
 
 
 async def resolved(result: object) -> Any:

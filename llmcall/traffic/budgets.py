@@ -15,7 +15,7 @@ from ..errors import BudgetExceededError
 from ..support.display import counted, money
 from ..support.notices import warn_once
 from ..support.system import after_fork_in_child, lock
-from ..support.waits import waits
+from ..support.waits import stops
 from .queues import (
     NEVER,
     NOTHING,
@@ -137,7 +137,7 @@ class Reservation:
                 "all that is left is reserved by streams, and this call is made inside one: "
                 "read a stream to its end, or close it, before the next call, or raise the budget"
             )
-        if waits().stops and needs().limits_tokens:
+        if stops() and needs().limits_tokens:
             warn_once(NARROW)
         return Blocked(wakeup)
 

@@ -17,13 +17,13 @@ from ..support.failures import (
     MISSED,
     OVER_BUDGET,
     UNSCOPED,
-    Progress,
     is_abandoned,
     is_failure,
     process_failures,
 )
 from ..support.listeners import CallListener, listen
 from ..support.notices import warn_once
+from ..support.waits import Progress
 from .usage import FAILED, count
 
 if TYPE_CHECKING:

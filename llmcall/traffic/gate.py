@@ -14,7 +14,7 @@ from ..errors import BudgetExceededError, ConfigError
 from ..keys.request import Data, Request
 from ..models.prices import DEARER_TIERS
 from ..support.system import after_fork_in_child, lock
-from ..support.waits import OpenCall, open_calls
+from ..support.waits import Progress, open_calls
 from .budgets import Needs, Reservation, needs
 from .estimates import costliest_parts, estimate, estimate_http, uses_server_tools, with_tokens_used
 from .limits import Pool, Slot
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..core.calls import Call
 
 
-class ClientGate(OpenCall, Gate):
+class ClientGate(Gate):
     """The gate of a client's send: what it reserves of the open budgets, its slot at an endpoint, and what it used.
 
     :meth:`answer_began` releases the endpoint; leaving the block releases the rest.
@@ -41,10 +41,13 @@ class ClientGate(OpenCall, Gate):
     :param pool: the endpoints that may serve it.
     :param request: the request, with the body that is sent.
     :param slot: of the send; by default one at these endpoints.
+    :ivar progress: the call's, inside which others may be made.
+    :ivar holds_budget: whether it may have reserved something of a budget.
     """
 
     def __init__(self, call: Call, pool: Pool, request: Request, slot: Slot | None = None) -> None:
-        super().__init__()
+        self.progress = call.progress or Progress()
+        self.holds_budget = False
         self._call = call
         self._pool = pool
         self._request = request
@@ -54,20 +57,15 @@ class ClientGate(OpenCall, Gate):
 
     async def __aenter__(self) -> Self:
         for outer in open_calls():
-            if isinstance(outer, ClientGate):
-                outer.answer_began()
-        self.__enter__()
+            if outer.held is not None:
+                outer.held.answer_began()
+        self.progress.held = self
         with lock:
             _under_way.add(self)
         return self
 
     async def __aexit__(self, error_type: type[BaseException] | None, *_: object) -> None:
         self.release()
-
-    def __exit__(self, *_: object) -> None:
-        super().__exit__()
-        with lock:
-            _under_way.discard(self)
 
     def is_inside(self, blocks: bool) -> bool:
         """Return whether an outer call ends only after this one.
@@ -76,7 +74,7 @@ class ClientGate(OpenCall, Gate):
         """
         with lock:
             others = _under_way - {self}
-        return any(other.waits_for_us(blocks=blocks) for other in others)
+        return any(other.progress.waits_for_us(blocks=blocks) for other in others)
 
     async def acquire(self) -> Endpoint:
         """Wait until the send may begin, and return its endpoint.
@@ -139,7 +137,9 @@ class ClientGate(OpenCall, Gate):
 
     def release(self) -> None:
         """Release everything; a second time changes nothing."""
-        self.__exit__()
+        self.progress.held = None
+        with lock:
+            _under_way.discard(self)
         for held in self._held:
             held.close()
 
@@ -232,7 +232,7 @@ after_fork_in_child(_under_way.clear)  # a forked process lacks the threads that
 
 def innermost_gate() -> ClientGate | None:
     """Return the gate of the call that sends in the current context, or ``None``."""
-    gates = [call for call in open_calls() if isinstance(call, ClientGate)]
+    gates = [call.held for call in open_calls() if isinstance(call.held, ClientGate)]
     return gates[-1] if gates else None
 
 

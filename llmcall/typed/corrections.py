@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -13,6 +14,7 @@ from ..errors import APIError, OutputError
 from ..keys.keys import short_key
 from ..scopes.position import MakeNotes, NotesContext
 from ..support.display import shortened
+from ..support.loop_waits import InContext
 from .notes import UNREAD
 
 if TYPE_CHECKING:
@@ -89,11 +91,18 @@ class SendMessage(NamedTuple):
 
     async def reply(self) -> Any:
         """Call in this thread, or without blocking the event loop."""
+        return await Do(self._send, self._asend)
+
+    def _send(self) -> Any:
         with NotesContext(self.make_notes):
-            return await Do(
-                partial(self.client.send_message, self.messages, **self.params),
-                partial(self.client.asend_message, self.messages, **self.params),
-            )
+            return self.client.send_message(self.messages, **self.params)
+
+    def _asend(self) -> Awaitable[Any]:
+        context = copy_context()
+        context.run(NotesContext(self.make_notes).__enter__)
+        return InContext(
+            context, context.run(partial(self.client.asend_message, self.messages, **self.params))
+        )
 
 
 async def converse(

@@ -3,6 +3,7 @@ a socket or a clock."""
 
 from __future__ import annotations
 
+from contextvars import copy_context
 from typing import Any
 
 from llmcall.core import callbacks
@@ -27,8 +28,18 @@ CLOSED = (
 )  # interrupts by closing the procedure, as when nothing refers to it any more
 
 
+def set_variables() -> dict[str, Any]:
+    """Return llmcall's context variables that are set here."""
+    variables = copy_context().items()
+    return {
+        variable.name: value
+        for variable, value in variables
+        if variable.name.startswith("llmcall") and value != ()
+    }
+
+
 class Driver:
-    """A driver that executes each effect at once, except one.
+    """A driver that executes each effect at once, except one. A call that sets a context variable fails here.
 
     :param interrupted: the number of the effect that is not executed, or ``None``.
     :param error: raised there instead.
@@ -42,12 +53,14 @@ class Driver:
 
     def run(self, procedure: Procedure[Any]) -> Any:
         """Run a procedure to its end, and return its result."""
-        result, error = None, None
+        result, error, before = None, None, set_variables()
         while True:
             try:
                 effect = procedure.send(result) if error is None else procedure.throw(error)
             except StopIteration as stop:
                 return stop.value
+            finally:
+                assert set_variables() == before
             result = error = None
             assert isinstance(effect, Effect), effect
             self.effects.append(effect)
@@ -67,9 +80,11 @@ class Driver:
         if isinstance(effect, Send):
             if isinstance(effect.transport, FlowTransport):  # its effects are the call's, too
                 return self.run(effect.transport.flow(effect.request, effect.timeout))
-            return callbacks.send(effect.transport, effect.request, effect.timeout)
+            return callbacks.send(effect.transport, effect.request, effect.timeout, effect.inside)
         if isinstance(effect, Open):
-            return callbacks.open_stream(effect.transport, effect.request, effect.timeout)
+            return callbacks.open_stream(
+                effect.transport, effect.request, effect.timeout, effect.inside
+            )
         if isinstance(effect, Next):
             return callbacks.next_chunk(effect.chunks, effect.timeout)
         if isinstance(effect, Leave):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from llmcall.programs.requests import request_to_record
 from llmcall.programs.transport import ProgramTransport
 from llmcall.recorded_functions import OwnFunction, prepare_recorded, recorded_result
 from llmcall.stores.cache.cache import shared_cache
+from llmcall.support.request_origin import LLMCALL, sender
 from llmcall.support.waits import open_calls
 from llmcall.traffic import gate, limits
 
@@ -195,7 +197,9 @@ NOTHING: dict[str, Any] = {name: [] for name in held()}
 def test_a_call_that_is_interrupted_at_any_effect_leaves_nothing_held(
     ask: Callable[[str], Procedure[Any]], tmp_path: Path
 ) -> None:
-    """Neither flights, permits, reservations, draws nor responses at the server."""
+    """Neither flights, permits, reservations, draws nor responses at the server; nor, as the driver checks, any context
+    variable that it set.
+    """
     WithBackground.server.responses.clear()
     with (
         llmcall.configured(cache_path=str(tmp_path), cache_mode="auto"),
@@ -218,3 +222,33 @@ def test_a_call_that_is_interrupted_at_any_effect_leaves_nothing_held(
         noted = dict(shared_cache(str(tmp_path)).awaited.items())
     left = WithBackground.server.responses.keys()  # of calls that ended while they deleted it
     assert left == {awaited.id for awaited in noted.values()}
+
+
+def test_a_call_that_is_closed_in_another_context_changes_nothing_there() -> None:
+    """The garbage collector may close it anywhere."""
+
+    class Never(llmcall.types.AsyncTransport):
+        keeps_time = True
+
+        def send(self, request: Any, timeout: float | None) -> Any:
+            raise AssertionError("a coroutine was asked for")
+
+        async def asend(self, request: Any, timeout: float | None) -> Any:
+            await Forever()
+
+    client = LLMClient(transport=Never(), **SETTINGS)
+    own, other = copy_context(), copy_context()
+    other.run(sender.set, LLMCALL)
+    before = dict(other)
+    asked = client.asend_message("Hello")
+    own.run(asked.send, None)
+    other.run(asked.close)
+    assert dict(other) == before
+    assert held() == NOTHING
+
+
+class Forever:
+    """What nothing ends."""
+
+    def __await__(self) -> Iterator[None]:
+        yield

@@ -45,7 +45,7 @@ from llmcall.errors import (
     OutputError,
     ScopeError,
 )
-from llmcall.support.waits import waits
+from llmcall.support.waits import stops
 from llmcall.testing import ScriptedClient
 from llmcall.types import Plan
 
@@ -928,7 +928,7 @@ def test_a_failure_is_raised_without_waiting_for_windows() -> None:
             assert begun.wait(LONGEST)
             raise ValueError(item)
         begun.set()
-        stopped.append(bool(wait_for_futures(waits().stops, LONGEST).done))
+        stopped.append(bool(wait_for_futures(stops(), LONGEST).done))
 
     with llmcall.configured(window="8h"), pytest.raises(ValueError, match="fails"):
         map(work, ["waits", "fails"])

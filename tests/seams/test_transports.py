@@ -30,8 +30,8 @@ from llmcall.core.prepare import prepare_chat
 from llmcall.keys.request import Request
 from llmcall.programs.requests import request_to_record
 from llmcall.programs.transport import ProgramTransport
-from llmcall.support.failures import Progress
 from llmcall.support.system import running_loop
+from llmcall.support.waits import Progress
 from llmcall.testing import check_transport
 from llmcall.types import AsyncTransport, Endpoint, Transport
 

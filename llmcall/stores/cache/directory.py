@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import CacheCorruptError, CacheError
 from ...support.system import ProcessLock
-from ...support.waits import NotAtOnceError, waits
+from ...support.waits import NotAtOnceError, is_at_once
 from .forks import using_database
 from .storages import Change, Row, Storage, Stored
 
@@ -103,7 +103,7 @@ class Directory(Storage):
         :raises OSError: if the directory cannot be written, or the disk is full.
         :raises NotAtOnceError: if that would take a wait, and the code that runs may not wait.
         """
-        if not waits().at_once:
+        if not is_at_once():
             with self._writing() as database:
                 return database.put(key, value, replaces)
         if self._database is None:

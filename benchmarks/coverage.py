@@ -319,7 +319,7 @@ def resend_coverage(survey: Survey, calls: int, studies: int, seed: int = 1) -> 
             numbers = iter(range(requests))
             for actor, of_actor in enumerate(survey.actors):
                 with llmcall.scope(actor):
-                    for number, _ in zip(numbers, range(of_actor), strict=False):
+                    for _, number in zip(range(of_actor), numbers, strict=False):
                         for _ in range(survey.draws):
                             client.send_message(f"Request {number} of {requests}?", temperature=1)
         is_resent = 1

@@ -6,6 +6,7 @@ import math
 from importlib import import_module
 from typing import Any
 
+import numpy
 import pytest
 
 from llmcall.experiments.intervals import paired_interval
@@ -86,6 +87,21 @@ def test_effects_by_request_hold_the_shift_of_a_share_of_yes() -> None:
     found = SIMULATION.resend_coverage(SIMULATION.YES_SURVEYS[2], 20, 200)
     assert found.holds >= 0.92 - 0.038
     assert (found.missing, found.narrowest > 0) == (0, True)
+
+
+@pytest.mark.ci
+def test_the_simulation_records_all_requests_of_its_actors() -> None:
+    """Every second request shifts by 1, so the mean shift of all is a half."""
+
+    def means(chance: Any, shape: tuple[int, int]) -> tuple[Any, Any]:
+        then = numpy.zeros(shape)
+        return then, then + (numpy.arange(shape[0]) % 2)[:, None]
+
+    def draw(chance: Any, means: Any) -> Any:
+        return chance.normal(means, 0.01)
+
+    survey = SIMULATION.Survey("half", means, draw, actors=(1,) * 20)
+    assert SIMULATION.resend_coverage(survey, 20, 10).holds == 1
 
 
 @pytest.mark.ci

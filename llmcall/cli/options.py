@@ -84,6 +84,8 @@ class UserPath(click.Path):
         self, value: Any, parameter: click.Parameter | None, context: click.Context | None
     ) -> Any:
         """Return the path."""
+        if not value:
+            self.fail("it is empty; give a path", parameter, context)
         return super().convert(os.path.expanduser(value), parameter, context)
 
 

@@ -172,6 +172,11 @@ def resend(
         calls = max(1, round(share * len(order)))
     elif calls is None:
         calls = _affordable(order, expected, recorded_run)
+    if calls > len(order):
+        times = counted(calls // len(order), "time")
+        words = times if calls % len(order) == 0 else f"at least {times}"
+        requests_there = counted(len(order), "different request")
+        notes = (*notes, f"{calls:,} calls of {requests_there}: each is sent {words}")
     sample = []
     for number in range(calls):
         first = requests[digest := order[number % len(order)]][0]

@@ -122,6 +122,17 @@ def test_every_request_is_equally_likely(model: Model) -> None:
     assert abs(share - 0.9) < 3 * (0.9 * 0.1 / 40) ** 0.5  # three standard errors
 
 
+def test_more_calls_than_requests_send_each_several_times_and_it_is_said(
+    model: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    record(model, 2)
+    plan = llmcall.resend(STUDY, calls=5, dry_run=True)
+    assert plan.notes == ("5 calls of 2 different requests: each is sent at least 2 times",)
+    llmcall.resend(STUDY, calls=4)
+    assert len(bodies(model)) == 2 + 4
+    assert "4 calls of 2 different requests: each is sent 2 times" in caplog.messages
+
+
 def test_a_request_of_several_actors_is_one_request(model: Model) -> None:
     """With the recorded answers of all."""
     with llmcall.cassette(STUDY):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
 from ..config.settings import ON_ERROR, Settings
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from ..stores.records.keyed_settings import SettingsTaken
     from ..traffic.sites import Site
 
+# Features that answer calls without a model stand around a call's store: each returns the store to ask instead.
+stores_around: list[Callable[[Call, Store], Store]] = []
 ALLOWED = {"on_error": ON_ERROR, "window": ("2h", "8h", "none")}
 
 
@@ -277,12 +279,15 @@ class Call(NamedTuple):
             else position
         )
         cache = CacheStore(at.cache, mode, below, overwrites, self.is_streamed)
-        if cassette is None:
-            return cache
-        # Outside any scope, identical calls share a record, and a program that waits for an end needs the
-        # last one, now and in a replay.
-        replaces = skips_recorded and self.request.sample is None
-        return CassetteStore(cassette, cache, position, replaces, self.taken)
+        store: Store = cache
+        if cassette is not None:
+            # Outside any scope, identical calls share a record, and a program that waits for an end needs the
+            # last one, now and in a replay.
+            replaces = skips_recorded and self.request.sample is None
+            store = CassetteStore(cassette, cache, position, replaces, self.taken)
+        for around in stores_around:
+            store = around(self, store)
+        return store
 
     @property
     def shared_by(self) -> ResponseCache | Cassette | None:

@@ -23,6 +23,7 @@ from ..stores.cassettes.cassette import Cassette
 from ..support.colours import coloured, has_colours
 from ..support.display import visible
 from ..support.failures import REFUSED, process_failures
+from ..support.failures import problems as problems_reported
 from ..support.listeners import CallListener, listen
 from ..support.notices import hold_notices
 from ..support.tracebacks import ends_shown_by, show
@@ -191,6 +192,7 @@ class Execution(CallListener):
             self._exit_stack.__exit__(None if error is None else type(error), error, None)
         except (LLMCallError, OSError, ValueError) as problem:
             problems.append(problem)
+        has_failed = has_failed or bool(problems_reported)
         has_failed = has_failed or bool(self._cassette and self._cassette.left_out)
         warn_of_swapped_answers(have_names=recorder.recording.actors is not None)
         process_failures.warn()

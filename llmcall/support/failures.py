@@ -123,6 +123,15 @@ class UnrecordedCall(NamedTuple):
     description: str
 
 
+problems: list[str] = []  # what ``llmcall run`` exits with 1 for, beside its failures
+
+
+def report_problem(words: str) -> None:
+    """Report what makes a run fail though all its calls have answers."""
+    problems.append(words)
+    notice("%s", words)
+
+
 class Failures:
     """The calls of one run that left no record, for a warning at its end."""
 

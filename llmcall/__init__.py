@@ -110,7 +110,12 @@ _MODULES = {
 }
 
 # What features add: ``python docs/_ext/names.py`` writes it, until the next comment.
-_OF_FEATURES: dict[str, str] = {}
+if TYPE_CHECKING:
+    from .overrides.override import override as override
+
+_OF_FEATURES: dict[str, str] = {
+    "overrides.override": "override",
+}
 # The end of what features add.
 
 _NAMES = " ".join((*_MODULES.values(), *_OF_FEATURES.values())).split()

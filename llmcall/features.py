@@ -18,6 +18,7 @@ from typing import Any
 PARTS = ("typed",)
 FEATURES: tuple[str, ...] = (
     # In the order of the alphabet.
+    "overrides",
 )
 
 
@@ -30,6 +31,7 @@ class Feature:
     :param names: the public names of ``llmcall``, with blanks between, by module.
     :param types: those of ``llmcall.types``.
     :param commands: the places of the commands, by name.
+    :param run_options: the places of the options of ``llmcall run`` (``cli/options.py``), by the name of their value.
     :param notes: the places of the notes of a record (``stores/notes.py``), by name.
     """
 
@@ -37,6 +39,7 @@ class Feature:
     names: Mapping[str, str] = field(default_factory=dict)
     types: Mapping[str, str] = field(default_factory=dict)
     commands: Mapping[str, str] = field(default_factory=dict)
+    run_options: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
 
 

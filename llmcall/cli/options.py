@@ -9,14 +9,16 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from datetime import datetime
 from fnmatch import fnmatchcase
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
 from ..errors import CacheError
+from ..features import additions, load
 from ..stores.record import Record
 from ..stores.records.answers import CONFLICTS
 from ..support.arguments import nearest
@@ -40,6 +42,30 @@ def conflict_option(default: str, choices: str) -> Callable[[Decorated], Decorat
         show_default=True,
         help=f"If two answers to a request differ: {choices}.",
     )
+
+
+class RunOption(NamedTuple):
+    """An option of ``llmcall run`` that a feature adds.
+
+    :param add: adds it to the command, as click's decorators do.
+    :param around: returns the context that is open around the program, by the option's value.
+    """
+
+    add: Callable[[Callable[..., object]], Callable[..., object]]
+    around: Callable[[Any], AbstractContextManager[object]]
+
+
+@functools.cache
+def options_of_features() -> dict[str, RunOption]:
+    """Return the options of ``llmcall run`` that features add, by the name of their value."""
+    return {name: load(place) for name, place in additions("run_options").items()}
+
+
+def feature_options(command: Callable[..., object]) -> Callable[..., object]:
+    """Add the features' options to a command."""
+    for option in options_of_features().values():
+        command = option.add(command)
+    return command
 
 
 def to_option(written: str) -> Callable[[Decorated], Decorated]:

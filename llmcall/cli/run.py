@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,6 +18,7 @@ from ..scopes.active import default_scope, new_program_scope
 from ..scopes.scope import scope as open_scope
 from ..stores.records.header import MAX_SEED
 from ..support.arguments import nearest
+from .options import feature_options, options_of_features
 from .output import echo
 from .recording import actor_source, find_target, recording_options
 
@@ -34,12 +36,14 @@ HASH_SEED = "PYTHONHASHSEED"
     type=click.IntRange(0, MAX_SEED),
     help="Seed the program's own random numbers: random, NumPy, generators made without a seed, and the hash seed.",
 )
+@feature_options
 @click.option("-m", "module", is_flag=True, help="SCRIPT is a module's name, as with python -m.")
 @click.argument("script")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
 def run(
     is_own_process: bool,
+    /,
     scope: str | None,
     path: str | None,
     mode: str | None,
@@ -49,15 +53,16 @@ def run(
     module: bool,
     script: str,
     arguments: tuple[str, ...],
+    **of_features: Any,
 ) -> None:
     """Run a program unchanged; record or replay its calls.
 
     SCRIPT is a Python file that uses the OpenAI SDK or an HTTP client, or a folder with a
     __main__.py. Its own arguments follow it.
     llmcall records until the process ends, so it also records threads that outlive the script. The
-    exit code is the program's, or 1 if the program got an llmcall error, such as for a
-    request that is not recorded. The first such error is printed. A replay takes --scope, --actor,
-    --normalize and --seed from the cassette.
+    exit code is the program's, or 1 if the program got an llmcall error, such as for a request that
+    is not recorded, or if no call came for an override. The first such error is printed. A replay
+    takes --scope, --actor, --normalize and --seed from the cassette.
     """
     if not module and (main := Path(script) / "__main__.py").is_file():
         script = str(main)
@@ -86,6 +91,8 @@ def run(
             exit_stack.enter_context(open_scope(options.scope, process=True))
         if options.seed is not None:
             exit_stack.enter_context(seeded(options.seed))
+        for name, value in of_features.items():
+            exit_stack.enter_context(options_of_features()[name].around(value))
         # Only now: a recorder knows the scope in which it was made.
         recorder = target.recorder(source, cassette)
         default = new_program_scope() if cassette is None else cassette.default_scope

@@ -36,13 +36,18 @@ def summary_lines(
     if cassette is not None:
         not_recorded = sums["asked"] - sums["recorded"] + len(cassette.left_out)
         in_doubt = cassette.tape.log.replayed_in_doubt()
-    replayed = 0 if cassette is None else sums["replayed_calls"]
-    supplied = sums["cached_calls"] - replayed
+    overridden = sums[
+        "overridden"
+    ]  # each counts as replayed from the cassette, or without one as from the cache
+    answered = sums["replayed_calls"] if cassette is not None else 0
+    supplied = sums["cached_calls"] - (answered if cassette is not None else overridden)
+    replayed = answered - overridden if cassette is not None else 0
     spent = ", ".join(_spent(counts))
     parts = [
         (sums["asked"], f"asked ({spent})" if spent else "asked"),
         (supplied, "from the cache"),
         (replayed, "replayed"),
+        (overridden, "overridden"),
         (in_doubt, "of these by callers that a replay may swap"),
         (sums["retries"], "retry" if sums["retries"] == 1 else "retries"),
         (sums["unsent"], "not sent"),

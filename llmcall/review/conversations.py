@@ -23,8 +23,10 @@ NOT_PARAMETERS = ("model", "messages", "input", "function", "arguments", "method
 TEXT_TYPES = ("text", "input_text", "output_text")  # of parts
 ANSWERING_ROLE = "assistant"
 CUT, REFUSED, ASKED_AGAIN, UNREAD = "cut", "refused", "asked again", "unread"
+OVERRIDDEN = "overridden"
 # With their words on the page. Of several marks of one answer, the survey shows the first.
 MARKS = {
+    OVERRIDDEN: "✎ overridden: no model gave it",
     REFUSED: "⊘ refused",
     CUT: "✂ cut: ended by length",
     ASKED_AGAIN: "↻ not usable, asked again",
@@ -305,6 +307,7 @@ def marks_of(record: Record, *, is_asked_again: bool) -> tuple[str, ...]:
     ends = [choice.get("finish_reason") for choice in record.choices]
     is_refusal = record.refusal is not None or any(map(is_refused, ends))
     has_mark = {
+        OVERRIDDEN: record.override,
         REFUSED: is_refusal,
         CUT: any(map(is_cut, ends)),
         ASKED_AGAIN: is_asked_again,

@@ -19,6 +19,7 @@ REASON_WORDS = {
     "parameters": "the parameters changed",
     "model": "the model changed",
     "draw": "the same request has different answers",
+    "override": "the answer is overridden",
     "missing": "{other} ends, or does not make this call",
     "added": "{other} has an additional call",
 }
@@ -42,12 +43,14 @@ class Change(NamedTuple):
     :param caused_by: the call with the first changed answer that this prompt repeats, if all changed
         words of the prompt are in changed answers that the actor could have read; else ``None``.
         The prompt may be only a consequence of it.
+    :param overridden: whether the user gave one of two answers that differ.
     """
 
     reason: str
     before: str | None
     after: str | None
     caused_by: CallPosition | None = None
+    overridden: bool = False
 
     def in_words(self, other: str, *, is_one_of_many: bool = False) -> str:
         """Return the reason and the difference in one line.
@@ -56,7 +59,9 @@ class Change(NamedTuple):
         :param is_one_of_many: leaves out the words that differ from call to call: those of a call that
             one run lacks, and those that repeat answers.
         """
-        words = REASON_WORDS[self.reason].format(other=printable(other))
+        words = REASON_WORDS["override" if self.overridden else self.reason].format(
+            other=printable(other)
+        )
         if is_one_of_many and self.reason in ("missing", "added"):
             return words
         if not is_one_of_many or not self.caused_by:
@@ -193,7 +198,8 @@ def _divergence(changes: Changes, index: int) -> Divergence:
     else:
         models = [record.served for record in (one, other) if record.served]
         served = tuple(models) if len(set(models)) > 1 else ()
-        found = [Change("draw", *_differing_answers(one, other))]
+        is_overridden = one.override or other.override
+        found = [Change("draw", *_differing_answers(one, other), overridden=is_overridden)]
     return Divergence(pair.scope, pair.index, tuple(found), pair.run, served)
 
 

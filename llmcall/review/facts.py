@@ -86,6 +86,12 @@ class RunFacts(NamedTuple):
         return Counter(mark for call in self.asked for mark in call.marks)
 
     @property
+    def overridden(self) -> str:
+        """Return in words how many answers were overridden; empty without any."""
+        number = sum(record.override for record in self.run.records)
+        return f"{counted(number, 'answer')} given by the author, not by a model" if number else ""
+
+    @property
     def unended(self) -> int:
         """Return how many answers do not say how they ended, as published texts don't: whether they were cut or
         refused is not recorded.
@@ -147,6 +153,7 @@ def facts(found: RunFacts) -> dict[str, str]:
         "tokens in": recorded_sum([usage.input_tokens for _, usage in usages], "{:,}".format),
         "tokens out": recorded_sum([usage.output_tokens for usage in spoken], "{:,}".format),
         "cost": recorded_sum([answer.cost for answer in answers], money),
+        "overridden": found.overridden,
         "left out": "; ".join(run.left_out),
         "failures": "; ".join(_failures(found)),
         **settings,

@@ -17,7 +17,7 @@ from ..scopes.position import path_before_items
 from ..stores.record import Record
 from ..support.display import one_line
 from ..typed.notes import FORM
-from .conversations import ASKED_AGAIN, CUT, MARKS, REFUSED, RecordedCall, marks_of
+from .conversations import ASKED_AGAIN, CUT, REFUSED, RecordedCall, marks_of
 from .pairs import Pair
 
 MAX_VALUES = 12  # shown separately; the others are "(other)"
@@ -123,9 +123,8 @@ def _read_answer(record: Record) -> object:
     ``{"value": …}``, which structured output wraps, is read as the same answer without it.
     """
     marks = marks_of(record, is_asked_again=False)
-    mark = next((candidate for candidate in MARKS if candidate in marks), None)
-    if mark == REFUSED:
-        return _Mark(f"({mark})")
+    if REFUSED in marks:
+        return _Mark(f"({REFUSED})")
     text = record.answer or ""
     if record.kind == "chat":
         option = named_option(record.request["messages"], text)
@@ -134,7 +133,7 @@ def _read_answer(record: Record) -> object:
     with suppress(ValueError):  # no JSON object, or a broken one
         fields = json.loads(text[text.index("{") : text.rindex("}") + 1])
         return fields["value"] if fields.keys() == {"value"} else fields
-    return _Mark(f"({mark})") if mark == CUT else text.strip()
+    return _Mark(f"({CUT})") if CUT in marks else text.strip()
 
 
 def _fields(answers: Sequence[Sequence[object]]) -> dict[str, list[list[object]]]:

@@ -88,9 +88,11 @@ def _call_lines(call: RecordedCall, shown_texts: set[str]) -> Iterator[str]:
     )
     caller = f"  asked by {call.record.caller}" if call.record.caller else ""
     arms = f"  in {describe_arms(call.record)}" if call.record.arms else ""
+    override = "  overridden" if call.record.override else ""
     draw = f"#{call.draw}  " if call.draw else ""
     yield click.style(
-        visible(f"--- call {call.number}  {draw}{call.title}{parameters}{caller}{arms}"), fg="cyan"
+        visible(f"--- call {call.number}  {draw}{call.title}{parameters}{caller}{arms}{override}"),
+        fg="cyan",
     )
     if call.repeated:
         yield click.style(f"{INDENT}… {counted(call.repeated, 'message')} as above", dim=True)

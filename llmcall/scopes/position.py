@@ -87,6 +87,12 @@ def without_repeats(path: str) -> tuple[str, tuple[int, ...]]:
 
 ARM = "arm"  # the family of all arms
 
+
+def draw_in_arm(sample: str, arm: str) -> str:
+    """Return the name of an answer that one arm alone gets instead of a draw that its arms share."""
+    return f"{sample} in arm {arm}"
+
+
 # The order of a call, which decides where its record stands on a cassette: numbers, compared from the
 # first one on. The order of a call in a map's item, or in an arm, begins with the item's or the arm's
 # own. So whichever thread is faster, an item's calls come before those of the next item.

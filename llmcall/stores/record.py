@@ -37,6 +37,7 @@ class GotFrom(enum.Flag):
     SERVER = enum.auto()
     CACHE = enum.auto()
     FUNCTION = enum.auto()
+    USER = enum.auto()  # an override
 
 
 class Received(NamedTuple):
@@ -206,9 +207,14 @@ class Record:
         return requested_model(self.kind, self.request)
 
     @property
+    def override(self) -> bool:
+        """Return whether the user gave the answer, in place of the model's."""
+        return bool(self.notes.get("override"))
+
+    @property
     def served(self) -> str | None:
-        """Return the model that answered, by the server's name for it, or ``None``."""
-        return served_model(self.model_answer)
+        """Return the model that answered, by the server's name for it, or ``None``: no model gave an override."""
+        return None if self.override else served_model(self.model_answer)
 
     @property
     def days(self) -> Days | None:

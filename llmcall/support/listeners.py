@@ -104,7 +104,7 @@ class Listener:
 
 # What became of a call: it was answered by a record, sent for the first time, recorded, or succeeded after an attempt
 # that had counted as a failure.
-OUTCOMES = frozenset({"cached_calls", "asked", "recorded", "recovered"})
+OUTCOMES = frozenset({"cached_calls", "asked", "recorded", "recovered", "overridden"})
 
 
 class CallListener:

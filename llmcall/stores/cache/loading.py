@@ -107,7 +107,10 @@ def _open_source(source: str | Storage) -> tuple[str, Callable[[], Iterable[Reco
         if (found := read_format(source)) is not None:
             return source, lambda: found
     file = read(source)
-    settings, records = file.header.settings, without_lone_callers(file)
+    settings = file.header.settings
+    records = without_lone_callers(record for record in file if not record.override)
+    if overridden := len(file) - len(records):
+        notice("%s: %s not loaded: no model gave them", source, counted(overridden, "override"))
     recorded = {name: settings[name] for name in KEY_SETTINGS if name in settings}
     current = config.without_code()
     effective = _effective_normalizers(

@@ -118,6 +118,15 @@ class ReplayLog:
         with lock:
             self._first_calls.setdefault(key, AFTER_ALL)
 
+    def count_in(self, path: str, arm: str) -> int:
+        """Return how many records answered calls in a scope; in an arm, calls of that arm."""
+        levels = path.split("/")
+        with lock:
+            return sum(
+                first[0] == levels and (not arm or arm in self._arms.get(key, ()))
+                for key, first in self._first_calls.items()
+            )
+
     def has_used(self, key: str) -> bool:
         """Return whether a record answered a call."""
         return key in self._first_calls

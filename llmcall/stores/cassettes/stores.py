@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ...keys.keys import Identity, sampled_key
+from ...keys.keys import Identity, key_of, sampled_key
 from ...keys.request import Request
 from ...scopes.draw_numbers import RecordedCallers
-from ...scopes.position import Position
+from ...scopes.position import Position, draw_in_arm
 from ...support.notices import warn_once
 from ..record import GotFrom, Record
 from ..records.answers import same_answer
@@ -132,6 +132,13 @@ class CassetteStore(NamedTuple):
             record would be lost.
         """
         tape, record = self.cassette.tape, None
+        position = self.position
+        if tape.stored.has_overrides and position is not None and position.arm:
+            sample = draw_in_arm(str(request.sample), position.arm)
+            own_key = key_of(request.kind, request.hashed, sample)
+            override = tape.find(own_key, (request.kind, sample, request.hashed), position)
+            if override is not None:
+                return override
         if not self.replaces:
             question = request.kind, request.sample, request.hashed
             record = tape.find(request.cache_key, question, self.position)
@@ -161,6 +168,26 @@ class CassetteStore(NamedTuple):
         if not same_answer(first_record, record):
             first_record, source = first_record.replace(caller=None), source | GotFrom.CACHE
         return self._put(first_record, source)
+
+    def override(self, record: Record) -> Record:
+        """Put the user's own answer in the place of what is recorded, and return it. What a model answered there goes
+        to the disk cache.
+        """
+        tape, position = self.cassette.tape, self.position
+        if position is None:
+            return record
+        if not tape.may_record:  # the recorded answer to this request counts as used
+            if tape.find(record.cache_key, None, position) is None and position.draw is not None:
+                sample = f"{position.path}#{position.draw}"
+                tape.find(key_of(record.kind, record.request, sample), None, position)
+            return record
+        self.cassette.file.check_can_gain()
+        replaced = tape.get(record.cache_key)
+        if replaced is not None and not replaced.override:
+            self.cache.cache.add_all([replaced])
+        tape.note_settings(record.cache_key, self.taken)
+        tape.add(record, position, GotFrom.USER, replace=True)
+        return record
 
     def callers(self, path: str, identity: Identity) -> RecordedCallers:
         """Return the callers that took a request's draws in the recording."""

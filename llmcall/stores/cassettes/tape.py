@@ -222,7 +222,7 @@ class Tape:
     ) -> Record | None:
         """Add an answer, unless one is recorded; return the recorded one, or ``None`` if the tape is over.
 
-        :param replace: whether to replace a recorded answer. An answer in the file is replaced only from
+        :param replace: whether to replace a recorded answer. An answer in the file is replaced by a server's only from
             the second call on, so that a program that makes the call once gets the file's answer.
         """
         record = record.replace(days=_days_of(record, source))
@@ -241,11 +241,12 @@ class Tape:
             existing = self.get(record.cache_key, question)
             if existing is not None:
                 self.log.note(existing, position, is_replayed=True)
-                is_same = same_answer(existing, record)
+                is_same = same_answer(existing, record) and existing.override == record.override
                 _, source_before = self._gained.get(record.cache_key, (None, GotFrom(0)))
                 # another call found the answer in the disk cache before this one, which was sent, got here
                 is_own = is_same and source == GotFrom.SERVER and source_before == GotFrom.CACHE
-                if not is_own and (is_same or not (replace and is_asked_again)):
+                may_replace = replace and (is_asked_again or source == GotFrom.USER)
+                if not is_own and (is_same or not may_replace):
                     return existing
             gained = self.journal.append(record, entry, self._settings)
             if gained is None:

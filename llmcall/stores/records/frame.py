@@ -54,6 +54,7 @@ def _columns(is_used: Callable[[Record], bool]) -> dict[str, Callable[[Record], 
         "used": is_used,
         "cache_key": attrgetter("cache_key"),
         "request": lambda record: key_of(record.kind, record.request, None),
+        "override": attrgetter("override"),
     }
 
 

@@ -89,6 +89,7 @@ class RecordFile:
         self._named: list[int] = []  # the places of records that name their caller
         self._places_by_key: dict[str, int] = {}  # as far as keys were looked for
         self._has_all_keys = False
+        self.has_overrides = False
         self._records: list[Record] | None = None
         try:
             self._keep_once(self._check_lines())
@@ -130,6 +131,7 @@ class RecordFile:
             if "kind" in entry:
                 for digest in check_record(entry, line, self.header):
                     users.setdefault(digest, self._number)
+                self.has_overrides = self.has_overrides or "override" in entry
                 if "caller" in entry:
                     self._named.append(len(hashes))
                 self.undecided.add(entry["kind"], entry["request"])

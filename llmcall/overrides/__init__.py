@@ -1,0 +1,1 @@
+"""Answers of the user's own in place of the model's."""

@@ -1,0 +1,345 @@
+"""A block in which some calls get the user's own answers: found where an answer is looked up, so they are not sent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..core.calls import stores_around
+from ..errors import ArgumentError, ScopeError
+from ..keys.keys import key_of
+from ..keys.request import Request
+from ..scopes.active import here
+from ..scopes.draw_numbers import Numbers
+from ..scopes.position import Branches, Position, draw_in_arm
+from ..stores.cassettes.stores import CassetteStore
+from ..stores.record import Record
+from ..support.arguments import nearest
+from ..support.display import counted, printable
+from ..support.failures import report_problem
+from ..support.listeners import CallListener, listen, stop_listening
+from ..support.system import lock
+from .answers import Message, message_of, response_of
+from .notes import OVERRIDE
+
+if TYPE_CHECKING:
+    from ..core.calls import Call
+    from ..core.seams import Store
+    from ..keys.keys import Identity
+    from ..scopes.draw_numbers import RecordedCallers
+
+MOST_NAMED = 5  # actors that a message lists
+MOST_SEEN = 10_000  # actors whose names are kept for it
+
+_open: list[Override] = []  # one that is entered twice is in it twice
+
+
+class _Calls:
+    """The calls of an actor, numbered from 0 as a comparison counts them: a failed one returns its number.
+
+    :param before: how many it had made when the counting began.
+    """
+
+    def __init__(self, before: int) -> None:
+        self._before = before
+        self._numbers = Numbers()
+        self._by_key: dict[str, int] = {}
+        self._answered: set[str] = set()
+
+    def number(self, key: str) -> int:
+        """Return the number of the call with a key; the caller holds the lock."""
+        number = self._by_key.get(key)
+        if number is None:
+            number = self._by_key[key] = self._numbers.lowest
+            self._numbers.take(number)
+        return self._before + number
+
+    def keep(self, key: str) -> None:
+        """Keep a call's number: it has an answer."""
+        self._answered.add(key)
+
+    def release(self, key: str) -> None:
+        """Return a call's number, unless it has an answer."""
+        if key in self._by_key and key not in self._answered:
+            self._numbers.release(self._by_key.pop(key))
+
+    def __len__(self) -> int:
+        return self._before + len(self._by_key)
+
+
+class _Answer:
+    """One answer of an override.
+
+    :param actor: the actor's scope path, or its last levels.
+    :param number: which of its calls, from 1.
+    :ivar path: the scope path that it fits, once there is one.
+    :ivar is_used: whether a call got it.
+    """
+
+    def __init__(self, actor: str, number: int, message: Message) -> None:
+        self.actor = actor
+        self.number = number
+        self.message = message
+        self.path: str | None = None
+        self.is_used = False
+
+    @property
+    def place(self) -> str:
+        """Return what messages call it."""
+        return place_of(self.actor, self.number)
+
+
+def place_of(actor: str, number: int) -> str:
+    """Return what messages call an answer."""
+    return f"the override of {printable(actor)}'s call {number}"
+
+
+class Override(CallListener):
+    """A block made by :func:`llmcall.override`: a context manager.
+
+    It applies to every thread, task and child of the process while it is open; one that is opened in a scope or an arm
+    applies to the calls in there.
+    """
+
+    def __init__(self, answers: Mapping[tuple[str, int], str | Mapping[str, object]]) -> None:
+        if not isinstance(answers, Mapping):
+            raise TypeError(
+                f"override takes a dict such as {{('Ben', 2): 'no'}}, not {type(answers).__name__}"
+            )
+        self._answers = [
+            _Answer(*place, message_of(answer, place_of(*place)))
+            for place, answer in _checked(answers)
+        ]
+        self._inside = Position()
+        self._calls: dict[tuple[Branches, str], _Calls] = {}
+        self._seen: dict[str, None] = {}  # the last levels of the scopes of calls
+        self._process = 0
+
+    def __enter__(self) -> Override:
+        self._inside = here().parent_of_new_scopes.position
+        self._process = os.getpid()
+        self._calls.clear()
+        self._seen.clear()
+        for answer in self._answers:
+            answer.path, answer.is_used = None, False
+        with lock:
+            _open.append(self)
+        listen(self)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        stop_listening(self)
+        with lock:
+            _open.remove(self)
+        if kind in (None, SystemExit) and os.getpid() == self._process:
+            for words in self._unused():
+                report_problem(words)
+
+    def __repr__(self) -> str:
+        places = ", ".join(f"({answer.actor!r}, {answer.number})" for answer in self._answers)
+        return f"override({{{places}}})"
+
+    def answered(self, call: Call, record: Record) -> None:
+        """Keep the number of a call that has an answer."""
+        with lock:
+            for calls in self._calls_of(call):
+                calls.keep(call.request.cache_key)
+
+    def failed(self, call: Call, error: BaseException) -> None:
+        """Return the number of a call that failed."""
+        with lock:
+            for calls in self._calls_of(call):
+                calls.release(call.request.cache_key)
+
+    def _calls_of(self, call: Call) -> Iterator[_Calls]:
+        calls = self._calls.get((call.position.branches, call.position.path))
+        if calls is not None:
+            yield calls
+
+    def covers(self, position: Position) -> bool:
+        """Return whether a call at a position is in the block's scope and arm."""
+        inside, branches = self._inside.path, self._inside.branches
+        is_below = not inside or f"{position.path}/".startswith(f"{inside}/")
+        return is_below and position.branches[: len(branches)] == branches
+
+    def answers_to(self, call: Call) -> list[_Answer]:
+        """Return the answers for a call, and count it.
+
+        :raises ScopeError: if an answer's actor fits another scope, too.
+        """
+        path, branches = call.position.path, call.position.branches
+        fitting = [answer for answer in self._answers if f"/{path}".endswith(f"/{answer.actor}")]
+        with lock:
+            if len(self._seen) < MOST_SEEN:
+                self._seen[path.rpartition("/")[2]] = None
+            if not fitting:
+                return []
+            calls = self._calls.get((branches, path))
+            if calls is None:
+                calls = self._calls[branches, path] = _Calls(_calls_before(call))
+            number = calls.number(call.request.cache_key) + 1
+            for answer in fitting:
+                answer.path = answer.path or path
+        for answer in fitting:
+            if answer.path != path:
+                call.refuse(
+                    ScopeError(
+                        f"{answer.place} fits two scopes, {printable(str(answer.path))} and {printable(path)}: give "
+                        "the whole path, or open the override in the scope that is meant"
+                    )
+                )
+        return [answer for answer in fitting if answer.number == number]
+
+    def _unused(self) -> Iterator[str]:
+        """Yield a sentence for each answer that no call got."""
+        for answer in self._answers:
+            if answer.is_used:
+                continue
+            if answer.path is None:
+                names = list(self._seen)
+                known = ", ".join(map(printable, names[:MOST_NAMED]))
+                further = len(names) - MOST_NAMED
+                known += f" and {further:,} more" if further > 0 else ""
+                reason = f"no actor has that name{nearest(answer.actor, names)}"
+                reason += f" (the actors: {known})" if known else ""
+            else:
+                made = max(
+                    len(calls) for (_, path), calls in self._calls.items() if path == answer.path
+                )
+                reason = f"{printable(answer.actor)} made {counted(made, 'call')}"
+            yield f"{answer.place} answered no call: {reason}"
+
+
+def _checked(
+    answers: Mapping[tuple[str, int], str | Mapping[str, object]],
+) -> Iterator[tuple[tuple[str, int], str | Mapping[str, object]]]:
+    """Yield the answers of an override, with their places checked."""
+    for place, answer in answers.items():
+        is_pair = isinstance(place, tuple) and len(place) == 2
+        if not (is_pair and isinstance(place[0], str) and type(place[1]) is int):
+            raise TypeError(
+                f"override has the key {place!r}; it must be an actor and the number of its call: ('Ben', 2)"
+            )
+        actor, number = place[0].strip("/"), place[1]
+        if not actor or number < 1:
+            raise ArgumentError(
+                f"override has the key {place!r}; the actor must have a name, and calls count from 1"
+            )
+        yield (actor, number), answer
+
+
+def _calls_before(call: Call) -> int:
+    """Return how many calls the actor of a call made in the open cassette before the block began, in its arm."""
+    if call.cassette is None:
+        return 0
+    position = call.position
+    return call.cassette.tape.log.count_in(position.path, position.arm)
+
+
+class OverridingStore(NamedTuple):
+    """The store of a call in an open override.
+
+    :param below: its store without that.
+    """
+
+    call: Call
+    below: Store
+
+    @property
+    def is_on_server(self) -> bool:
+        """Return whether a look-up waits for a server."""
+        return self.below.is_on_server
+
+    def get(self, request: Request) -> Record | None:
+        """Return the user's own answer to a request, or else the recorded one, or ``None``.
+
+        :raises ScopeError: if two answers are for this call, or one fits several scopes.
+        :raises ValueError: if the call's API does not answer in text, or the answer does not fit its
+            ``response_format``.
+        """
+        call = self.call
+        found = [
+            answer
+            for block in tuple(dict.fromkeys(_open))
+            if block.covers(call.position)
+            for answer in block.answers_to(call)
+        ]
+        if not found:
+            return self.below.get(request)
+        answer, *further = found
+        if further:
+            call.refuse(
+                ScopeError(
+                    f"{answer.place} and {further[0].place} are for the same call: leave one out"
+                )
+            )
+        record = self._record(request, answer)
+        expected = request.expected
+        misfit = None if expected is None else expected.misfit_in(record.response)
+        if misfit is not None:
+            raise ArgumentError(f"{answer.place} does not fit the call's response_format: {misfit}")
+        answer.is_used = True
+        call.note(overridden=1)
+        if isinstance(self.below, CassetteStore):
+            return self.below.override(record)
+        return record
+
+    def _record(self, request: Request, answer: _Answer) -> Record:
+        """Return the record of an answer: of one for an arm alone, as a draw of that arm's own."""
+        sample, key = request.sample, request.cache_key
+        if arm := self.call.position.arm:
+            sample = draw_in_arm(str(sample), arm)
+            key = key_of(request.kind, request.hashed, sample)
+        return Record(
+            key,
+            request.kind,
+            sample,
+            dict(request.hashed),
+            response_of(request, answer.message),
+            cost=0.0,
+            notes={OVERRIDE.name: True},
+        )
+
+    def has_used(self, key: str) -> bool:
+        """Return whether a call of this process used or made the record of a key."""
+        return self.below.has_used(key)
+
+    def add(self, record: Record) -> Record:
+        """Add an answer; return the one that counts."""
+        return self.below.add(record)
+
+    def callers(self, path: str, identity: Identity) -> RecordedCallers:
+        """Return the callers that took a request's draws in the recording."""
+        return self.below.callers(path, identity)
+
+
+def _around(call: Call, store: Store) -> Store:
+    """Return the store of a call: if an override is open, one that asks it first."""
+    is_draw = bool(_open) and bool(call.position.path) and call.request.sample is not None
+    return OverridingStore(call, store) if is_draw else store
+
+
+stores_around.append(_around)
+
+
+def override(answers: Mapping[tuple[str, int], str | Mapping[str, object]]) -> Override:
+    """Give some calls your own answers in a block: what if Ben had said no?
+
+    An overridden call is not sent. The calls that it changes are new requests, and the others replay.
+
+    :param answers: by actor and call. The actor is its whole scope path or the last levels of that; its calls count
+        from 1, as ``llmcall diff`` counts them. The answer is a text, or an assistant message (a dict, which may
+        have ``tool_calls``).
+    :returns: a context manager, for every thread, task and child process. In a scope or an arm, it applies to the
+        calls in there. An actor that fits several scopes raises ``ScopeError`` at its call.
+    :raises TypeError: for another kind of key or answer.
+    :raises ValueError: for a number below 1, or an empty answer.
+
+    >>> from llmcall.testing import ScriptedClient
+    >>> client = ScriptedClient(lambda messages: "yes")
+    >>> with llmcall.override({("Ben", 2): "no"}), llmcall.scope("Ben"):
+    ...     [client.send_message("Do you buy?").content for _ in range(3)]
+    ['yes', 'no', 'yes']
+    """
+    return Override(answers)

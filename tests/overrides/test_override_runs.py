@@ -1,0 +1,95 @@
+"""``llmcall run --override``: programs that do not know llmcall, each in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from commands import ASK, LONGEST, PRICED, done
+from pytest_httpserver import HTTPServer
+from servers import NumberedServer
+
+ACTOR = "--actor", r"system:You are (\w+)"
+A, B = ("--cassette", "a.jsonl"), ("--cassette", "b.jsonl")
+THREADS = """
+    said = {}
+    def person(name):
+        said[name] = [ask(f"{name} {day}", f"You are {name}.") for day in (1, 2)]
+    threads = [threading.Thread(target=person, args=(name,)) for name in ("Ann", "Ben")]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    print(sorted(said.items()))
+"""
+CHILDREN = """
+    import subprocess
+    if len(sys.argv) > 1:
+        name = sys.argv[1]
+        print(name, [ask(f"{name} {day}", f"You are {name}.") for day in (1, 2)])
+    else:
+        for name in ("Ann", "Ben"):
+            sys.stdout.flush()
+            subprocess.run([sys.executable, __file__, name], check=True)
+"""
+
+
+@pytest.fixture
+def model(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> NumberedServer:
+    """A model's server, which the programs find."""
+    made = NumberedServer(httpserver)
+    monkeypatch.setenv("MODEL_AT", made.address)
+    monkeypatch.setenv("LLMCALL_CONFIG", str(PRICED))
+    return made
+
+
+def ran(text: str, *options: str, code: int = 0) -> tuple[str, str]:
+    """Run a program under ``llmcall run``; return what it printed, and what the command reported."""
+    Path("program.py").write_text(
+        f"import threading\n{ASK}{textwrap.dedent(text)}", encoding="utf-8"
+    )
+    process = subprocess.run(
+        [sys.executable, "-m", "llmcall", "run", *options, "program.py"],
+        capture_output=True,
+        text=True,
+        timeout=LONGEST,
+        check=False,
+    )
+    assert process.returncode == code, process.stdout + process.stderr
+    return process.stdout, process.stderr
+
+
+@pytest.mark.parametrize("program", [THREADS, pytest.param(CHILDREN, marks=pytest.mark.ci)])
+def test_one_answer_is_given_and_only_what_it_changes_is_sent(
+    model: NumberedServer, program: str
+) -> None:
+    """By the server's own log, from threads and from child processes; a replay gives the same."""
+    ran(program, *ACTOR, *A)
+    model.asked.clear()
+    printed, reported = ran(program, *ACTOR, *B, "--override", "Ben:2=no, thanks: 3=4")
+    assert "'no, thanks: 3=4']" in printed and not model.asked
+    assert reported.startswith("3 from the cache, 1 overridden: b.jsonl")
+    assert ran(program, *B, "--mode", "none") == (printed, "4 calls replayed from b.jsonl\n")
+
+
+def test_a_call_that_never_came_ends_the_run_with_1(model: NumberedServer) -> None:
+    """It is named with how many calls there were."""
+    _, reported = ran(THREADS, *ACTOR, *A, "--override", "Ben:3=no", code=1)
+    assert "the override of Ben's call 3 answered no call: Ben made 2 calls" in reported
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--override", "Ben=no"], "'Ben=no' is not of the form NAME:K=TEXT, such as Ben:2=no"),
+        (
+            ["--override", "Ben:1=no", "--override", "Ben:1=yes"],
+            "Ben:1 is given twice, as 'no' and 'yes'",
+        ),
+    ],
+)
+def test_a_wrong_override_is_wrong_usage(options: list[str], words: str) -> None:
+    """Before the program starts."""
+    Path("program.py").touch()
+    assert words in done("run", *options, "program.py", code=2)

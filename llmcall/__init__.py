@@ -58,7 +58,6 @@ if TYPE_CHECKING:
     from .experiments.importing.import_answers import import_answers as import_answers
     from .experiments.packing.pack import pack as pack
     from .experiments.packing.verify import verify as verify
-    from .experiments.resend import resend as resend
     from .many.map import imap as imap
     from .many.map import map as map
     from .programs.entry import async_http_client as async_http_client
@@ -95,7 +94,6 @@ _MODULES = {
     "experiments.importing.import_answers": "import_answers",
     "experiments.packing.pack": "pack",
     "experiments.packing.verify": "verify",
-    "experiments.resend": "resend",
     "many.map": "imap map",
     "programs.entry": "async_http_client cassette http_client patched",
     "recorded_functions": "recorded",
@@ -111,10 +109,12 @@ _MODULES = {
 
 # What features add: ``python docs/_ext/names.py`` writes it, until the next comment.
 if TYPE_CHECKING:
-    from .overrides.override import override as override
+    from .features.overrides.override import override as override
+    from .features.resend.resend import resend as resend
 
 _OF_FEATURES: dict[str, str] = {
-    "overrides.override": "override",
+    "features.overrides.override": "override",
+    "features.resend.resend": "resend",
 }
 # The end of what features add.
 

@@ -8,6 +8,7 @@ a test compares.
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -88,6 +89,9 @@ def _first_sentence(value: object) -> str:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(DOCS.parent))
-    for module in EXPORTING:
-        (PACKAGE / module).write_text(with_exports(module), encoding="utf-8")
+    exports = {PACKAGE / module: with_exports(module) for module in EXPORTING}
+    for path, text in exports.items():
+        if path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            os.execv(sys.executable, [sys.executable, *sys.argv])  # the old one is imported
     PAGE.write_text(page(), encoding="utf-8")

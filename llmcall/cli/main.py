@@ -39,7 +39,6 @@ COMMANDS = {
     "import": "cli.study:import_answers",
     "pack": "cli.study:pack",
     "report": "cli.review:report",
-    "resend": "cli.resend:resend",
     RUN: "cli.run:run",
     "serve": "cli.serve:serve",
     "show": "cli.review:show",

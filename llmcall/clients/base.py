@@ -8,7 +8,7 @@ from ..config import resolve as config
 from ..config.settings import checked_layer
 from ..core import loops, threads
 from ..core.answer import answer_calls, answer_from_record, reply_to
-from ..core.prepare import prepare_again, prepare_chat, prepare_embeddings
+from ..core.prepare import prepare_chat, prepare_embeddings
 from ..core.reply import handle_failure, reply_in
 from ..errors import APIError
 from . import chat_arguments
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ..core.calls import Call
     from ..core.reply import Reply
-    from ..keys.request import Data, Request
+    from ..keys.request import Request
     from ..models.tokens import TokenCount
     from .streams import AsyncStream, Stream
 
@@ -97,20 +97,6 @@ class LLMClient(ConfiguredClient):
         if record is None:
             return await loops.run(reply_to(call, looks_up=looks_up))
         return reply_in(record, call)  # type: ignore[no-any-return]
-
-    def resend(self, recorded_request: Mapping[str, Data], sample: str) -> Reply:
-        """Resend a recorded chat request, exactly as recorded.
-
-        The disk cache neither answers nor keeps it: only an open cassette does. No other model
-        answers if the context is too long.
-
-        :param recorded_request: the recorded request: :attr:`llmcall.types.Record.request`.
-        :param sample: the whole name of the draw.
-        :raises APIError: if the call failed after all retries.
-        :raises CacheMissError: if no call is allowed, and the answer is not recorded.
-        """
-        call = prepare_again(self, recorded_request, sample)
-        return threads.run(reply_to(call))  # type: ignore[no-any-return]
 
     def stream_message(self, current_messages: Messages, **arguments: object) -> Stream:
         """Call a model and yield its answer as it arrives.

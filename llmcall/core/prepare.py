@@ -14,13 +14,11 @@ from ..keys.keys import (
     canonical_json,
     canonical_messages,
     identity,
-    key_of,
     open_identity,
     sampled_key,
 )
 from ..keys.messages import checked_messages
 from ..keys.parameters import (
-    CONFIGURED_UNKEYED,
     checked_parameters,
     keyed_parameters,
     with_effort,
@@ -239,48 +237,6 @@ def _prepare(
     )
     opened = open_identity(kind, hashed, CONTENTS[kind])
     return PreparedArguments(blank, normalizer(settings.cache_normalize), opened)
-
-
-def body_again(client: Client, recorded_request: Mapping[str, Data]) -> dict[str, Data]:
-    """Return the body that resends a recorded chat request."""
-    defaults = client.resolved.defaults
-    unkeyed = {name: defaults[name] for name in CONFIGURED_UNKEYED if name in defaults}
-    fields = {name: value for name, value in recorded_request.items() if name != "namespace"}
-    return {**unkeyed, **fields}
-
-
-def prepare_again(client: Client, recorded_request: Mapping[str, Data], sample: str) -> Call:
-    """Return a chat call that resends a recorded request, as a draw of its own.
-
-    No configured default is added to it, and the disk cache neither answers nor stores it.
-
-    :param recorded_request: the recorded request.
-    :param sample: the draw's full name; the current scope adds nothing to it.
-    """
-    cassette = open_current_cassette()
-    resolved = client.resolved
-    body = body_again(client, recorded_request)
-    order = next_order()
-    request = Request(
-        kind="chat",
-        model=body["model"],
-        hashed=recorded_request,
-        body=body,
-        headers={},
-        sample=sample,
-        cache_key=key_of("chat", recorded_request, sample),
-    )
-    call = Call(
-        account=client,
-        at=resolved.at,
-        cassette=cassette,
-        request=request,
-        options=resolved.options._replace(cache=False, on_error="raise", window="none"),
-        kind=KINDS["chat"],
-        position=Position(sample.partition("#")[0], order),
-        way=None if cassette is not None else way_from(here(), order),
-    )
-    return InnerCall._make(call) if llmcall_sends() else call
 
 
 def place(draft: Draft) -> Call:

@@ -114,7 +114,6 @@ def test_every_command_has_a_help(group: str) -> None:
         "ask caf\udce9",
         "run --scope a/b x.py",
         "run --actor user:[ x.py",
-        "resend x.jsonl --share 2 --dry-run",
         "pack package --cassette missing.jsonl -- x.py",
         "verify .",
     ],

@@ -113,10 +113,6 @@ ERRORS = error_table(
     ),
     ("TypeError: user is 3; it must be a string or None", lambda: API.LLMCall(user=3).call()),
     (
-        "TypeError: share is 'half'; it must be a number or None",
-        lambda: API.resend(RUN, share="half"),
-    ),
-    (
         "TypeError: repeats is True; it must be a whole number",
         lambda: API.map(str, [1], repeats=True),
     ),

@@ -6,7 +6,6 @@ import math
 from importlib import import_module
 from typing import Any
 
-import numpy
 import pytest
 
 from llmcall.experiments.intervals import paired_interval
@@ -68,40 +67,6 @@ def test_effects_on_yes_and_no_hold_the_truth_in_92_percent_of_studies(outcome: 
     found = SIMULATION.effect_coverage(outcome, 5, 200)
     assert found.holds >= 0.92 - 0.038
     assert (found.missing, found.narrowest > 0) == (0, True)
-
-
-@pytest.mark.ci
-@pytest.mark.parametrize(
-    "survey", [SIMULATION.SURVEYS[1], SIMULATION.SURVEYS[2]], ids=lambda survey: survey.name
-)
-def test_effects_by_request_hold_the_shift_of_a_resent_sample(survey: Any) -> None:
-    """In 93 to 97 % of 200 studies of 20 requests, with two standard errors of the simulation."""
-    found = SIMULATION.resend_coverage(survey, 20, 200)
-    assert 0.93 - 0.036 <= found.holds <= 0.97 + 0.024
-    assert found.missing == 0
-
-
-@pytest.mark.ci
-def test_effects_by_request_hold_the_shift_of_a_share_of_yes() -> None:
-    """In at least 92 % of 200 studies of 20 requests, with two standard errors of the simulation."""
-    found = SIMULATION.resend_coverage(SIMULATION.YES_SURVEYS[2], 20, 200)
-    assert found.holds >= 0.92 - 0.038
-    assert (found.missing, found.narrowest > 0) == (0, True)
-
-
-@pytest.mark.ci
-def test_the_simulation_records_all_requests_of_its_actors() -> None:
-    """Every second request shifts by 1, so the mean shift of all is a half."""
-
-    def means(chance: Any, shape: tuple[int, int]) -> tuple[Any, Any]:
-        then = numpy.zeros(shape)
-        return then, then + (numpy.arange(shape[0]) % 2)[:, None]
-
-    def draw(chance: Any, means: Any) -> Any:
-        return chance.normal(means, 0.01)
-
-    survey = SIMULATION.Survey("half", means, draw, actors=(1,) * 20)
-    assert SIMULATION.resend_coverage(survey, 20, 10).holds == 1
 
 
 @pytest.mark.ci

@@ -42,7 +42,7 @@ LAYERS = [
     "experiments",
     "pytest_plugin",
     "cli",
-    " ".join(FEATURES),
+    " ".join(f"features.{name}" for name in FEATURES),
     "__main__ types __init__",
 ]
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names.split()}
@@ -105,8 +105,8 @@ def all_imports() -> dict[str, list[str]]:
 
 
 def folder_of(module: str) -> str:
-    """Return the folder, or the module at the top, in which a module stands."""
-    return module.partition(".")[0]
+    """Return the folder, or the module at the top, in which a module stands; each feature has its own."""
+    return ".".join(module.split(".")[: 2 if module.startswith("features.") else 1])
 
 
 def test_every_folder_has_a_layer() -> None:
@@ -134,9 +134,12 @@ def test_a_folder_imports_from_no_folder_above_it() -> None:
 
 
 def test_the_table_of_features_has_every_folder_that_is_one() -> None:
-    """Each has a module ``feature.py``, as those that stay have if they add anything."""
-    described = {module.partition(".")[0] for module in PATHS if module.endswith(".feature")}
-    assert described == {*PARTS, *FEATURES}
+    """Each has a module ``feature.py``, as parts of the package have if they add anything."""
+    described = {module for module in PATHS if module.endswith(".feature")}
+    assert described == {
+        *(f"{part}.feature" for part in PARTS),
+        *(f"features.{name}.feature" for name in FEATURES),
+    }
     assert [*FEATURES] == sorted(FEATURES)
 
 
@@ -146,9 +149,9 @@ def test_a_feature_imports_only_those_that_it_says_it_needs() -> None:
         f"{module} imports {imported}"
         for module, names in all_imports().items()
         for imported in names
-        if folder_of(module) in FEATURES
-        and folder_of(imported) in FEATURES
-        and folder_of(imported) not in (folder_of(module), *feature(folder_of(module)).needs)
+        if module.startswith("features.") and imported.startswith("features.")
+        if folder_of(module) != folder_of(imported)
+        if imported.split(".")[1] not in feature(module.split(".")[1]).needs
     ]
     assert not undeclared, "\n".join(undeclared)
 

@@ -241,7 +241,6 @@ def test_no_command_ends_in_a_traceback_over_a_file(value_path: tuple[int, Any],
         ["diff", path, path],
         ["cache", "load", path],
         ["cache", "ls"],
-        ["resend", path, "--dry-run", "--share", "1"],
     ):
         result = commands.run(*command)
         assert result.exception is None or isinstance(result.exception, SystemExit), command

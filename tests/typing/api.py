@@ -137,7 +137,6 @@ def process() -> None:
     assert_type(play(3), bool)
     assert_type(llmcall.CacheMissError().miss, llmcall.types.Miss | None)
     assert_type(llmcall.compare("a.jsonl", "b.jsonl").same, int)
-    assert_type(llmcall.resend("a.jsonl", dry_run=True), llmcall.types.Plan)
 
 
 @llmcall.recorded

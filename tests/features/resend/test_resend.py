@@ -566,3 +566,12 @@ def test_the_command_exits_with_2_for_wrong_usage(model: Model, arguments: list[
     record(model, 3)
     done("resend", *arguments, code=2)
     assert model.asked == 3
+
+
+@pytest.mark.parametrize("option", ["--share 2", "--calls 0"])
+def test_a_wrong_size_of_the_sample_is_wrong_usage(option: str) -> None:
+    """The exit code is 2."""
+    Path("x.jsonl").touch()
+    done("resend", "x.jsonl", *option.split(), "--dry-run", code=2)
+    with pytest.raises(TypeError, match="share is 'half'; it must be a number or None"):
+        llmcall.resend("x.jsonl", share="half")  # type: ignore[call-overload]

@@ -6,7 +6,7 @@ import re
 
 import click
 
-from ..cli.options import RunOption
+from ...cli.options import RunOption
 from .override import override
 
 OVERRIDE = re.compile(r"(?P<actor>.+?):(?P<number>\d+)=(?P<text>.*)", re.DOTALL)

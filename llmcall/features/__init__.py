@@ -1,8 +1,9 @@
-"""The table of the parts above the core and of the features, and what each adds.
+"""The features, each in a folder that can be deleted; and the table of these and of the parts above the core.
 
-The core names none of them. Each is a folder with a module ``feature.py``, whose ``FEATURE`` says what it adds.
+The core names none of them. Each has a module ``feature.py``, whose ``FEATURE`` says what it adds.
 Whoever lists additions of one kind, such as notes or commands, reads them here; ``python docs/_ext/names.py``
-writes the public names into ``__init__.py`` and ``types.py``. A feature's folder can be deleted, and its line here.
+writes the public names into ``__init__.py`` and ``types.py``. Deleting a feature's folder and its line here
+leaves nothing of it: ``make deletable`` does so.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from importlib import import_module
 from pkgutil import resolve_name
 from typing import Any
 
-# The folders of the parts, which stay, and those of the features.
+PACKAGE = "llmcall"
+# The parts, folders of the package, which stay, and the features, folders here, in the order of the alphabet.
 PARTS = ("typed",)
-FEATURES: tuple[str, ...] = (
-    # In the order of the alphabet.
+FEATURES = (
     "overrides",
+    "resend",
 )
 
 
@@ -45,7 +47,8 @@ class Feature:
 
 def feature(folder: str) -> Feature:
     """Return what a part or a feature adds."""
-    found: Feature = import_module(f"{__package__}.{folder}.feature").FEATURE
+    within = __package__ if folder in FEATURES else PACKAGE
+    found: Feature = import_module(f"{within}.{folder}.feature").FEATURE
     return found
 
 
@@ -65,4 +68,4 @@ def additions(kind: str) -> dict[str, Any]:
 
 def load(place: str) -> Any:
     """Import what stands at a place."""
-    return resolve_name(f"{__package__}.{place}")
+    return resolve_name(f"{PACKAGE}.{place}")

@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from ..experiments.resend import file_of, last_calls
-from ..experiments.resend import resend as resend_sample
-from ..many.plans import Plan
-from ..review.runs import load
-from ..support.display import counted, visible
-from .options import Source, UserPath, unicode_text
-from .output import echo
+from ...cli.options import Source, UserPath, unicode_text
+from ...cli.output import echo
+from ...many.plans import Plan
+from ...review.runs import load
+from ...support.display import counted, visible
+from .resend import file_of, last_calls
+from .resend import resend as resend_sample
 
 
 @click.command()

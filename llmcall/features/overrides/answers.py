@@ -6,13 +6,13 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ..apis.chunks import chunks_of
-from ..apis.message import content_text, holds_answer, unreadable_message
-from ..errors import ArgumentError
-from ..keys.plain_data import plain
-from ..keys.request import Data, Request
-from ..stores.http_records import requested_model
-from ..support.surrogates import check_unicode
+from ...apis.chunks import chunks_of
+from ...apis.message import content_text, holds_answer, unreadable_message
+from ...errors import ArgumentError
+from ...keys.plain_data import plain
+from ...keys.request import Data, Request
+from ...stores.http_records import requested_model
+from ...support.surrogates import check_unicode
 
 Message = dict[str, Any]
 Event = tuple[str, dict[str, Data]]  # its name, or an empty text, and its data

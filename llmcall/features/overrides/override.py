@@ -6,28 +6,28 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..core.calls import stores_around
-from ..errors import ArgumentError, ScopeError
-from ..keys.keys import key_of
-from ..keys.request import Request
-from ..scopes.active import here
-from ..scopes.draw_numbers import Numbers
-from ..scopes.position import Branches, Position, draw_in_arm
-from ..stores.cassettes.stores import CassetteStore
-from ..stores.record import Record
-from ..support.arguments import nearest
-from ..support.display import counted, printable
-from ..support.failures import report_problem
-from ..support.listeners import CallListener, listen, stop_listening
-from ..support.system import lock
+from ...core.calls import stores_around
+from ...errors import ArgumentError, ScopeError
+from ...keys.keys import key_of
+from ...keys.request import Request
+from ...scopes.active import here
+from ...scopes.draw_numbers import Numbers
+from ...scopes.position import Branches, Position, draw_in_arm
+from ...stores.cassettes.stores import CassetteStore
+from ...stores.record import Record
+from ...support.arguments import nearest
+from ...support.display import counted, printable
+from ...support.failures import report_problem
+from ...support.listeners import CallListener, listen, stop_listening
+from ...support.system import lock
 from .answers import Message, message_of, response_of
 from .notes import OVERRIDE
 
 if TYPE_CHECKING:
-    from ..core.calls import Call
-    from ..core.seams import Store
-    from ..keys.keys import Identity
-    from ..scopes.draw_numbers import RecordedCallers
+    from ...core.calls import Call
+    from ...core.seams import Store
+    from ...keys.keys import Identity
+    from ...scopes.draw_numbers import RecordedCallers
 
 MOST_NAMED = 5  # actors that a message lists
 MOST_SEEN = 10_000  # actors whose names are kept for it

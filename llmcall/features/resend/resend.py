@@ -13,13 +13,12 @@ from functools import cache
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
-from ..apis.message import message_text
-from ..apis.token_usage import total_cost
-from ..clients.base import LLMClient
-from ..clients.registry import client as registered_client
-from ..clients.registry import settings
-from ..core.prepare import body_again
-from ..errors import (
+from ...apis.message import message_text
+from ...apis.token_usage import total_cost
+from ...clients.base import LLMClient
+from ...clients.registry import client as registered_client
+from ...clients.registry import settings
+from ...errors import (
     APIError,
     ArgumentError,
     CacheError,
@@ -27,25 +26,26 @@ from ..errors import (
     ContentFilterError,
     EmptyAnswerError,
 )
-from ..keys.keys import key_of
-from ..keys.messages import DIGEST
-from ..keys.request import Data, strings_in
-from ..many.map import map as run_map
-from ..many.map_options import checked_count
-from ..many.plans import Plan, UnrecordedDraw, plan_of, price_of
-from ..review.runs import RUNS, RecordedRun, load
-from ..scopes.position import without_repeats
-from ..scopes.scope import scope as open_scope
-from ..stores.cache.cache import ResponseCache
-from ..stores.cassettes.cassette import Cassette
-from ..stores.differences import canonical_text
-from ..stores.record import Record
-from ..stores.records.reader import read as read_records
-from ..stores.records.served import model_of
-from ..support.arguments import checked
-from ..support.display import counted, data_frame, import_pandas, printable
-from ..support.normalizers import NORMALIZERS
-from ..support.notices import notice
+from ...keys.keys import key_of
+from ...keys.messages import DIGEST
+from ...keys.request import Data, strings_in
+from ...many.map import map as run_map
+from ...many.map_options import checked_count
+from ...many.plans import Plan, UnrecordedDraw, plan_of, price_of
+from ...review.runs import RUNS, RecordedRun, load
+from ...scopes.position import without_repeats
+from ...scopes.scope import scope as open_scope
+from ...stores.cache.cache import ResponseCache
+from ...stores.cassettes.cassette import Cassette
+from ...stores.differences import canonical_text
+from ...stores.record import Record
+from ...stores.records.reader import read as read_records
+from ...stores.records.served import model_of
+from ...support.arguments import checked
+from ...support.display import counted, data_frame, import_pandas, printable
+from ...support.normalizers import NORMALIZERS
+from ...support.notices import notice
+from .requests import body_again, send_again
 
 if TYPE_CHECKING:
     import pandas
@@ -342,7 +342,7 @@ def _record(client: LLMClient, to: str, calls: Sequence[_Call]) -> None:
 
     def send(call: _Call) -> None:
         try:
-            client.resend(call.request, call.sample)
+            send_again(client, call.request, call.sample)
         except (ContentFilterError, EmptyAnswerError) as error:
             errors.append(error)
 

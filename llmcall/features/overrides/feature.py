@@ -1,0 +1,11 @@
+"""What overrides add."""
+
+from __future__ import annotations
+
+from .. import Feature
+
+FEATURE = Feature(
+    names={"features.overrides.override": "override"},
+    run_options={"overrides": "features.overrides.run_option:OVERRIDE_OPTION"},
+    notes={"override": "features.overrides.notes:OVERRIDE"},
+)

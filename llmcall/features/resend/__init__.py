@@ -1,0 +1,1 @@
+"""Recorded requests, sent again: does the model still answer as it did?"""

@@ -3,6 +3,7 @@
 # make ci      the tests that start many processes, simulate studies or repeat a property many times
 # make all     both
 # make slow    the tests that break things: killed processes, full disks, many workers
+# make deletable delete features from a copy, each in turn or the named one (make deletable FEATURE=serve), and test the rest
 # make live    the tests against a real, small model in this process (downloads 130 MB once)
 # make programs  other people's libraries, unchanged, recorded from that model and replayed (installs each of them once)
 # make check   types, those that a user's calls have among them, and style
@@ -14,11 +15,14 @@
 # All happens in .venv, made with the first suitable Python; another one: make clean test PYTHON=python3.12
 .POSIX:
 .SUFFIXES:
-.PHONY: demo test ci all slow live programs check docs pictures answers clean
+.PHONY: demo test ci all slow deletable live programs check docs pictures answers clean
 
 PYTHON ?=
 VENV ?= .venv
 ARGS ?=
+FEATURE ?=
+# The tests of "make deletable"; all quick ones unless named.
+TESTS ?=
 OPTIONS ?=
 # The marked tests that "make test" leaves out, and what .ci/run installs besides.
 LEFT_OUT ?= ci or slow
@@ -51,6 +55,9 @@ all: $(VENV)/.test
 slow: $(VENV)/.test
 	$(MANY) -m slow
 
+deletable: $(VENV)/.test
+	PYTHONPATH=. "$(VENV)/bin/python" tests/deletable.py $(FEATURE) -- $(TESTS)
+
 live: $(VENV)/.live
 	$(PYTEST) -q -m "not programs" tests/live
 
@@ -59,7 +66,7 @@ programs: $(VENV)/.live
 
 check: $(VENV)/.dev
 	$(IN_VENV) mypy
-	$(IN_VENV) mypy tests/typing/api.py
+	$(IN_VENV) mypy tests/typing
 	$(IN_VENV) ruff check .
 	$(IN_VENV) ruff format --check .
 

@@ -11,6 +11,7 @@ from .bench import SMALL, Bench, Sizes
 from .cases import CASES, run
 from .contestants import CONTESTANTS
 from .environments import MEGABYTES, Environments, default_folder
+from .recorders import RECORDERS
 from .report import circumstances
 from .stub import stub_server
 from .tables import table
@@ -66,8 +67,13 @@ def main(
         **{name: value for name, value in size_overrides.items() if value}
     )
     contestant_environments = Environments(environments)
+    cases = cases or tuple(CASES)
     entries = [TITLES[name] for name in names] or list(CONTESTANTS)
-    if missing := contestant_environments.missing(entry.environment for entry in entries):
+    used = [
+        *(entries if set(cases) != {"recorders"} else ()),
+        *(RECORDERS if "recorders" in cases else ()),
+    ]
+    if missing := contestant_environments.missing(entry.environment for entry in used):
         size = sum(MEGABYTES[name] for name in missing)
         click.echo(
             f"{', '.join(missing)}: installed when first needed, at most {size:,} MB below {environments}",
@@ -82,11 +88,11 @@ def main(
             sizes,
             lambda line: click.echo(line, err=True),
         )
-        for name in cases or CASES:
+        for name in cases:
             results[name] = run(name, bench)
             if not as_json:
                 click.echo("\n\n".join(map(table, results[name])) + "\n")
-    facts = circumstances(contestant_environments, entries)
+    facts = circumstances(contestant_environments, used)
     if as_json:
         groups = {
             name: [group._asdict() | {"rows": group.rows()} for group in result]

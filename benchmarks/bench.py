@@ -76,6 +76,7 @@ class Bench:
     :param address: the stub server's.
     :param sizes: how much is measured.
     :param say: gets the lines that report progress.
+    :param package: where the contestants' modules are.
     """
 
     def __init__(
@@ -85,16 +86,18 @@ class Bench:
         address: str,
         sizes: Sizes,
         say: Callable[[str], None],
+        package: str = "contestants",
     ) -> None:
         self.environments = environments
         self.entries = entries
         self.address = address
         self.sizes = sizes
         self.say = say
+        self.package = package
 
-    def of(self, entries: Iterable[Entry]) -> Bench:
-        """Return the same run with these contestants."""
-        return Bench(self.environments, list(entries), self.address, self.sizes, self.say)
+    def of(self, entries: Iterable[Entry], package: str = "contestants") -> Bench:
+        """Return the same run with these contestants, whose modules are in this package."""
+        return Bench(self.environments, list(entries), self.address, self.sizes, self.say, package)
 
     def contenders(
         self, case: str, measure: str, folder: str, **parameters: Any
@@ -105,7 +108,7 @@ class Bench:
                 entry.title,
                 entry.environment,
                 {
-                    "module": f"contestants.{entry.module}",
+                    "module": f"{self.package}.{entry.module}",
                     "case": case,
                     "measure": measure,
                     "parameters": {

@@ -14,6 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 LLMCALL = "llmcall"  # the environment that also holds this checkout
 OPENAI = "openai==3.51.0"
+OPENAI_2 = "openai==2.40.0"  # sends by httpx, which recorders patch; openai 3 sends by httpx2
 DISKCACHE = "diskcache==5.6.3"
 INSTALL_SECONDS = 1200.0
 STATEMENT = (
@@ -36,6 +37,10 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     ),
     "dspy": ("dspy==3.4.1",),
     "inspect_ai": ("inspect_ai==0.3.285", OPENAI),
+    "promptecho": ("promptecho==0.1.3", OPENAI_2),
+    "agenttape": ("agenttape[yaml]==0.1.8", OPENAI_2),
+    "kinescope": ("kinescope==0.0.2", OPENAI_2),
+    "reeltime": ("reeltime==1.0.0", OPENAI_2),
 }
 # What each takes on the disk, measured on Linux x86-64.
 MEGABYTES = {
@@ -47,6 +52,10 @@ MEGABYTES = {
     "litellm": 419,
     "dspy": 394,
     "inspect_ai": 357,
+    "promptecho": 63,
+    "agenttape": 63,
+    "kinescope": 60,
+    "reeltime": 61,
 }
 
 

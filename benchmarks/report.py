@@ -22,6 +22,10 @@ PACKAGES = (
     "litellm",
     "dspy",
     "inspect_ai",
+    "promptecho",
+    "agenttape",
+    "kinescope",
+    "reeltime",
 )
 
 

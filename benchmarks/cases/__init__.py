@@ -21,6 +21,7 @@ CASES = {
     "limits": "2,000 calls to a server that takes 40 at once: the number found, against fixed numbers",
     "identical": "calls sent for 32 identical requests at once",
     "actors": "five actors who ask the same: their answers, and who gets which in another order",
+    "recorders": "five actors of a program, named, in threads and in children: who gets which in its replay",
     "large_store": "open, hit, record, delete, stats, ls and the nearest record for a miss in a large store",
     "roads": "replayed calls on the roads that users travel, against bare look-ups, and their memory",
     "simulation": "1,000 personas, ten rounds, typed decisions, replayed from a cassette in a new process",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
 from ..config.settings import ON_ERROR, Settings
-from ..errors import CacheMissError, ScopeError
+from ..errors import CacheMissError, ConfigError, ScopeError
 from ..keys.keys import short_key
 from ..keys.parameters import EFFORT, checked_argument, with_effort
 from ..keys.request import Data, Request
@@ -19,6 +20,7 @@ from ..stores.record import Record
 from ..support.display import printable
 from ..support.failures import Failures, process_failures
 from ..support.listeners import CallInfo, methods_by_event
+from ..support.secrets import note_used
 from ..support.waits import Progress
 from .deadlines import Deadline
 from .kinds import Kind
@@ -209,6 +211,16 @@ class Call(NamedTuple):
         """Return the site of a model, which the client makes at its first call."""
         sites = self.at.sites
         return sites.get(model) or sites.setdefault(model, self.client.site(model))
+
+    def note_keys(self) -> None:
+        """Note the keys that its client would send with it, also where a record answers it."""
+        if self.kind.has_own_transport:
+            return
+        keys: list[object] = [self.settings.api_key]
+        if self.account is not None:
+            with suppress(ConfigError):  # a replay needs neither an endpoint nor its key
+                keys += [endpoint.key() for endpoint in self.site.endpoints]
+        note_used(key for key in keys if isinstance(key, str))
 
     @property
     def is_counted(self) -> bool:

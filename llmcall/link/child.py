@@ -25,6 +25,7 @@ from ..scopes.draws import DrawList, DrawsElsewhere
 from ..scopes.position import Branch, CallOrder, Position, held, hold_ticket, holding
 from ..stores.record import Record
 from ..support.request_origin import llmcall_sends
+from ..support.secrets import used_credentials
 from ..support.system import this_process
 from ..support.tracebacks import hide_own_frames
 from ..traffic import usage as metering
@@ -225,6 +226,7 @@ class Way:
         :raises BaseException: what the recording process raises, or the recorded process while it sends.
         """
         blocks = await Blocks()
+        calls[0].note_keys()
         try:
             with self._parent.connected(blocks=blocks) as connection:
                 exchange = _Exchange(connection, self, calls)
@@ -340,6 +342,7 @@ class _Exchange:
     async def _follow(self, message: Message) -> Message:
         """Send a message, do what the recording process tells, and return the next piece or the end of the call."""
         while True:
+            await self._tell_credentials()
             await self._connection.send(message)
             verb, *details = told = await self._connection.receive()
             if verb in ("answered", "failed", "left", "over", "piece"):
@@ -348,6 +351,15 @@ class _Exchange:
                 message = await getattr(self, f"_{verb}")(*details)
             except Exception as error:  # noqa: BLE001 - the recording process decides what becomes of it
                 message = self._failure(error)
+
+    async def _tell_credentials(self) -> None:
+        """Tell the recording process, which writes what it records, what it must seek there. What it then gets on
+        this connection comes later.
+        """
+        for secret in used_credentials():
+            if secret not in self._connection.told:
+                self._connection.told.add(secret)
+                await self._connection.send(("note", "credential", secret))
 
     async def _emit(self, piece: Piece) -> Message:
         try:

@@ -33,6 +33,7 @@ from ..scopes.position import CallOrder, Position
 from ..stores.cassettes.current import open_current_cassette
 from ..stores.record import Record
 from ..support.notices import warn_once
+from ..support.secrets import note_used
 from ..support.system import ProcessLock, is_running, process_state, this_process
 from ..traffic import call_listeners as call_listeners  # its listeners join
 from ..traffic.gate import ClientGate
@@ -580,6 +581,8 @@ def _take_note(connection: _Connection, what: str, *details: Any) -> None:
         add_notes(*details)
     elif what == "warning":
         warn_once(*details)
+    elif what == "credential":
+        note_used(details)
     elif (recording := programs.innermost_recorder()) is not None:
         recording.hear(what, *details)
 

@@ -155,6 +155,7 @@ class Connection:
 
     :param blocks: whether it blocks the thread.
     :raises OSError: if that process has ended, or is on another machine.
+    :ivar told: the credentials that were told on it.
     """
 
     def __init__(self, address: Address, *, blocks: bool = True) -> None:
@@ -173,6 +174,7 @@ class Connection:
             raise
         self._blocks = blocks
         self._socket.setblocking(self._blocks)
+        self.told: set[str] = set()
 
     async def send(self, message: Message) -> None:
         """Send a message.

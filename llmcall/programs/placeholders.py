@@ -7,12 +7,9 @@ import os
 from collections.abc import Iterator, Mapping
 
 from ..core.calls import Call
-from ..core.kinds import OwnTransport
-from ..errors import ConfigError
 from ..stores.record import Record
 from ..support import secrets
 from ..support.listeners import CallListener, listen
-from .transport import ProgramTransport
 
 # SDKs cannot be made without these, even in a replay, which sends nothing.
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY")
@@ -93,17 +90,8 @@ class _UsedKeys(CallListener):
 
     def answered(self, call: Call, record: Record) -> None:
         """Note the keys of a call."""
-        if not record.is_hit:
-            return
-        own = call.kind.own if isinstance(call.kind, OwnTransport) else None
-        if isinstance(own, ProgramTransport):
-            secrets.note_request(own.to_record.http)
-            return
-        keys: list[object] = [call.settings.api_key]
-        if call.account is not None:
-            with contextlib.suppress(ConfigError):  # a replay needs neither an endpoint nor its key
-                keys += [endpoint.key() for endpoint in call.site.endpoints]
-        secrets.note_used(key for key in keys if isinstance(key, str))
+        if record.is_hit:
+            call.note_keys()
 
 
 listen(_UsedKeys())

@@ -74,6 +74,7 @@ class ProgramTransport(FlowTransport):
         self.has_opened = False
         self._passed_on = b""  # what came of an answer that is passed on
         self._untaken = b""  # of a streamed chat, what the program has not got
+        note_request(to_record.http)
 
     async def flow(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
         """Return the API's response; for a request that is recorded as it is, only what is recorded of it."""
@@ -182,7 +183,6 @@ class ProgramTransport(FlowTransport):
         """
         self.last_response, self.headers = None, []
         deadline, http = Deadline.after(timeout), self._attempt(request, timeout)
-        note_request(http)
         try:
             response = await resolved(self._send_below(http))
             if response.is_success:

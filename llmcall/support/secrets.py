@@ -257,6 +257,11 @@ def note_used(values: Iterable[str]) -> None:
             _used[sought] = None
 
 
+def used_credentials() -> tuple[str, ...]:
+    """Return the beginnings of the credentials that requests used, for the process that writes what they record."""
+    return tuple(_used)
+
+
 def note_request(request: Any) -> None:
     """Note the credentials of an HTTP request of httpx or httpx2 that is recorded; see :func:`note_used`."""
     fields = [*request.headers.multi_items(), *request.url.params.multi_items()]

@@ -128,6 +128,28 @@ def test_the_key_that_a_child_was_given_is_written_in_no_record(model: NumberedS
 
 
 @pytest.mark.ci
+def test_a_key_in_the_code_of_a_child_is_written_in_no_record(model: NumberedServer) -> None:
+    """It is in no environment, and only the child's own requests show that it is a key."""
+    write(
+        "child.py",
+        """
+        import openai
+        key = "open-" + "SESAME-56-in-code"
+        sdk = openai.OpenAI(base_url=os.environ["MODEL_AT"], api_key=key)
+        for text in ("Bread?", f"The key is {key}"):
+            messages = [{"role": "user", "content": text}]
+            sdk.chat.completions.create(model="m", messages=messages)
+        """,
+    )
+    write("program.py", f"subprocess.run({CHILD}, check=True)")
+    _, reported = ran(*A, code=1)
+    assert reported.count("contains a credential that a request used") == 1
+    written = Path("a.jsonl").read_text()
+    assert "SESAME" not in written
+    assert "Bread?" in written
+
+
+@pytest.mark.ci
 def test_equal_children_that_run_at_once_replay_their_own_answers(model: NumberedServer) -> None:
     """Also those that get an environment of the program's own, and the child of a child."""
     write(

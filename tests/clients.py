@@ -229,9 +229,9 @@ def events(number: int) -> bytes:
     return b"".join(map(event, [*chunks_of("answer ", f"number {number}"), b"[DONE]"]))
 
 
-def streamed_answer(content: bytes) -> Any:
+def streamed_answer(content: bytes, media_type: str = "text/event-stream") -> Any:
     """Return a response that streams."""
-    return http.Response(200, headers={"content-type": "text/event-stream"}, content=content)
+    return http.Response(200, headers={"content-type": media_type}, content=content)
 
 
 def program(server: Any, **overrides: Any) -> openai.OpenAI:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -14,7 +22,7 @@ from ..errors import ServiceError
 from ..support.data import Data
 from ..support.notices import warn_once
 from .interactions import streamed_steps
-from .message import objects_in
+from .message import object_in, objects_in
 
 SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 LINE_END = re.compile(rb"[\r\n]+")
@@ -85,10 +93,13 @@ def parse_events(body: bytes) -> Iterator[dict[str, object]]:
 
 
 def parse_objects(body: str) -> Iterator[dict[str, object]]:
-    """Yield the JSON object in a body, or the objects of its events."""
+    """Yield the JSON object in a body, or the objects of its lines or events."""
     with suppress(ValueError):
         data = json.loads(body)
         yield from objects_in(data if isinstance(data, list) else [data])
+        return
+    with suppress(ValueError):  # lines of JSON, as of Ollama's own API
+        yield from objects_in([json.loads(line) for line in body.split("\n") if line.strip()])
         return
     with suppress(ServiceError):  # not JSON: it holds no answer
         yield from parse_events(body.encode())
@@ -117,12 +128,26 @@ def answer_in(body: str) -> dict[str, object]:
         answer["content"] = blocks
     if not answer.get("steps") and (steps := streamed_steps(events)):
         answer["steps"] = steps
+    if "done" in answer and len(events) > 1:
+        answer |= _joined_lines(events)
     return answer
 
 
 def _merged(objects: Iterable[Mapping[str, object]]) -> dict[str, object]:
     """Return the fields of several objects; the last known value of each counts."""
     return {name: fields[name] for fields in objects for name in fields if fields[name] is not None}
+
+
+def _joined_lines(events: Sequence[Mapping[str, object]]) -> dict[str, object]:
+    """Return what a stream of Ollama's own API has in pieces, one in each line."""
+    messages = [object_in(event.get("message")) for event in events]
+    calls = [call for message in messages for call in objects_in(message.get("tool_calls"))]
+    message = {"content": _joined("content", messages), "tool_calls": calls}
+    return {"message": message, "response": _joined("response", events)}
+
+
+def _joined(field: str, objects: Iterable[Mapping[str, object]]) -> str:
+    return "".join(str(fields.get(field) or "") for fields in objects)
 
 
 def _streamed_blocks(events: Iterable[Mapping[str, object]]) -> list[dict[str, object]]:

@@ -27,6 +27,7 @@ NEW_IN_ANSWERS = {
     *("id", "request_id"),
     *("updated", "event_id", "environment_id"),  # Interactions
     *("response_id", "generation_id"),  # Cohere
+    *("total_duration", "load_duration", "prompt_eval_duration", "eval_duration"),  # Ollama
 }
 # Fields about the usage of an answer, and its tier.
 CIRCUMSTANCES = ("service_tier", "usage")

@@ -174,6 +174,18 @@ def test_of_a_file_that_was_changed_meanwhile_the_answers_count() -> None:
     assert not JOURNAL.exists()
 
 
+def test_a_recording_whose_file_another_process_wrote_names_the_mode_that_has_its_answers(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The file is complete, so that 'once' would only replay it."""
+    other = undisturbed(QUESTIONS[1])
+    with pytest.raises(CacheError, match="another process wrote"), cassette(PATH):
+        play(client(), QUESTIONS[0])
+        PATH.write_bytes(other)
+    assert f"the mode 'new' goes on with the answers in {JOURNAL.resolve()}" in warnings(caplog)[-1]
+    assert recorded("new", *QUESTIONS[:2]) == []
+
+
 def test_a_replay_says_that_the_file_was_changed_meanwhile(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -206,7 +206,8 @@ class Cassette(ContextDecorator):
                 words = counted(lost, "answer")
                 notice("%s: %s not written; what the disk cache lacks is lost", self.path, words)
             if journal.has_answers and self.mode != "rewrite":
-                notice("%s: the next recording goes on with %s", self.path, journal.path)
+                what = "the mode 'new'" if self.path.exists() else "the next recording"
+                notice("%s: %s goes on with the answers in %s", self.path, what, journal.path)
         tape.end()
 
     def __enter__(self) -> Cassette:

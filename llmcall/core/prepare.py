@@ -277,6 +277,8 @@ def place_in(draft: Draft, active: ActiveScope, order: CallOrder) -> Call:
     else:
 
         def recorded_callers() -> RecordedCallers:
+            if draft.cassette is not None and draft.cassette.tape.names_no_callers:
+                return draft.cassette.tape.no_callers
             call = draft.at(Position("", order))
             return call.store.callers(path, draft.identity)
 

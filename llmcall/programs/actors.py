@@ -15,9 +15,7 @@ from ..core.callbacks import call_callback
 from ..errors import ArgumentError
 from ..keys.request import Data
 from ..scopes.active import ActiveScope
-from ..scopes.draws import take_swapped
 from ..scopes.scope import Scope, scope_of_actor
-from ..support.display import counted
 from ..support.notices import warn_once
 from .requests import EMBEDDINGS, ProgramRequest
 
@@ -161,22 +159,3 @@ def _first_text(body: Data, roles: tuple[str, ...]) -> str:
     """Return the first text of some roles; empty without any."""
     contents = [message["content"] for message in body_messages(body) if message["role"] in roles]
     return next(filter(None, map(joined_text, contents)), "")
-
-
-def warn_of_swapped_answers(*, have_names: bool) -> None:
-    """Warn if recorded answers went to other tasks or threads than in the recorded run, or were left while others
-    were requested.
-
-    :param have_names: whether requests name their actors already.
-    """
-    count = take_swapped()
-    if count:
-        remedy = (
-            "choose names that differ for each of the program's actors"
-            if have_names
-            else 'name the actors (actor="system", llmcall run --actor system)'
-        )
-        warn_once(
-            f"{remedy}: {counted(count, 'recorded answer')} to identical requests went to other tasks or threads than "
-            "in the recorded run, so these may have got each other's answers"
-        )

@@ -15,7 +15,7 @@ from ..scopes.scope import scope as open_scope
 from ..stores.cassettes.cassette import Cassette
 from ..stores.cassettes.reports import SETTINGS
 from ..support.notices import notice
-from .actors import Actor, is_named_by_text, warn_of_swapped_answers
+from .actors import Actor, is_named_by_text
 from .children import recorded_children
 from .interceptors import Sight
 from .patches import PatchedTransport, patched_by
@@ -220,7 +220,6 @@ def _recording(recorder: Recorder) -> Iterator[None]:
         try:
             yield
         finally:
-            warn_of_swapped_answers(have_names=recorder.recording.actors is not None)
             for line in unrecorded_lines(recorder):
                 notice("%s", line)
 

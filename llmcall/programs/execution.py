@@ -28,7 +28,6 @@ from ..support.listeners import CallListener, listen
 from ..support.notices import hold_notices
 from ..support.tracebacks import ends_shown_by, show
 from ..traffic.usage import counted_here, process_meter
-from .actors import warn_of_swapped_answers
 from .answering import HAS_ENDED
 from .children import LONGEST_END, RoutesOfRecording, missed_lines, recording_children
 from .entry import unrecorded_lines
@@ -194,7 +193,6 @@ class Execution(CallListener):
             problems.append(problem)
         has_failed = has_failed or bool(problems_reported)
         has_failed = has_failed or bool(self._cassette and self._cassette.left_out)
-        warn_of_swapped_answers(have_names=recorder.recording.actors is not None)
         process_failures.warn()
         if recorder.first_error is not None and (error is None or isinstance(error, SystemExit)):
             problems.append(recorder.first_error)

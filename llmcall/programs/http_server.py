@@ -30,6 +30,7 @@ from ..errors import ArgumentError, ConfigError
 from ..link.loop import LoopThread, close_in_forks
 from ..link.wire import LOOPBACK
 from ..scopes.active import position_here
+from ..scopes.callers import hold_concurrent
 from ..scopes.scope import Scope
 from ..scopes.scope import scope as open_scope
 from ..support.request_origin import LLMCALL, PROGRAM, sender, sent_by
@@ -228,6 +229,7 @@ class Server:
         sender.set(PROGRAM)
         for variable, value in context.items():  # this task has a context of its own
             variable.set(value)
+        hold_concurrent()
         recorder = self._recorder
         try:
             with contextlib.ExitStack() as stack:

@@ -32,10 +32,10 @@ def summary_lines(
     :param explain: returns why there were no calls.
     """
     counts = whole if cassette is None else cassette.counts
-    sums, not_recorded, in_doubt = counts.sums, 0, 0
+    sums, not_recorded, moved = counts.sums, 0, 0
     if cassette is not None:
+        moved = cassette.tape.callers.calls
         not_recorded = sums["asked"] - sums["recorded"] + len(cassette.left_out)
-        in_doubt = cassette.tape.log.replayed_in_doubt()
     overridden = sums[
         "overridden"
     ]  # each counts as replayed from the cassette, or without one as from the cache
@@ -47,8 +47,8 @@ def summary_lines(
         (sums["asked"], f"asked ({spent})" if spent else "asked"),
         (supplied, "from the cache"),
         (replayed, "replayed"),
+        (moved, "of these may have another caller's answer (give each an actor: --actor)"),
         (overridden, "overridden"),
-        (in_doubt, "of these by callers that a replay may swap"),
         (sums["retries"], "retry" if sums["retries"] == 1 else "retries"),
         (sums["unsent"], "not sent"),
         (not_recorded, "not recorded"),

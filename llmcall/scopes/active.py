@@ -146,11 +146,10 @@ class ActiveScope:
         :param read_callers: reads the callers of the recorded draws, if they count.
         """
         path, _, branches, *_ = self.position
-        draw = self.draws.take((path, digest), branches, source, caller, read_callers)
-        # A thread or process in which the scope was opened, as by an actor's name, may be any that happened to
-        # run the actor. Then callers tell apart only identical requests in flight at the same time.
-        if caller is not None and not (caller.is_thread and caller.name == self.opened_in):
-            draw.is_in_order = False
+        may_follow = caller is not None and caller.name == self.opened_in and caller.is_thread
+        draw = self.draws.take(
+            (path, digest), branches, source, caller, read_callers, may_follow=may_follow
+        )
         if self.item.draws is not None:
             self.item.draws.add(draw)
         return draw

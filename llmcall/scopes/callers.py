@@ -36,14 +36,23 @@ class Caller:
     :param name: identifies it in a run.
     :param main: the main program, or ``None`` if this is it.
     :param origin: in a child process: what says in its parent where it, or its work, was started.
+    :param is_concurrent: whether it makes calls at the same time, so that their order means nothing.
     """
 
-    __slots__ = ("_counts", "main", "name", "origin")
+    __slots__ = ("_counts", "is_concurrent", "main", "name", "origin")
 
-    def __init__(self, name: str, main: Caller | None = None, origin: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        main: Caller | None = None,
+        origin: str = "",
+        *,
+        is_concurrent: bool = False,
+    ) -> None:
         self.name = name
         self.main = main or self
         self.origin = origin
+        self.is_concurrent = is_concurrent
         self._counts: dict[str, int] = {}
 
     def child(self, kind: str, function: str) -> Caller:
@@ -80,7 +89,8 @@ class Caller:
     @property
     def is_thread(self) -> bool:
         """Return whether it is a thread or a process (or the main program), not a task or a pool's work."""
-        return self.name.rpartition(SEPARATOR)[2].startswith((MAIN, "thread ", PROCESS))
+        name = self.name
+        return name == MAIN or name.rpartition(SEPARATOR)[2].startswith((MAIN, "thread ", PROCESS))
 
     def __repr__(self) -> str:
         return f"Caller({self.name!r})"
@@ -161,6 +171,13 @@ def known_caller(name: str, origin: str = "") -> Caller | None:
     return None if main is None else Caller(name, main, origin)
 
 
+def hold_concurrent() -> None:
+    """Set the caller to this one as one that makes calls at the same time, for the rest of the context."""
+    caller = current_caller()
+    if caller is not None:
+        hold(caller=Caller(caller.name, caller.main, caller.origin, is_concurrent=True))
+
+
 def is_recorded() -> bool:
     """Return whether another process records this one."""
     main = held_by_process().caller
@@ -186,14 +203,6 @@ def child_segment(command: str, number: int) -> str:
     :param number: counts such processes in the order of their starts.
     """
     return f"{SEPARATOR}{CHILD}{command} {number}"
-
-
-def without_number(caller: str) -> str:
-    """Return a caller's name without the number of such a process, which two of them may swap."""
-    maker, _, segment = caller.rpartition(SEPARATOR)
-    return (
-        f"{maker}{SEPARATOR}{segment.rpartition(' ')[0]}" if segment.startswith(CHILD) else caller
-    )
 
 
 def process_in(caller: str) -> str:

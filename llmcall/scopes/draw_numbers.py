@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from .callers import process_in
 from .position import Branches
+from .replayed_callers import ReplayedCallers
 
 # The scope path, and the digest of a request without a sample.
 ScopedRequest = tuple[str, str]
@@ -21,11 +22,15 @@ class RecordedCallers(NamedTuple):
     :param is_recording: whether it is still recording: then no caller gets another one's draw.
     :param is_of_cache: whether a cache has them, and not a run's recording. Then a caller that asks more often than
         before gets a new draw where that may be requested.
+    :param places: by draw number: the place of the call among those of the recording, and the first arm that made it.
+    :param replayed: compares a replay with the recording; ``None`` where more may be recorded.
     """
 
     callers: Mapping[int, str] = {}
     is_recording: bool = False
     is_of_cache: bool = False
+    places: Mapping[int, tuple[int, str]] = {}
+    replayed: ReplayedCallers | None = None
 
 
 class Numbers:
@@ -109,6 +114,69 @@ class Callers:
     """The callers of the identical requests of one scope.
 
     :param recorded: what the cassette or cache with their records says about them.
+    :ivar is_in_order: whether the order of the calls has told all of them apart so far.
+    """
+
+    __slots__ = ("_alone", "_alone_taken", "_shared", "is_in_order", "recorded")
+
+    # A simulation has a million of these, nearly all with one caller and one number: what tells callers apart is made
+    # for the second.
+    def __init__(self, recorded: RecordedCallers) -> None:
+        self.recorded = recorded
+        self.is_in_order = True
+        self._alone: tuple[Branches, str] | None = None  # the only caller in this run
+        self._alone_taken: list[int] = []
+        self._shared = SharedNumbers(recorded) if recorded.callers else None
+
+    def number_for(self, caller: str, branches: Branches, counted: Sequence[Numbers]) -> int:
+        """Return the next number of a caller, and note that it took it; see :meth:`SharedNumbers.number_for`."""
+        if self._shared is None:
+            alone = branches, caller
+            if self._alone is None:
+                self._alone = alone
+            if self._alone == alone:
+                taken = self._alone_taken
+                number = lowest_free(counted, taken[-1] + 1 if taken else 0)
+                taken.append(number)
+                return number
+        return self._all().number_for(caller, branches, counted)
+
+    def _all(self) -> SharedNumbers:
+        """Return the numbers of all callers, from when there are several."""
+        if self._shared is None:
+            self._shared = SharedNumbers(self.recorded)
+            if self._alone is not None:
+                self._shared.take(*self._alone, self._alone_taken)
+        return self._shared
+
+    @property
+    def number_of_calls(self) -> int:
+        """Return the number of draws that are taken."""
+        return sum(map(len, self._all().taken.values()))
+
+    @property
+    def are_told_apart(self) -> bool:
+        """Return whether there are several, whom not only the order of their calls tells apart."""
+        if self.is_in_order or self._shared is None:
+            return False
+        return len({name for _, name in self._shared.taken}) > 1
+
+    def are_same(self, recorded: str, caller: str) -> bool:
+        """Return whether a recorded caller can only be another one: it is in the one process with its command."""
+        return self._all().are_same(recorded, caller)
+
+    def release(self, caller: str, branches: Branches, number: int, *, is_free: bool) -> None:
+        """Note that a caller released a number; a recorded number stays its owner's.
+
+        :param is_free: whether no branch has it.
+        """
+        self._all().release(caller, branches, number, is_free=is_free)
+
+
+class SharedNumbers:
+    """The numbers of the identical requests of several callers in one scope.
+
+    :param recorded: what the cassette or cache with their records says about them.
     :ivar owners: by number: the caller that took it in the recording or, first, in this run.
     :ivar taken: the numbers that each caller has taken in a branch, the last one last.
     """
@@ -157,6 +225,12 @@ class Callers:
         self._note_owner(number, caller)
         taken.append(number)
         return number
+
+    def take(self, branches: Branches, caller: str, numbers: Sequence[int]) -> None:
+        """Note that a caller took numbers before there were others."""
+        self.taken[branches, caller] = [*numbers]
+        for number in numbers:
+            self._note_owner(number, caller)
 
     def _first_of(
         self, caller: str, counted: Sequence[Numbers], taken: Sequence[int] = ()

@@ -163,7 +163,7 @@ class Draws:
         self.process = this_process() if since is None else None  # that opened the scope
         self._numbers: dict[ScopedRequest, dict[Branches, Numbers]] = {}
         # by request, and by the cassette or cache that holds its records
-        self._callers: dict[ScopedRequest, dict[object, Callers]] = {}
+        self._callers: dict[tuple[ScopedRequest, object], Callers] = {}
         for draw in drawn:
             self.claim(*draw)
 
@@ -182,6 +182,8 @@ class Draws:
         source: object,
         caller: Caller | None,
         read_callers: Callable[[], RecordedCallers],
+        *,
+        may_follow: bool = False,
     ) -> Draw:
         """Take the next number of a request.
 
@@ -192,13 +194,15 @@ class Draws:
         :param source: the cassette or cache that holds records of the request.
         :param caller: the caller, if it counts.
         :param read_callers: reads the callers of the recorded draws.
+        :param may_follow: whether the caller is the thread or process that opened the scope, which may be any that
+            happened to run an actor. Then callers tell apart only identical requests in flight at the same time.
         """
         callers = None
         if caller is not None:
-            by_source = self._callers.setdefault(request, {})
-            callers = by_source.get(source)
+            callers = self._callers.get((request, source))
             if callers is None:  # reads records, so without the lock
-                callers = by_source.setdefault(source, Callers(read_callers()))
+                new = Callers(read_callers())
+                callers = self._callers.setdefault((request, source), new)
         runner = threading.get_ident(), id(current_task())
         other, is_in_order = None, False
         with lock:
@@ -206,9 +210,13 @@ class Draws:
             if caller is None or callers is None:
                 number, other = lowest_free(counted), numbers.under_way
             else:
+                recorded = callers.recorded
                 number = callers.number_for(caller.name, branches, counted)
-                is_in_order = not (callers.recorded.callers or numbers.is_in_flight)
+                is_in_order = may_follow and not (recorded.callers or numbers.is_in_flight)
+                callers.is_in_order = callers.is_in_order and is_in_order
                 numbers.begin(number)
+                if recorded.replayed is not None:
+                    recorded.replayed.note(request, branches, caller, number, callers)
             numbers.take(number)
             numbers.under_way = runner
         if other is not None and other != runner:
@@ -284,9 +292,6 @@ def known_draws(identity: str) -> Draws | None:
     return _known.get(identity)
 
 
-_swapped: set[Draw] = set()  # draws that replayed another caller's record
-
-
 class Draw:
     """One draw: its number, which its call keeps or releases.
 
@@ -342,17 +347,12 @@ class Draw:
 
         Warns if two processes that count the scope's draws separately made this draw.
 
-        :param answer: the record that counts. Its ``stored_at`` is set if the cache had it, and its
-            ``caller`` if that is known: see :func:`take_swapped`.
+        :param answer: the record that counts. Its ``stored_at`` is set if the cache had it.
         """
         self._has_answer = True
         with lock:
             self._numbers.under_way = None
             self._numbers.end(self.number)
-        if self.caller is not None and answer.caller not in (None, self.caller.name):
-            callers = self._callers
-            if callers is None or not callers.are_same(answer.caller, self.caller.name):
-                _swapped.add(self)
         if (
             answer.stored_at is None
             or answer.stored_at < self.draws.since
@@ -381,11 +381,3 @@ class Draw:
             if self._callers is not None and self.caller is not None:
                 is_free = self.draws.is_free(self.request, self.number)
                 self._callers.release(self.caller.name, self.branches, self.number, is_free=is_free)
-
-
-def take_swapped() -> int:
-    """Return and reset the count of draws that went to other callers than in the recording."""
-    with lock:
-        number = len(_swapped)
-        _swapped.clear()
-    return number

@@ -535,12 +535,10 @@ def test_the_last_lines_count_what_was_asked(model: NumberedServer) -> None:
 
 
 WORKERS = """
-turns = [threading.Semaphore(1), threading.Semaphore(0)]
+jobs = [2, 2]
 def work(number):
-    for _ in range(2):
-        turns[number].acquire()
+    for _ in range(jobs[number]):
         ask("Bread?")
-        turns[1 - number].release()
 threads = [threading.Thread(target=work, args=[number]) for number in range(2)]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
@@ -549,14 +547,17 @@ ask("Milk?")
 
 
 @pytest.mark.ci
-def test_the_last_line_of_a_replay_counts_calls_of_callers_that_it_may_swap(
+def test_the_last_line_of_a_replay_counts_calls_that_may_have_another_callers_answer(
     model: NumberedServer,
 ) -> None:
-    """They asked the same in turns; the recording warned of them."""
+    """A thread takes over another's work; the recording, and a replay in which each does its own, say nothing."""
     _, reported = ran(WORKERS, *A)
-    assert reported.count("identical requests came from 2 callers in scope 'run'") == 1
+    assert reported.splitlines() == ["5 asked (75 tokens, <$0.0001): a.jsonl"]
     _, reported = ran(WORKERS, *NONE)
-    assert reported == "5 replayed, 4 of these by callers that a replay may swap: a.jsonl\n"
+    assert reported == "5 calls replayed from a.jsonl\n"
+    _, reported = ran(WORKERS.replace("[2, 2]", "[3, 1]"), *NONE)
+    moved = "4 of these may have another caller's answer (give each an actor: --actor)"
+    assert reported == f"5 replayed, {moved}: a.jsonl\n"
 
 
 @pytest.mark.ci

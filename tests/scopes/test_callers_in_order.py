@@ -73,25 +73,64 @@ def test_pool_jobs_that_followed_one_another_are_callers() -> None:
         assert submit([1, 0]) == recorded
 
 
-QUEUE = (
-    "identical requests came from 2 callers in scope 'run'; if they take work from a queue, or a shell started "
-    "them at once, a replay may swap their answers: name the actors (--actor)"
-)
+MOVED = "may have another caller's answer"
 
 
 @pytest.mark.parametrize(
-    ("turns", "actor", "warnings"),
-    [([0, 1, 0, 1], None, 1), ([0, 0, 1, 1], None, 0), ([0, 1, 0, 1], "system", 0)],
+    ("again", "calls"),
+    [
+        pytest.param([0, 1, 0, 1], 0, id="the same"),
+        pytest.param([1, 1, 0, 0], 0, id="each as often"),
+        pytest.param([0, 1], 0, id="each less often"),
+        pytest.param([0, 0, 0, 1], 4, id="one more often"),
+        pytest.param([0, 0, 0], 3, id="one for another"),
+    ],
 )
-def test_a_recording_warns_once_of_callers_that_ask_in_turns(
-    turns: list[int], actor: Any, warnings: int, caplog: pytest.LogCaptureFixture
+def test_a_replay_counts_the_calls_of_requests_that_other_workers_made(
+    again: list[int], calls: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Workers that take from a queue do so; callers that ask one after the other, and named actors, do not."""
+    """Whatever it is that lets them ask in turns; the recording says nothing."""
     client = plain_program(Server())
-    for path in ("run.jsonl", "other.jsonl"):
-        with llmcall.cassette(path, actor=actor and (lambda _: "ann")):
-            play(client, turns)
-    assert caplog.text.count(QUEUE) == warnings
+    with llmcall.cassette("run.jsonl"):
+        play(client, [0, 1, 0, 1])
+    assert MOVED not in caplog.text
+    with llmcall.cassette("run.jsonl", mode="none"):
+        play(client, again)
+    assert caplog.text.count(f"{calls} calls {MOVED}") == bool(calls)
+
+
+def test_a_request_of_one_worker_that_two_make_now_is_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The file names no caller that is alone."""
+    client = plain_program(Server())
+    with llmcall.cassette("run.jsonl"):
+        play(client, [1, 1])
+    with llmcall.cassette("run.jsonl", mode="none"):
+        play(client, [0, 1])
+    assert f"2 calls {MOVED}" in caplog.text
+
+
+@pytest.mark.parametrize("again", ["abab", "baba", "abba"])
+def test_workers_that_make_their_requests_in_another_order_are_counted(
+    again: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each makes both requests, then and now: only the order shows that one took another's work."""
+    client = plain_program(Server())
+
+    def work(requests: str) -> None:
+        for half in (requests[:2], requests[2:]):
+            thread = threading.Thread(
+                target=lambda half=half: [ask(client, seed=ord(it)) for it in half]
+            )
+            thread.start()
+            thread.join()
+
+    with llmcall.cassette("run.jsonl"):
+        work("abab")
+    with llmcall.cassette("run.jsonl", mode="none"):
+        work(again)
+    assert (f"4 calls {MOVED}" in caplog.text) == (again != "abab")
 
 
 @pytest.mark.parametrize("turns", [[0, 0, 0, 1], [1, 1], [1, 0], [0, 1, 0, 1]])

@@ -25,7 +25,7 @@ from ..records.reader import read
 from ..records.served import served_by
 from .opening import Opening
 from .replay_log import ReplayLog
-from .reports import BLOCK, REUSED, Owner, left_out_words, unused_words, warn_of_swaps
+from .reports import BLOCK, MOVED, REUSED, Owner, left_out_words, unused_words
 from .tape import CassetteFile, Tape
 
 if TYPE_CHECKING:
@@ -105,7 +105,10 @@ class Cassette(ContextDecorator):
         file.read()
         is_recording = file.may_record and not file.records.header.is_complete
         log = ReplayLog(
-            file.records, is_recording=is_recording, earlier_calls=self.owner.earlier_calls
+            file.records,
+            is_recording=is_recording,
+            names_callers=file.may_record,
+            earlier_calls=self.owner.earlier_calls,
         )
         self.file = file
         file.journal.begin(file.records.header._replace(run=self.run))
@@ -166,6 +169,8 @@ class Cassette(ContextDecorator):
             owner.report(self.path, self.unused_words)
         if self.supplied and owner.knows_use:
             owner.report(self.path, f"{counted(self.supplied, 'answer')} {REUSED}")
+        if moved := tape.callers.calls:
+            owner.report(self.path, f"{counted(moved, 'call')} {MOVED}")
         if is_rewrite and not writes and owner.writes and self.file.journal.has_answers:
             journal = self.file.journal.path
             notice(
@@ -174,7 +179,6 @@ class Cassette(ContextDecorator):
                 journal,
             )
         self.failures.warn(advice, place=f"{self.path}: ")
-        warn_of_swaps(records, tape)
         is_left = is_rewrite and self.path.exists() and not tape.has_calls
         if is_left and not has_failures:
             notice("%s is left as it was: no call was answered", self.path)

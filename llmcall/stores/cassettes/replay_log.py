@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...config.values import FrozenDict
 from ...keys.keys import key_of
 from ...keys.request import Data
 from ...scopes.active import PROGRAM_SCOPE
-from ...scopes.callers import without_number
 from ...scopes.draw_numbers import RecordedCallers
 from ...scopes.position import CallOrder, Position
 from ...support.system import lock
@@ -22,10 +20,15 @@ if TYPE_CHECKING:
 
 
 class NamedDraw(NamedTuple):
-    """A recorded draw that names its caller."""
+    """A recorded draw that names its caller.
+
+    :param place: of its record among those of the file that name a caller.
+    :param arm: the first that made the call; empty outside any.
+    """
 
     caller: str
-    cache_key: str
+    place: int
+    arm: str
 
 
 # (scope path, the request's key outside any scope) → number of the draw → the draw.
@@ -54,6 +57,7 @@ class ReplayLog:
 
     :param stored: the records of the file.
     :param is_recording: whether this run continues the file's recording.
+    :param names_callers: whether the file may be written, with the names of callers.
     :param earlier_calls: the first calls of records that earlier openings of this run used.
     """
 
@@ -62,10 +66,12 @@ class ReplayLog:
         stored: RecordFile,
         *,
         is_recording: bool = False,
+        names_callers: bool = True,
         earlier_calls: Mapping[str, SortKey] = NO_CALLS,
     ) -> None:
         self._stored = stored
         self._is_recording = is_recording
+        self._names_callers = names_callers
         self._earlier_calls = earlier_calls
         self._recorded: NamedDraws | None = None  # of the file, read at first use
         self._callers: dict[str, str] = {}  # key of a record → the caller that got it first
@@ -108,7 +114,7 @@ class ReplayLog:
             if arm := position.arm:
                 orders = self._arms.setdefault(key, {})
                 orders[arm] = min(position.order, orders.get(arm, position.order))
-            if caller is not None:
+            if caller is not None and self._names_callers:
                 self._callers.setdefault(key, caller)
                 if not position.is_in_order:
                     self._told_apart.add(key)
@@ -278,13 +284,8 @@ class ReplayLog:
             self._recorded = named_draws(self._stored.named())
         draws = self._recorded.get((path, request_key), {})
         callers = {number: draw.caller for number, draw in draws.items()}
-        return RecordedCallers(callers, self._is_recording)
-
-    def replayed_in_doubt(self) -> int:
-        """Return how many calls got recorded draws of callers that may swap them: see :func:`may_swap`."""
-        recorded = (self._recorded or {}).values()
-        keys = {draw.cache_key for draws in recorded if may_swap(draws) for draw in draws.values()}
-        return sum(map(self.has_used, keys))
+        places = {number: (draw.place, draw.arm) for number, draw in draws.items()}
+        return RecordedCallers(callers, self._is_recording, places=places)
 
     def with_callers(
         self, records: Iterable[Record], gained_keys: Collection[str], *, is_complete: bool
@@ -324,20 +325,12 @@ def _own_draws(record: Record, caller: str | None) -> tuple[str, str, str] | Non
 def named_draws(records: Iterable[Record]) -> NamedDraws:
     """Return the draws of records that name their callers."""
     named: NamedDraws = {}
-    for record in records:
+    for place, record in enumerate(records):
         if record.caller is not None and (draw := draw_of(record)) is not None:
             scope, request_key, number = draw
-            named_draw = NamedDraw(record.caller, record.cache_key)
+            named_draw = NamedDraw(record.caller, place, "".join(record.arms[:1]))
             named.setdefault((scope, request_key), {})[number] = named_draw
     return named
-
-
-def may_swap(draws: Mapping[int, NamedDraw]) -> bool:
-    """Return whether a caller requested another draw after a different caller did, as workers on a queue do, or
-    whether only the order of their starts distinguishes two processes.
-    """
-    turns = [caller for caller, _ in groupby(draws[number].caller for number in sorted(draws))]
-    return len(turns) > len({*map(without_number, turns)})
 
 
 def without_lone_callers(

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ...config import resolve as config
 from ...keys.request import Data
 from ...support.display import counted
-from ...support.notices import notice, warn_once
+from ...support.notices import notice
 from ..record import Record
-from .replay_log import NO_CALLS, SortKey, may_swap, named_draws
+from .replay_log import NO_CALLS, SortKey
 from .tape import Tape
 
 if TYPE_CHECKING:
@@ -158,6 +158,12 @@ FURTHER_DRAWS = "like all further draws of requests that the run made"
 REUSED = f"reused from the disk cache, {FROM_CACHE}. For another repeat, use another scope name and another cassette"
 
 
+MOVED = (
+    "may have another caller's answer, since tasks or threads did not ask for the same as in the recording. Give each "
+    'an actor (actor="system") or a scope'
+)
+
+
 def unused_words(
     unused: list[Record], mode: str, tape: Tape, dropped: int, *, has_failures: bool
 ) -> str:
@@ -194,20 +200,3 @@ def left_out_words(reasons: list[str]) -> str:
         f"{counted(len(reasons), 'record')} {were} left out, so the file is incomplete: "
         + "; ".join(shown)
     )
-
-
-def warn_of_swaps(records: Iterable[Record], tape: Tape) -> None:
-    """Warn once of identical requests whose callers a replay may swap, if this run recorded one of them.
-
-    :param records: those that the file will have.
-    """
-    scopes: dict[str, set[str]] = {}  # scope path → callers
-    for (scope, _), draws in named_draws(records).items():
-        if may_swap(draws) and any(tape.has_gained(draw.cache_key) for draw in draws.values()):
-            scopes.setdefault(scope, set()).update(draw.caller for draw in draws.values())
-    for scope, callers in scopes.items():
-        warn_once(
-            f"identical requests came from {len(callers)} callers in scope {scope!r}; if they take work "
-            "from a queue, or a shell started them at once, a replay may swap their answers: name the actors (--actor)",
-            about="requests in turns",
-        )

@@ -194,7 +194,7 @@ class CassetteStore(NamedTuple):
         tape = self.cassette.tape
         recorded = tape.log.recorded_callers(path, sampled_key(identity, None))
         if not tape.may_record:
-            return recorded
+            return recorded._replace(replayed=tape.callers) if recorded.callers else tape.no_callers
         below = self.cache.callers(path, identity).callers
         # Draws of the file without a caller come first, as in a replay, whichever caller took others of the cache.
         has_nameless = any(

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from ...errors import CacheError
 from ...keys.request import Data
+from ...scopes.draw_numbers import RecordedCallers
 from ...scopes.position import Position
+from ...scopes.replayed_callers import ReplayedCallers
 from ...support.display import counted
 from ...support.notices import logger
 from ...support.system import ProcessLock
@@ -156,6 +158,9 @@ class Tape:
     :ivar is_over: whether it was closed, so that nothing more is added.
     :ivar has_ended: whether the journal was left, so that its records are read from the file.
     :ivar drops_unused: whether the file loses what no call used; known at the end.
+    :ivar callers: compares what each caller asks with what the file has, if nothing may be added.
+    :ivar names_no_callers: whether nothing may be added, and the file names no caller: a replay of most files.
+    :ivar no_callers: the recorded callers of a request for which the file names none, if nothing may be added.
     """
 
     def __init__(
@@ -166,6 +171,9 @@ class Tape:
         self.log = log
         self.may_record = may_record
         self.replayed = 0
+        self.callers = ReplayedCallers()
+        self.no_callers = RecordedCallers(replayed=self.callers)
+        self.names_no_callers = not may_record and next(stored.named(), None) is None
         self._settings: dict[str, Data] = {}  # those that entered the keys of the run's records
         self._latest: SettingsTaken | None = None
         self._explained: set[str] = set()  # the keys that they entered

@@ -180,8 +180,8 @@ def recording_programs(
     file, its scope, actor and seed hold, unless others are given, as in its own replay.
     """
     with contextlib.ExitStack() as stack:
+        stack.enter_context(naming_own_calls())
         if tape.run is not None:
-            stack.enter_context(naming_own_calls())
             scope, named_by = tape.run.get("scope"), str(tape.run.get("actor", ""))
             if scope is not None and here().opened_by == "default":
                 stack.enter_context(open_scope(str(scope), process=True))

@@ -37,7 +37,7 @@ class Numbers:
     """The numbers of one request that one branch has taken.
 
     :ivar lowest: the lowest free number: all before it are taken.
-    :ivar under_way: the thread and task that took the last one, until its call ends.
+    :ivar under_way: the thread and task that took the last one, and its caller's name, until its call ends.
     """
 
     __slots__ = ("_in_flight", "_later", "lowest", "under_way")
@@ -46,7 +46,7 @@ class Numbers:
     def __init__(self) -> None:
         self._later: set[int] | None = None  # those taken after the lowest free one, if any
         self.lowest = 0
-        self.under_way: tuple[int, int] | None = None
+        self.under_way: tuple[int, int, str | None] | None = None
         self._in_flight: set[int] | None = None
 
     @property

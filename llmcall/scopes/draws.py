@@ -24,7 +24,7 @@ from .draw_numbers import (
     is_free_in_all,
     lowest_free,
 )
-from .position import Branches
+from .position import Branches, held
 
 if TYPE_CHECKING:
     from ..stores.record import Record
@@ -187,8 +187,7 @@ class Draws:
     ) -> Draw:
         """Take the next number of a request.
 
-        Warns if another thread or task makes the same request at the same time, unless callers have
-        names.
+        Warns if another thread or task makes the same request at the same time, unless their names tell them apart.
 
         :param branches: those in which it is made.
         :param source: the cassette or cache that holds records of the request.
@@ -203,12 +202,14 @@ class Draws:
             if callers is None:  # reads records, so without the lock
                 new = Callers(read_callers())
                 callers = self._callers.setdefault((request, source), new)
-        runner = threading.get_ident(), id(current_task())
-        other, is_in_order = None, False
+        name = None if caller is None else caller.name
+        runner = threading.get_ident(), id(current_task()), name
+        is_in_order = False
         with lock:
             numbers, counted = self._numbers_of(request, branches)
+            other = numbers.under_way
             if caller is None or callers is None:
-                number, other = lowest_free(counted), numbers.under_way
+                number = lowest_free(counted)
             else:
                 recorded = callers.recorded
                 number = callers.number_for(caller.name, branches, counted)
@@ -219,7 +220,9 @@ class Draws:
                     recorded.replayed.note(request, branches, caller, number, callers)
             numbers.take(number)
             numbers.under_way = runner
-        if other is not None and other != runner:
+        # The same name: a task or thread that was made before callers had names counts as the main program.
+        is_unknown = other is not None and other[2] == name and other != runner
+        if other is not None and is_unknown and not (name and held().is_programs):
             kind = "thread" if other[0] != runner[0] else "task"
             warn_once(
                 f"two {kind}s in scope {request[0]!r} sent the same request at once, so a replay may swap their "

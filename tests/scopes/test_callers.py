@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import functools
+import itertools
 import json
 import os
 import queue
@@ -30,6 +31,7 @@ from servers import chunks_of, completion, event
 from werkzeug import Request, Response
 
 import llmcall
+from llmcall.testing import ScriptedClient
 
 CROWD = Path(__file__).with_name("crowd.py")
 NOWHERE = "http://127.0.0.1:9/v1"  # nobody listens there
@@ -518,6 +520,42 @@ def test_a_replay_by_other_threads_than_recorded_says_so_at_its_end(
         for future in [pool.submit(ask, client) for _ in range(3)]:
             future.result()
     assert "run.jsonl: 3 calls may have another caller's answer" in caplog.text
+
+
+@pytest.mark.parametrize("asks", ["a call", "a function"])
+def test_own_calls_and_functions_of_threads_keep_their_answers_in_a_block(
+    asks: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A cassette tells them apart by caller, as ``llmcall run`` does; no order of arrival counts."""
+    numbers = itertools.count()
+    client = ScriptedClient(lambda _: str(next(numbers)))
+    draw = llmcall.recorded(name="draw")(lambda: next(numbers))
+
+    def job() -> Any:
+        return client.send_message("Heads?").content if asks == "a call" else draw()
+
+    def run(numbers: Sequence[int]) -> dict[int, Any]:
+        found: dict[int, Any] = {}
+        turns = [threading.Event() for _ in numbers]
+
+        def play(number: int) -> None:
+            assert turns[number].wait(LONGEST)
+            found[number] = job()
+
+        threads = [threading.Thread(target=play, args=(number,)) for number in sorted(numbers)]
+        for thread in threads:
+            thread.start()
+        for number in numbers:
+            turns[number].set()
+            threads[number].join()
+        return found
+
+    with llmcall.cassette("run.jsonl"), llmcall.scope("s", process=True):
+        live = run([0, 1, 2, 3, 4])
+    assert len({*live.values()}) == 5
+    with llmcall.cassette("run.jsonl", mode="none"), llmcall.scope("s", process=True):
+        assert run([3, 1, 4, 0, 2]) == live
+    assert not caplog.text
 
 
 def test_an_export_names_callers_as_a_cassette_does() -> None:

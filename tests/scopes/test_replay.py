@@ -50,6 +50,25 @@ def test_an_equal_request_of_two_threads_at_once_warns(
     assert f"two threads in scope 'trial' {AT_THE_SAME_TIME}" in warning
 
 
+def test_threads_from_before_a_cassette_warn_in_it(caplog: pytest.LogCaptureFixture) -> None:
+    """They count as the main program, so their callers do not tell them apart."""
+    client, is_open = meeting(2), threading.Event()
+
+    def ask() -> None:
+        assert is_open.wait(60)
+        answer_to(client)
+
+    with scope("trial"):
+        threads = [threading.Thread(target=bind(ask)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        with llmcall.cassette("run.jsonl"):
+            is_open.set()
+            for thread in threads:
+                thread.join()
+    assert f"two threads in scope 'trial' {AT_THE_SAME_TIME}" in caplog.text
+
+
 def ask_texts(client: ScriptedClient, name: str) -> Any:
     """Ask another text."""
     return answer_to(client, name)

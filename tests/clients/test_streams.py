@@ -381,6 +381,34 @@ def test_a_stream_that_was_read_to_its_end_gives_nothing_more() -> None:
     assert repr(stream) == "Stream(ended)"
 
 
+def test_a_stream_that_another_thread_reads_refuses_a_second_reader() -> None:
+    """The other one reads it to its end."""
+    is_read, may_end = threading.Event(), threading.Event()
+
+    class Slow(llmcall.types.Transport):
+        def send(self, request: Any, timeout: float | None) -> Any:
+            raise AssertionError("a stream was asked for")
+
+        def stream(self, request: Any, timeout: float | None) -> Iterator[Any]:
+            *others, last = chunks_of("Two ", "coins.")
+            yield from others
+            is_read.set()
+            assert may_end.wait(60)
+            yield last
+
+    client = llmcall.LLMClient(transport=Slow(), model="m", cache_mode="off")
+    stream = client.stream_message(QUESTION)
+    pieces = [next(stream)]
+    reader = threading.Thread(target=lambda: pieces.extend(stream))
+    reader.start()
+    assert is_read.wait(60)
+    with pytest.raises(ValueError, match="the stream is being read already"):
+        next(stream)
+    may_end.set()
+    reader.join()
+    assert "".join(pieces) == "Two coins."
+
+
 class Belonging:
     """Something that a reader of a stream has."""
 

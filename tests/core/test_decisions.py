@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from contextvars import copy_context
 from typing import Any
@@ -142,3 +143,25 @@ def test_a_call_waits_until_another_returns_what_it_reserved_of_a_budget() -> No
         driver = Driver()
         assert driver.run(second)["content"] == "Hello"
         assert words(driver.effects) == ["a:m"]
+
+
+def test_a_call_waits_until_the_first_of_its_resting_endpoints_has_rested() -> None:
+    """A 429 names the seconds of each rest."""
+    script: dict[str, list[Exception | None]] = {"a": [busy(60), None], "b": [busy(0.05), None]}
+    driver = Waiting()
+    call = prepare_chat(Scripted("ab", script, retry_waiting_time=0), "Hello", {})
+    assert driver.run(reply_to(call))["content"] == "Hello"
+    sends = [word for word in words(driver.effects) if ":" in word]
+    assert sends == ["a:m", "b:m", "b:m"]
+    waits = [effect for effect in driver.effects if isinstance(effect, Wait)]
+    assert 0.04 < sum(effect.seconds or 0 for effect in waits) < 1
+
+
+class Waiting(Driver):
+    """A driver that waits as long as it is told."""
+
+    def execute(self, effect: Effect[Any]) -> Any:
+        """Return the result of an effect."""
+        if isinstance(effect, Wait):
+            time.sleep(effect.seconds or 0)
+        return super().execute(effect)

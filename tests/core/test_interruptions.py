@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from pathlib import Path
@@ -12,6 +15,7 @@ from typing import Any
 
 import pytest
 from clients import http
+from commands import LONGEST
 from driver import CLOSED, Driver
 from servers import chunks_of, completion, embeddings
 
@@ -252,3 +256,47 @@ class Forever:
 
     def __await__(self) -> Iterator[None]:
         yield
+
+
+CHILD = """
+import contextlib, driver, llmcall
+import test_interruptions as tests
+driver.set_variables = dict  # its link names the ticket of what it sends
+for ask in (tests.chat, tests.chat_that_fails_twice, tests.stream, tests.embedded, tests.function):
+    whole = driver.Driver()
+    whole.run(ask("whole"))
+    for name, error in tests.ERRORS.items():
+        for number in range(len(whole.effects)):
+            text = f"{ask.__name__}-{name}-{number}".replace(" ", "-")
+            with llmcall.scope(text):
+                with contextlib.suppress(BaseException):
+                    driver.Driver(number, error()).run(ask(text))
+                assert tests.held() == tests.NOTHING, text
+                driver.Driver().run(ask(text))
+                assert tests.held() == tests.NOTHING, text
+"""
+PROGRAM = """
+import subprocess, sys, time
+import test_interruptions as tests
+subprocess.run([sys.executable, "child.py"], check=True)
+until = time.monotonic() + 30
+while tests.held() != tests.NOTHING and time.monotonic() < until:
+    time.sleep(0.05)  # the calls that the child has left are being cancelled
+assert tests.held() == tests.NOTHING
+"""
+
+
+@pytest.mark.ci
+def test_a_childs_call_that_is_interrupted_at_any_effect_leaves_nothing_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither in the child nor in the process that records it."""
+    monkeypatch.chdir(tmp_path)
+    Path("child.py").write_text(CHILD, encoding="utf-8")
+    Path("program.py").write_text(PROGRAM, encoding="utf-8")
+    run = [sys.executable, "-m", "llmcall", "run", "--cassette", "a.jsonl", "program.py"]
+    path = os.pathsep.join(map(str, (Path(__file__).parent, Path(__file__).parents[1])))
+    ran = subprocess.run(
+        run, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=LONGEST
+    )
+    assert ran.returncode == 0, ran.stderr

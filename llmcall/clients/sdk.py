@@ -16,7 +16,7 @@ from ..core import threads
 from ..core.callbacks import key_from
 from ..core.deadlines import Deadline
 from ..core.effects import Blocks, Timed
-from ..core.flow_transport import FlowTransport
+from ..core.procedure_transport import ProcedureTransport
 from ..core.seams import OK, Response
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
 from ..keys.parameters import ESSENTIAL_FIELDS
@@ -51,7 +51,7 @@ LONGEST_TIMEOUT = 1e6  # seconds; sockets refuse much longer ones
 PATHS = {"chat": "/chat/completions", "responses": "/responses"}
 
 
-class SDKTransport(FlowTransport):
+class SDKTransport(ProcedureTransport):
     """A transport to one endpoint by clients of the SDK, made when they are first needed: one for each
     event loop, and one for each call under way in threads.
 
@@ -103,7 +103,7 @@ class SDKTransport(FlowTransport):
             asyncio.AbstractEventLoop, tuple[openai.AsyncOpenAI, AsyncGenerator[None, None]]
         ] = {}
 
-    async def flow(self, request: Request, timeout: float | None) -> Response:
+    async def response(self, request: Request, timeout: float | None) -> Response:
         """Return the response."""
         read = responses_api.answer_in if request.wire == "responses" else raise_reported
         return await self.fetch(request, timeout, read=read)

@@ -19,7 +19,7 @@ from ..core import loops, threads
 from ..core.callbacks import acall_callback, call_callback
 from ..core.calls import Call
 from ..core.effects import Blocks, Do, Procedure, Wait
-from ..core.flow_transport import FlowTransport
+from ..core.procedure_transport import ProcedureTransport
 from ..core.seams import OK, AlreadyRecorded, Background, Response
 from ..errors import (
     APIError,
@@ -48,7 +48,7 @@ LATE = "the call's deadline passed while it waited in its window; made again, it
 log = logger()
 
 
-class WindowTransport(FlowTransport):
+class WindowTransport(ProcedureTransport):
     """A transport that sends one chat request in the background, and waits for its answer.
 
     :param call: the call; its deadline bounds the wait, and its timeout each request to the server.
@@ -63,7 +63,7 @@ class WindowTransport(FlowTransport):
         self._key = call.request.cache_key
         self._journal = call.cache.awaited
 
-    async def flow(self, request: Request, timeout: float | None) -> Response:
+    async def response(self, request: Request, timeout: float | None) -> Response:
         """Return the answer, which the server keeps until it is released.
 
         :raises AlreadyRecorded: if another process recorded it meanwhile.

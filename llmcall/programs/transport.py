@@ -14,8 +14,8 @@ from ..clients.api_errors import connection_error, failure, proxy_hint
 from ..clients.chat import chunks_of_event, streamed_chunks
 from ..core.deadlines import Deadline
 from ..core.effects import Blocks, Timed
-from ..core.flow_transport import FlowTransport
 from ..core.kinds import check_embeddings, ordered_embeddings
+from ..core.procedure_transport import ProcedureTransport
 from ..core.seams import OK, Response
 from ..errors import APIError, RequestTimeoutError
 from ..keys.plain_data import in_order
@@ -49,7 +49,7 @@ CONTENT_TYPE = b"content-type"
 LINE = re.compile(rb"[^\r\n]*[\r\n]+|[^\r\n]+")
 
 
-class ProgramTransport(FlowTransport):
+class ProgramTransport(ProcedureTransport):
     """A transport that sends a program's request, in all its attempts.
 
     :param library: ``httpx`` or ``httpx2``.
@@ -76,7 +76,7 @@ class ProgramTransport(FlowTransport):
         self._untaken = b""  # of a streamed chat, what the program has not got
         note_request(to_record.http)
 
-    async def flow(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
+    async def response(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
         """Return the API's response; for a request that is recorded as it is, only what is recorded of it."""
         blocks = await Blocks()
         async with self._response(request, timeout, blocks) as received:

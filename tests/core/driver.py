@@ -21,7 +21,7 @@ from llmcall.core.effects import (
     Wait,
     Write,
 )
-from llmcall.core.flow_transport import FlowTransport
+from llmcall.core.procedure_transport import ProcedureTransport
 
 CLOSED = (
     GeneratorExit()
@@ -78,8 +78,8 @@ class Driver:
     def execute(self, effect: Effect[Any]) -> Any:
         """Return the result of an effect."""
         if isinstance(effect, Send):
-            if isinstance(effect.transport, FlowTransport):  # its effects are the call's, too
-                return self.run(effect.transport.flow(effect.request, effect.timeout))
+            if isinstance(effect.transport, ProcedureTransport):  # its effects are the call's, too
+                return self.run(effect.transport.response(effect.request, effect.timeout))
             return callbacks.send(effect.transport, effect.request, effect.timeout, effect.inside)
         if isinstance(effect, Open):
             return callbacks.open_stream(

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from ..keys.request import Data, Request
 
 
-class FlowTransport(AsyncTransport):
-    """A transport whose :meth:`flow` and :meth:`chunks` await effects."""
+class ProcedureTransport(AsyncTransport):
+    """A transport whose :meth:`response` and :meth:`chunks` await effects."""
 
     @abstractmethod
-    async def flow(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
+    async def response(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
         """Return the response."""
 
     def chunks(
@@ -32,11 +32,11 @@ class FlowTransport(AsyncTransport):
 
     def send(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
         """Return the response, in this thread."""
-        return threads.run(self.flow(request, timeout))
+        return threads.run(self.response(request, timeout))
 
     async def asend(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
         """Return the response, in the running event loop."""
-        return await loops.run(self.flow(request, timeout))
+        return await loops.run(self.response(request, timeout))
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[Chunk] | None:
         """Yield the chunks of an answer, in this thread."""

@@ -39,7 +39,7 @@ OTHER_VARIABLES = {
     "OPENAI_ORG_ID": "organization",
     "LLMCALL_CONFIG": "_config",
 }
-KEY_SETTINGS = ("api_key", "_openai_key", "_azure_key", "azure_ad_token")
+API_KEY_SETTINGS = ("api_key", "_openai_key", "_azure_key", "azure_ad_token")
 # Sections and functions have no variable.
 VARIABLES = {"LLMCALL_" + name.upper(): name for name, row in SETTINGS.items() if row.key}
 OUR_VARIABLES = {*VARIABLES, "LLMCALL_CONFIG", "LLMCALL_SCOPE"}
@@ -191,7 +191,7 @@ def _read_text_dotenv(path: str) -> dict[str, str]:
 def _empty_keys(variables: Mapping[str, str], prefix: str) -> Iterator[str]:
     """Yield the variables of API keys that are empty, with their place."""
     for variable, name in {**OTHER_VARIABLES, **VARIABLES}.items():
-        if name in KEY_SETTINGS and variables.get(variable) == "":
+        if name in API_KEY_SETTINGS and variables.get(variable) == "":
             yield prefix + variable
 
 

@@ -12,6 +12,7 @@ from contextvars import copy_context
 from typing import Any, TypeVar
 
 from ..core import loops
+from ..support.loop_waits import awaited
 
 T = TypeVar("T")
 THREADS = 4
@@ -98,4 +99,4 @@ def made(make: Callable[[], T]) -> T:
 
 def run_in_loop(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a procedure in an event loop."""
-    return asyncio.run(loops.run(coroutine))
+    return asyncio.run(awaited(loops.run(coroutine)))

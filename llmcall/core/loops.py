@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import suppress
 from types import coroutine
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 from ..support.loop_waits import in_thread, until_done
 from ..support.waits import (
@@ -39,24 +39,23 @@ from .threads import below_driver
 T = TypeVar("T")
 
 
-async def run(procedure: Procedure[T]) -> T:
-    """Run a procedure to its end in the running event loop, and return its result."""
-    try:
-        ended = await advance(procedure)
-        if isinstance(ended, Emit):
-            raise RuntimeError("a piece is emitted without a reader")
-        return ended.result  # type: ignore[no-any-return]
-    finally:
-        procedure.close()
+@overload
+def run(procedure: Procedure[T]) -> Awaitable[T]: ...
+@overload
+def run(
+    procedure: Procedure[Any], error: BaseException | None = None, *, is_read: Literal[True]
+) -> Awaitable[Emit | Ended]: ...
 
 
 @coroutine
-def advance(
-    procedure: Procedure[Any], error: BaseException | None = None
-) -> Generator[Any, Any, Emit | Ended]:
-    """Run a procedure until it emits a piece, or to its end. What it awaits of the loop goes to the loop.
+def run(
+    procedure: Procedure[Any], error: BaseException | None = None, *, is_read: bool = False
+) -> Generator[Any, Any, Any]:
+    """Run a procedure to its end in the running event loop, and return its result. What it awaits of the loop goes to
+    the loop.
 
     :param error: raised where it stands.
+    :param is_read: whether to run it only until it emits a piece, and return that effect; or else its end.
     """
     result: Any = None
     try:
@@ -64,15 +63,15 @@ def advance(
             try:
                 effect = procedure.send(result) if error is None else procedure.throw(error)
                 result = error = None
-                if isinstance(effect, Emit):
-                    return effect
-                if isinstance(effect, Effect):
-                    result = yield from _execute(effect).__await__()
-                else:
+                if not isinstance(effect, Effect):
                     result = yield effect
+                    continue
+                if isinstance(effect, Emit) and is_read:
+                    return effect
+                result = yield from _execute(effect).__await__()
             except StopIteration as stop:
                 if procedure.cr_frame is None:  # type: ignore[attr-defined]
-                    return Ended(stop.value)
+                    return Ended(stop.value) if is_read else stop.value
                 error = stop
             except GeneratorExit:  # this coroutine is closed, and can await nothing
                 procedure.close()
@@ -83,6 +82,8 @@ def advance(
                 error = raised.with_traceback(below_driver(raised))
     finally:
         error = None  # its traceback holds this frame
+        if not is_read:
+            procedure.close()
 
 
 async def _execute(effect: Effect[Any]) -> Any:
@@ -136,7 +137,7 @@ async def pieces(
     :param finish: called with the procedure's result at its end, unless the reader leaves before.
     """
     try:
-        while isinstance(outcome := await advance(procedure), Emit):
+        while isinstance(outcome := await run(procedure, is_read=True), Emit):
             inside = outcome.inside
             if inside is not None:
                 enter_call(inside)
@@ -144,7 +145,7 @@ async def pieces(
                 yield outcome.piece
             except GeneratorExit:
                 with suppress(AbandonedError):
-                    await advance(procedure, AbandonedError())
+                    await run(procedure, AbandonedError(), is_read=True)
                 return
             finally:
                 if inside is not None:
@@ -157,7 +158,7 @@ async def pieces(
 async def each(items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
     """Yield the items of an asynchronous generator that awaits effects."""
     try:
-        while isinstance(outcome := await advance(_next(items)), Ended):
+        while isinstance(outcome := await run(_next(items), is_read=True), Ended):
             if outcome.result is None:
                 return
             [item] = outcome.result

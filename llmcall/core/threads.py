@@ -36,7 +36,7 @@ T = TypeVar("T")
 def run(procedure: Procedure[T]) -> T: ...
 @overload
 def run(
-    procedure: Procedure[Any], error: BaseException | None, *, is_read: Literal[True]
+    procedure: Procedure[Any], error: BaseException | None = None, *, is_read: Literal[True]
 ) -> Emit | Ended: ...
 
 

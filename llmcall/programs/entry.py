@@ -164,7 +164,9 @@ def cassette(
     ('Good morning!', 1)
     """
     around = functools.partial(recording_programs, actor=actor, hosts=hosts)
-    return Cassette(path, mode, around=around)
+    made = Cassette(path, mode, around=around)
+    made.written = f"llmcall.cassette({os.fspath(path)!r})"
+    return made
 
 
 def open_named_cassette(path: str, mode: str) -> None:

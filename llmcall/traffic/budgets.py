@@ -12,6 +12,7 @@ from ..apis.token_usage import TokenUsage
 from ..core.deadlines import Deadline
 from ..core.effects import Blocks
 from ..errors import BudgetExceededError
+from ..support.blocks import Block
 from ..support.display import counted, money
 from ..support.notices import warn_once
 from ..support.system import after_fork_in_child, lock
@@ -193,7 +194,7 @@ class Spent(NamedTuple):
     calls: int | None
 
 
-class Budget:
+class Budget(Block):
     """A limit on what the calls of a block may spend; a context manager that continues its count when it is
     entered again.
 
@@ -269,6 +270,7 @@ class Budget:
                 self._spent[name] += amount
 
     def __enter__(self) -> Budget:
+        self.written = ""
         open_budgets.append(self)
         return self
 
@@ -346,4 +348,8 @@ def budget(usd: float | None = None, tokens: int | None = None, calls: int | Non
     >>> budget.spent.calls <= 1
     True
     """
-    return Budget(usd, tokens, calls)
+    made = Budget(usd, tokens, calls)
+    limits = {"usd": usd, "tokens": tokens, "calls": calls}
+    given = (f"{name}={limit!r}" for name, limit in limits.items() if limit is not None)
+    made.written = f"llmcall.budget({', '.join(given)})"
+    return made

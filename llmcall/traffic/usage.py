@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..scopes.position import path_before_items
+from ..support.blocks import Block
 from ..support.display import (
     USD_COLUMNS,
     html_table,
@@ -334,8 +334,23 @@ class Tracked(Meter):
     __repr__ = __str__
 
 
-@contextmanager
-def track() -> Iterator[Tracked]:
+class Track(Block):
+    """A block whose usage is counted, from :func:`llmcall.track`; a context manager for one time."""
+
+    def __init__(self) -> None:
+        self._tracked = Tracked()
+        self._counting = last_in(meters, self._tracked)
+
+    def __enter__(self) -> Tracked:
+        self.written = ""
+        self._counting.__enter__()
+        return self._tracked
+
+    def __exit__(self, *error: Any) -> None:
+        self._counting.__exit__(*error)
+
+
+def track() -> Track:
     """Count the usage of all the process's calls in a block, in every thread and task.
 
     >>> with llmcall.track() as usage:
@@ -344,6 +359,6 @@ def track() -> Iterator[Tracked]:
     >>> usage.calls + usage.cached_calls
     1
     """
-    tracked = Tracked()
-    with last_in(meters, tracked):
-        yield tracked
+    made = Track()
+    made.written = "llmcall.track()"
+    return made

@@ -16,6 +16,7 @@ from ...scopes.position import Branches, Position, draw_in_arm
 from ...stores.cassettes.stores import CassetteStore
 from ...stores.record import Record
 from ...support.arguments import nearest
+from ...support.blocks import Block
 from ...support.display import counted, printable
 from ...support.failures import report_problem
 from ...support.listeners import CallListener, listen, stop_listening
@@ -95,7 +96,7 @@ def place_of(actor: str, number: int) -> str:
     return f"the override of {printable(actor)}'s call {number}"
 
 
-class Override(CallListener):
+class Override(Block, CallListener):
     """A block made by :func:`llmcall.override`: a context manager.
 
     It applies to every thread, task and child of the process while it is open; one that is opened in a scope or an arm
@@ -117,6 +118,7 @@ class Override(CallListener):
         self._process = 0
 
     def __enter__(self) -> Override:
+        self.written = ""
         self._inside = here().parent_of_new_scopes.position
         self._process = os.getpid()
         self._calls.clear()
@@ -342,4 +344,6 @@ def override(answers: Mapping[tuple[str, int], str | Mapping[str, object]]) -> O
     ...     [client.send_message("Do you buy?").content for _ in range(3)]
     ['yes', 'no', 'yes']
     """
-    return Override(answers)
+    made = Override(answers)
+    made.written = f"llmcall.{made!r}"
+    return made

@@ -13,6 +13,7 @@ from ...config.settings import CASSETTE_MODES
 from ...keys.request import Data, Request
 from ...scopes.active import ActiveScope, new_program_scope
 from ...scopes.position import Position
+from ...support.blocks import Block
 from ...support.display import counted, natural
 from ...support.failures import ABANDONED, FAILED, NOTHING_WRITTEN, RUN_AGAIN, Counts, Failures
 from ...support.notices import notice
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound="Callable[..., Any]")
 
 
-class Cassette(ContextDecorator):
+class Cassette(Block, ContextDecorator):
     """A file with the answers of a block, to record and replay: a context manager and a decorator.
 
     While it is open, it applies to every thread and task of the process. If another cassette is
@@ -85,7 +86,6 @@ class Cassette(ContextDecorator):
         self.counts = Counts()  # of one time of being open
         # Of a program's calls outside any scope; a new one each time it opens.
         self.program_scope = new_program_scope()
-        self.opening = Opening(self)
         self.file = CassetteFile(self.path, mode)
         log = ReplayLog(self.file.records)
         self.tape = Tape(self.file.records, self.file.journal, log, may_record=False)
@@ -93,6 +93,13 @@ class Cassette(ContextDecorator):
             ""  # the sentence about unused records; empty before the end, and without any
         )
         self.left_out: dict[str, str] = {}  # why a record could not be written, by its key
+
+    @functools.cached_property
+    def opening(self) -> Opening:
+        """Return what opens and closes it. It refers back, so it is made late: a cassette that nobody opens goes at
+        once, and says so.
+        """
+        return Opening(self)
 
     def replay_only(self) -> None:
         """Switch to the mode ``none`` and to no reports, before the cassette reads its file."""
@@ -215,6 +222,7 @@ class Cassette(ContextDecorator):
         tape.end()
 
     def __enter__(self) -> Cassette:
+        self.written = ""
         self.opening.enter()
         return self
 
@@ -232,6 +240,7 @@ class Cassette(ContextDecorator):
         :raises CacheError: if a newer version wrote the file, or a ``with`` block of this process
             has it open.
         """
+        self.written = ""
         self.opening.open_cells()
         return self
 
@@ -244,6 +253,7 @@ class Cassette(ContextDecorator):
 
     def __call__(self, function: Function) -> Function:
         """Open it around each call of a function, also an async one; concurrent calls share it."""
+        self.written = ""
         from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 
         if isinstance(function, (staticmethod, classmethod)):
@@ -329,6 +339,7 @@ class Cassette(ContextDecorator):
 
     def all_records(self) -> list[Record]:
         """Return its records; before the first opening, and after a recording, the file's."""
+        self.written = ""
         tape = self.tape
         if not self.file.real_path or (tape.has_ended and tape.count()):
             return list(read(self.path)) if self.path.exists() else []

@@ -13,9 +13,10 @@ from ..clients.registry import settings
 from ..errors import CacheError
 from ..review.comparison import Comparison, markdown_of
 from ..review.conversations import read_by_actor, read_by_round
-from ..review.page import page
+from ..review.page import pieces
 from ..review.runs import SCOPES_SHOWN_BY, RecordedRun, load
 from ..review.text import text_lines
+from ..stores.records.reader import Records
 from ..support import secrets
 from ..support.colours import has_colours
 from ..support.display import visible, visible_json
@@ -58,10 +59,13 @@ def _load_both(
         raise CacheError(
             f"nothing is recorded in the scope {scope!r} of {names}; {SCOPES_SHOWN_BY}"
         )
-    sides = zip(*((pair.one, pair.other) for pair in comparison.pairs), strict=True)
+    sides = zip(*(pair.places for pair in comparison.pairs), strict=True)
     shown = [
         compared._replace(
-            name=f"the scope {scope!r} of {compared.name}", records=[*filter(None, side)]
+            name=f"the scope {scope!r} of {compared.name}",
+            records=Records.of(compared.records).moved(
+                place for place in side if place is not None
+            ),
         )
         for compared, side in zip(whole, sides, strict=True)
     ]
@@ -153,7 +157,7 @@ def diff(
         echo(markdown_of(comparison), nl=False)
     else:
         echo(with_colours(str(comparison)))
-    if exit_code and comparison.same != len(comparison.rows):
+    if exit_code and comparison.same != len(comparison.pairs):
         raise click.exceptions.Exit(1)
 
 
@@ -197,11 +201,13 @@ def report(
         runs, comparison = [load(_source(run, scope))], None
     else:
         runs, comparison = _load_both(run, scope, against, other_scope)
-    html = page(*runs, comparison=comparison, sample=sample)
     Path(output).parent.mkdir(parents=True, exist_ok=True)
-    Path(output).write_text(html, encoding="utf-8")
+    match, allow = None, settings().cassette_allow
+    with Path(output).open("w", encoding="utf-8") as file:
+        for piece in pieces(*runs, comparison=comparison, sample=sample):
+            file.write(piece)
+            match = match or secrets.find(piece, allow)
     echo(f"written to {output}", err=True)
-    match = secrets.find(html, settings().cassette_allow)
     if match is not None:
         echo(
             f"{output} contains what looks like {match.kind} ({match.beginning}…); search the page for it before you "

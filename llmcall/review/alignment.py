@@ -6,7 +6,6 @@ from bisect import bisect
 from collections.abc import (
     Callable,
     Hashable,
-    Iterable,
     Iterator,
     Mapping,
     Sequence,
@@ -34,22 +33,25 @@ class PlacedCall:
     """One call of an actor, and what it may have in common with the same call of another run.
 
     :param place: its place among the actor's calls, from 0.
+    :param records: those of all these calls.
     """
 
-    def __init__(self, place: int, record: Record) -> None:
+    def __init__(self, place: int, record: Record, records: Sequence[Record]) -> None:
         self.place = place
-        self.record = record
         self.draw = (record.sample or "").partition("#")[2]
+        self.caller = record.caller
         self.request = key_of(record.kind, record.request, None)  # the same for all draws
         self.kind = record.kind, record.request.get("function"), record.request.get("path")
+        self._records = records
 
     @cached_property
     def texts(self) -> Texts:
         """Return its texts, all at once: to read them, a record from a file has to be parsed."""
-        request = self.record.request
+        record = self._records[self.place]
+        request = record.request
         content = *self.kind, canonical_text(messages_of(request))
         words = words_of(" ".join(strings_in(messages_of(request))))
-        return Texts(content, system_text(request), words_of(self.record.prompt), words)
+        return Texts(content, system_text(request), words_of(record.prompt), words)
 
 
 class Texts(NamedTuple):
@@ -77,7 +79,7 @@ Feature = Callable[[PlacedCall], Hashable]
 # What the same call may have in common in both runs, surest first. Order does not count.
 IDENTITIES: tuple[Feature, ...] = (
     lambda call: (call.request, call.draw),
-    lambda call: (call.request, call.record.caller),
+    lambda call: (call.request, call.caller),
     lambda call: call.request,
     lambda call: (call.texts.content, call.draw),
     lambda call: call.texts.content,
@@ -91,10 +93,10 @@ def _speaker(call: PlacedCall) -> Hashable:
 
 def _caller(call: PlacedCall) -> Hashable:
     """Return what those of one caller have in common."""
-    return _speaker(call), call.record.caller
+    return _speaker(call), call.caller
 
 
-def align_calls(records: Iterable[Record], other_records: Iterable[Record]) -> Places:
+def align_calls(records: Sequence[Record], other_records: Sequence[Record]) -> Places:
     """Return the places of the same calls of an actor in two runs.
 
     The same calls have identical requests, preferably of the same draw or else of the same caller, or requests in
@@ -104,7 +106,7 @@ def align_calls(records: Iterable[Record], other_records: Iterable[Record]) -> P
     changed.
     """
     calls, others = (
-        [PlacedCall(place, record) for place, record in enumerate(side)]
+        [PlacedCall(place, record, side) for place, record in enumerate(side)]
         for side in (records, other_records)
     )
     same: Places = {}

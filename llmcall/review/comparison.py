@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from html import escape
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..scopes.position import without_repeats
@@ -49,6 +50,12 @@ class Row(NamedTuple):
     run: int = 1
 
 
+def row_of(pair: Pair) -> Row:
+    """Return the row of a pair of calls."""
+    answers = *_prompt_and_answer(pair.one), *_prompt_and_answer(pair.other)
+    return Row(pair.scope, pair.index, pair.status, *answers, pair.run)
+
+
 class Comparison:
     """A comparison of two or more runs, with the calls at which they part; ``str()`` of it is a report.
 
@@ -75,7 +82,7 @@ class Comparison:
         scope: str = "",
     ) -> None:
         # A scope hides rows, not reasons: consequences are sought in the whole runs.
-        self.pairs: list[Pair] = []
+        shown_actors: list[list[Pair]] = []
         self._have_common_calls = False
         self.divergences: list[Divergence] = []
         self.names = short_names((run, *others))
@@ -84,14 +91,15 @@ class Comparison:
         for number, other in enumerate(others, 1):
             actors = list(paired_runs(run, other, number, align))
             shown = {pairs[0].scope for pairs in actors if not scope or _is_shown(pairs, scope)}
-            self.pairs += [pair for pairs in actors for pair in pairs if pair.scope in shown]
+            shown_actors += [pairs for pairs in actors if pairs[0].scope in shown]
             self.divergences += [
                 divergence for divergence in divergences(actors) if divergence.scope in shown
             ]
             self._have_common_calls |= any(pair.is_alike for pairs in actors for pair in pairs)
         # Consequences are found in the order of the file; the report is sorted by the actors' names.
-        self._words = item_words(self.pairs)
-        self.pairs.sort(key=self._shown_order)
+        self._words = item_words(chain.from_iterable(shown_actors))
+        shown_actors.sort(key=lambda pairs: self._shown_order(pairs[0]))
+        self.pairs = [*chain.from_iterable(shown_actors)]
         self.divergences.sort(key=self._shown_order)
         counts = Counter(pair.status for pair in self.pairs)
         self.same, self.changed = counts["same"], counts["changed"]
@@ -100,17 +108,7 @@ class Comparison:
     @cached_property
     def rows(self) -> list[Row]:
         """Return one :class:`.Row` for each call."""
-        return [
-            Row(
-                pair.scope,
-                pair.index,
-                pair.status,
-                *_prompt_and_answer(pair.one),
-                *_prompt_and_answer(pair.other),
-                pair.run,
-            )
-            for pair in self.pairs
-        ]
+        return list(map(row_of, self.pairs))
 
     def to_frame(self) -> pandas.DataFrame:
         """Return the rows as a pandas DataFrame."""
@@ -270,8 +268,8 @@ def compare(
 
 def _is_shown(pairs: Sequence[Pair], scope: str) -> bool:
     """Return whether an actor is in a scope, in either run."""
-    records = (record for pair in pairs for record in (pair.one, pair.other) if record)
-    return any(is_in_scope(record.scope, scope) for record in records)
+    paths = {path for records in pairs[0].both for path in records.scopes()}
+    return any(is_in_scope(path, scope) for path in paths)
 
 
 def _prompt_and_answer(record: Record | None) -> tuple[str | None, str | None]:
@@ -296,7 +294,7 @@ def _lines(comparison: Comparison) -> Iterator[str]:
     yield from (f"- {_code(one_line(line, LINE_CHARACTERS))}" for line in lines[:MAX_LINES])
     if lines[MAX_LINES:]:
         yield f"- and {counted(len(lines) - MAX_LINES, 'more line')}"
-    rows = [row for row in comparison.rows if row.status != "same"]
+    rows = [pair for pair in comparison.pairs if pair.status != "same"]
     if not rows:
         return
     yield ""
@@ -304,7 +302,7 @@ def _lines(comparison: Comparison) -> Iterator[str]:
     yield ""
     yield f"| actor | call | | {names[0]} | {names[1] if len(names) == 2 else 'other run'} |"
     yield "|---|---|---|---|---|"
-    for row in rows[:MAX_CALLS]:
+    for row in map(row_of, rows[:MAX_CALLS]):
         cells = [_code(comparison.actor_name(row.scope)), str(row.index + 1), row.status]
         if len(names) > 2:
             cells[2] += f" in {names[row.run]}"

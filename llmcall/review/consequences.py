@@ -162,12 +162,29 @@ class ChangedCall(NamedTuple):
 
     :param actor: the number of its actor in the file.
     :param words: the words of its answer in each run.
+    :param scopes: its scope path in each run; ``None`` in one that lacks it.
+    :param has_arms: whether it is an arm's, in each run.
     """
 
     place: int
     actor: int
     pair: Pair
     words: tuple[str, str]
+    scopes: tuple[str | None, str | None]
+    has_arms: tuple[bool, bool]
+
+    @classmethod
+    def of(cls, actor: int, pair: Pair) -> ChangedCall:
+        """Return a call with what is compared of it again and again."""
+        one, other = pair.one, pair.other
+        return cls(
+            pair.index,
+            actor,
+            pair,
+            (_answer_words(one), _answer_words(other)),
+            (one.scope if one else None, other.scope if other else None),
+            (bool(one and one.arms), bool(other and other.arms)),
+        )
 
 
 class Changes:
@@ -176,9 +193,7 @@ class Changes:
     def __init__(self, actors: Sequence[Sequence[Pair]]) -> None:
         self._changes = sorted(
             (
-                ChangedCall(
-                    pair.index, number, pair, (_answer_words(pair.one), _answer_words(pair.other))
-                )
+                ChangedCall.of(number, pair)
                 for number, pairs in enumerate(actors)
                 for pair in pairs
                 if pair.status != "same"
@@ -313,7 +328,7 @@ class Changes:
             ):
                 continue
             is_own = (source.place, source.actor) == (reader.place, reader.actor)
-            if not is_own and _could_read(reader.pair, source.pair, stretch.side):
+            if not is_own and _could_read(reader, source, stretch.side):
                 yield index
 
     def _answers_with(self, stretch: Stretch) -> list[int]:
@@ -363,9 +378,10 @@ def _all_of(sets: Iterable[set[int]]) -> set[int]:
 
 def _changed_words(pair: Pair) -> frozenset[Stretch]:
     """Return the stretches of words that changed in the prompt of a call that both runs have."""
-    if pair.one is None or pair.other is None:
+    one, other = pair.one, pair.other
+    if one is None or other is None:
         return frozenset()
-    changed = differences(pair.one.request, pair.other.request)
+    changed = differences(one.request, other.request)
     return frozenset().union(
         *(
             stretches_of(*(field_text(side) or "" for side in sides_of(field)))
@@ -375,7 +391,7 @@ def _changed_words(pair: Pair) -> frozenset[Stretch]:
     )
 
 
-def _could_read(pair: Pair, earlier: Pair, side: int) -> bool:
+def _could_read(call: ChangedCall, earlier: ChangedCall, side: int) -> bool:
     """Return whether a call of a run could have read an earlier call's answer, judged by their scopes.
 
     The items of a map, and the repeats of an item, are sent at the same time. The repeats of
@@ -384,21 +400,21 @@ def _could_read(pair: Pair, earlier: Pair, side: int) -> bool:
 
     :param side: the run, 0 or 1.
     """
-    reader, source = ((call.one, call.other)[side] for call in (pair, earlier))
+    reader, source = call.scopes[side], earlier.scopes[side]
     if reader is None or source is None:
         return True
-    paths = [record.scope.split("/") for record in (reader, source)]
+    paths = [scope.split("/") for scope in (reader, source)]
     shared, _ = common_ends(*paths)
     above, names = paths[0][:shared], ["".join(path[shared : shared + 1]) for path in paths]
-    if pair.index == earlier.index and (
-        all(map(is_reserved_name, names)) or _is_repeat(reader.scope, source.scope)
+    if call.place == earlier.place and (
+        all(map(is_reserved_name, names)) or _is_repeat(reader, source)
     ):
         return False
     if not above:
-        return any("/" not in path_before_items(record.scope) for record in (reader, source))
+        return any("/" not in path_before_items(scope) for scope in (reader, source))
     # Agents may be numbered, too; only the first number below another level counts the repeats.
     are_repeats = all(map(str.isdecimal, names)) and not any(map(str.isdecimal, above[1:]))
-    return not (are_repeats and reader.arms and source.arms)
+    return not (are_repeats and call.has_arms[side] and earlier.has_arms[side])
 
 
 def _is_repeat(scope: str, other: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from .runs import RecordedRun
 NOT_PARAMETERS = ("model", "messages", "input", "function", "arguments", "method", "path", "body")
 TEXT_TYPES = ("text", "input_text", "output_text")  # of parts
 ANSWERING_ROLE = "assistant"
+MOST_HELD = 10_000  # calls of an actor; those of another one are read twice
 CUT, REFUSED, ASKED_AGAIN, UNREAD = "cut", "refused", "asked again", "unread"
 OVERRIDDEN = "overridden"
 # With their words on the page. Of several marks of one answer, the survey shows the first.
@@ -87,11 +88,19 @@ class RecordedCall(NamedTuple):
         return sum(message.is_answer for message in self.messages) > len(self.examples)
 
 
-def conversations(run: RecordedRun) -> dict[str, list[RecordedCall]]:
-    """Return the calls of a run by actor (empty outside any scope), sorted by the actors' names, with the
-    marks of their answers.
+def conversations(
+    run: RecordedRun, is_wanted: Callable[[Sequence[int]], bool] = bool
+) -> Iterator[tuple[str, Sequence[int], Iterator[RecordedCall]]]:
+    """Yield the actors of a run by name (empty outside any scope), each with the places of its records in the run,
+    and its calls, which are read when needed, with the marks of their answers.
+
+    :param is_wanted: whether to yield an actor with these places.
     """
-    return {actor: with_marks(list(calls)) for actor, calls in read_by_actor(run)}
+    by_actor = run.by_actor()
+    for actor in sorted(by_actor, key=natural):
+        records = by_actor[actor]
+        if is_wanted(records.places):
+            yield actor, records.places, marked_calls(records)
 
 
 def read_by_actor(run: RecordedRun) -> Iterator[tuple[str, Iterator[RecordedCall]]]:
@@ -108,13 +117,15 @@ def read_by_round(run: RecordedRun) -> Iterator[tuple[str, Iterator[RecordedCall
         yield f"call {number}", filter(None, calls)
 
 
+def is_item(scope: str) -> bool:
+    """Return whether a scope is an item's of a ``map``, which has a digest for a name."""
+    return without_repeats(scope)[0].rpartition("/")[2].startswith("~")
+
+
 def asked_of_item(scope: str, record: Record | None) -> str:
-    """Return the variables of the question that an item of a ``map`` was asked, which has a digest for a name; empty
-    for another scope.
-    """
-    name = without_repeats(scope)[0].rpartition("/")[2]
+    """Return the variables of the question that an item of a ``map`` was asked; empty for another scope."""
     form = None if record is None else notes.FORM.of(record)
-    return ", ".join(form["variables"].values()) if name.startswith("~") and form else ""
+    return ", ".join(form["variables"].values()) if form and is_item(scope) else ""
 
 
 def is_conversed(call: RecordedCall) -> bool:
@@ -126,13 +137,14 @@ def is_conversed(call: RecordedCall) -> bool:
 
 def _calls(records: Iterable[Record]) -> Iterator[RecordedCall]:
     """Yield the calls of an actor."""
-    # Numbers of the histories so far, by the history before the last message, and that message.
-    histories: dict[tuple[int, Utterance], int] = {}
+    histories: set[int] = set()  # the hashes of those so far
     # A history takes the memory of its new messages alone, and equal parameters that of one.
     shared_messages: dict[Utterance, Utterance] = {}
     shared_parameters: dict[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]] = {}
     given: set[int] = set()  # the hashes of what its calls answered so far
     for call_number, record in enumerate(records, 1):
+        if len(shared_messages) > MOST_HELD:
+            shared_messages.clear()
         messages = tuple(
             shared_messages.setdefault(message, message)
             for message in map(_utterance, _request_messages(record))
@@ -149,11 +161,12 @@ def _calls(records: Iterable[Record]) -> Iterator[RecordedCall]:
         answers = tuple(_answers(record, spoken))
         history, repeated = 0, 0
         for number, message in enumerate(messages, 1):
-            if (history, message) in histories and number < len(messages):
+            history = hash((history, message))
+            if history in histories and number < len(messages):
                 repeated = number
-            history = histories.setdefault((history, message), len(histories) + 1)
+            histories.add(history)
         for answer in spoken or [message._replace(role=ANSWERING_ROLE) for message in answers]:
-            histories.setdefault((history, answer), len(histories) + 1)
+            histories.add(hash((history, answer)))
         given.update(map(_words_hash, filter(str.strip, _given_texts(record, spoken))))
         yield RecordedCall(
             record,
@@ -278,26 +291,23 @@ def _ending(reason: str | None) -> str:
     return "" if is_ordinary(reason) else f", ended by {reason}"
 
 
-def with_marks(calls: Sequence[RecordedCall]) -> list[RecordedCall]:
-    """Return the calls of one actor with the marks of their answers.
+def marked_calls(records: Sequence[Record]) -> Iterator[RecordedCall]:
+    """Yield the calls of one actor with the marks of their answers.
 
     An ``LLMCall`` asks again below the question and the answer that it could not read.
     """
+    is_long = len(records) > MOST_HELD
+    calls = _calls(records) if is_long else list(_calls(records))
     asked_below = {
-        (call.messages[:-2], call.messages[-2].texts)
+        hash((call.messages[:-2], call.messages[-2].texts))
         for call in calls
         if notes.FORM.of(call.record) is not None and len(call.messages) > 2
     }
-    return [
-        call._replace(
-            marks=marks_of(
-                call.record,
-                is_asked_again=notes.UNREAD.of(call.record)
-                and any((call.messages, answer.texts) in asked_below for answer in call.answers),
-            )
+    for call in _calls(records) if is_long else calls:
+        is_asked_again = notes.UNREAD.of(call.record) and any(
+            hash((call.messages, answer.texts)) in asked_below for answer in call.answers
         )
-        for call in calls
-    ]
+        yield call._replace(marks=marks_of(call.record, is_asked_again=is_asked_again))
 
 
 def marks_of(record: Record, *, is_asked_again: bool) -> tuple[str, ...]:

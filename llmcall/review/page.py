@@ -7,23 +7,26 @@ import hashlib
 import itertools
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..keys.keys import short_key
-from ..stores.record import Record
 from ..support.display import OF_NO_ACTOR, money, natural, visible
 from .comparison import Comparison
-from .conversations import MARKS, RecordedCall, conversations
+from .conversations import MARKS, RecordedCall, conversations, marked_calls
+from .divergences import Divergence
 from .facts import RunFacts, facts
 from .pairs import Pair, item_words
 from .reporting import BLANK, TITLE, checklist
 from .runs import RecordedRun, short_names
-from .survey import distributions
+from .survey import Survey
 from .text import describe_arms
 
 ROOT = -1  # the history without a message
+MOST_AT_ONCE = 10_000  # calls that a browser holds at once; with more, it reads one part at a time
+CALLS_OF_PART = 2_000
+SHOW_ALL = 'showCalls(JSON.parse(document.getElementById("data").textContent));\n'
 NUMBERS = ("calls", "actors", "tokens in", "tokens out", "cost")  # facts that share a line
 
 
@@ -53,64 +56,109 @@ def unpaired_calls(run: RecordedRun) -> list[Pair]:
     """Return the calls of a run that is not compared, actor by actor."""
     by_actor = run.by_actor()
     return [
-        Pair(scope, place, record)
-        for scope in sorted(by_actor, key=natural)
-        for place, record in enumerate(by_actor[scope])
+        Pair(scope, number, records, number)
+        for scope, records in sorted(by_actor.items(), key=lambda item: natural(item[0]))
+        for number in range(len(records))
     ]
+
+
+class _Calls:
+    """The calls of runs, read actor by actor."""
+
+    def __init__(self, runs: Sequence[RecordedRun]) -> None:
+        self._actors = [run.by_actor() for run in runs]
+        # Of an actor whose calls are wanted in several parts, those after the last that was read
+        self._rest: dict[tuple[int, str], Iterator[tuple[int, RecordedCall]]] = {}
+        self._last: dict[tuple[int, str], int] = {}
+
+    def of(self, pairs: Iterable[Pair]) -> Iterator[tuple[int, int, RecordedCall]]:
+        """Yield the calls of some pairs, each with the number of its run and its place in it."""
+        wanted: dict[tuple[int, str], set[int]] = {}
+        for pair in pairs:
+            for number, place, path in pair.calls():
+                wanted.setdefault((number, path), set()).add(place)
+        for number, path in sorted(wanted, key=lambda of: (of[0], natural(of[1]))):
+            for place, call in self._of_actor(number, path, wanted[number, path]):
+                yield number, place, call
+
+    def _of_actor(
+        self, number: int, path: str, wanted: set[int]
+    ) -> Iterator[tuple[int, RecordedCall]]:
+        actor = number, path
+        records = self._actors[number][path]
+        if actor not in self._rest or min(wanted) <= self._last[actor]:
+            self._rest[actor] = zip(records.places, marked_calls(records), strict=True)
+        for place, call in self._rest[actor]:
+            self._last[actor] = place
+            if place in wanted:
+                wanted.remove(place)
+                yield place, call
+            if not wanted:
+                break
+        if self._last[actor] == records.places[-1]:
+            del self._rest[actor], self._last[actor]
+
+
+class _Found(NamedTuple):
+    """Where two runs diverge, by scope, index and status.
+
+    :param order: which of the divergences it is.
+    """
+
+    divergence: Divergence
+    order: int
 
 
 def page_data(
     names: Sequence[str],
-    calls_by_run: Sequence[Mapping[str, Sequence[RecordedCall]]],
+    calls_read: Iterable[tuple[int, int, RecordedCall]],
     pairs: Sequence[Pair],
-    comparison: Comparison | None,
+    found: Mapping[tuple[str, int, str], _Found],
     words: Mapping[str, str],
-) -> dict[str, object]:
-    """Return the data in a page.
+) -> dict[str, Any]:
+    """Return the data in a page, or in a part of it.
 
     :param names: the names of the runs.
-    :param calls_by_run: the calls of each run by actor.
+    :param calls_read: the calls of the pairs, each with the number of its run and its place in it.
     :param pairs: the calls to show.
-    :param comparison: the comparison of two runs, if there are two.
+    :param found: where two runs diverge.
     :param words: of the items of a map, by their rows.
     """
     # Each gives a new entry the next number.
     texts, scopes, rows, messages, nodes = (
         defaultdict[Any, int](itertools.count().__next__) for _ in range(5)
     )
-    shown = {id(call) for pair in pairs for call in (pair.one, pair.other) if call}
-    all_calls = [
-        call
-        for calls_by_actor in calls_by_run
-        for calls in calls_by_actor.values()
-        for call in calls
-        if id(call.record) in shown
-    ]
-    indexes = {id(call.record): index for index, call in enumerate(all_calls)}
-    node_of_call = []
-    for call in all_calls:
+    calls: dict[str, list[object]] = {
+        name: []
+        for name in (
+            *("title", "served", "parameters", "facts", "node"),
+            *("new", "answers", "key", "marks"),
+        )
+    }
+    indexes: dict[tuple[int, int], int] = {}
+    spoken = []
+    for number, place, call in calls_read:
+        indexes[number, place] = len(indexes)
         node = ROOT
         for message in call.messages:
             node = nodes[node, messages[message]]
-        node_of_call.append(node)
+        spoken.append(call.answers)
+        parameters = "  ".join(f"{name}={value}" for name, value in call.parameters)
+        texts_of_call = call.title, call.record.served or "", parameters
+        for name, text in zip(("title", "served", "parameters"), texts_of_call, strict=True):
+            calls[name].append(visible(text))
+        calls["facts"].append(_facts(call))
+        calls["node"].append(node)
+        calls["new"].append(len(call.messages) - call.repeated)
+        calls["key"].append(short_key(call.record.cache_key))
+        calls["marks"].append(call.marks)
+    for name in ("title", "served", "parameters"):
+        calls[name] = [texts[text] for text in calls[name]]
+    calls["answers"] = [[messages[answer] for answer in answers] for answers in spoken]
 
-    def index_of(record: Record | None) -> int:
-        return indexes.get(id(record), -1)
+    def index_of(number: int, place: int | None) -> int:
+        return -1 if place is None else indexes[number, place]
 
-    def parameters_of(call: RecordedCall) -> str:
-        return "  ".join(f"{name}={value}" for name, value in call.parameters)
-
-    calls = {
-        "title": [texts[visible(call.title)] for call in all_calls],
-        "served": [texts[visible(call.record.served or "")] for call in all_calls],
-        "parameters": [texts[visible(parameters_of(call))] for call in all_calls],
-        "facts": [_facts(call) for call in all_calls],
-        "node": node_of_call,
-        "new": [len(call.messages) - call.repeated for call in all_calls],
-        "answers": [[messages[answer] for answer in call.answers] for call in all_calls],
-        "key": [short_key(call.record.cache_key) for call in all_calls],
-        "marks": [call.marks for call in all_calls],
-    }
     # A call that only the other run has may have the number of one of the first run.
     cells = {(pair.scope, pair.index, pair.status): number for number, pair in enumerate(pairs)}
     changed = {
@@ -119,9 +167,8 @@ def page_data(
         if pair.status != "same"
     }
     divergences = {
-        cells[found.scope, found.index, found.status]: found
-        for found in (comparison.divergences if comparison else ())
-        if (found.scope, found.index, found.status) in cells
+        cells[cell]: found[cell].divergence
+        for cell in sorted(cells.keys() & found.keys(), key=lambda cell: found[cell].order)
     }
     return {
         "runs": list(map(visible, names)),
@@ -129,19 +176,20 @@ def page_data(
         "cells": {
             "scope": [scopes[visible(pair.scope) or OF_NO_ACTOR] for pair in pairs],
             # "+3" is a call that only the other run has; the first run may have a call 3 of its own.
-            "call": [f"{'' if pair.one else '+'}{pair.index + 1}" for pair in pairs],
+            "call": [f"{'+' if pair.status == 'added' else ''}{pair.index + 1}" for pair in pairs],
             "row": [rows[pair.item] for pair in pairs],
-            "one": [index_of(pair.one) for pair in pairs],
-            "other": [index_of(pair.other) for pair in pairs],
+            "one": [index_of(0, pair.places[0]) for pair in pairs],
+            "other": [index_of(1, pair.places[1]) for pair in pairs],
             "status": [pair.status for pair in pairs],
         },
         "divergences": {
-            number: visible(found.in_words(names[-1])) for number, found in divergences.items()
+            number: visible(divergence.in_words(names[-1]))
+            for number, divergence in divergences.items()
         },
         "causes": {
-            number: changed[found.caused_by]
-            for number, found in divergences.items()
-            if found.caused_by in changed
+            number: changed[divergence.caused_by]
+            for number, divergence in divergences.items()
+            if divergence.caused_by in changed
         },
         "words_of_marks": MARKS,
         "messages": [
@@ -153,6 +201,60 @@ def page_data(
         "rows": [visible(words.get(row, row)) or OF_NO_ACTOR for row in rows],
         "texts": list(texts),
     }
+
+
+class _Parts:
+    """The calls of a large page in parts of whole rows, which a browser reads one at a time.
+
+    :ivar index: the rows with their counts, and the first and last row of each part; whole after the last part.
+    """
+
+    def __init__(
+        self, pairs: Sequence[Pair], data_of: Callable[[Sequence[Pair]], dict[str, Any]]
+    ) -> None:
+        self._pairs = pairs
+        self._data_of = data_of
+        counts: dict[str, list[int]] = {name: [] for name in ("calls", "differing", *MARKS)}
+        self.index: dict[str, list[Any]] = {"names": [], "from": [], "to": [], **counts}
+        self._row = ""
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for first, pairs in self._slices():
+            yield self._noted(first, pairs)
+
+    def _slices(self) -> Iterator[tuple[int, list[Pair]]]:
+        """Yield the calls of each part; before them, the number of calls of their only row in earlier parts."""
+        part: list[Pair] = []
+        for _, row in itertools.groupby(self._pairs, key=lambda pair: pair.item):
+            calls = list(row)
+            if part and len(part) + len(calls) > CALLS_OF_PART:
+                yield 0, part
+                part = []
+            for start in range(0, len(calls), CALLS_OF_PART) if len(calls) > CALLS_OF_PART else ():
+                yield start, calls[start : start + CALLS_OF_PART]
+            part += calls if len(calls) <= CALLS_OF_PART else []
+        if part:
+            yield 0, part
+
+    def _noted(self, first: int, pairs: Sequence[Pair]) -> dict[str, Any]:
+        """Return the data of a part, and count its calls."""
+        data, index = self._data_of(pairs), self.index
+        cells, marks = data["cells"], data["calls"]["marks"]
+        begin = len(index["names"]) - (first > 0)
+        for name in data["rows"][first > 0 :]:
+            index["names"].append(name)
+            for counts in ("calls", "differing", *MARKS):
+                index[counts].append(0)
+        index["from"].append(begin)
+        index["to"].append(len(index["names"]) - 1)
+        for row, status, *calls in zip(
+            cells["row"], cells["status"], cells["one"], cells["other"], strict=True
+        ):
+            index["calls"][begin + row] += 1
+            index["differing"][begin + row] += status not in ("", "same")
+            for mark in {mark for call in calls if call >= 0 for mark in marks[call]}:
+                index[mark][begin + row] += 1
+        return {**data, "first": first}
 
 
 def _facts(call: RecordedCall) -> str:
@@ -168,10 +270,17 @@ def _facts(call: RecordedCall) -> str:
     return " · ".join(filter(None, parts))
 
 
-def page(
+def page(*runs: RecordedRun) -> str:
+    """Return the page of runs; see :func:`pieces`."""
+    return "".join(pieces(*runs))
+
+
+def pieces(
     *runs: RecordedRun, comparison: Comparison | None = None, sample: int | None = None
-) -> str:
-    """Return the page.
+) -> Iterator[str]:
+    """Yield the page, a piece at a time; no text is in two pieces.
+
+    A page of many calls holds them in parts, each as JSON: a browser reads the part of the actor that is chosen.
 
     :param runs: one run, or two that are compared.
     :param comparison: the comparison of both runs.
@@ -179,31 +288,50 @@ def page(
     """
     from ..support.libraries import jinja2
 
-    calls_by_run = [conversations(run) for run in runs]
+    survey = Survey(len(runs))
+    all_found = list(map(RunFacts, runs))
+    for number, found in enumerate(all_found):
+        for _, places, calls in conversations(found.run):
+            for place, call in zip(places, calls, strict=True):
+                found.add(place, call)
+                survey.add(number, call)
     pairs = comparison.pairs if comparison else unpaired_calls(runs[0])
     words = item_words(pairs)
     all_calls = rows_of_table(pairs, words)
     shown = sample_rows(all_calls, sample)
-    survey = distributions(calls_by_run, pairs)
-    all_found = list(map(RunFacts.of, runs, calls_by_run))
     run_facts = [facts(found) for found in all_found]
-    style, script = _file("report.css"), f'"use strict";\n{{\n{_file("report.js")}}}\n'
+    names, read = short_names(runs), _Calls(runs)
+    found_at = {
+        (divergence.scope, divergence.index, divergence.status): _Found(divergence, number)
+        for number, divergence in enumerate(comparison.divergences if comparison else ())
+    }
+
+    def data_of(some: Sequence[Pair]) -> dict[str, Any]:
+        return page_data(names, read.of(some), some, found_at, words)
+
+    is_large = len(shown) > MOST_AT_ONCE
+    parts = _Parts(shown, data_of) if is_large else None
+    style = _file("report.css") + (_file("parts.css") if is_large else "")
+    begin = _file("parts.js") if is_large else SHOW_ALL
+    script = f'"use strict";\n{{\n{_file("report.js")}{begin}}}\n'
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["visible"] = visible
-    return environment.from_string(_file("report.html")).render(
-        names=short_names(runs),
+    environment.filters["json"] = _json
+    yield from environment.from_string(_file("report.html")).generate(
+        names=names,
         numbers=NUMBERS,
         labels=list(dict.fromkeys(label for by_label in run_facts for label in by_label)),
         facts=run_facts,
         lines=[] if comparison is None else str(comparison).split("\n"),
         shown=[(len(calls), len({pair.item for pair in calls})) for calls in (shown, all_calls)],
-        survey=survey,
+        survey=survey.distributions(pairs),
         checklist_title=TITLE,
         blank=BLANK,
         checklist=[] if runs[1:] else checklist(all_found[0]),
-        data=_json(page_data(short_names(runs), calls_by_run, shown, comparison, words)),
+        data=None if is_large else data_of(shown),
+        parts=parts,
         style=style,
         script=script,
         policy="; ".join(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import product
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
+from itertools import chain, product
 from typing import NamedTuple
 
 from ..keys.request import naming_system_text
@@ -11,16 +12,26 @@ from ..scopes.position import without_repeats
 from ..stores.differences import likeness
 from ..stores.record import Record
 from ..stores.records.answers import merged_order, shared_answer_parts
+from ..stores.records.reader import Records
 from .alignment import ALIKE, align_calls, most_alike, words_of
-from .conversations import asked_of_item
+from .conversations import asked_of_item, is_item
 from .runs import RecordedRun, first_level, relative_scope
 
 Align = Callable[[str], str] | Mapping[str, str]
-Actors = dict[str, list[Record]]
+Actors = dict[str, Records]
+NO_RECORDS = Records.of(())
+NO_CALL = -1
+
+
+@lru_cache  # most pairs follow one of the same actor
+def _item_of(scope: str) -> str:
+    return without_repeats(scope)[0]
 
 
 class Pair(NamedTuple):
     """A call of the first run and the matching call of the other; either may be missing.
+
+    It holds where its records are among their actors', and reads them at each use.
 
     :param status: as in a :class:`.Row`, like scope, index and run; empty for a run that is not
         compared.
@@ -28,22 +39,64 @@ class Pair(NamedTuple):
 
     scope: str
     index: int  # type: ignore[assignment]
-    one: Record | None
-    other: Record | None = None
+    records: Records
+    number: int
+    other_records: Records = NO_RECORDS
+    other_number: int = NO_CALL
     status: str = ""
     run: int = 1
 
     @property
+    def one(self) -> Record | None:
+        """Return the record of the first run, if it has one."""
+        return None if self.number == NO_CALL else self.records[self.number]
+
+    @property
+    def other(self) -> Record | None:
+        """Return the record of the other run, if it has one."""
+        return None if self.other_number == NO_CALL else self.other_records[self.other_number]
+
+    @property
+    def both(self) -> tuple[Records, Records]:
+        """Return all records of its actor in both runs."""
+        return self.records, self.other_records
+
+    @property
+    def places(self) -> tuple[int | None, int | None]:
+        """Return where the records are in their runs."""
+        return (
+            None if self.number == NO_CALL else self.records.places[self.number],
+            None if self.other_number == NO_CALL else self.other_records.places[self.other_number],
+        )
+
+    @property
+    def path(self) -> str:
+        """Return the whole scope path of its call in the first run that has it."""
+        records, number = self.records, self.number
+        if number == NO_CALL:
+            records, number = self.other_records, self.other_number
+        return next(records[number : number + 1].scopes())
+
+    def calls(self) -> Iterator[tuple[int, int, str]]:
+        """Yield for each of its calls the number of its run, 0 or 1, its place in it, and its whole scope path."""
+        for number, (records, place) in enumerate(zip(self.both, self.places, strict=True)):
+            if place is not None:
+                yield number, place, next(records.moved([place]).scopes())
+
+    @property
     def item(self) -> str:
         """Return its scope; of a repeat of a ``map``'s item, the item's."""
-        return without_repeats(self.scope)[0]
+        return _item_of(self.scope)
 
     @property
     def is_alike(self) -> bool:
         """Return whether both runs make the call, in words that are alike."""
-        if self.one is None or self.other is None:
+        if NO_CALL in (self.number, self.other_number):
             return False
-        words, other_words = words_of(self.one.prompt), words_of(self.other.prompt)
+        if self.status == "same":
+            return True
+        one, other = self.records[self.number], self.other_records[self.other_number]
+        words, other_words = words_of(one.prompt), words_of(other.prompt)
         return words == other_words or likeness(words, other_words) >= ALIKE
 
 
@@ -53,12 +106,16 @@ def item_words(pairs: Iterable[Pair]) -> dict[str, str]:
     """
     words: dict[str, str] = {}
     for pair in pairs:
-        record = pair.one or pair.other
-        if not pair.scope and record and record.scope:
-            words.setdefault("", record.scope)
-        elif pair.item not in words and (asked := asked_of_item(pair.item, pair.one or pair.other)):
-            outer, slash, _ = pair.item.rpartition("/")
-            words[pair.item] = f"{outer}{slash}{asked}"
+        if not pair.scope:
+            if "" not in words and (path := pair.path):
+                words[""] = path
+            continue
+        item = pair.item
+        if item in words or not is_item(item):
+            continue
+        if asked := asked_of_item(item, pair.one or pair.other):
+            outer, slash, _ = item.rpartition("/")
+            words[item] = f"{outer}{slash}{asked}"
     return words
 
 
@@ -72,8 +129,8 @@ def paired_runs(
     """
     actors, other_actors = _named_actors(run, other, align)
     for scope in merged_order(actors, other_actors):
-        records, other_records = actors.get(scope, []), other_actors.get(scope, [])
-        yield list(_pair_calls(scope, run_number, records, other_records))
+        records = actors.get(scope, NO_RECORDS), other_actors.get(scope, NO_RECORDS)
+        yield list(_pair_calls(scope, run_number, *records))
 
 
 def _named_actors(
@@ -91,12 +148,53 @@ def _named_actors(
     if above and {*actors, *other_actors} == {above}:
         del choices[0]
     name_of = align.get if isinstance(align, Mapping) else align or str
-    namings = [
-        (_by_name(actors, one_level), _by_name(other_actors, other_level, name_of))
-        for one_level, other_level in choices
-    ]
-    named, other_named = max(namings, key=lambda both: len(both[0].keys() & both[1].keys()))
-    return named, _with_earlier_names(named, other_named)
+    names, other_names = _Names(actors), _Names(other_actors, name_of)
+    *_, level, other_level = max(
+        (
+            len({*names.below(level)} & {*other_names.below(other_level)}),
+            -number,
+            level,
+            other_level,
+        )
+        for number, (level, other_level) in enumerate(choices)
+    )
+    named = names.actors_below(level)
+    return named, _with_earlier_names(named, other_names.actors_below(other_level))
+
+
+class _Names:
+    """The names of a run's actors.
+
+    :param actors: the records by scope path.
+    :param name_of: returns another name for an actor, or ``None``.
+    """
+
+    def __init__(self, actors: Actors, name_of: Callable[[str], str | None] = str) -> None:
+        self._actors = actors
+        self._name_of = name_of
+        # Calls outside any scope are another actor's, but embeddings never have a scope.
+        self._has_others = any(record.kind != "embedding" for record in actors.get("", ()))
+
+    def below(self, ancestor: str) -> Iterator[str]:
+        """Yield the name of each actor, without the path of the scope above all; that may be empty."""
+        for scope in self._actors:
+            is_other = self._has_others and scope == ancestor
+            name = scope if is_other else relative_scope(scope, ancestor)
+            yield self._name_of(name) or name
+
+    def actors_below(self, ancestor: str) -> Actors:
+        """Return the records by name; those of actors with the same name one after the other."""
+        by_name: dict[str, list[Records]] = {}
+        for scope, name in zip(self._actors, self.below(ancestor), strict=True):
+            namesakes = by_name.setdefault(name, [])
+            # A call's place is the one in its scope, whatever embeddings stand before it in the file.
+            namesakes.insert(0 if scope == ancestor else len(namesakes), self._actors[scope])
+        return {
+            name: some.moved(chain(some.places, *(records.places for records in others)))
+            if others
+            else some
+            for name, (some, *others) in by_name.items()
+        }
 
 
 def _with_earlier_names(actors: Actors, other_actors: Actors) -> Actors:
@@ -106,8 +204,9 @@ def _with_earlier_names(actors: Actors, other_actors: Actors) -> Actors:
     lone, other_lone = (
         [
             (name, words_of(text))
-            for name, (record, *_) in side.items()
-            if name not in shared and (text := naming_system_text(record.scope, record.request))
+            for name, records in side.items()
+            if name not in shared
+            and (text := naming_system_text(records[0].scope, records[0].request))
         ]
         for side, shared in ((actors, other_actors), (other_actors, actors))
     )
@@ -119,30 +218,23 @@ def _with_earlier_names(actors: Actors, other_actors: Actors) -> Actors:
     return {earlier.get(name, name): records for name, records in other_actors.items()}
 
 
-def _by_name(
-    actors: Actors, ancestor: str, name_of: Callable[[str], str | None] = str
-) -> dict[str, list[Record]]:
-    """Return the records of actors by name; those of actors with the same name one after the other.
-
-    :param ancestor: the path of the scope above them, which is left out; may be empty.
-    :param name_of: returns another name for an actor, or ``None``.
-    """
-    records_by_name: Actors = {}
-    # Calls outside any scope are another actor's, but embeddings never have a scope.
-    has_others = any(record.kind != "embedding" for record in actors.get("", ()))
-    for scope, records in actors.items():
-        name = scope if has_others and scope == ancestor else relative_scope(scope, ancestor)
-        namesakes = records_by_name.setdefault(name_of(name) or name, [])
-        # A call's place is the one in its scope, whatever embeddings stand before it in the file.
-        end = 0 if scope == ancestor else len(namesakes)
-        namesakes[end:end] = records
-    return records_by_name
-
-
 def _pair_calls(
-    scope: str, run_number: int, records: Sequence[Record], other_records: Sequence[Record]
+    scope: str, run_number: int, records: Records, other_records: Records
 ) -> Iterator[Pair]:
     """Yield the calls of one actor in pairs, in the order of the first run."""
+
+    def pair(status: str, number: int, other_number: int) -> Pair:
+        index = other_number if number == NO_CALL else number
+        return Pair(scope, index, records, number, other_records, other_number, status, run_number)
+
+    # Most lines of two runs are equal; then no record is read.
+    are_same = [
+        line is not None and line == other
+        for line, other in zip(records.lines(), other_records.lines(), strict=False)
+    ]
+    if len(records) == len(other_records) and all(are_same):
+        yield from (pair("same", number, number) for number in range(len(records)))
+        return
     same = align_calls(records, other_records)
     places = {other: place for place, other in same.items()}
     # A call that only the other run has follows the one that precedes it there.
@@ -152,13 +244,15 @@ def _pair_calls(
     )
     for side, place in rows:
         if side:
-            yield Pair(scope, place, None, other_records[place], "added", run_number)
+            yield pair("added", NO_CALL, place)
         elif place not in same:
-            yield Pair(scope, place, records[place], None, "missing", run_number)
+            yield pair("missing", place, NO_CALL)
+        elif place == same[place] and are_same[place]:
+            yield pair("same", place, place)
         else:
             one, other = records[place], other_records[same[place]]
             is_same = one.request == other.request and _have_same_answer(one, other)
-            yield Pair(scope, place, one, other, "same" if is_same else "changed", run_number)
+            yield pair("same" if is_same else "changed", place, same[place])
 
 
 def _have_same_answer(one: Record, other: Record) -> bool:

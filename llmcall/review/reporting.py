@@ -12,14 +12,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ..apis.message import object_in, objects_in
-from ..keys.keys import key_of
 from ..scopes.position import without_repeats
-from ..stores.record import Record
-from ..stores.records.served import days_words, model_of, served_by
-from ..support.display import as_json, counted, money, one_line, printable, visible
-from ..typed.notes import FORM
-from .conversations import RecordedCall, is_conversed
-from .facts import RunFacts, is_ended, recorded_sum
+from ..stores.records.served import days_words
+from ..support.display import counted, money, one_line, printable, visible
+from .facts import SYSTEM_PROMPT, USER_PROMPT, AskedCall, RunFacts, recorded_sum
 
 BLANK = "TO FILL IN:"
 TITLE = "Reporting checklist (GUIDE-LLM)"
@@ -32,8 +28,6 @@ TOOL_FIELDS = (
     *("search_parameters", "plugins", "mcp_servers"),  # xAI, OpenRouter, Messages
 )
 NOT_KNOWN = "Whether requests held {} was not recorded."
-LOCAL = "local"  # what records of the small model hold instead of a host
-SYSTEM_ROLES = ("system", "developer")
 
 
 class ChecklistItem(NamedTuple):
@@ -59,10 +53,10 @@ def checklist(found: RunFacts, code: Sequence[str] = ()) -> list[ChecklistItem]:
     """
     answers, asked = found.answers, found.asked
     # Each text of embeddings has a record of its own, however many were sent at once.
-    spoken = [answer for answer in answers if not _is_embedding(answer)]
-    conversed = list(filter(is_conversed, asked))
+    spoken = [answer for answer in answers if not answer.of.is_embedding]
+    conversed = [call for call in asked if call.of.is_conversed]
     is_imported = bool(found.run.origin)  # then nothing found is nothing recorded
-    questions, instructions = _Prompts("user", found), _Prompts("system", found)
+    questions, instructions = _Prompts(USER_PROMPT, found), _Prompts(SYSTEM_PROMPT, found)
     return [
         ChecklistItem("A.1 Purpose", blanks=["what the model was used for, and why a model"]),
         ChecklistItem(
@@ -90,7 +84,7 @@ def checklist(found: RunFacts, code: Sequence[str] = ()) -> list[ChecklistItem]:
         ),
         ChecklistItem(
             "B.4 Customization",
-            [_fine_tuning(answers), _tools(asked, is_imported=is_imported)],
+            [_fine_tuning(found.models), _tools(asked, is_imported=is_imported)],
             blanks=[
                 "fine-tuning: how a model was tuned, if one was",
                 "retrieval: which documents entered prompts, and how they were chosen",
@@ -148,7 +142,7 @@ def _models(found: RunFacts) -> Iterator[str]:
     if found.run.origin:
         yield f"The answers were {found.run.origin}."
     yield f"Asked for: {', '.join(found.models) or 'no model'}."
-    for model, days in served_by(found.answers).items():
+    for model, days in found.served.items():
         if days is None:
             yield f"Answered by {model}, on days that were not recorded."
             continue
@@ -161,47 +155,26 @@ def _models(found: RunFacts) -> Iterator[str]:
         yield f"By condition (UTC): {'; '.join(by_condition)}."
 
 
-def _access(answers: Sequence[Record]) -> Iterator[str]:
-    ways = Counter((_interface(answer), _unit(answer), _way(answer)) for answer in answers)
+def _access(answers: Sequence[AskedCall]) -> Iterator[str]:
+    ways = Counter((answer.of.interface, _unit(answer), answer.of.way) for answer in answers)
     for (name, unit, way), count in ways.most_common():
         yield f"{counted(count, unit)} {way}: {name}."
 
 
-def _way(answer: Record) -> str:
-    if answer.imported is not None:
-        return "imported"
-    is_local = answer.days is not None and answer.days.hosts == (LOCAL,)
-    return "to a local model" if is_local else "through the API"
+def _unit(call: AskedCall) -> str:
+    return "text" if call.of.is_embedding else "call"
 
 
-def _is_embedding(record: Record) -> bool:
-    return record.kind == "embedding"
-
-
-def _unit(record: Record) -> str:
-    return "text" if _is_embedding(record) else "call"
-
-
-def _interface(record: Record) -> str:
-    if record.kind == "http":
-        return str(record.request.get("path"))
-    if _is_embedding(record):
-        return "embeddings"
-    if record.imported is not None and not is_ended(record):  # a published text
-        return "how the model was accessed was not recorded"
-    return "responses" if "output" in record.response else "chat completions"
-
-
-def _parameters(calls: Sequence[RecordedCall]) -> Iterator[str]:
+def _parameters(calls: Sequence[AskedCall]) -> Iterator[str]:
     values: dict[tuple[str, str, str], Counter[str]] = {}
     for call in calls:
-        for name, value in call.parameters:
+        for name, value in call.of.parameters:
             if name == "model":  # in the body of some APIs; B.1 names the models of all
                 continue
-            group = name, _asked_model(call.record), _unit(call.record)
+            group = name, call.of.asked_model, _unit(call)
             values.setdefault(group, Counter())[value] += 1
-    has_several = len({_asked_model(call.record) for call in calls}) > 1
-    if not values and any(call.record.imported is not None for call in calls):
+    has_several = len({call.of.asked_model for call in calls}) > 1
+    if not values and any(call.of.is_imported for call in calls):
         yield "Parameters were not recorded."
     for (name, model, unit), counts in sorted(values.items()):
         shown = [
@@ -213,19 +186,14 @@ def _parameters(calls: Sequence[RecordedCall]) -> Iterator[str]:
         yield f"{name}{f' of {model}' if has_several else ''}: {', '.join(shown)}{more}."
 
 
-def _asked_model(record: Record) -> str:
-    return record.model or model_of(record) or ""
-
-
-def _repetitions(answers: Sequence[Record]) -> Iterator[str]:
-    by_model: dict[str, list[Record]] = {}
+def _repetitions(answers: Sequence[AskedCall]) -> Iterator[str]:
+    by_model: dict[str, list[AskedCall]] = {}
     for answer in answers:
-        by_model.setdefault(_asked_model(answer), []).append(answer)
+        by_model.setdefault(answer.of.asked_model, []).append(answer)
     is_reordered = False
     for model, of_model in sorted(by_model.items()):
-        keys = [key_of(answer.kind, answer.request, None) for answer in of_model]
-        times = Counter(_questions_of(of_model, keys))
-        is_reordered |= len(times) < len({*keys})
+        times = Counter(_questions_of(of_model))
+        is_reordered |= len(times) < len({answer.request for answer in of_model})
         yield (
             f"{f'{model}: ' if by_model.keys() != {model} else ''}{counted(len(of_model), 'answer')} to "
             f"{counted(len(times), 'different request')}: {_range(times.values())} for each."
@@ -234,37 +202,32 @@ def _repetitions(answers: Sequence[Record]) -> Iterator[str]:
         yield "Repeats that list the options of a question in another order count as repeats of one request."
 
 
-def _questions_of(answers: Sequence[Record], keys: Sequence[str]) -> Iterator[object]:
+def _questions_of(answers: Sequence[AskedCall]) -> Iterator[bytes]:
     """Yield what each answer is to: its request, or the question whose repeats differ, as in the order of options.
 
     Such a question has one form, one item of a ``map``, the same variables and parameters, and one request in
     each repeat.
     """
-    repeats: dict[object, dict[object, set[str]]] = {}
-    groups = []
-    for answer, key in zip(answers, keys, strict=True):
-        item, repeat = without_repeats(answer.scope)
-        form, request = FORM.of(answer), answer.request
-        group: object = key
-        if form is not None:
-            fixed = {name: value for name, value in request.items() if name != "messages"}
-            group = (
-                item,
-                as_json([form["digest"], form["variables"], fixed, len(request["messages"])]),
-            )
-        groups.append(group)
-        repeats.setdefault(group, {}).setdefault(repeat, set()).add(key)
-    for group, key in zip(groups, keys, strict=True):
-        yield group if all(len(asked) == 1 for asked in repeats[group].values()) else key
+    requests: dict[tuple[bytes, tuple[int, ...]], bytes] = {}
+    mixed: set[bytes] = set()  # questions with several requests in a repeat
+    for answer in answers:
+        if answer.question is not None:
+            _, repeat = without_repeats(answer.scope)
+            first = requests.setdefault((answer.question, repeat), answer.request)
+            if first != answer.request:
+                mixed.add(answer.question)
+    for answer in answers:
+        question = answer.question
+        yield answer.request if question is None or question in mixed else question
 
 
-def _compute(answers: Sequence[Record]) -> Iterator[str]:
-    by_scope: dict[str, list[Record]] = {}
+def _compute(answers: Sequence[AskedCall]) -> Iterator[str]:
+    by_scope: dict[str, list[AskedCall]] = {}
     for answer in answers:
         if answer.scope:
             by_scope.setdefault(without_repeats(answer.scope)[0], []).append(answer)
     cost = recorded_sum([answer.cost for answer in answers], money) or money(0)
-    unknown = sum(answer.usage.input_tokens is None for answer in answers)
+    unknown = sum(answer.tokens_in is None for answer in answers)
     without = f" ({unknown:,} of the answers without a count of tokens)" if unknown else ""
     totals = ", ".join(f"{name} {sum(n):,}" for name, n in _amounts([answers]))
     yield f"Recorded: {totals}{without}; cost {cost}."
@@ -279,24 +242,24 @@ def _compute(answers: Sequence[Record]) -> Iterator[str]:
         yield f"Under each of {counted(len(by_scope), 'name')} (scope): {each}."
 
 
-def _amounts(groups: Collection[Sequence[Record]]) -> Iterator[tuple[str, list[int]]]:
+def _amounts(groups: Collection[Sequence[AskedCall]]) -> Iterator[tuple[str, list[int]]]:
     """Return what each group has, by what it is; a group whose answers report no tokens has no number of them."""
     yield "answers", list(map(len, groups))
-    for field in ("input_tokens", "output_tokens"):
-        counts = [[getattr(answer.usage, field) for answer in group] for group in groups]
-        reported = [[count for count in group if count is not None] for group in counts]
+    for direction in ("in", "out"):
+        counts = ([getattr(answer, f"tokens_{direction}") for answer in group] for group in groups)
+        reported = ([count for count in group if count is not None] for group in counts)
         if sums := [sum(group) for group in reported if group]:
-            yield f"tokens {field.split('put')[0]}", sums
+            yield f"tokens {direction}", sums
 
 
-def _fine_tuning(answers: Sequence[Record]) -> str:
-    tuned = {answer.model for answer in answers if answer.model and answer.model.startswith("ft:")}
+def _fine_tuning(models: Sequence[str]) -> str:
+    tuned = [model for model in models if model.startswith("ft:")]
     if tuned:
-        return f"Fine-tuned: {', '.join(sorted(tuned))}."
+        return f"Fine-tuned: {', '.join(tuned)}."
     return 'No fine-tuned model (no "ft:" name).'
 
 
-def _tools(calls: Sequence[RecordedCall], *, is_imported: bool) -> str:
+def _tools(calls: Sequence[AskedCall], *, is_imported: bool) -> str:
     counts = Counter(
         name
         for call in calls
@@ -314,11 +277,13 @@ def _tools(calls: Sequence[RecordedCall], *, is_imported: bool) -> str:
     )
 
 
-def _fields(call: RecordedCall) -> Iterator[tuple[str, object]]:
+def _fields(call: AskedCall) -> Iterator[tuple[str, object]]:
     """Yield the parameters, and those that only the server knows."""
-    for field, text in call.parameters:
-        value = json.loads(text)
-        yield from value.items() if field == "extra_body" else [(field, value)]
+    for field, text in call.of.parameters:
+        if field == "extra_body":
+            yield from json.loads(text).items()
+        elif field in TOOL_FIELDS:
+            yield field, json.loads(text)
 
 
 def _tool_names(field: str, tools: object) -> Iterator[str]:
@@ -330,22 +295,22 @@ def _tool_names(field: str, tools: object) -> Iterator[str]:
         yield field
 
 
-def _turns(calls: Sequence[RecordedCall]) -> Iterator[str]:
+def _turns(calls: Sequence[AskedCall]) -> Iterator[str]:
     """Yield how many calls stand alone, and how many hold worked examples, which are no memory."""
-    recalling = sum(call.recalls for call in calls)
+    recalling = sum(call.of.recalls for call in calls)
     yield (
         f"{counted(len(calls) - recalling, 'call')} stood alone; {recalling:,} went on with a conversation, by "
         "sending its earlier answers along."
     )
-    if shown := sum(bool(call.examples) for call in calls):
+    if shown := sum(call.of.has_examples for call in calls):
         yield (
             f"{counted(shown, 'call')} held worked examples: answers in a prompt that no recorded call of the actor "
             "gave (C.1)."
         )
 
 
-def _kept(calls: Sequence[RecordedCall], *, is_imported: bool) -> str:
-    kept = sum(any(name in STATE_FIELDS for name, _ in call.parameters) for call in calls)
+def _kept(calls: Sequence[AskedCall], *, is_imported: bool) -> str:
+    kept = sum(any(name in STATE_FIELDS for name, _ in call.of.parameters) for call in calls)
     if is_imported and not kept:
         return "Whether calls continued a conversation kept by the server was not recorded."
     return f"{counted(kept, 'call') if kept else 'No call'} continued a conversation kept by the server."
@@ -360,29 +325,26 @@ class _Prompts:
     """
 
     def __init__(self, role: str, found: RunFacts) -> None:
-        firsts: dict[object, tuple[str, str]] = {}
-        times: Counter[object] = Counter()
-        by_call: dict[int, object] = {}
+        times: Counter[bytes] = Counter()
+        named: dict[bytes, None] = {}
         for call in found.asked:
-            form = FORM.of(call.record)
-            if text := _new_text(call, role):
-                prompt = (form["digest"],) if form else text
-                by_call[id(call.record)] = prompt
+            if prompt := _prompt_of(call, role):
                 times[prompt] += 1
-                firsts.setdefault(prompt, (form["name"] if form else "", text))
-        named = [prompt for prompt, (name, _) in firsts.items() if name]
-        others = {prompt: count for prompt, count in times.most_common() if not firsts[prompt][0]}
+                if call.of.has_form:
+                    named[prompt] = None
+        others = {prompt: count for prompt, count in times.most_common() if prompt not in named}
         shown = list(others)[:MAX_PROMPTS]
         if len(others) > MAX_PROMPTS:
             prompts = [
-                [by_call[id(answer)] for answer in answers if id(answer) in by_call]
+                filter(None, (_prompt_of(answer, role) for answer in answers))
                 for answers in _conditions(found).values()
             ]
             of_conditions = [next(filter(others.__contains__, some), None) for some in prompts]
             shown = list(filter(None, dict.fromkeys([*of_conditions, *shown])))
             shown = shown[: max(MAX_PROMPTS, len(of_conditions))]
+        texts = found.texts_of(role, [*named, *shown])
         self.texts = [
-            (_caption(role, firsts[prompt][0], times[prompt]), firsts[prompt][1])
+            (_caption(role, texts[prompt][0], times[prompt]), texts[prompt][1])
             for prompt in [*named, *shown]
         ]
         self.summary = []
@@ -392,35 +354,14 @@ class _Prompts:
             )
 
 
-def _conditions(found: RunFacts) -> Mapping[str, Sequence[Record]]:
+def _prompt_of(call: AskedCall, role: str) -> bytes | None:
+    return call.of.system_prompt if role == SYSTEM_PROMPT else call.user_prompt
+
+
+def _conditions(found: RunFacts) -> Mapping[str, Sequence[AskedCall]]:
     """Return the answers by the deepest levels of scopes that are few."""
-    by_depth = [found.by_condition(depth) for depth in (3, 2, 1)]
+    by_depth = (found.by_condition(depth) for depth in (3, 2, 1))
     return next(filter(None, by_depth), {})
-
-
-def _new_text(call: RecordedCall, role: str) -> str:
-    """Return what a call says in a role, without the conversation before it; a user's prompt has its worked examples,
-    each message below its sender.
-    """
-    if role == "system":
-        said = [message for message in call.messages if message.sender in SYSTEM_ROLES]
-        return "\n\n".join("\n".join(message.texts) for message in said).strip()
-    if call.record.kind == "embedding":
-        return ""
-    said = [
-        message
-        for number, message in enumerate(call.messages)
-        if message.sender not in SYSTEM_ROLES
-        and (not message.is_answer or number in call.examples)
-        and (number >= call.repeated or {number, number + 1} & {*call.examples})
-    ]
-    texts = ["\n".join(message.texts).strip() for message in said]
-    if len(said) == 1:
-        return texts[0]
-    return "\n\n".join(
-        f"{message.role}{', an example' if message.is_answer else ''}:\n{text}"
-        for message, text in zip(said, texts, strict=True)
-    )
 
 
 def _caption(role: str, name: str, count: int) -> str:
@@ -430,8 +371,8 @@ def _caption(role: str, name: str, count: int) -> str:
     return f"A {role} prompt{of_form}, sent {counted(count, 'time')}{first}"
 
 
-def _instructed(calls: Sequence[RecordedCall], *, is_imported: bool) -> str:
-    count = sum(any(message.sender in SYSTEM_ROLES for message in call.messages) for call in calls)
+def _instructed(calls: Sequence[AskedCall], *, is_imported: bool) -> str:
+    count = sum(call.of.is_instructed for call in calls)
     if is_imported and not count:
         return NOT_KNOWN.format("system messages")
     return f"{count:,} of {counted(len(calls), 'call')} hold system messages."

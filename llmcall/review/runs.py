@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Callable, Collection, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from ..stores.cache.cache import ResponseCache, shared_cache
 from ..stores.cassettes.cassette import Cassette
 from ..stores.record import Record
 from ..stores.records.header import Header, imported_from, origin_words
+from ..stores.records.reader import Records
 from ..stores.records.reader import read as read_records
 from ..stores.records.served import served_by, served_words
 from ..support.display import counted
@@ -33,7 +35,7 @@ class RecordedRun(NamedTuple):
     """
 
     name: str
-    records: list[Record]
+    records: Sequence[Record]
     settings: dict[str, object]
     is_complete: bool = True
     scope: str = ""
@@ -48,7 +50,9 @@ class RecordedRun(NamedTuple):
     @property
     def origin(self) -> str:
         """Return the source of imported answers in words; empty if llmcall recorded all."""
-        return origin_words(imported_from(self.records))
+        records = Records.of(self.records)
+        is_whole = records.file is None  # a file has one source, in its header
+        return origin_words(imported_from(records if is_whole else records[:1]))
 
     @property
     def served(self) -> list[str]:
@@ -74,14 +78,15 @@ class RecordedRun(NamedTuple):
         number = max((header.unanswered for header in self.headers), default=0)
         return f"{counted(number, 'call')} got no answer: failed or filtered" if number else ""
 
-    def by_actor(self) -> dict[str, list[Record]]:
+    def by_actor(self) -> dict[str, Records]:
         """Return the records by scope path, in the order of the file; outside any scope, the path is
         empty.
         """
-        records_by_actor: dict[str, list[Record]] = {}
-        for record in self.records:
-            records_by_actor.setdefault(record.scope, []).append(record)
-        return records_by_actor
+        records = Records.of(self.records)
+        numbers: dict[str, array[int]] = {}
+        for number, scope in enumerate(records.scopes()):
+            numbers.setdefault(scope, array("I")).append(number)
+        return {scope: records.at(numbers[scope]) for scope in numbers}
 
 
 def short_names(runs: Sequence[RecordedRun]) -> list[str]:
@@ -107,19 +112,22 @@ def load(run: object, *, may_be_empty: bool = False) -> RecordedRun:
         return run
     if isinstance(run, tuple) and len(run) == 2 and isinstance(run[1], str):
         source, scope = run
-        loaded = _load_records(source, lambda record: is_in_scope(record.scope, scope))
+        loaded = _load_records(source, lambda path: is_in_scope(path, scope))
         loaded = loaded._replace(name=f"the scope {scope!r} of {loaded.name}")
-        if all(_is_below(record.scope, scope) for record in loaded.records):
+        if all(_is_below(path, scope) for path in Records.of(loaded.records).scopes()):
             loaded = loaded._replace(scope=scope)
     else:
-        loaded = _load_records(run, lambda record: True)
+        loaded = _load_records(run, lambda path: True)
     if not loaded.records and not may_be_empty:
         hint = f"; {SCOPES_SHOWN_BY}" if loaded.scope else ""
         raise CacheError(f"nothing is recorded in {loaded.name}{hint}")
     return loaded
 
 
-def _load_records(run: object, where: Callable[[Record], bool]) -> RecordedRun:
+def _load_records(run: object, in_scope: Callable[[str], bool]) -> RecordedRun:
+    def where(record: Record) -> bool:
+        return in_scope(record.scope)
+
     if isinstance(run, Cassette):
         header = run.tape.stored.header
         records = list(filter(where, run.all_records()))
@@ -129,8 +137,8 @@ def _load_records(run: object, where: Callable[[Record], bool]) -> RecordedRun:
         if "://" not in path and not os.path.isdir(path):
             file = read_records(path)
             header, settings = file.header, dict(file.header.settings)
-            records = list(filter(where, file))
-            return RecordedRun(path, records, settings, header.is_complete, headers=(header,))
+            found = file.records(in_scope)
+            return RecordedRun(path, found, settings, header.is_complete, headers=(header,))
         run = shared_cache(path)
     if not isinstance(run, ResponseCache):
         raise TypeError(f"{run!r} is not a run; {RUNS}")

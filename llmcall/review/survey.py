@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import chain, takewhile
+from itertools import takewhile
 from typing import NamedTuple
 
 from ..answers.lettered_options import named_option
@@ -23,6 +23,7 @@ from .pairs import Pair
 MAX_VALUES = 12  # shown separately; the others are "(other)"
 MAX_TEXTS = 40  # different texts; with more, or more than MAX_VALUES if most occur once, answers are free texts
 MAX_FIELDS = 8
+MOST_COUNTED = 50_000  # different values; with more of a million, answers are free texts
 TEXT_CHARACTERS = 60  # of an answer
 OTHER, NO_FIELD, ANSWER = "(other)", "(no such field)", "answer"
 QUESTION = "question"  # one without a name, asked outside any scope
@@ -45,53 +46,158 @@ class Distribution(NamedTuple):
     totals: list[int]
 
 
-def distributions(
-    runs: Sequence[Mapping[str, Sequence[RecordedCall]]], pairs: Iterable[Pair] = ()
-) -> list[Distribution]:
-    """Return the distributions of the answers of one or several runs, question by question.
+class Survey:
+    """The answers of one or several runs, question by question, as counts.
 
     A question is the template or function that the records name; its fields are the fields of the answers' JSON.
     Answers that were asked again, and free texts, are left out.
 
-    :param runs: the calls of each run by actor.
-    :param pairs: the calls of two runs: a question that one words otherwise is the same one.
+    :param runs: the number of the runs.
     """
-    reworded = _reworded(pairs)
-    questions: dict[str, list[list[Record]]] = {}
-    for number, run in enumerate(runs):
-        for call in chain.from_iterable(run.values()):
-            form = FORM.of(call.record)
-            if form is not None and ASKED_AGAIN not in call.marks:
-                digest: str = form["digest"]
-                if number:
-                    digest = reworded.get(digest, digest)
-                of_runs = questions.setdefault(digest, [[] for _ in runs])
-                of_runs[number] += _choices(call.record)
-    found = []
-    titles: Counter[str] = Counter()
-    for of_runs in questions.values():
-        forms = (FORM.of(record) for of_run in of_runs for record in of_run)
-        name = " → ".join(dict.fromkeys(form["name"] for form in forms if form))
-        template = name if TEMPLATE.search(name) else ""
-        if template:
-            name = _place_of(record for of_run in of_runs for record in of_run)
-            titles[name] += 1
-            name += f" {titles[name]}" if titles[name] > 1 else ""
-        answers = [list(map(_read_answer, of_run)) for of_run in of_runs]
-        for field, values in _fields(answers).items():
-            colon = "" if name.endswith(("?", ".", "!", ":")) else ":"
-            title = name if field == ANSWER else f"{name}{colon} {field}"
-            distribution = _distribution(title, template, values)
-            if distribution is not None:
-                found.append(distribution)
-    return found
+
+    def __init__(self, runs: int) -> None:
+        self._questions: list[dict[str, _Question]] = [{} for _ in range(runs)]  # by digest
+
+    def add(self, run: int, call: RecordedCall) -> None:
+        """Count the answers to a call.
+
+        :param run: the number of its run, from 0.
+        """
+        form = FORM.of(call.record)
+        if form is not None and ASKED_AGAIN not in call.marks:
+            question = self._questions[run].setdefault(form["digest"], _Question())
+            question.add(form["name"], call.record)
+
+    def distributions(self, pairs: Iterable[Pair] = ()) -> list[Distribution]:
+        """Return the distributions of the answers.
+
+        :param pairs: the calls of two runs: a question that one words otherwise is the same one.
+        """
+        is_several = len(self._questions) > 1 and all(self._questions)
+        reworded = _reworded(pairs) if is_several else {}
+        questions: dict[str, list[_Question]] = {}
+        for number, run in enumerate(self._questions):
+            for digest, question in run.items():
+                known = reworded.get(digest, digest) if number else digest
+                of_runs = questions.setdefault(known, [_Question() for _ in self._questions])
+                of_runs[number].join(question)
+        found = []
+        titles: Counter[str] = Counter()
+        for runs in questions.values():
+            name = " → ".join(dict.fromkeys(name for run in runs for name in run.names))
+            template = name if TEMPLATE.search(name) else ""
+            if template:
+                name = _place_of(run.places for run in runs if run.total)
+                titles[name] += 1
+                name += f" {titles[name]}" if titles[name] > 1 else ""
+            for field, values in _fields(runs).items():
+                colon = "" if name.endswith(("?", ".", "!", ":")) else ":"
+                title = name if field == ANSWER else f"{name}{colon} {field}"
+                distribution = _distribution(title, template, values)
+                if distribution is not None:
+                    found.append(distribution)
+        return found
 
 
-def _place_of(records: Iterable[Record]) -> str:
+class _Values:
+    """How often each value occurs, and each reason why an answer has none.
+
+    :ivar uses: how many were counted.
+    :ivar is_free: whether they are free texts: too many to count.
+    """
+
+    def __init__(self) -> None:
+        self.uses = 0
+        self.counts: Counter[str] = Counter()
+        self.marks: Counter[str] = Counter()
+        self.is_free = False
+
+    def add(self, value: object) -> None:
+        """Count a value."""
+        self.uses += 1
+        if isinstance(value, _Mark):
+            self.marks[value] += 1
+        elif not self.is_free:
+            self.counts[_value_text(value)] += 1
+            if len(self.counts) > MOST_COUNTED:
+                self.is_free = True
+                self.counts.clear()
+
+    def join(self, other: _Values) -> None:
+        """Add what other values count."""
+        self.uses += other.uses
+        self.counts.update(other.counts)
+        self.marks.update(other.marks)
+        self.is_free |= other.is_free
+
+
+class _Question:
+    """The answers of a run to a question.
+
+    :ivar names: the names of its forms, in order.
+    :ivar places: the levels that the scopes of all its calls share; ``None`` without calls.
+    :ivar total: the number of the answers.
+    :ivar objects: the number of those that are JSON objects.
+    """
+
+    def __init__(self) -> None:
+        self.names: dict[str, None] = {}
+        self.places: list[str] | None = None
+        self.total = self.objects = 0
+        self.whole = _Values()
+        self.not_objects: Counter[str] = Counter()  # the reasons why they have no value
+        self.fields: dict[str, _Values] = {}
+
+    def add(self, name: str, record: Record) -> None:
+        """Count the answers of a call."""
+        self.names[name] = None
+        levels = path_before_items(record.scope).split("/")
+        self._share(levels[:-1] if len(levels) > 1 else levels)
+        for choice in _choices(record):
+            answer = _read_answer(choice)
+            self.total += 1
+            self.whole.add(answer)
+            if isinstance(answer, dict):
+                self.objects += 1
+                for field, value in answer.items():
+                    self.fields.setdefault(field, _Values()).add(value)
+            else:
+                self.not_objects[answer if isinstance(answer, _Mark) else NO_FIELD] += 1
+
+    def _share(self, levels: list[str]) -> None:
+        known = levels if self.places is None else self.places
+        if known != levels:
+            shared = takewhile(lambda names: names[0] == names[1], zip(known, levels, strict=False))
+            known = [name for name, _ in shared]
+        self.places = known
+
+    def join(self, other: _Question) -> None:
+        """Add the answers to the same question in other words."""
+        self.names.update(other.names)
+        if other.places is not None:
+            self._share(other.places)
+        self.total += other.total
+        self.objects += other.objects
+        self.whole.join(other.whole)
+        self.not_objects.update(other.not_objects)
+        for field, values in other.fields.items():
+            self.fields.setdefault(field, _Values()).join(values)
+
+    def of_field(self, name: str) -> _Values:
+        """Return the values of a field; answers without it have a reason instead."""
+        values = _Values()
+        values.join(self.fields.get(name, _Values()))
+        values.marks.update(self.not_objects)
+        if lacking := self.objects - values.uses:
+            values.marks[NO_FIELD] += lacking
+        values.uses = self.total
+        return values
+
+
+def _place_of(shared_levels: Iterable[list[str] | None]) -> str:
     """Return what a question without a name is called: by the levels that the scopes of its calls share."""
-    scopes = [path_before_items(record.scope).split("/") for record in records]
-    outer = [scope[:-1] if len(scope) > 1 else scope for scope in scopes]
-    shared = takewhile(lambda names: len({*names}) == 1, zip(*outer, strict=False))
+    known = [levels for levels in shared_levels if levels is not None]
+    shared = takewhile(lambda names: len({*names}) == 1, zip(*known, strict=False))
     return "/".join(names[0] for names in shared if names[0]) or QUESTION
 
 
@@ -99,7 +205,8 @@ def _reworded(pairs: Iterable[Pair]) -> dict[str, str]:
     """Return the digests of the first run's forms by those of the forms that the other run has instead."""
     counts: dict[str, Counter[str]] = {}
     for pair in pairs:
-        form, other = (record and FORM.of(record) for record in (pair.one, pair.other))
+        one, two = pair.one, pair.other
+        form, other = one and FORM.of(one), two and FORM.of(two)
         if form and other:
             counts.setdefault(other["digest"], Counter())[form["digest"]] += 1
     return {other: count.most_common(1)[0][0] for other, count in counts.items()}
@@ -136,46 +243,37 @@ def _read_answer(record: Record) -> object:
     return _Mark(f"({CUT})") if CUT in marks else text.strip()
 
 
-def _fields(answers: Sequence[Sequence[object]]) -> dict[str, list[list[object]]]:
+def _fields(runs: Sequence[_Question]) -> dict[str, list[_Values]]:
     """Return the values of each field of the answers, run by run."""
-    objects = [value for run in answers for value in run if isinstance(value, dict)]
-    names = Counter(name for value in objects for name in value)
-    frequent = [name for name, count in names.most_common() if count > len(objects) / 10]
-    if not frequent or len(objects) < sum(map(len, answers)) / 2:
-        return {ANSWER: [list(run) for run in answers]}
-    return {
-        name: [[_field(value, name) for value in run] for run in answers]
-        for name in frequent[:MAX_FIELDS]
-    }
+    objects = sum(run.objects for run in runs)
+    names: Counter[str] = Counter()
+    for run in runs:
+        for name, values in run.fields.items():
+            names[name] += values.uses
+    frequent = [name for name, count in names.most_common() if count > objects / 10]
+    if not frequent or objects < sum(run.total for run in runs) / 2:
+        return {ANSWER: [run.whole for run in runs]}
+    return {name: [run.of_field(name) for run in runs] for name in frequent[:MAX_FIELDS]}
 
 
-def _field(answer: object, name: str) -> object:
-    if isinstance(answer, dict):
-        return answer.get(name, _Mark(NO_FIELD))
-    return answer if isinstance(answer, _Mark) else _Mark(NO_FIELD)
-
-
-def _distribution(
-    title: str, template: str, runs: Sequence[Sequence[object]]
-) -> Distribution | None:
+def _distribution(title: str, template: str, runs: Sequence[_Values]) -> Distribution | None:
     """Return the distribution of a field, or ``None`` if the answers are free texts."""
-    texts = [[_value_text(value) for value in run] for run in runs]
-    counts = Counter(text for run in texts for text in run if not isinstance(text, _Mark))
+    counts: Counter[str] = Counter()
+    for run in runs:
+        counts.update(run.counts)
     most = MAX_VALUES if len(counts) > sum(counts.values()) / 2 else MAX_TEXTS
-    if len(counts) > most and len(counts) > sum(map(len, runs)) / 20:
+    total = sum(run.uses for run in runs)
+    if any(run.is_free for run in runs) or len(counts) > max(most, total / 20):
         return None
     shown = [text for text, _ in counts.most_common(MAX_VALUES)]
     shown.sort(key=_number)
-    marks = sorted({text for run in texts for text in run if isinstance(text, _Mark)})
+    marks = sorted({mark for run in runs for mark in run.marks})
     others = [OTHER] if len(counts) > len(shown) else []
-    kept = {*shown, *marks}
-    told = [[text if text in kept else OTHER for text in run] for run in texts]
-    values = [*shown, *others, *marks]
-    totals = list(map(Counter, told))
-    rows = [
-        (one_line(value, TEXT_CHARACTERS), [total[value] for total in totals]) for value in values
-    ]
-    return Distribution(title, template, rows, list(map(len, runs)))
+    rows = [(one_line(text, TEXT_CHARACTERS), [run.counts[text] for run in runs]) for text in shown]
+    left = [run.counts.total() - sum(run.counts[text] for text in shown) for run in runs]
+    rows += [(words, left) for words in others]
+    rows += [(mark, [run.marks[mark] for run in runs]) for mark in marks]
+    return Distribution(title, template, rows, [run.uses for run in runs])
 
 
 def _number(text: str) -> tuple[bool, float]:
@@ -187,6 +285,4 @@ def _number(text: str) -> tuple[bool, float]:
 
 
 def _value_text(value: object) -> str:
-    if isinstance(value, _Mark):
-        return value
     return " ".join(as_text(value).split()) or "(empty)"

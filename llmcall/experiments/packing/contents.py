@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ..._version import __version__
-from ...review.conversations import conversations
 from ...review.facts import RunFacts, recorded_sum
 from ...review.page import page
 from ...review.reporting import BLANK, TITLE, as_markdown, checklist
@@ -121,7 +120,7 @@ def made_texts(package: Path, manifest: Manifest) -> dict[str, str]:
     """Return the texts of the files that follow from the recordings, the manifest and llmcall, by name."""
     wheel = next((file.path for file in manifest.files if is_wheel(file.file)), "")
     recorded = merged_run(package, manifest)
-    found = RunFacts.of(recorded, conversations(recorded))
+    found = RunFacts.of(recorded)
     return {
         READER.name: READER.read_text(encoding="utf-8"),
         REQUIREMENTS: requirements(manifest, wheel),
@@ -192,7 +191,7 @@ def _wrapped(text: str) -> str:
 def _answers_section(found: RunFacts, manifest: Manifest) -> str:
     run = found.run
     texts = len(found.asked) - len(found.spoken)
-    cost = recorded_sum([record.cost for record in found.answers], money) or money(0)
+    cost = recorded_sum([answer.cost for answer in found.answers], money) or money(0)
     endings = f"- {found.endings} llmcall can't tell whether other code asks again, or reads an answer otherwise"
     unused = sum(manifest.unused.values())
     origin = f"\n- Source: {run.origin}" if run.origin else ""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from typing import overload
 
 from ...errors import CacheCorruptError, CacheError
 from ...keys.plain_data import is_same
@@ -29,6 +30,71 @@ from .packed import LazyRecord
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 MOST_READ_TEXTS = 1000
+MOST_READ = 4  # records: one is used several times in a row, and compared with another
+
+
+class Records(Sequence[Record]):
+    """Records that are read at each use: a run of a million has no room for them.
+
+    :param read: returns the record at a place; it is never changed.
+    :param places: those of the records, in their order.
+    :param file: the file in which they stand, if it is one.
+    """
+
+    __slots__ = ("_read", "file", "places")
+
+    def __init__(
+        self, read: Callable[[int], Record], places: Sequence[int], file: RecordFile | None = None
+    ) -> None:
+        self._read = read
+        self.places = places
+        self.file = file
+
+    @classmethod
+    def of(cls, records: Sequence[Record]) -> Records:
+        """Return a list's records."""
+        return (
+            records
+            if isinstance(records, Records)
+            else cls(records.__getitem__, range(len(records)))
+        )
+
+    def at(self, numbers: Iterable[int]) -> Records:
+        """Return some of them, by their numbers."""
+        return self.moved(self.places[number] for number in numbers)
+
+    def moved(self, places: Iterable[int]) -> Records:
+        """Return the records of the same source at other places."""
+        return Records(self._read, array("I", places), self.file)
+
+    def scopes(self) -> Iterator[str]:
+        """Yield the scope path of each."""
+        if self.file is None:
+            return (record.scope for record in self)
+        return self.file.scopes(self.places)
+
+    def lines(self) -> Iterator[bytes | None]:
+        """Yield the line of each; ``None`` outside files. Equal lines have equal requests and answers."""
+        if self.file is None:
+            return (None for _ in self.places)
+        return map(self.file.line_of, self.places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Records: ...
+
+    def __getitem__(self, index: int | slice) -> Record | Records:
+        if isinstance(index, slice):
+            return self.at(range(len(self))[index])
+        return self._read(self.places[index])
+
+    def __iter__(self) -> Iterator[Record]:
+        return map(self._read, self.places)
 
 
 # A request: its kind, its sample, and what is hashed for its key.
@@ -82,6 +148,8 @@ class RecordFile:
         self._starts = array("Q")  # of the records' lines
         self._hashes = array("q")  # sorted; _places has the place of each among the starts
         self._places = array("I")
+        self._scopes = array("I")  # of the records, as numbers of the paths
+        self._paths: dict[str, int] = {}
         self._texts: dict[str, int] = {}  # the starts of the lines of long texts, by digest
         self._read_texts: dict[str, str] = {}
         self._arms: dict[int, list[str]] = {}  # by start: those of a record that has several lines
@@ -139,6 +207,8 @@ class RecordFile:
                     _hash(entry["kind"], entry.get("sample"), entry["request"], is_line=True)
                 )
                 self._starts.append(start)
+                path = (entry.get("sample") or "").partition("#")[0]
+                self._scopes.append(self._paths.setdefault(path, len(self._paths)))
             elif "text" in entry:
                 checked_text(entry)
                 self._texts[entry["text"]] = start
@@ -195,6 +265,7 @@ class RecordFile:
             kept = [place for place in range(len(hashes)) if place not in repeated]
             hashes = [hashes[place] for place in kept]
             self._starts = array("Q", [self._starts[place] for place in kept])
+            self._scopes = array("I", [self._scopes[place] for place in kept])
             named = {*self._named}
             self._named = [number for number, place in enumerate(kept) if place in named]
         self._places = array("I", sorted(range(len(hashes)), key=hashes.__getitem__))
@@ -257,9 +328,23 @@ class RecordFile:
         read = lru_cache(2)(self._record)  # a record's fields are read one after the other
         return [LazyRecord(read(place), read, place) for place in places]
 
-    def each(self) -> Iterator[Record]:
-        """Yield the records, and hold none of them."""
-        return map(self._record, range(len(self)))
+    def records(self, in_scope: Callable[[str], bool] = lambda path: True) -> Records:
+        """Return the records of some scopes, which are read at each use.
+
+        :param in_scope: whether a scope path is one of them.
+        """
+        numbers = {number for path, number in self._paths.items() if in_scope(path)}
+        places = array("I", (p for p, number in enumerate(self._scopes) if number in numbers))
+        return Records(lru_cache(MOST_READ)(self._record), places, self)
+
+    def scopes(self, places: Iterable[int]) -> Iterator[str]:
+        """Yield the scope paths of the records at some places."""
+        paths = [*self._paths]
+        return (paths[self._scopes[place]] for place in places)
+
+    def line_of(self, place: int) -> bytes:
+        """Return the line of a record."""
+        return self._line(self._starts[place])
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and self._place_of(key) is not None

@@ -21,9 +21,9 @@ function showPart(part) {
   shown = showCalls(dataOf(part), ending.signal);
 }
 
-/** Show the part with an actor's first calls, and go to them. */
+/** Show the part with an actor's first calls, or with the first that have the words, and go to them. */
 function choose(row) {
-  const part = to.findIndex((last) => last >= row);
+  const part = foundIn[row] ?? to.findIndex((last) => last >= row);
   if (part !== shownPart) showPart(part);
   if (find("search").value !== find("words").value) {
     find("search").value = find("words").value;
@@ -36,7 +36,8 @@ function choose(row) {
 
 const ACTOR = 28; // pixels
 const KINDS = { differing: ["only what differs", "differ"], ...Object.fromEntries(Object.keys(marked).map((mark) => [mark, [mark, mark]])) };
-let found = null, rows = names.map((_, row) => row); // found: how many calls of each actor have the words
+let found = null, foundIn = []; // how many calls of each actor have the words, and the first part with one
+let rows = names.map((_, row) => row);
 
 function fillActors() {
   const list = find("list"), begin = Math.max(0, Math.floor(list.scrollTop / ACTOR) - 2);
@@ -63,9 +64,14 @@ let searches = 0;
 async function searchAll() {
   const terms = parse(find("words").value), number = ++searches;
   found = terms.length ? names.map(() => 0) : null;
+  foundIn = [];
   for (let part = 0; part < parts.length && terms.length; part++) {
     const data = dataOf(part), tests = terms.map(readCalls(data).matcherOf);
-    data.cells.row.forEach((row, cell) => { found[from[part] + row] += tests.every((test) => test(cell)); });
+    data.cells.row.forEach((row, cell) => {
+      if (!tests.every((test) => test(cell))) return;
+      found[from[part] + row]++;
+      foundIn[from[part] + row] ??= part;
+    });
     find("matches").textContent = `searching: ${Math.round((100 * part) / parts.length)} %`;
     await new Promise((go) => setTimeout(go));
     if (number !== searches) return;

@@ -26,7 +26,7 @@ os.chdir(sys.argv[1])
 STEPS = int(sys.argv[2]) // {AGENTS}
 MODE = "off"
 NOUNS = ["bread", "cheese", "market", "neighbour", "coin", "basket", "winter", "harvest", "price", "family"]
-PERSONA = "You are agent %d at a market, curious and thrifty. " + "You remember what was said, and keep your word. " * 12
+PERSONA = "You are agent %d at a market, curious and thrifty. " + "You remember what was said and keep your word. " * 12
 
 def answer(messages):
     chosen = random.Random(str(messages[-3:]))

@@ -10,6 +10,7 @@ import os
 import runpy
 import signal
 import sys
+import time
 import types
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,7 +22,7 @@ from ..errors import CacheMissError, LLMCallError
 from ..scopes.callers import naming_own_calls
 from ..stores.cassettes.cassette import Cassette
 from ..support.colours import coloured, has_colours
-from ..support.display import visible
+from ..support.display import counted, money, visible
 from ..support.failures import REFUSED, process_failures
 from ..support.failures import problems as problems_reported
 from ..support.listeners import CallListener, listen
@@ -35,6 +36,7 @@ from .interceptors import Sight
 from .last_lines import summary_lines
 from .patches import patched_by
 from .recorder import Recorder
+from .status_line import StatusLine, shows_lines
 
 KILLED_BY_INTERRUPT = 128 + signal.SIGINT
 SOON = 1  # second that the answers to child processes may still take after Ctrl-C
@@ -100,6 +102,10 @@ class Execution(CallListener):
         self._error: BaseException | None = None  # what ended the script
         self._code = 0
         self._reported: Exception | None = None  # the error that was printed when it came
+        self._began_at = time.monotonic()
+        self._status: StatusLine | None = None
+        if self._stderr is not None and shows_lines(self._stderr):
+            self._status = StatusLine(self._under_way, self._stderr)
         self._notices = hold_notices()
         patches = contextlib.ExitStack()
         patches.enter_context(ends_shown_by(lambda error: show(error, self._reported)))
@@ -179,6 +185,8 @@ class Execution(CallListener):
         # Python itself reports what it cannot flush; it has no output at all where that was closed before.
         with contextlib.suppress(AttributeError, OSError, ValueError):
             sys.stdout.flush()
+        if self._status is not None:
+            self._status.end()
         error, recorder = self._error, self._recorder
         missed = missed_lines(self._routes)
         self._routes.end(SOON if isinstance(error, KeyboardInterrupt) else LONGEST_END)
@@ -231,11 +239,23 @@ class Execution(CallListener):
         """Print lines on the standard error that the process began with."""
         if self._stderr is None:
             return
+        if self._status is not None:
+            self._status.erase()
         text = "".join(f"{visible(line)}\n" for line in lines)
         text = coloured(text) if has_colours(is_terminal=os.isatty(self._stderr)) else text
         encoding = getattr(sys.__stderr__, "encoding", None) or "utf-8"
         with contextlib.suppress(OSError), open(self._stderr, "wb", closefd=False) as file:
             file.write(text.encode(encoding, "backslashreplace"))
+
+    def _under_way(self) -> str:
+        """Return the calls so far, the seconds and the known cost in words; empty without a call."""
+        sums = self._counts.sums
+        calls = sums["asked"] + sums["cached_calls"]
+        if not calls:
+            return ""
+        seconds = f"{time.monotonic() - self._began_at:,.0f} s"
+        parts = [counted(calls, "call"), seconds, money(sums["cost"]) if "cost" in sums else ""]
+        return ", ".join(filter(None, parts))
 
     def _explain_no_calls(self) -> str:
         """Return the likely reasons why no call of the program was recorded."""

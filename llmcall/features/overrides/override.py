@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...core.calls import stores_around
+from ...core.parents import parents
 from ...errors import ArgumentError, ScopeError
 from ...keys.keys import key_of
 from ...keys.request import Request
 from ...scopes.active import here
 from ...scopes.draw_numbers import Numbers
 from ...scopes.position import Branches, Position, draw_in_arm
+from ...stores.cassettes.current import open_cassettes
 from ...stores.cassettes.stores import CassetteStore
 from ...stores.record import Record
 from ...support.arguments import nearest
@@ -119,6 +121,11 @@ class Override(Block, CallListener):
 
     def __enter__(self) -> Override:
         self.written = ""
+        if self._answers and parents and not open_cassettes:
+            raise ScopeError(
+                f"{self._answers[0].place} is opened in a process whose calls another one answers: open it there, or "
+                "give it to llmcall run --override"
+            )
         self._inside = here().parent_of_new_scopes.position
         self._process = os.getpid()
         self._calls.clear()
@@ -335,6 +342,7 @@ def override(answers: Mapping[tuple[str, int], str | Mapping[str, object]]) -> O
         have ``tool_calls``).
     :returns: a context manager, for every thread, task and child process. In a scope or an arm, it applies to the
         calls in there. An actor that fits several scopes raises ``ScopeError`` at its call.
+        Entered in a recorded child process, it raises ``ScopeError``, too: its parent answers its calls.
     :raises TypeError: for another kind of key or answer.
     :raises ValueError: for a number below 1, or an empty answer.
 

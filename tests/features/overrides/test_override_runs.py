@@ -73,6 +73,21 @@ def test_one_answer_is_given_and_only_what_it_changes_is_sent(
     assert ran(program, *B, "--mode", "none") == (printed, "4 calls replayed from b.jsonl\n")
 
 
+@pytest.mark.ci
+def test_a_block_in_a_child_process_is_an_error(model: NumberedServer) -> None:
+    """Its parent answers its calls, and would not know of it."""
+    child = """
+        import llmcall, subprocess
+        if len(sys.argv) == 1:
+            sys.exit(subprocess.run([sys.executable, __file__, "child"]).returncode)
+        with llmcall.override({("Ben", 1): "no"}):
+            print(ask("Bread?", "You are Ben."))
+    """
+    _, reported = ran(child, *ACTOR, *A, code=1)
+    assert "is opened in a process whose calls another one answers" in reported
+    assert not model.asked
+
+
 def test_a_call_that_never_came_ends_the_run_with_1(model: NumberedServer) -> None:
     """It is named with how many calls there were."""
     _, reported = ran(THREADS, *ACTOR, *A, "--override", "Ben:3=no", code=1)

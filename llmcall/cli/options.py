@@ -9,7 +9,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -49,10 +49,12 @@ class RunOption(NamedTuple):
 
     :param add: adds it to the command, as click's decorators do.
     :param around: returns the context that is open around the program, by the option's value.
+    :param before: is called with the option's value before anything is opened; it may end the command.
     """
 
     add: Callable[[Callable[..., object]], Callable[..., object]]
-    around: Callable[[Any], AbstractContextManager[object]]
+    around: Callable[[Any], AbstractContextManager[object]] = nullcontext
+    before: Callable[[Any], object] = bool
 
 
 @functools.cache
@@ -101,6 +103,39 @@ class Group(click.Group):
             if not hint:
                 raise
             raise click.UsageError(f"No such command {args[0]!r}{hint}", context) from error
+
+
+class NumberOption(click.Option):
+    """An option whose number may be left out; its command is a :class:`NumberCommand`.
+
+    :param usual: the number that is meant then.
+    """
+
+    def __init__(self, *args: Any, usual: int, **attributes: Any) -> None:
+        super().__init__(*args, metavar="[N]", **attributes)
+        self.usual = usual
+
+
+NUMBERED = f"{__name__}.arguments"  # where a NumberCommand keeps its arguments: its options, and all that follows
+
+
+class NumberCommand(click.Command):
+    """A command with options whose number may be left out. Click would take the argument that follows for it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments, with the numbers that are meant."""
+        options = {name: option for option in self.params for name in option.opts}
+        given, rest = [], [*args]
+        while rest and rest[0].startswith("-") and rest[0] != "--":
+            given.append(rest.pop(0))
+            option = options.get(given[-1])
+            if isinstance(option, NumberOption):
+                is_number = bool(rest) and rest[0].isdecimal()
+                given[-1] += f"={rest.pop(0) if is_number else option.usual}"
+            elif isinstance(option, click.Option) and not option.is_flag and rest:
+                given.append(rest.pop(0))
+        ctx.meta[NUMBERED] = given, rest
+        return super().parse_args(ctx, [*given, *rest])
 
 
 class UserPath(click.Path):

@@ -18,14 +18,17 @@ from ..scopes.active import default_scope, new_program_scope
 from ..scopes.scope import scope as open_scope
 from ..stores.records.header import MAX_SEED
 from ..support.arguments import nearest
-from .options import feature_options, options_of_features
+from .options import NumberCommand, feature_options, options_of_features
 from .output import echo
 from .recording import actor_source, find_target, recording_options
 
 HASH_SEED = "PYTHONHASHSEED"
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(
+    cls=NumberCommand,
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
 @click.option(
     "--scope",
     help='Scope of the whole run. Without it, a call outside any scope is in the scope "run".',
@@ -77,6 +80,8 @@ def run(
             f"{misplaced} stands after {script}, so it is the program's own: options of llmcall stand before that",
             err=True,
         )
+    for name, value in of_features.items():
+        options_of_features()[name].before(value)
     target = find_target(
         "llmcall run", path, mode, normalizers, scope=scope, actor=actor, seed=seed
     )

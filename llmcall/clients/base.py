@@ -8,6 +8,7 @@ from ..config import resolve as config
 from ..config.settings import checked_layer
 from ..core import loops, threads
 from ..core.answer import answer_calls, answer_from_record, reply_to
+from ..core.calls import answers_held_back
 from ..core.prepare import prepare_chat, prepare_embeddings
 from ..core.reply import handle_failure, reply_in
 from ..errors import APIError
@@ -91,8 +92,8 @@ class LLMClient(ConfiguredClient):
         It has the arguments, reply and errors of :meth:`send_message`.
         """
         call = prepare_chat(self, current_messages, arguments)
-        # Even a recorded answer may have to wait: for a cache on a server.
-        looks_up = call.store.is_on_server
+        # Even a recorded answer may have to wait: for a cache on a server, or because it is held back.
+        looks_up = call.store.is_on_server or bool(answers_held_back)
         record = None if looks_up else answer_from_record(call)
         if record is None:
             return await loops.run(reply_to(call, looks_up=looks_up))

@@ -35,7 +35,7 @@ from ..support.listeners import notify
 from ..support.notices import first as first_notice
 from ..support.notices import logger
 from ..support.waits import Progress, check_stops, stops
-from .calls import Call
+from .calls import Call, answers_held_back
 from .effects import Look, Open, Piece, Wait
 from .failover import Failover, announce, pause_after
 from .reply import emit_recorded, handle_failure, note_failure, reply_in
@@ -55,6 +55,8 @@ def answer_from_record(call: Call) -> Record | None:
         return None
     try:
         record = found(call, call.store.get(call.request))
+        for hold in answers_held_back:
+            time.sleep(hold([call]))
         if record is not None:
             call.note_hit(record, record.cost)
             call.note_answer(record)
@@ -109,6 +111,8 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
                 missing[key] = call.begun(progress)
             else:
                 records[key] = record
+        for hold in answers_held_back:
+            await Wait(None, hold(calls))
         if progress is not None:
             if first.is_counted and first.is_streamed:
                 failures = first.failures

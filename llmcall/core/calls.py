@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 # Features that answer calls without a model stand around a call's store: each returns the store to ask instead.
 stores_around: list[Callable[[Call, Store], Store]] = []
+# Features that hold recorded answers back: each returns for how many seconds, for calls that are looked up together.
+answers_held_back: list[Callable[[Sequence[Call]], float]] = []
 ALLOWED = {"on_error": ON_ERROR, "window": ("2h", "8h", "none")}
 
 

@@ -19,6 +19,7 @@ PACKAGE = "llmcall"
 # The parts, folders of the package, which stay, and the features, folders here, in the order of the alphabet.
 PARTS = ("typed",)
 FEATURES = (
+    "check",
     "overrides",
     "resend",
 )

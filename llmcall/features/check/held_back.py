@@ -1,0 +1,177 @@
+"""One replay of a check: its answers are held back for random times, and it notes what it asked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ...core.calls import answers_held_back
+from ...link import programs
+from ...stores.cassettes.current import open_current_cassette
+from ...support.display import one_line
+from ...support.listeners import CallListener, listen, stop_listening
+
+if TYPE_CHECKING:
+    from ...core.calls import Call
+    from ...scopes.replayed_callers import Moved
+    from ...stores.cassettes.cassette import Cassette
+    from ...stores.record import Record
+
+SHORTEST, LONGEST = 0.002, 0.050  # seconds
+KEY = 16  # digits of a key in a note
+WORDS = 60  # characters of a request's text in a message
+MOST_NAMED = 20  # calls of other callers that a note describes
+
+
+class Plan(NamedTuple):
+    """The plan of a replay.
+
+    :param seed: of the times for which answers are held back.
+    :param note: the file in which the replay notes what it asked.
+    """
+
+    seed: int
+    note: Path
+
+    def text(self) -> str:
+        """Return the plan as the option has it."""
+        return f"{self.seed}:{self.note}"
+
+    @classmethod
+    def read(cls, text: str) -> Plan:
+        """Return the plan that an option has."""
+        seed, _, note = text.partition(":")
+        return cls(int(seed), Path(note))
+
+
+class Note(NamedTuple):
+    """What a replay noted at its end.
+
+    :param calls: the number of calls that were answered from recordings.
+    :param moved: the number of those that may have another caller's answer.
+    :param others: in words, the first calls that their callers did not make so in the recording.
+    :param missed: the first refusal, in words; empty without one.
+    :param used: the beginnings of the keys of the records that it used.
+    :param unused: the number of the records that it did not use.
+    :param has_several_callers: whether more than one task, thread or process made calls.
+    :param has_seed: whether the recording fixes the hash seed.
+    """
+
+    calls: int = 0
+    moved: int = 0
+    others: tuple[str, ...] = ()
+    missed: str = ""
+    used: frozenset[str] = frozenset()
+    unused: int = 0
+    has_several_callers: bool = False
+    has_seed: bool = False
+
+    @classmethod
+    def read(cls, path: Path) -> Note | None:
+        """Return what a replay noted; ``None`` if it came to no end of its own."""
+        if not path.exists():
+            return None
+        fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        others, used = tuple(fields.pop("others")), frozenset(fields.pop("used"))
+        return cls(**fields, others=others, used=used)
+
+    def write(self, path: Path) -> None:
+        """Write the note."""
+        fields = {**self._asdict(), "used": sorted(self.used)}
+        path.write_text(json.dumps(fields), encoding="utf-8")
+
+
+class _Replay(CallListener):
+    """What a replay asks.
+
+    :param seed: of the times for which its answers are held back.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._open: list[Cassette] = []
+        self._note = Note()
+        self._callers: set[str | None] = set()
+        self._others: dict[str, None] = {}
+        self._missed = ""
+        if (cassette := open_current_cassette()) is not None:
+            self.opened(cassette)
+
+    def seconds(self, calls: Sequence[Call]) -> float:
+        """Return for how long the answers to calls are held back: the same for the same call and seed."""
+        text = f"{self._seed}\n{calls[0].request.cache_key}"
+        share = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+        return SHORTEST + (LONGEST - SHORTEST) * share
+
+    def opened(self, cassette: Cassette) -> None:
+        """Take up a cassette."""
+        self._open.append(cassette)
+
+    def closed(self, cassette: Cassette) -> None:
+        """Note what a cassette answered."""
+        if cassette in self._open:
+            self._open.remove(cassette)
+            tape, before = cassette.tape, self._note
+            self._note = before._replace(
+                calls=before.calls + cassette.counts.sums["replayed_calls"],
+                moved=before.moved + tape.callers.calls,
+                used=before.used | {key[:KEY] for key in tape.log.used_keys()},
+                unused=before.unused + len(tape.unused()),
+                has_seed=before.has_seed or (cassette.run or {}).get("seed") is not None,
+            )
+
+    def answered(self, call: Call, record: Record) -> None:
+        """Note who made a call, and whether another caller made it in the recording."""
+        position, cassette = call.position, call.cassette
+        self._callers.add(position.caller)
+        if cassette is None or not cassette.tape.callers.moved or len(self._others) >= MOST_NAMED:
+            return
+        for moved in list(cassette.tape.callers.moved):
+            place = moved.request[0], moved.number, moved.caller
+            if place == (position.path, position.draw, position.caller):
+                self._others.setdefault(_words(moved, record))
+
+    def refused(self, call: Call | None, error: Exception) -> None:
+        """Note the first refusal."""
+        self._missed = self._missed or str(error)
+
+    def end(self) -> Note:
+        """Return what was asked."""
+        recorder = programs.innermost_recorder()
+        if recorder is not None and recorder.first_error is not None:
+            self.refused(None, recorder.first_error)
+        for cassette in list(self._open):
+            self.closed(cassette)
+        return self._note._replace(
+            others=tuple(self._others),
+            missed=self._missed,
+            has_several_callers=len(self._callers) > 1,
+        )
+
+
+def _words(moved: Moved, record: Record) -> str:
+    """Return in words how a call differs from the recording."""
+    call = f"{moved.caller} asks {one_line(record.prompt, WORDS)!r} in scope {moved.request[0]}"
+    if moved.recorded is None:
+        return f"{call}, and so does another; one caller did in the recording"
+    if moved.recorded == moved.caller:
+        return f"{call} in another order than in the recording"
+    return f"{call}; {moved.recorded} did in the recording"
+
+
+@contextmanager
+def held_back(plan: Plan) -> Iterator[None]:
+    """Hold the answers to calls back for a block, and write a note of them at its end."""
+    replay = _Replay(plan.seed)
+    listen(replay)
+    answers_held_back.append(replay.seconds)
+    try:
+        yield
+    finally:
+        answers_held_back.remove(replay.seconds)
+        stop_listening(replay)
+        replay.end().write(plan.note)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from ..keys.request import Data
 
 EARLIEST, LATEST = 10**9, 10**11  # seconds since the epoch: 2001 and the year 5138
+SECONDS_OF_DAY = 86_400
 MAX_DAYS = 12  # each in words
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _FRACTION = re.compile(r"\.\d+")  # of a second
@@ -45,9 +47,15 @@ def day_of(seconds: float) -> str:
 
     :param seconds: since the epoch.
     """
+    return _day(int(seconds // SECONDS_OF_DAY))
+
+
+@lru_cache(maxsize=1000)
+def _day(number: int) -> str:
+    """Return a day by its number since the epoch: most answers of a run have the same."""
     from datetime import datetime, timezone
 
-    return datetime.fromtimestamp(seconds, timezone.utc).date().isoformat()
+    return datetime.fromtimestamp(number * SECONDS_OF_DAY, timezone.utc).date().isoformat()
 
 
 def creation_time(response: Mapping[str, Data]) -> float | None:

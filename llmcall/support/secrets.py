@@ -14,7 +14,7 @@ from base64 import b64decode
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import unquote
 
 from ..errors import CacheError
@@ -333,7 +333,7 @@ def refuse_credentials(
         ``request.messages[2].content``.
     """
     safe_texts = set() if safe_texts is None else safe_texts
-    for location, name, value in _texts_in(data):
+    for place, name, value in _texts_in(data):
         text = f"{name}: {value}" if _suggests_secret(name) else value
         if hash(text) in safe_texts:
             continue
@@ -341,7 +341,7 @@ def refuse_credentials(
         if match is not None:
             what = f"what looks like {match.kind} ({match.beginning}…)"
             raise CacheError(
-                f"{data_name}: {location} contains {what if match.beginning else match.kind}. Leave it out or, "
+                f"{data_name}: {_location(place)} contains {what if match.beginning else match.kind}. Leave it out or, "
                 "if it is no secret, set [Cassette] ALLOW to a regular expression that matches all of it"
             )
         if len(safe_texts) == MOST_SAFE_TEXTS:
@@ -411,7 +411,7 @@ def refuse_named_credentials(body: Data, allow: Sequence[str], data_name: str) -
     :param data_name: the error's name for the body.
     :raises CacheError: if one may, naming it.
     """
-    for location, name, value in _texts_in(body):
+    for place, name, value in _texts_in(body):
         if value == LEFT_OUT or not names_credential(name, include_ambiguous=True):
             continue
         # Signatures are part of what models answer: Anthropic's API signs the thinking that later
@@ -421,7 +421,7 @@ def refuse_named_credentials(body: Data, allow: Sequence[str], data_name: str) -
             continue
         if not any(re.fullmatch(pattern, value) for pattern in allow):
             raise CacheError(
-                f"{data_name}: its field {location!r} looks like a credential. Send it in a header or, if "
+                f"{data_name}: its field {_location(place)!r} looks like a credential. Send it in a header or, if "
                 "it is no secret, set [Cassette] ALLOW to a regular expression that matches all of it"
             )
 
@@ -451,19 +451,35 @@ def _covers(expression: str, match: re.Match[str]) -> bool:
     return any(other.start() <= match.start() and other.end() >= match.end() for other in matches)
 
 
-def _texts_in(data: Data, location: str = "", name: str = "") -> Iterator[tuple[str, str, str]]:
-    """Yield each text in plain data, keys included: its location, the name of its field (empty for
+# Where something is in plain data: the place around it, and its name or index there; ``None`` instead of these for a
+# name itself. Words are made of it only for an error.
+Place: TypeAlias = "tuple[Place, str | int | None] | tuple[()]"
+
+
+def _location(place: Place) -> str:
+    """Return a place in words, such as ``request.messages[2].content``."""
+    if not place:
+        return ""
+    around, part = place
+    before = _location(around)
+    if part is None:
+        return f"a key of {before or 'the data'}"
+    return f"{before}[{part}]" if isinstance(part, int) else f"{before}.{part}".lstrip(".")
+
+
+def _texts_in(data: Data, place: Place = (), name: str = "") -> Iterator[tuple[Place, str, str]]:
+    """Yield each text in plain data, keys included: its place, the name of its field (empty for
     items of a list, and for keys), and the text.
     """
     if isinstance(data, str):
-        yield location, name, data
+        yield place, name, data
     elif isinstance(data, dict):
         for key, item in data.items():
-            yield f"a key of {location or 'the data'}", "", key
-            yield from _texts_in(item, f"{location}.{key}".lstrip("."), key)
+            yield (place, None), "", key
+            yield from _texts_in(item, (place, key), key)
     elif isinstance(data, list):
         for index, item in enumerate(data):
-            yield from _texts_in(item, f"{location}[{index}]")
+            yield from _texts_in(item, (place, index))
 
 
 @lru_cache(maxsize=1000)

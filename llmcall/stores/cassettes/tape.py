@@ -373,8 +373,9 @@ class Tape:
 
 def _days_of(record: Record, source: GotFrom) -> Days | None:
     """Return the days of an added answer, or ``None`` if unknown."""
-    if record.days is not None or GotFrom.FUNCTION in source:
-        return record.days
+    days = record.days
+    if days is not None or GotFrom.FUNCTION in source:
+        return days
     # An answer shared by an identical concurrent call also came from a server just now, and is in no cache
     # yet.
     is_new = record.is_from_server and (source == GotFrom.SERVER or record.stored_at is None)

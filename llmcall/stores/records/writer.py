@@ -8,12 +8,11 @@ import stat
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from ...apis.bodies import nan_as_none
 from ...config import resolve as config
 from ...errors import CacheError
-from ...keys.plain_data import is_too_deep, ordered_names, recordable
+from ...keys.plain_data import is_too_deep, recordable
 from ...keys.request import Data
 from ...support import secrets
 from ...support.surrogates import check_unicode
@@ -163,23 +162,30 @@ def _entry(record: Record) -> dict[str, Data]:
     fields["arms"] = list(record.arms) or None
     fields |= sorted(record.notes.items())
     fields["request"] = record.request
-    fields["response"] = nan_as_none(stable_response(record.response))
+    fields["response"] = stable_response(record.response)
     fields["cost"] = record.cost
     return {
-        name: recordable(value, name, surrogates=name == "response")
+        name: _recordable_response(value) if name == "response" else recordable(value, name)
         for name, value in fields.items()
         if value is not None
     }
 
 
+def _recordable_response(response: Mapping[str, Data]) -> Data:
+    try:
+        return recordable(response, "response", surrogates=True)
+    except ValueError:  # rare: NaN or an infinity
+        return recordable(nan_as_none(response), "response", surrogates=True)
+
+
 def _encoded(data: Data, texts: dict[str, str]) -> Data:
-    """Return plain data as JSON can hold it, with references instead of long texts."""
+    """Return what :func:`.recordable` returned as JSON can hold it, with references instead of long texts."""
     if isinstance(data, str) and len(data) > INLINE_CHARACTERS:
         digest = text_digest(data)
         texts[digest] = data
         return {"$text": digest}
     if isinstance(data, dict):
-        encoded = {name: _encoded(data[name], texts) for name in ordered_names(data)}
+        encoded = {name: _encoded(item, texts) for name, item in data.items()}
         return {"$data": encoded} if is_marker(data) else encoded
     if isinstance(data, list):
         return [_encoded(item, texts) for item in data]
@@ -264,8 +270,9 @@ def check_writable(path: str) -> None:
     :raises CacheError: if it is a folder, or the folder that it would be in is not writable.
     """
     refuse_folder(path)
-    parents = Path(path).parents
-    folder = next(filter(os.path.exists, parents), parents[-1])
+    folder = os.path.dirname(path)
+    while not os.path.exists(folder) and folder != os.path.dirname(folder):
+        folder = os.path.dirname(folder)
     if not (os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)):
         raise CacheError(
             f"{path} cannot be written: this user may make no file in {folder}. Name a file in another "

@@ -29,7 +29,7 @@ from ..errors import ConfigError
 from ..keys.plain_data import recordable
 from ..keys.request import Data, Request
 from ..support.loop_waits import InContext, awaited, in_thread, in_time
-from ..support.request_origin import LLMCALL, sent_by
+from ..support.request_origin import LLMCALL, sender
 from ..support.system import running_loop
 from ..support.waits import Progress, check_stops, enter_call, leave_call, stops
 from .deadlines import Deadline
@@ -49,27 +49,26 @@ class End(enum.Enum):
 END = End.END
 
 
-class _InCallback(sent_by):
+class _InCallback:
     """A block of a callback.
 
     :param inside: the call inside which it runs, or ``None``.
     """
 
-    __slots__ = ("_inside",)
+    __slots__ = ("_inside", "_token")
 
     def __init__(self, inside: Progress | None = None) -> None:
-        super().__init__(LLMCALL)
         self._inside = inside
 
     def __enter__(self) -> None:
-        super().__enter__()
+        self._token = sender.set(LLMCALL)
         if self._inside is not None:
             enter_call(self._inside)
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._inside is not None:
             leave_call(self._inside)
-        super().__exit__(*error)
+        sender.reset(self._token)
 
 
 def _context_of_callback(inside: Progress | None = None) -> Context:

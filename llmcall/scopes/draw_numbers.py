@@ -117,36 +117,37 @@ class Callers:
     :ivar is_in_order: whether the order of the calls has told all of them apart so far.
     """
 
-    __slots__ = ("_alone", "_alone_taken", "_shared", "is_in_order", "recorded")
+    __slots__ = ("_branches", "_caller", "_count", "_shared", "is_in_order", "recorded")
 
     # A simulation has a million of these, nearly all with one caller and one number: what tells callers apart is made
     # for the second.
     def __init__(self, recorded: RecordedCallers) -> None:
         self.recorded = recorded
         self.is_in_order = True
-        self._alone: tuple[Branches, str] | None = None  # the only caller in this run
-        self._alone_taken: list[int] = []
+        self._caller: str | None = (
+            None  # the only one in this run, in these branches; it took the first numbers
+        )
+        self._branches: Branches = ()
+        self._count = 0
         self._shared = SharedNumbers(recorded) if recorded.callers else None
 
     def number_for(self, caller: str, branches: Branches, counted: Sequence[Numbers]) -> int:
         """Return the next number of a caller, and note that it took it; see :meth:`SharedNumbers.number_for`."""
         if self._shared is None:
-            alone = branches, caller
-            if self._alone is None:
-                self._alone = alone
-            if self._alone == alone:
-                taken = self._alone_taken
-                number = lowest_free(counted, taken[-1] + 1 if taken else 0)
-                taken.append(number)
-                return number
+            if self._caller is None:
+                self._branches, self._caller = branches, caller
+            is_alone = self._caller == caller and self._branches == branches
+            if is_alone and lowest_free(counted, self._count) == self._count:
+                self._count += 1
+                return self._count - 1
         return self._all().number_for(caller, branches, counted)
 
     def _all(self) -> SharedNumbers:
         """Return the numbers of all callers, from when there are several."""
         if self._shared is None:
             self._shared = SharedNumbers(self.recorded)
-            if self._alone is not None:
-                self._shared.take(*self._alone, self._alone_taken)
+            if self._caller is not None:
+                self._shared.take(self._branches, self._caller, range(self._count))
         return self._shared
 
     @property

@@ -112,6 +112,28 @@ class Drawn(NamedTuple):
     number: int
 
 
+DIGEST_BYTES = 32
+
+
+def _key_of(request: ScopedRequest) -> bytes:
+    """Return a request as a key that takes half of its memory: a simulation makes a million."""
+    path, digest = request
+    return bytes.fromhex(digest) + path.encode("utf-8", "surrogatepass")
+
+
+def _request_of(key: bytes) -> ScopedRequest:
+    return key[DIGEST_BYTES:].decode("utf-8", "surrogatepass"), key[:DIGEST_BYTES].hex()
+
+
+NO_BRANCHES: Branches = ()
+# The numbers of a request by branch; those outside any alone, if it was made in no branch.
+NumbersOf = Numbers | dict[Branches, Numbers]
+
+
+def _by_branches(numbers: NumbersOf) -> dict[Branches, Numbers]:
+    return {NO_BRANCHES: numbers} if isinstance(numbers, Numbers) else numbers
+
+
 def _are_beside(one: Branches, other: Branches) -> bool:
     """Return whether two branches are of one family, such as two arms of a scope."""
     for branch, other_branch in zip(one, other, strict=False):
@@ -161,9 +183,10 @@ class Draws:
         self._identity = identity
         self.since = time.time() if since is None else since
         self.process = this_process() if since is None else None  # that opened the scope
-        self._numbers: dict[ScopedRequest, dict[Branches, Numbers]] = {}
-        # by request, and by the cassette or cache that holds its records
-        self._callers: dict[tuple[ScopedRequest, object], Callers] = {}
+        # By the keys of requests
+        self._numbers: dict[bytes, NumbersOf] = {}
+        # by the cassette or cache that holds its records, and by the request's key
+        self._callers: dict[object, dict[bytes, Callers]] = {}
         for draw in drawn:
             self.claim(*draw)
 
@@ -196,17 +219,17 @@ class Draws:
         :param may_follow: whether the caller is the thread or process that opened the scope, which may be any that
             happened to run an actor. Then callers tell apart only identical requests in flight at the same time.
         """
-        callers = None
+        callers, key = None, _key_of(request)
         if caller is not None:
-            callers = self._callers.get((request, source))
+            of_source = self._callers.setdefault(source, {})
+            callers = of_source.get(key)
             if callers is None:  # reads records, so without the lock
-                new = Callers(read_callers())
-                callers = self._callers.setdefault((request, source), new)
+                callers = of_source.setdefault(key, Callers(read_callers()))
         name = None if caller is None else caller.name
         runner = threading.get_ident(), id(current_task()), name
         is_in_order = False
         with lock:
-            numbers, counted = self._numbers_of(request, branches)
+            numbers, counted = self._numbers_of(key, branches)
             other = numbers.under_way
             if caller is None or callers is None:
                 number = lowest_free(counted)
@@ -232,40 +255,38 @@ class Draws:
         draw.is_in_order = is_in_order
         return draw
 
-    def _numbers_of(
-        self, request: ScopedRequest, branches: Branches
-    ) -> tuple[Numbers, Sequence[Numbers]]:
+    def _numbers_of(self, key: bytes, branches: Branches) -> tuple[Numbers, Sequence[Numbers]]:
         """Return the numbers of a branch, and all that count in it: also those of branches around and inside it."""
-        by_branches = self._numbers.get(request)
-        if by_branches is None:
-            by_branches = self._numbers[request] = {}
-        numbers = by_branches.get(branches)
-        if numbers is None:
-            numbers = by_branches[branches] = Numbers()
-        if len(by_branches) == 1:
+        known = self._numbers.get(key)
+        if known is None:
+            numbers = Numbers()
+            self._numbers[key] = {branches: numbers} if branches else numbers
             return numbers, (numbers,)
-        return numbers, [
-            by_branches[other] for other in by_branches if not _are_beside(other, branches)
-        ]
+        if isinstance(known, Numbers):
+            if not branches:
+                return known, (known,)
+            known = self._numbers[key] = {NO_BRANCHES: known}
+        numbers = known.setdefault(branches, Numbers())
+        return numbers, [known[other] for other in known if not _are_beside(other, branches)]
 
     def claim(self, request: ScopedRequest, branches: Branches, number: int) -> Draw:
         """Take a given number, which was drawn on another machine."""
         with lock:
-            numbers, _ = self._numbers_of(request, branches)
+            numbers, _ = self._numbers_of(_key_of(request), branches)
             numbers.take(number)
         return Draw(self, request, branches, number, numbers)
 
     def is_free(self, request: ScopedRequest, number: int) -> bool:
         """Return whether no branch has taken a number; the caller holds the lock."""
-        return is_free_in_all(number, self._numbers[request].values())
+        return is_free_in_all(number, _by_branches(self._numbers[_key_of(request)]).values())
 
     def drawn(self) -> list[Drawn]:
         """Return what was drawn, for another process to continue."""
         with lock:
             return [
-                Drawn(request, branches, number)
-                for request, by_branches in self._numbers.items()
-                for branches, numbers in by_branches.items()
+                Drawn(_request_of(key), branches, number)
+                for key, known in self._numbers.items()
+                for branches, numbers in _by_branches(known).items()
                 for number in numbers.taken
             ]
 

@@ -83,7 +83,8 @@ class Scope(Block):
             generators = generators_with((), generator)
             return ActiveScope(Position(self.name, order), self._draws, self, generators)
         path, _, branches, caller, draw, *_ = parent.position
-        position = Position(f"{path}/{self.name}", order, branches, caller, draw)
+        path = sys.intern(f"{path}/{self.name}")  # each of its draws keeps the path
+        position = Position(path, order, branches, caller, draw)
         generators = generators_with(parent.generators, generator)
         return parent.copy(
             position=position, scope=self, generators=generators, opened_by="program"

@@ -243,7 +243,7 @@ class Journal:
 
     def append(
         self, record: Record, entry: Entry | None, settings: Mapping[str, Data]
-    ) -> Record | None:
+    ) -> LazyRecord | None:
         """Append a record, and return it as one that is read from here; ``None`` if that fails.
 
         :param record: what the run knows of it.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Collection, Container, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...config.values import FrozenDict
 from ...keys.keys import key_of
@@ -33,9 +33,9 @@ class NamedDraw(NamedTuple):
 
 # (scope path, the request's key outside any scope) → number of the draw → the draw.
 NamedDraws = dict[tuple[str, str], dict[int, NamedDraw]]
-# First by the levels of the call's scope path, then by the order of the calls.
-SortKey = tuple[list[str], CallOrder]
-AFTER_ALL: SortKey = (["\U0010ffff"], ())
+# First the levels of the call's scope path, then the numbers of its order: one tuple, as a run has a million.
+SortKey = tuple[Any, ...]
+AFTER_ALL: SortKey = (["\U0010ffff"],)
 NO_CALLS: Mapping[str, SortKey] = FrozenDict()
 
 
@@ -71,6 +71,7 @@ class ReplayLog:
     ) -> None:
         self._stored = stored
         self._is_recording = is_recording
+        self._no_callers = RecordedCallers(is_recording=is_recording)  # one for all requests
         self._names_callers = names_callers
         self._earlier_calls = earlier_calls
         self._recorded: NamedDraws | None = None  # of the file, read at first use
@@ -95,7 +96,7 @@ class ReplayLog:
         key, caller = record.cache_key, position.caller
         path = position.path
         levels = self._levels.setdefault(path, path.split("/") if path else [])
-        sort_key = levels, position.order
+        sort_key: SortKey = levels, *position.order
         skipped: set[str] = set()
         if is_replayed and record.kind == "function" and not self.has_used(key):  # it did not run
             scope_name = function_scope(record.request, record.sample)
@@ -282,13 +283,15 @@ class ReplayLog:
         """
         if self._recorded is None:  # if two threads read them, they read the same
             self._recorded = named_draws(self._stored.named())
-        draws = self._recorded.get((path, request_key), {})
+        draws = self._recorded.get((path, request_key))
+        if draws is None:
+            return self._no_callers
         callers = {number: draw.caller for number, draw in draws.items()}
         places = {number: (draw.place, draw.arm) for number, draw in draws.items()}
         return RecordedCallers(callers, self._is_recording, places=places)
 
     def with_callers(
-        self, records: Iterable[Record], gained_keys: Collection[str], *, is_complete: bool
+        self, records: Iterable[Record], gained_keys: Container[str], *, is_complete: bool
     ) -> list[Record]:
         """Return records with the names of their callers, where the file needs them to distinguish equal
         requests.

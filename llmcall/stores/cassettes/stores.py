@@ -196,6 +196,8 @@ class CassetteStore(NamedTuple):
         if not tape.may_record:
             return recorded._replace(replayed=tape.callers) if recorded.callers else tape.no_callers
         below = self.cache.callers(path, identity).callers
+        if not below:
+            return recorded
         # Draws of the file without a caller come first, as in a replay, whichever caller took others of the cache.
         has_nameless = any(
             number not in recorded.callers
@@ -211,8 +213,10 @@ class CassetteStore(NamedTuple):
         if self.position is None:
             return record
         # First the settings, without which a journal's record has another key.
-        self.cassette.tape.note_settings(record.cache_key, self.taken)
+        self.cassette.tape.note_settings(None, self.taken)
         kept = self.cassette.tape.add(record, self.position, source, self.replaces)
+        if not self.cassette.tape.has_gained(record.cache_key):
+            self.cassette.tape.note_settings(record.cache_key, self.taken)
         if kept is None:
             path = self.cassette.path
             warn_once(f"an answer came after the cassette {path} was closed, so the file lacks it")

@@ -22,7 +22,7 @@ from ..records.answers import same_answer
 from ..records.content import Content, content_of
 from ..records.header import Header
 from ..records.keyed_settings import joined_settings
-from ..records.packed import kept
+from ..records.packed import LazyRecords, kept
 from ..records.reader import Question, RecordFile, header_in
 from ..records.writer import check_writable, write
 from .journal import Journal
@@ -176,15 +176,19 @@ class Tape:
         self.names_no_callers = not may_record and next(stored.named(), None) is None
         self._settings: dict[str, Data] = {}  # those that entered the keys of the run's records
         self._latest: SettingsTaken | None = None
-        self._explained: set[str] = set()  # the keys that they entered
+        self._explained: set[str] = set()  # the keys of the file's records that they entered
         self.is_over = self.has_ended = False
         self.drops_unused = False
-        self._gained: dict[str, tuple[Record, GotFrom]] = {}  # by key, with the source
+        self._gained = LazyRecords()
         self._in_memory: set[str] = set()  # the keys of those that are not in the journal
 
-    def note_settings(self, key: str, taken: SettingsTaken) -> None:
-        """Note the settings that entered the key of a record of the run."""
-        self._explained.add(key)
+    def note_settings(self, key: str | None, taken: SettingsTaken) -> None:
+        """Note the settings that entered the key of a record of the run.
+
+        :param key: of a record of the file; ``None`` of one that the run gains.
+        """
+        if key is not None:
+            self._explained.add(key)
         if taken is not self._latest:
             entered = {name: value for name, value in taken().items() if value is not None}
             with lock:
@@ -192,7 +196,10 @@ class Tape:
 
     def settings_of(self, records: Iterable[Record]) -> dict[str, Data]:
         """Return the settings that entered the keys of the records that the file will have, for its header."""
-        is_explained = all(record.cache_key in self._explained for record in records)
+        is_explained = all(
+            record.cache_key in self._explained or record.cache_key in self._gained
+            for record in records
+        )
         stored = {} if is_explained else self.stored.header.settings
         return joined_settings(stored, self._settings)
 
@@ -204,7 +211,7 @@ class Tape:
         gained = self._gained.get(key)
         if gained is None or self.has_ended:
             return self.stored.get(key, question)
-        record = gained[0].copy()
+        record = gained.copy()
         _ = record.request  # the journal may be gone when it is read
         return record
 
@@ -250,25 +257,26 @@ class Tape:
             if existing is not None:
                 self.log.note(existing, position, is_replayed=True)
                 is_same = same_answer(existing, record) and existing.override == record.override
-                _, source_before = self._gained.get(record.cache_key, (None, GotFrom(0)))
                 # another call found the answer in the disk cache before this one, which was sent, got here
-                is_own = is_same and source == GotFrom.SERVER and source_before == GotFrom.CACHE
+                is_found = self._gained.source_of(record.cache_key) == GotFrom.CACHE
+                is_own = is_same and source == GotFrom.SERVER and is_found
                 may_replace = replace and (is_asked_again or source == GotFrom.USER)
                 if not is_own and (is_same or not may_replace):
                     return existing
             gained = self.journal.append(record, entry, self._settings)
             if gained is None:
                 self._in_memory.add(record.cache_key)
-            self._gained[record.cache_key] = gained or kept(record), source
+            self._gained.put(gained or kept(record), source)
             self.log.note(record, position)
             return record
 
     def retry(self) -> int:
         """Append the records to the journal that are in memory alone; return how many still are."""
         for key in list(self._in_memory):
-            record, _ = self._gained[key]
-            noted = self.noted(record)
-            if self.journal.append(record, self.journal.encoded(noted), self._settings):
+            record = self._gained.get(key)
+            if record and self.journal.append(
+                record, self.journal.encoded(self.noted(record)), self._settings
+            ):
                 self._in_memory.remove(key)
         return len(self._in_memory)
 
@@ -284,7 +292,7 @@ class Tape:
             return [
                 record
                 for key in keys
-                if self._gained.pop(key, None) is None and (record := self.stored.get(key))
+                if not self._gained.discard(key) and (record := self.stored.get(key))
             ]
 
     def has_gained(self, key: str) -> bool:
@@ -292,20 +300,20 @@ class Tape:
         return key in self._gained
 
     def __len__(self) -> int:
-        return len(self.stored) + sum(key not in self.stored for key in list(self._gained))
+        return len(self.stored) + sum(
+            record.cache_key not in self.stored for record in self._gained
+        )
 
     def count(self, source: GotFrom | None = None) -> int:
         """Return the number of gained records, or of those from a source."""
-        gained = list(self._gained.values())
-        return sum(source is None or source in sources for _, sources in gained)
+        return sum(source is None or source in sources for sources in self._gained.sources())
 
     def in_order(self) -> list[Record]:
         """Return all records in the order of the run or, if it only replays, in that of the file."""
         if not self.may_record:
             return list(self.stored)
-        gained = [record for record, _ in list(self._gained.values())]
         others = (record for record in self.stored if record.cache_key not in self._gained)
-        return self.log.in_order(others, gained)
+        return self.log.in_order(others, self._gained)
 
     def unused(self) -> list[Record]:
         """Return the file's records that answered no call; see :meth:`Cassette.unused`."""
@@ -319,9 +327,8 @@ class Tape:
 
     def not_of_run(self, records: Iterable[Record]) -> Iterator[Record]:
         """Yield the records that are not draws of any request that the run made."""
-        gained = [record for record, _ in list(self._gained.values())]
         used = [record for key in self.log.used_keys() if (record := self.stored.get(key))]
-        drawn = {draw[:2] for draw in map(draw_of, (*gained, *used)) if draw}
+        drawn = {draw[:2] for draw in map(draw_of, (*self._gained, *used)) if draw}
         return (
             record
             for record in records

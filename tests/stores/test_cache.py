@@ -399,6 +399,7 @@ def test_a_frame_has_the_columns_that_are_documented(two_records: ResponseCache)
         "used",
         "cache_key",
         "request",
+        "override",
     ]
 
 

@@ -37,25 +37,35 @@ from .effects import (
 from .threads import below_driver
 
 T = TypeVar("T")
+Execute = Callable[[Effect[Any]], Awaitable[Any]]
 
 
 @overload
 def run(procedure: Procedure[T]) -> Awaitable[T]: ...
 @overload
 def run(
-    procedure: Procedure[Any], error: BaseException | None = None, *, is_read: Literal[True]
+    procedure: Procedure[Any],
+    error: BaseException | None = None,
+    *,
+    is_read: Literal[True],
+    execute: Execute | None = None,
 ) -> Awaitable[Emit | Ended]: ...
 
 
 @coroutine
 def run(
-    procedure: Procedure[Any], error: BaseException | None = None, *, is_read: bool = False
+    procedure: Procedure[Any],
+    error: BaseException | None = None,
+    *,
+    is_read: bool = False,
+    execute: Execute | None = None,
 ) -> Generator[Any, Any, Any]:
     """Run a procedure to its end in the running event loop, and return its result. What it awaits of the loop goes to
     the loop.
 
     :param error: raised where it stands.
     :param is_read: whether to run it only until it emits a piece, and return that effect; or else its end.
+    :param execute: executes an effect in place of :func:`perform`.
     """
     result: Any = None
     try:
@@ -68,7 +78,7 @@ def run(
                     continue
                 if isinstance(effect, Emit) and is_read:
                     return effect
-                result = yield from _execute(effect).__await__()
+                result = yield from (execute or perform)(effect).__await__()
             except StopIteration as stop:
                 if procedure.cr_frame is None:  # type: ignore[attr-defined]
                     return Ended(stop.value) if is_read else stop.value
@@ -86,7 +96,7 @@ def run(
             procedure.close()
 
 
-async def _execute(effect: Effect[Any]) -> Any:
+async def perform(effect: Effect[Any]) -> Any:
     """Return the result of an effect."""
     match effect:
         case Send():

@@ -165,11 +165,16 @@ class Chat(OfClient):
         check_chat(response)
         if must_fit_window and is_cut_by_context_window(response, request):
             raise ContextLengthError("the answer was cut where the context window ended")
-        misfit = None if request.expected is None else request.expected.misfit_in(response)
+        misfit = self.misfit(request, response)
         if misfit is not None:  # another attempt may help
             _reject(
                 ServiceError, f"the answer does not fit its response_format: {misfit}", response
             )
+
+    def misfit(self, request: Request, response: Response) -> str | None:
+        """Return where an answer departs from the form that its request requires, or ``None`` if it fits."""
+        expected = request.expected
+        return None if expected is None else expected.misfit_in(response)
 
     def records(
         self, calls: Sequence[Call], response: Response, received: Received

@@ -213,8 +213,14 @@ class OwnFunction(Function):
     async def send(
         self, call: Call, transport: Transport | None, request: Request, timeout: float | None
     ) -> Response:
-        """Run the function in the scope of its call, and in a context of its own: wherever this ends, no other one
-        changes.
+        """Run the function in the scope of its call."""
+        return Response({"value": await self.result(call)})
+
+    async def result(self, call: Call | None) -> Any:
+        """Run the function in a context of its own: wherever this ends, no other one changes. Return its result.
+
+        :param call: the call, in whose scope it runs; ``None``: in that of the code.
+        :raises UnrecordedResult: if a call in it failed.
         """
         context, block = copy_context(), ExitStack()
         failed = context.run(_enter_function, block, call)
@@ -226,22 +232,22 @@ class OwnFunction(Function):
         finally:
             context.run(block.close)
         if failed:
-            name = request.hashed["function"]
             if not isinstance(failed[0], UnrecordedResult):  # which another line told
                 notice(
-                    f"the result of {name} is not recorded, because a call in it failed ({type(failed[0]).__name__}): "
-                    "run it again, or raise the error with on_error='raise'"
+                    f"the result of {self.name} is not recorded, because a call in it failed "
+                    f"({type(failed[0]).__name__}): run it again, or raise the error with on_error='raise'"
                 )
-            raise UnrecordedResult(value=recordable(value, f"the result of {name}"))
-        return Response({"value": value})
+            raise UnrecordedResult(value=recordable(value, f"the result of {self.name}"))
+        return value
 
 
-def _enter_function(block: ExitStack, call: Call) -> list[LLMCallError]:
+def _enter_function(block: ExitStack, call: Call | None) -> list[LLMCallError]:
     """Enter the scope of a function's call for a block; return a list that gets the errors of the calls in it."""
-    scope = function_scope(call.request.hashed, call.request.sample)
-    block.enter_context(in_function(scope, draws=call.request.sample is not None))
-    if call.progress is not None:
-        enter_call(call.progress)
+    if call is not None:
+        scope = function_scope(call.request.hashed, call.request.sample)
+        block.enter_context(in_function(scope, draws=call.request.sample is not None))
+        if call.progress is not None:
+            enter_call(call.progress)
     return block.enter_context(failed_inside())
 
 

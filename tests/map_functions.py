@@ -320,3 +320,12 @@ def post_and_go_on(item: tuple[str, str]) -> list[str]:
 def greet(name: str, greeting: str = "Hello") -> str:
     """{{ greeting }}, {{ name }}!"""
     raise NotImplementedError
+
+
+@llmcall.recorded
+def ask_or_say_why_not(word: str) -> str:
+    """Ask, and return a text where that fails."""
+    try:
+        return ask(word)
+    except llmcall.APIError:
+        return "no answer"

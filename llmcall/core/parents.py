@@ -34,7 +34,7 @@ def add_notes(key: str, notes: Notes) -> None:
     for cassette in innermost:
         cassette.tape.log.add_notes(key, notes)
     for parent in () if innermost else parents[-1:]:
-        parent.note("notes", key, notes, is_awaited=True)  # the cassette may close next
+        parent.add_notes(key, notes)
 
 
 def way_from(active: ActiveScope, order: CallOrder) -> Way | None:

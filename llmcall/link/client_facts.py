@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from ..config import resolve as config
@@ -16,13 +17,12 @@ from ..config.setting import Layer, Rank, SettingValue
 from ..config.settings import Settings
 from ..config.values import without_password
 from ..core.calls import Call, Resolved
-from ..keys.request import Data
-from ..models.catalog import Capabilities
 from ..stores.cache.cache import shared_cache
 from ..testing import answers_in_process
 from ..traffic.sites import Site
-from .wire import packed, unpacked
+from . import messages
 
+PATH = "cache_path"
 KEYS = ("api_key", "azure_ad_token", "azure_ad_token_provider", "_openai_key", "_azure_key")
 FACTS_KEPT = 1_000
 # By client, or by settings: what its last call resolved and, by models, the facts, pickled.
@@ -43,18 +43,19 @@ def facts_of(call: Call) -> bytes:
     if known is not resolved:
         by_models = {}
     if models not in by_models:
-        sites = [_site_data(call.site_of(model)) for model in models]
+        sites = {model: _site_data(call.site_of(model)) for model in models}
         in_process = None if client is None else answers_in_process(client)
-        by_models[models] = packed((layer_data(call.settings.layer), in_process, sites))
+        by_models[models] = messages.packed((layer_data(call.settings.layer), in_process, sites))
         _known[owner] = resolved, by_models
     return by_models[models]
 
 
-def _site_data(site: Site) -> Data:
-    """Return a site as plain data, without keys and settings."""
-    endpoints = [tuple(_keyless(endpoint)) for endpoint in site.endpoints]
-    capabilities = tuple(site.capabilities)
-    return site.model, endpoints, site.hosts, capabilities, {**site.effort}, site.api_type
+def _site_data(site: Site) -> dict[str, Any]:
+    """Return the fields of a site, without keys and settings."""
+    data = {field.name: getattr(site, field.name) for field in fields(site)}
+    data["endpoints"] = tuple(_keyless(endpoint) for endpoint in site.endpoints)
+    del data["settings"]
+    return data
 
 
 # The paths of caches by what :func:`keyless` showed of them.
@@ -69,10 +70,10 @@ def keyless(name: str, value: Any) -> Any:
         return None
     if name == "endpoints":
         return tuple(_keyless(endpoint) for endpoint in value or ())
-    if name not in ("base_url", "azure_endpoint", "cache_path"):
+    if name not in ("base_url", "azure_endpoint", PATH):
         return value
     shown = without_password(value)
-    if name == "cache_path" and shown != value:
+    if name == PATH and shown != value:
         _cache_paths[shown] = value
     return shown
 
@@ -81,36 +82,30 @@ def _keyless(endpoint: Endpoint) -> Endpoint:
     return endpoint.masked()._replace(api_key=None)
 
 
-def layer_data(layer: Layer) -> Data:
-    """Return settings as plain data, without keys and functions."""
-    data = {}
-    for name, (value, rank, origin) in layer.items():
-        sent = value if name == "cache_path" else keyless(name, value)
-        if name == "endpoints":
-            sent = [tuple(endpoint) for endpoint in sent]
-        data[name] = sent, int(rank), origin
-    return data
+def layer_data(layer: Layer) -> dict[str, SettingValue]:
+    """Return settings without keys and functions, for another process."""
+    return {
+        name: given._replace(value=given.value if name == PATH else keyless(name, given.value))
+        for name, given in layer.items()
+    }
 
 
-def layer_in(data: Data) -> dict[str, SettingValue]:
+def layer_in(data: Layer) -> dict[str, SettingValue]:
     """Return the settings in what :func:`layer_data` returned; the default cache is this process's own."""
-    layer = {}
-    for name, (value, rank, origin) in data.items():
-        if name == "endpoints":
-            value = tuple(Endpoint(*fields) for fields in value)
-        elif name == "cache_path" and rank == Rank.DEFAULT:
-            # not one below the other process's working directory
-            value = config.settings().cache_path
-        elif name == "cache_path":
-            value = _cache_paths.get(value, value)
-        layer[name] = SettingValue(value, Rank(rank), origin)
+    layer = dict(data)
+    if (given := layer.get(PATH)) is not None:
+        if given.rank == Rank.DEFAULT:  # not one below the other process's working directory
+            path = config.settings().cache_path
+        else:
+            path = _cache_paths.get(given.value, given.value)
+        layer[PATH] = given._replace(value=path)
     return layer
 
 
 @functools.lru_cache(FACTS_KEPT)
 def facts_in(data: bytes) -> Facts:
     """Return the facts that :func:`facts_of` returned."""
-    layer, in_process, sites = unpacked(data)
+    layer, in_process, sites = messages.unpacked(data)
     return Facts(Settings(layer_in(layer)), in_process, sites)
 
 
@@ -119,11 +114,11 @@ class Facts:
 
     :param settings: the client's, without keys.
     :param in_process: whether it answers without sending anything; ``None`` without a client.
-    :param sites: of the models that it may call, as plain data.
+    :param sites: of the models that it may call, without settings.
     """
 
     def __init__(
-        self, settings: Settings, in_process: bool | None, sites: Sequence[tuple[Any, ...]]
+        self, settings: Settings, in_process: bool | None, sites: Mapping[str, dict[str, Any]]
     ) -> None:
         self.in_process = in_process
         self._settings = settings
@@ -138,18 +133,7 @@ class Facts:
             settings = self._settings
             if self.in_process is not None:
                 settings = config.settings_for(settings, {})
-            sites = {
-                model: Site(
-                    model,
-                    tuple(Endpoint(*fields) for fields in endpoints),
-                    hosts,
-                    Capabilities(*capabilities),
-                    effort,
-                    api_type,
-                    settings,
-                )
-                for model, endpoints, hosts, capabilities, effort, api_type in self._sites
-            }
+            sites = {model: Site(**site, settings=settings) for model, site in self._sites.items()}
             at = Resolved(settings, shared_cache(settings.cache_path), sites, set())
             self._resolved = current, at
         return self._resolved[1]

@@ -5,36 +5,19 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from contextvars import Context, copy_context
-from typing import NamedTuple
 
 from ..scopes.active import ActiveScope, here, next_order, position_here
 from ..scopes.callers import child_segment, current_caller, known_caller
 from ..scopes.draws import ACTOR, Draw, known_draws
-from ..scopes.position import Branch, CallOrder, Position, hold, hold_scope, take_place
+from ..scopes.position import CallOrder, Position, hold, hold_scope, take_place
 from ..scopes.scope import Scope
 from ..support.request_origin import LLMCALL, PROGRAM, sender
 from ..support.system import is_running
 from ..traffic.usage import Meter
-from . import programs
+from . import messages, programs
 from .commands import caller_of, environment_in, words_in
-from .link_messages import TASK_OF_RAY, Where
 
 SEPARATOR = "/"  # between the numbers of tickets that are made one inside another
-
-
-class Base(NamedTuple):
-    """The scope in which a process, or a part of it, was started; plain data that goes there.
-
-    :param ticket: its name.
-    :param path: of the scope; empty outside any.
-    :param branches: in which it was started.
-    :param opened_by: as of an :class:`.ActiveScope`.
-    """
-
-    ticket: str
-    path: str = ""
-    branches: tuple[tuple[str, str, str], ...] = ()
-    opened_by: str = "default"
 
 
 class Siblings:
@@ -93,12 +76,12 @@ class Ticket:
         self.scopes: dict[str, Scope] = {}  # that the process opened outside any
         self.draws: dict[int, Draw] = {}  # that the process may retract
 
-    def base(self) -> Base:
+    def base(self) -> messages.Base:
         """Return the scope in which the process was started."""
         active = self.context.run(here)
         if active.opened_by == "default":
-            return Base(self.name)
-        return Base(self.name, active.path, active.position.branches, active.opened_by)
+            return messages.Base(self.name)
+        return messages.Base(self.name, active.path, active.position.branches, active.opened_by)
 
     def inside(self, *, at_base: bool) -> Ticket:
         """Return a ticket for what is made inside the call that runs here.
@@ -138,11 +121,11 @@ class Ticket:
                 return shared
         return self.scopes.setdefault(identity, Scope(name))
 
-    def enter(self, where: Where, process: int, *, is_inner: bool) -> ActiveScope:
+    def enter(self, where: messages.Where, process: int, *, is_inner: bool) -> ActiveScope:
         """Take the position of a call in a process, for the rest of the current context; return its scope."""
         sender.set(LLMCALL if is_inner else PROGRAM)
         if where.caller is not None:
-            is_known = where.caller.startswith(TASK_OF_RAY)
+            is_known = where.caller.startswith(messages.TASK_OF_RAY)
             suffix = "" if is_known else self.suffix_in(process)
             hold(caller=known_caller(where.caller + suffix))
         active = here()
@@ -170,7 +153,7 @@ class Ticket:
                 hold_scope(place)
         active = here()
         if where.opened_in is not None or where.branches:
-            branches = *active.position.branches, *(Branch(*branch) for branch in where.branches)
+            branches = *active.position.branches, *where.branches
             position = active.position._replace(branches=branches)
             opened_in = where.opened_in or active.opened_in
             active = active.copy(position=position, opened_in=opened_in)

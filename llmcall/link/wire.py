@@ -1,7 +1,7 @@
-"""The wire of the link: a local socket, a token, and frames that hold plain data.
+"""The wire of the link: a local socket, a token, and frames.
 
-A client sends the token first; it is checked before anything is unpickled. Then messages follow, each as
-8 bytes that say how long it is, and a pickle of plain data: what is unpickled calls no code.
+A client sends the token first; it is checked before anything is unpickled. Then messages follow, see
+``messages.py``.
 
 ``multiprocessing.connection`` was rejected: it needs a thread for each connection, and one event loop serves a
 thousand.
@@ -10,23 +10,25 @@ thousand.
 from __future__ import annotations
 
 import contextlib
-import io
+import itertools
 import os
-import pickle
 import socket
-import struct
-from typing import Any, NamedTuple
+import threading
+from collections import deque
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import NamedTuple
 
+from ..support.loop_waits import in_thread
 from ..support.request_origin import PASSED, sent_by
+from ..support.system import this_process
+from . import messages
 
 TOKEN_BYTES = 16
-LENGTH = struct.Struct(">Q")
 BACKLOG = 1024  # processes and threads that connect at once
 LOOPBACK = "127.0.0.1"
-# What an object of a subclass becomes, such as a member of an enum or a named tuple.
-PLAIN = (str, int, float, bytes, tuple, list, dict)
-
-Message = tuple[Any, ...]  # its name, and plain data
+MOST_READ = 1 << 16  # bytes that are read at once
+LONGEST_SLEEP = 1.0  # seconds until a thread that waits looks whether anybody reads
 
 
 class Address(NamedTuple):
@@ -94,135 +96,212 @@ def _socket_name(place: str) -> str:
     return f"\0{place[1:]}" if place.startswith("@") else place
 
 
-class _Pickler(pickle.Pickler):
-    """A pickler of plain data; a subclass of a plain type becomes that type."""
+def connected(address: Address) -> socket.socket:
+    """Return a socket that is connected to the recording process.
 
-    def reducer_override(self, value: Any) -> Any:
-        """Return how an object that is not plain data is pickled."""
-        if isinstance(value, type) and value in PLAIN:
-            return NotImplemented
-        for kind in PLAIN:
-            if isinstance(value, kind):
-                convert: Any = str.__str__ if kind is str else kind
-                return kind, (convert(value),)
-        raise TypeError(
-            f"{type(value).__name__} is not plain data, so it cannot go to the process that records this one: "
-            f"{value!r:.60}"
-        )
-
-
-class _Unpickler(pickle.Unpickler):
-    """An unpickler of plain data, which refuses anything else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return a plain type.
-
-        :raises UnpicklingError: for anything else.
-        """
-        if module == "builtins":
-            for kind in PLAIN:
-                if kind.__name__ == name:
-                    return kind
-        raise pickle.UnpicklingError(f"{module}.{name} is not plain data")
-
-
-def packed(value: object) -> bytes:
-    """Return plain data as a pickle.
-
-    :raises TypeError: if it is not plain data.
+    :raises OSError: if that process has ended, or is on another machine.
     """
-    buffer = io.BytesIO()
-    _Pickler(buffer, 5).dump(value)
-    return buffer.getvalue()
+    place = address.place
+    is_port = place.isdigit()
+    family = socket.AF_INET if is_port else socket.AF_UNIX
+    connection = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        with sent_by(PASSED):
+            connection.connect((LOOPBACK, int(place)) if is_port else _socket_name(place))
+            if is_port:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.sendall(address.token.encode())
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
-def unpacked(data: bytes) -> Any:
-    """Return the plain data in a pickle.
-
-    :raises UnpicklingError: if it is not plain data.
-    """
-    return _Unpickler(io.BytesIO(data)).load()
-
-
-def frame(message: Message) -> bytes:
-    """Return a message as it is sent."""
-    data = packed(message)
-    return LENGTH.pack(len(data)) + data
+def is_open(connection: socket.socket) -> bool:
+    """Return whether the other end of a connection is open that nobody reads."""
+    try:
+        connection.setblocking(False)  # MSG_DONTWAIT does not exist on Windows
+        return bool(connection.recv(1, socket.MSG_PEEK))
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
 
 
 class Connection:
-    """A connection to the recording process: of a thread, which blocks, or of one call in an event loop.
+    """The connection of all threads of a process to the recording process.
 
-    :param blocks: whether it blocks the thread.
-    :raises OSError: if that process has ended, or is on another machine.
-    :ivar told: the credentials that were told on it.
+    Of the threads that wait for a message, one reads those of all. A thread of its own was rejected: Python warns of
+    threads where a process forks, and handing a message over takes longer than reading it.
+
+    :raises OSError: as of :func:`connected`.
     """
 
-    def __init__(self, address: Address, *, blocks: bool = True) -> None:
-        place = address.place
-        is_port = place.isdigit()
-        family = socket.AF_INET if is_port else socket.AF_UNIX
-        self._socket = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            with sent_by(PASSED):
-                self._socket.connect((LOOPBACK, int(place)) if is_port else _socket_name(place))
-                if is_port:
-                    self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._socket.sendall(address.token.encode())
-        except BaseException:
-            self._socket.close()
-            raise
-        self._blocks = blocks
-        self._socket.setblocking(self._blocks)
-        self.told: set[str] = set()
+    def __init__(self, address: Address) -> None:
+        self._socket = connected(address)
+        self._process = this_process()
+        self.numbers = itertools.count(1)  # of calls
+        self.known: set[str] = set()  # the credentials that were told on it
+        # Re-entrant: the garbage collector may end a stream, whose call is cancelled, at any moment.
+        self._sending = threading.RLock()
+        # The thread that reads, which dict.setdefault makes one of them in one step: Ctrl-C comes between two.
+        self._reader: dict[None, int] = {}
+        self._buffer = bytearray()
+        self._told: dict[int, messages.Message] = {}  # by call
+        self._waiting: dict[int, SimpleQueue[None]] = {}  # by call, wakes its thread
 
-    async def send(self, message: Message) -> None:
+    @property
+    def is_open(self) -> bool:
+        """Return whether it is open, and this process's own: a forked one has a copy of its parent's."""
+        return self._socket.fileno() >= 0 and self._process == this_process()
+
+    @property
+    def is_read_here(self) -> bool:
+        """Return whether this thread reads it already: the garbage collector may make a call meanwhile."""
+        return self._reader.get(None) == threading.get_ident()
+
+    def send(self, message: messages.Message, call: int = 0) -> None:
         """Send a message.
 
         :raises OSError: if the recording process has ended.
         """
-        data = frame(message)
-        if self._blocks:
-            self._socket.sendall(data)
-            return
-        import asyncio
+        data = messages.frame(message, call)
+        if not self.is_open:
+            raise ConnectionResetError("the connection is closed")
+        view, sent = memoryview(data), [0]
+        with self._sending:
+            try:
+                while sum(sent) < len(data):
+                    # In one step: Ctrl-C comes between two steps of Python, and it is known what was sent.
+                    deque(map(sent.append, map(self._socket.send, (view[sum(sent) :],))), 0)
+            except BaseException:
+                if 0 < sum(sent) < len(data):
+                    self.close()
+                raise
 
-        await asyncio.get_running_loop().sock_sendall(self._socket, data)
-
-    async def receive(self) -> Message:
-        """Return the next message.
+    def ask(self, message: messages.Message, call: int | None = None) -> messages.Message:
+        """Send a message, and return the answer.
 
         :raises OSError: if the recording process has ended.
         """
-        (length,) = LENGTH.unpack(await self._read(LENGTH.size))
-        message: Message = unpacked(await self._read(length))
-        return message
-
-    async def _read(self, length: int) -> bytes:
-        data = bytearray(length)
-        view, done = memoryview(data), 0
-        while done < length:
-            if self._blocks:
-                count = self._socket.recv_into(view[done:])
-            else:
-                import asyncio
-
-                count = await asyncio.get_running_loop().sock_recv_into(self._socket, view[done:])
-            if not count:
-                raise ConnectionResetError("the recording process has ended")
-            done += count
-        return bytes(data)
-
-    def is_open(self) -> bool:
-        """Return whether the other end is open, if nothing is under way."""
+        number = next(self.numbers) if call is None else call
+        woken = self._waiting[number] = SimpleQueue()
+        own = threading.get_ident()
         try:
-            self._socket.setblocking(False)  # MSG_DONTWAIT does not exist on Windows
-            return bool(self._socket.recv(1, socket.MSG_PEEK))
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
+            self.send(message, number)
+            while number not in self._told:
+                if self._reader.setdefault(None, own) == own:
+                    self._read()
+                else:
+                    with contextlib.suppress(Empty):  # Ctrl-C may keep who reads from waking us
+                        woken.get(timeout=LONGEST_SLEEP)
+            return self._told[number]
+        finally:
+            if self._reader.get(None) == own:
+                del self._reader[None]
+            del self._waiting[number]
+            self._told.pop(number, None)
+            if not self._reader:  # another thread goes on reading
+                for other, its in list(self._waiting.items()):
+                    its.put(None)
+                    if other not in self._told:
+                        break
+
+    def _read(self) -> None:
+        """Read what has come, and give each call its message."""
+        length = len(self._buffer)
+        # In one step, too: no byte is lost.
+        deque(map(self._buffer.extend, map(self._socket.recv, (MOST_READ,))), 0)
+        if len(self._buffer) == length:
+            self.close()
+            raise ConnectionResetError("the recording process has ended")
+        while (found := messages.next_message(self._buffer)) is not None:
+            end, call, message = found
+            woken = self._waiting.get(call)  # None: its thread was interrupted
+            if woken is not None:
+                self._told[call] = message
+            del self._buffer[:end]
+            if woken is not None:
+                woken.put(None)
 
     def close(self) -> None:
         """Close it: the recording process forgets what is under way on it."""
+        if self.is_open:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)  # for a thread that reads
+        self._socket.close()
+
+
+class Line:
+    """The line of a call to the recording process: of a thread's, or of one in Trio's event loop.
+
+    :param blocks: whether it blocks the thread, and not one of Trio's.
+    """
+
+    def __init__(self, connection: Connection, call: int, *, blocks: bool) -> None:
+        self._connection = connection
+        self._blocks = blocks
+        self._call = call
+        self._has_ended = False
+
+    async def tell(self, secret: str) -> None:
+        """Tell of a credential, unless that was told."""
+        if secret not in self._connection.known:
+            self._connection.send(messages.Credential(secret))
+            self._connection.known.add(secret)
+
+    async def ask(self, message: messages.Message) -> messages.Message:
+        """Send a message, and return the answer.
+
+        :raises OSError: if the recording process has ended.
+        """
+        ask = partial(self._connection.ask, message, self._call)
+        told = ask() if self._blocks else await in_thread(ask)
+        self._has_ended = isinstance(told, messages.End)
+        return told
+
+    def close(self) -> None:
+        """Let the recording process forget the call, unless that has ended it."""
+        if not self._has_ended:
+            with contextlib.suppress(OSError):
+                self._connection.send(messages.Cancel(), self._call)
+
+
+class LoopLine:
+    """The line of a call in an event loop of asyncio: a connection of its own.
+
+    One for all calls of a loop was rejected: where a call is cancelled while it reads, the loop loses what it read.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._socket = connected(address)
+        self._socket.setblocking(False)
+        self._buffer = bytearray()
+        self._told = b""  # before the next message
+        self._known: set[str] = set()
+
+    async def tell(self, secret: str) -> None:
+        """Tell of a credential with the next message, unless that was told."""
+        if secret not in self._known:
+            self._told += messages.frame(messages.Credential(secret))
+            self._known.add(secret)
+
+    async def ask(self, message: messages.Message) -> messages.Message:
+        """Send a message, and return the answer."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        told, self._told = self._told, b""
+        await loop.sock_sendall(self._socket, told + messages.frame(message, 1))
+        while (found := messages.next_message(self._buffer)) is None:
+            data = await loop.sock_recv(self._socket, MOST_READ)
+            if not data:
+                raise ConnectionResetError("the recording process has ended")
+            self._buffer += data
+        end, _, told = found
+        del self._buffer[:end]
+        return told
+
+    def close(self) -> None:
+        """Close the connection."""
         self._socket.close()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..config import resolve as config
 from ..distributed.elsewhere import UNPICKLABLE, Noted
-from ..link import programs
+from ..link import messages, programs
 from ..link.link_server import Link
 from ..scopes.active import ActiveScope
 from ..scopes.draws import Drawn, MapIsOverError
@@ -112,7 +112,7 @@ class TaskSender:
     def note(self, result: TaskResult, task: Task) -> None:
         """Note the end of a task, and count here what it did on another machine."""
         if (ticket := self._tickets.pop(task, None)) is not None:
-            self._link.dismiss(ticket)
+            self._link.take(messages.Dismiss(ticket))
         if result.noted is not None:
             self._count(result.noted, task)
         if result.error is not None and result.traceback:

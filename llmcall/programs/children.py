@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from ..config import resolve as config
 from ..core.parents import linked, parents
-from ..link import programs
-from ..link.child import Parent, standing_at
+from ..link import messages, programs
+from ..link.child import Parent
 from ..link.client_facts import layer_data, layer_in
 from ..link.commands import (
     Command,
@@ -35,6 +35,7 @@ from ..link.commands import (
     tells_only,
     words_of,
 )
+from ..link.errand import standing_at
 from ..scopes.callers import Caller, begin_naming, current_caller, known_caller, running_work
 from ..scopes.position import hold, hold_in_process
 from ..stores.cassettes.current import forget_all
@@ -140,7 +141,7 @@ class RoutesOfRecording:
         """Return the context of what a ticket was made for, or ``None``."""
         if self._link is None or (ticket := self._link.ticket(name)) is None:
             return None
-        self._link.greet(name)
+        self._link.take(messages.Greet(name))
         return ticket.context
 
     def started(self) -> None:
@@ -157,10 +158,10 @@ class RoutesOfRecording:
         """Return whether a route leads here."""
         return self._link is not None and route.link == self._link.address
 
-    def note(self, what: str, *details: str | int) -> None:
-        """Note something about what was started, by a method of the link: its name and its arguments."""
+    def note(self, note: messages.Note) -> None:
+        """Note something about what was started."""
         if self._link is not None:
-            getattr(self._link, what)(*details)
+            self._link.take(note)
 
     def missed(self) -> list[str]:
         """Return the Python programs that were started, but whose processes were never recorded."""
@@ -224,7 +225,7 @@ def forgetting(route: Route) -> Callable[..., None]:
     def forget(*_: object) -> None:
         for maker in makers:
             if maker in _routes:
-                maker.note("dismiss", route.ticket)
+                maker.note(messages.Dismiss(route.ticket))
 
     return forget
 
@@ -417,9 +418,9 @@ def expect_pythons(
     words = words_of(args)
     if is_python(words):
         if not tells_only(words):
-            routes.note("expect", route.ticket, process, program_name(words))
+            routes.note(messages.Started(route.ticket, process, program_name(words)))
     else:
-        routes.note("watch", route.ticket, process)
+        routes.note(messages.Started(route.ticket, process, None))
 
 
 def missed_lines(routes: RoutesOfRecording) -> list[str]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..core.parents import parents
 from ..errors import CacheMissError
-from ..link import programs
-from ..link.link_messages import error_data
+from ..link import messages, programs
 from ..support.notices import warn_once
 from ..support.tracebacks import ends_shown_by, show
 from .patches import patched_by
@@ -72,7 +71,7 @@ class LinkedRecorder(Recorder):
     def note_refusal(self, error: Exception) -> None:
         """Report an llmcall error that the program got."""
         self.first_error = self.first_error or error
-        _tell("refusal", error_data(error))
+        _tell(messages.Refused(messages.error_data(error)))
 
     def show(self, error: BaseException) -> None:
         """Show the exception that ends the program or a thread, the run's first miss in one line: the recording process
@@ -84,13 +83,13 @@ class LinkedRecorder(Recorder):
 
     def note(self, sight: Sight, address: str) -> None:
         """Report something that is not recorded, and refuse it as in the recording process."""
-        _tell(sight, address)
+        _tell(messages.Saw(sight, address))
         super().note(sight, address)
 
 
-def _tell(what: str, detail: Any) -> None:
+def _tell(note: messages.Refused | messages.Saw) -> None:
     for parent in parents[-1:]:
-        parent.note(what, detail)
+        parent.note(note)
 
 
 @contextlib.contextmanager

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..config.settings import Settings, checked_layer
 from ..config.values import UNSET
 from ..errors import BudgetExceededError, CacheMissError, LLMCallError, ScopeError
+from ..link import messages
 from ..link.client_facts import KEYS, keyless
-from ..link.link_messages import error_in
 from ..link.programs import innermost_recorder, interceptors, recordings
 from ..scopes.active import ActiveScope, here
 from ..scopes.scope import Scope
@@ -273,15 +273,13 @@ class Recorder(Interceptor):
             actor, overrides, recording.hosts, self.sends_nothing, models, prints_first
         )
 
-    def hear(self, what: str, detail: Any) -> None:
-        """Note what another process saw of its program: a :class:`.Sight`, or ``"refusal"``."""
-        if what == "refusal":
-            error = error_in(detail, is_any=False)
-            if isinstance(error, Exception):
-                note_refusal(error)
-            return
-        with contextlib.suppress(ConnectionRefusedError, LLMCallError):  # refused there
-            self.note(Sight(what), detail)
+    def hear(self, note: messages.Refused | messages.Saw) -> None:
+        """Note what another process saw of its program."""
+        if isinstance(note, messages.Saw):
+            with contextlib.suppress(ConnectionRefusedError, LLMCallError):  # refused there
+                self.note(Sight(note.sight), note.address)
+        elif isinstance(error := messages.error_in(note.error, is_any=False), Exception):
+            note_refusal(error)
 
 
 def _checked_host(host: object) -> str:

@@ -11,8 +11,8 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ..link.tickets import Base
-from ..link.wire import LOOPBACK, Address, frame
+from ..link import messages
+from ..link.wire import LOOPBACK, Address
 from .placeholders import note_keys, without_keys
 
 NO_PROXY = ("NO_PROXY", "no_proxy")
@@ -46,7 +46,7 @@ class Route(NamedTuple):
 
     address: str
     link: Address
-    base: Base
+    base: messages.Base
     caller: str
     told: bytes
     proxy: str
@@ -115,7 +115,7 @@ def environment_of_child(
     for name in NO_PROXY if route.address and not route.proxy else ():
         changes[name] = ",".join(filter(None, [given.get(name), LOOPBACK]))
     place, token = route.link
-    hello = token.encode() + frame(("note", "greet", route.ticket))
-    joins = frame(("note", "join", route.ticket))
+    hello = token.encode() + messages.frame(messages.Greet(route.ticket))
+    joins = messages.frame(messages.Join(route.ticket))
     value = json.dumps([pickle.dumps(route).hex(), before, place, hello.hex(), joins.hex()])
     return {**given, **changes, **(served or {}), VARIABLE: value}

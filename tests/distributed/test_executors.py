@@ -42,6 +42,7 @@ from map_functions import (
     ask_and_be_killed,
     ask_in_a_grandchild,
     ask_inside_a_stream,
+    ask_or_say_why_not,
     ask_slowly,
     ask_then_be_killed,
     ask_three_with_a_budget_of_two,
@@ -161,7 +162,7 @@ def processes_elsewhere(processes: Executor, monkeypatch: pytest.MonkeyPatch) ->
     def refuse(*_: Any) -> None:
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(machinery, "Connection", refuse)
+    monkeypatch.setattr(machinery, "connected", refuse)
     return processes
 
 
@@ -743,6 +744,17 @@ def test_a_failure_in_a_worker_is_reported_at_the_end_of_a_recording(
     with llmcall.cassette("market.jsonl"):
         map(ask, ["a", "fail"], executor=pool, on_error="return", scope="survey", key=str)
     assert "1 call failed (1 in scope 'survey/fail'" in caplog.text
+
+
+def test_a_workers_result_is_not_recorded_if_a_call_failed_in_its_function(pool: Executor) -> None:
+    """As in this process; the function's other results are."""
+    with llmcall.cassette("market.jsonl"):
+        results = map(ask_or_say_why_not, ["a", "fail"], executor=pool, scope="survey", key=str)
+    assert results[1] == "no answer"
+    lines = Path("market.jsonl").read_text(encoding="utf-8").splitlines()[1:]
+    requests = [json.loads(line)["request"] for line in lines]
+    words = [request["arguments"]["word"] for request in requests if "arguments" in request]
+    assert words == ["a"]
 
 
 def test_a_miss_in_a_worker_names_the_cassettes_own_remedy(processes: Executor) -> None:

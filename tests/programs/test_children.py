@@ -212,6 +212,63 @@ def test_children_that_uvloop_starts_replay(model: NumberedServer) -> None:
     check_replays(model, 3)
 
 
+@pytest.mark.ci
+def test_what_a_child_asks_in_trios_event_loop_replays(model: NumberedServer) -> None:
+    """It has no event loop of asyncio."""
+    pytest.importorskip("trio")
+    write(
+        "child.py",
+        """
+        import trio
+        async def main():
+            async with httpx.AsyncClient() as client:
+                body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Bread?"}]}
+                address = os.environ["MODEL_AT"] + "/chat/completions"
+                for _ in range(2):
+                    response = await client.post(address, json=body, timeout=60)
+                    print(response.json()["choices"][0]["message"]["content"], flush=True)
+        trio.run(main)
+        """,
+    )
+    write("program.py", f"subprocess.run({CHILD})")
+    check_replays(model, 2)
+
+
+@pytest.mark.ci
+def test_threads_of_a_child_that_call_at_once_survive_ctrl_c_in_another(
+    model: NumberedServer,
+) -> None:
+    """They share a connection with the thread that is interrupted while it waits for its answer."""
+    write(
+        "child.py",
+        """
+        import signal, threading
+        def tell_each():
+            for number in range(3):
+                tell(f"{threading.current_thread().name} {number}")
+        ask()
+        threads = [threading.Thread(target=tell_each, name=name) for name in "abcd"]
+        for thread in threads:
+            thread.start()
+        interrupted = 0
+        for number in range(3):
+            signals = [threading.main_thread().ident, signal.SIGINT]
+            threading.Timer(0.5, signal.pthread_kill, signals).start()
+            try:
+                ask("slowly")
+            except KeyboardInterrupt:
+                interrupted += 1
+        for thread in threads:
+            thread.join()
+        print(interrupted)
+        """,
+    )
+    write("program.py", f"subprocess.run({CHILD})")
+    printed, _ = ran(*A)
+    assert printed.splitlines()[-1] == "3", printed
+    assert printed.count("answer") == 12, printed
+
+
 # Each way to start a Python that runs asking.py with the way's name, and the clients that ask there.
 STARTS = """
 import asking, http.server

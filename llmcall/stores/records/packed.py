@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache, partial
 from io import BytesIO
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from ...errors import CacheCorruptError
@@ -173,14 +173,18 @@ class _NotPlain(Exception):
     pass
 
 
-class _Pickler(pickle.Pickler):
-    def reducer_override(self, value: object) -> NoReturn:
+class PlainPickler(pickle.Pickler):
+    """A pickler of plain data."""
+
+    def reducer_override(self, value: object) -> Any:
         """Refuse the value, since plain data needs no reduction."""
         raise _NotPlain
 
 
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> NoReturn:
+class PlainUnpickler(pickle.Unpickler):
+    """An unpickler of plain data."""
+
+    def find_class(self, module: str, name: str) -> Any:
         """Refuse the class, since plain data names no classes."""
         raise pickle.UnpicklingError(f"it names {module}.{name}, which is not plain data")
 
@@ -223,7 +227,7 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
         )
     file = BytesIO(body)
     try:
-        fields = _Unpickler(file).load()
+        fields = PlainUnpickler(file).load()
         layout, kind, sample, cost, api_type, host, version, caller, days, *rare, response = fields
         is_known = LAYOUT <= layout <= LAYOUT_OF_IMPORTED and len(rare) == layout - LAYOUT
         if not is_known or type(response) is not dict:
@@ -274,13 +278,13 @@ def pack_data(data: Data) -> bytes:
 
 def unpack_data(packed: bytes) -> Data:
     """Return the plain data that :func:`pack_data` packed."""
-    return _Unpickler(BytesIO(packed)).load()
+    return PlainUnpickler(BytesIO(packed)).load()
 
 
 def _request_in(body: bytes, cache_key: str) -> dict[str, Data]:
     """Return a record's request. It is separate from the fields because a replay needs only the answer."""
     try:
-        request = _Unpickler(BytesIO(body)).load()
+        request = PlainUnpickler(BytesIO(body)).load()
         if type(request) is not dict:
             raise ValueError(NO_RECORD)
     except UNREADABLE as error:
@@ -297,7 +301,7 @@ def _unreadable(cache_key: str, error: Exception) -> CacheCorruptError:
 def _pickled(*values: object) -> bytes:
     file = BytesIO()
     for value in values:
-        _Pickler(file, PROTOCOL).dump(value)
+        PlainPickler(file, PROTOCOL).dump(value)
     return file.getvalue()
 
 

@@ -1,0 +1,277 @@
+"""The calls of recorded processes: the recording process answers them, and tells their processes what to send."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from ..core import loops
+from ..core.answer import answer_calls
+from ..core.calls import Call, InnerCall
+from ..core.effects import (
+    AbandonedError,
+    Chunks,
+    Effect,
+    Emit,
+    Leave,
+    Next,
+    Open,
+    Procedure,
+    Send,
+)
+from ..core.parents import parents
+from ..core.prepare import Draft, place_in, place_without_draw
+from ..core.seams import Chunk, Response
+from ..keys.request import Request
+from ..scopes.position import Position
+from ..stores.cassettes.current import open_current_cassette
+from ..stores.record import Record
+from ..support.waits import Held, check_stops, enter_call, stops
+from ..traffic import call_listeners as call_listeners  # its listeners join
+from . import messages
+from .client_facts import facts_in
+from .remote import Account, NotedMeter, Sender, kind_of
+from .tickets import Ticket
+
+if TYPE_CHECKING:
+    from ..config.endpoints import Endpoint
+    from ..traffic.sites import Site
+    from .link_server import ProcessConnection
+
+
+class _ServerCopy:
+    """A response that its server keeps, as its process knows it."""
+
+    def __init__(self, call: CallOfProcess, endpoint: Endpoint, tier: str) -> None:
+        self._call = call
+        self.endpoint = endpoint
+        self.tier = tier
+
+    async def release(self, *, is_stored: bool) -> None:
+        """Let the process delete it at the server."""
+        await self._call.query(messages.Release(is_stored))
+
+
+class CallOfProcess:
+    """A call, or the calls for the texts of embeddings, that a recorded process makes. It drives them: their process
+    does what is sent, this one everything else.
+
+    :ivar gate: of the send that the process makes, or ``None``.
+    """
+
+    def __init__(
+        self, connection: ProcessConnection, number: int, ticket: Ticket, forwarded: messages.Calls
+    ) -> None:
+        self.gate: Held | None = None
+        self._connection = connection
+        self._number = number
+        self._ticket = ticket
+        self._where = forwarded.where
+        self._forwarded = forwarded
+        self._meter = NotedMeter(ticket.meter)
+        self._sender = Sender()
+        self._sites: Mapping[str, Site] = {}
+        self._is_open = False  # the chunks of its answer
+        self._is_cancelled = False
+        self._told: asyncio.Future[messages.Message] | None = (
+            None  # the process's answer that is awaited
+        )
+        self._inner: list[str] = []  # the names of tickets for what is made inside the call
+        # Not by create_task, which would name it as a task of the program.
+        self._task = ticket.context.copy().run(asyncio.Task, self._run())
+
+    def cancel(self) -> None:
+        """Cancel it: its process has ended, or does not wait for it."""
+        self._is_cancelled = True
+        if self._told is not None and not self._told.done():
+            self._told.set_exception(ConnectionResetError("the process of a call has ended"))
+        self._task.cancel()
+
+    def take(self, message: messages.Message) -> None:
+        """Take the process's answer to what it was told."""
+        if self._told is not None and not self._told.done():
+            self._told.set_result(message)
+
+    async def query(self, message: messages.Message) -> messages.Message:
+        """Tell the process to do something, and return its answer.
+
+        :raises BaseException: what that process raised.
+        """
+        if self._is_cancelled:
+            raise ConnectionResetError("the process of a call has ended")
+        self._told = asyncio.get_running_loop().create_future()
+        self._connection.send(message, self._number)
+        told = await self._told
+        if isinstance(told, messages.Failed):
+            self._is_open = False
+            self._sender.renewable, self._sender.class_name = told.renewable, told.class_name
+            error: Any = messages.error_in(told.error, is_any=True)
+            error.raised_there = self, told.number
+            raise error
+        return told
+
+    async def _run(self) -> None:
+        end: messages.End = messages.Over()  # after a fault of llmcall's
+        try:
+            end = await self._answer()
+        finally:
+            for name in self._inner:
+                self._connection.link.tickets.pop(name, None)
+            if not self._is_cancelled:
+                self._connection.send(end, self._number)
+            self._connection.ended(self._number)
+
+    async def _answer(self) -> messages.End:
+        """Answer the calls."""
+        draw = None
+        try:
+            calls = self._calls()
+            records: list[Record] = await self._drive(calls, answer_calls(calls))
+            if self._where.keeps_draw and calls[0].draw is not None:
+                draw = self._ticket.keep_draw(calls[0].draw)
+            data = [messages.record_data(record) for record in records]
+            paths = [call.position.path for call in calls]
+            return messages.Answered(data, paths, calls[0].is_taped, self._meter.noted, draw)
+        except AbandonedError:
+            return messages.Abandoned(self._meter.noted)
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - its process raises it
+            raiser, number = getattr(error, "raised_there", (None, None))
+            own = number if raiser is self else None
+            return messages.Unanswered(messages.error_data(error), own, self._meter.noted)
+
+    async def _drive(self, calls: Sequence[Call], procedure: Procedure[Any]) -> Any:
+        """Drive a procedure to its end, and return its result.
+
+        :raises AbandonedError: if the reader of the stream leaves.
+        """
+        error: BaseException | None = None
+        try:
+            while isinstance(
+                outcome := await loops.run(procedure, error, is_read=True, execute=self._execute),
+                Emit,
+            ):
+                text, chunk = outcome.piece
+                told = await self.query(messages.Emit(text, chunk, calls[0].is_taped))
+                error = AbandonedError() if isinstance(told, messages.Left) else None
+            return outcome.result
+        finally:
+            error = None  # its traceback holds this frame
+            procedure.close()
+
+    async def _execute(self, effect: Effect[Any]) -> Any:
+        """Return the result of an effect."""
+        match effect:
+            case Send():
+                return self._response(effect, await self._begin(effect))
+            case Open():
+                return await self._open(effect)
+            case Next():
+                return await self._next(effect)
+            case Leave():
+                if self._is_open:
+                    await self.query(messages.Leave())
+                return None
+        return await loops.perform(effect)
+
+    async def _begin(self, effect: Send | Open) -> messages.Message:
+        """Have the process send a request, and return its answer."""
+        check_stops(stops())
+        request, context = effect.request, copy_context()
+        if effect.inside is not None:
+            context.run(enter_call, effect.inside)
+            self.gate = effect.inside.held
+        try:
+            return await self.query(
+                messages.Send(
+                    context.run(self._inside, runs_function=request.kind == "function"),
+                    request.model,
+                    request.sample,
+                    request.cache_key,
+                    self._sender.endpoint,
+                    dict(request.body),
+                    effect.timeout,
+                    isinstance(effect, Open),
+                )
+            )
+        finally:
+            self.gate = None
+
+    def _response(self, effect: Send, told: messages.Sent) -> Response:
+        """Return the response that the process got."""
+        self._sender.misfit = told.misfit
+        copy = None
+        if told.copy is not None:
+            number, tier = told.copy
+            copy = _ServerCopy(self, self._sites[effect.request.model].endpoints[number], tier)
+        response = Response(told.data, told.request_id, copy, told.status_code)
+        response.source = told.source
+        return response
+
+    async def _open(self, effect: Open) -> Chunks | None:
+        told: messages.Opened = await self._begin(effect)
+        if told.class_name is None:
+            return None
+        self._sender.class_name, self._is_open = told.class_name, True
+        return Chunks(None, self._sender)
+
+    async def _next(self, effect: Next) -> Chunk | None:
+        told = await self.query(messages.Next(effect.timeout))
+        if not isinstance(told, messages.Ended):
+            return messages.chunk_in(told)
+        self._sender.misfit, self._is_open = told.misfit, False
+        return None
+
+    def _inside(self, *, runs_function: bool) -> messages.Base:
+        """Return a ticket for the calls that the recorded process makes inside this call.
+
+        :param runs_function: whether these calls are those of a recorded function, in the scope that is open here.
+        """
+        ticket = self._ticket.inside(at_base=not runs_function)
+        self._connection.link.tickets[ticket.name] = ticket
+        self._inner.append(ticket.name)
+        return ticket.base() if runs_function else messages.Base(ticket.name)
+
+    def _calls(self) -> list[Call]:
+        """Return the calls, each in its position."""
+        forwarded, where = self._forwarded, self._where
+        active = self._ticket.enter(where, self._connection.process, is_inner=forwarded.is_inner)
+        order = (*self._ticket.order, *where.order)
+        cassette = open_current_cassette()
+        facts = facts_in(forwarded.facts)
+        at = facts.resolved
+        self._sites = at.sites
+        kind = kind_of(forwarded, self._sender)
+        account = None if facts.in_process is None else Account(self._meter, facts.in_process)
+        calls = []
+        if cassette is not None:
+            cassette.opening.tell_overridden(lambda: forwarded.taken)
+        for hashed, body in forwarded.contents:
+            call = Call(
+                account,
+                at,
+                cassette,
+                Request(forwarded.kind, forwarded.model, hashed, body, {}, None, ""),
+                forwarded.options,
+                kind,
+                Position(),
+                fallbacks=forwarded.fallbacks,
+                is_streamed=forwarded.is_streamed,
+                taken=lambda: forwarded.taken,
+            )
+            draft = Draft.of(call, forwarded.notes)
+            if forwarded.sample is not None:
+                position = Position(forwarded.sample.partition("#")[0], order)
+                call = draft.at(position, forwarded.sample)
+                calls.append(InnerCall._make(call) if forwarded.is_inner else call)
+            # If this process is itself recorded, its recording process draws.
+            elif (
+                forwarded.is_inner
+                or forwarded.kind == "embedding"
+                or (parents and cassette is None)
+            ):
+                calls.append(place_without_draw(draft, active, order))
+            else:
+                calls.append(place_in(draft, active, order))
+        return calls

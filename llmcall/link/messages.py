@@ -1,0 +1,563 @@
+"""The messages of the link: values with names, of plain data.
+
+A frame is 8 bytes that say how long the rest is, and a pickle of a call's number and a message. What is unpickled is
+plain data or of one of the classes ``NAMED``, which run no code.
+"""
+
+from __future__ import annotations
+
+import builtins
+import io
+import struct
+from collections.abc import Mapping
+from types import NoneType
+from typing import Any, NamedTuple
+
+from .. import errors
+from ..apis.chunks import DONE
+from ..config.endpoints import Endpoint
+from ..config.setting import Rank, SettingValue
+from ..core.calls import Options
+from ..core.seams import AlreadyRecorded, Chunk, Response
+from ..keys.request import Data
+from ..models.catalog import Capabilities
+from ..scopes.active import OpenedBy
+from ..scopes.draws import MapIsOverError
+from ..scopes.position import Branch, Branches
+from ..stores.notes import Notes
+from ..stores.record import Received, Record
+from ..stores.records.packed import PlainPickler, PlainUnpickler, pack, unpack
+from ..support.failures import UnrecordedAnswer, UnrecordedResult
+
+TASK_OF_RAY = "ray "  # begins the name of a caller that Ray tells from all others
+
+
+class Where(NamedTuple):
+    """The position of a call in a process that is recorded, seen from where that process was started.
+
+    :param names: of the scopes that it opened there, the outermost first.
+    :param outermost: identifies the outermost of these scopes, which counts draws, if no scope was open before; empty
+        if one was.
+    :param is_apart: whether it left all scopes that were open before, by ``scope(None)``.
+    :param branches: the arms and cells that it opened there.
+    :param order: of the call among those of the process.
+    :param caller: the caller's name, or ``None``.
+    :param is_programs: whether a program's client makes the call.
+    :param keeps_draw: whether the process may retract the draw later, as a map in it does that ends early.
+    :param opened_in: as of an :class:`.ActiveScope`.
+    """
+
+    names: tuple[str, ...] = ()
+    outermost: str = ""
+    is_apart: bool = False
+    branches: Branches = ()
+    order: tuple[int, ...] = ()
+    caller: str | None = None
+    is_programs: bool = False
+    keeps_draw: bool = False
+    opened_in: str | None = None
+
+
+class Base(NamedTuple):
+    """The scope in which a process, or a part of it, was started.
+
+    :param ticket: its name.
+    :param path: of the scope; empty outside any.
+    :param branches: in which it was started.
+    :param opened_by: as of an :class:`.ActiveScope`.
+    """
+
+    ticket: str
+    path: str = ""
+    branches: Branches = ()
+    opened_by: OpenedBy = "default"
+
+
+class ErrorData(NamedTuple):
+    """An error as plain data.
+
+    :param name: of its class.
+    :param attributes: those that are plain data.
+    """
+
+    name: str
+    message: str
+    attributes: dict[str, Any]
+
+
+# Notes of a recorded process, which get no answer
+
+
+class Greet(NamedTuple):
+    """A Python begins that can be recorded, or a process asks the server."""
+
+    ticket: str
+
+
+class Join(NamedTuple):
+    """A process begins that has a ticket, perhaps with others."""
+
+    ticket: str
+
+
+class Started(NamedTuple):
+    """A process was started.
+
+    :param program: that it runs, if it is a Python; ``None`` if it may start some.
+    """
+
+    ticket: str
+    process: int
+    program: str | None
+
+
+class Dismiss(NamedTuple):
+    """What a ticket was made for has ended."""
+
+    ticket: str
+
+
+class Retract(NamedTuple):
+    """A draw's number is free again.
+
+    :param number: of the draw among those that the ticket keeps.
+    """
+
+    ticket: str
+    number: int
+
+
+class Noted(NamedTuple):
+    """A feature says something of an answer.
+
+    :param key: its record's.
+    """
+
+    key: str
+    notes: Notes
+
+
+class Credential(NamedTuple):
+    """The process used a credential, which the recording process may not write.
+
+    :param secret: its beginning.
+    """
+
+    secret: str
+
+
+class Warned(NamedTuple):
+    """The process warns of something."""
+
+    text: str
+
+
+class Refused(NamedTuple):
+    """The program got an error of llmcall's."""
+
+    error: ErrorData
+
+
+class Saw(NamedTuple):
+    """The program did something that is not recorded: a :class:`.Sight`, and where."""
+
+    sight: str
+    address: str
+
+
+class Cancel(NamedTuple):
+    """The process no longer waits for a call."""
+
+
+Note = Greet | Join | Started | Dismiss | Retract | Noted | Credential | Warned | Refused | Saw
+
+# Questions of a recorded process
+
+
+class Flush(NamedTuple):
+    """Were the notes taken?"""
+
+
+class Admit(NamedTuple):
+    """A ticket for what the process starts. The answer is a :class:`Base`."""
+
+    ticket: str
+    where: Where
+
+
+class Calls(NamedTuple):
+    """Calls: one, or one for each text of embeddings.
+
+    :param ticket: of the code that makes them.
+    :param contents: of each what is hashed, and the body.
+    :param sample: the whole name of a draw that the scope does not enter, or ``None``.
+    :param facts: of the client, pickled; see ``client_facts.py``.
+    :param taken: the settings that the keys depend on, without those that code gives.
+    :param name: of what is called, if it is not a model.
+    :param is_clients: whether the transport of the client sends it, and not one of its own.
+
+    Other fields are those of :class:`.calls.Call`, of its kind and of its request.
+    """
+
+    ticket: str
+    where: Where
+    kind: str
+    model: str
+    contents: list[tuple[Data, Data]]
+    sample: str | None
+    options: Options
+    name: str
+    fallbacks: tuple[str, ...]
+    facts: bytes
+    is_clients: bool
+    calls_model: bool
+    prefers_calling: bool
+    is_streamed: bool
+    is_inner: bool
+    notes: Notes | None
+    taken: dict[str, Data]
+
+
+# What the recording process tells the process of a call to do; each has an answer
+
+
+class Send(NamedTuple):
+    """Send the request as it is now.
+
+    :param inside: where calls are that are made inside this one.
+    :param endpoint: its number among the model's.
+    :param is_read: whether the answer is to be read chunk by chunk.
+    """
+
+    inside: Base
+    model: str
+    sample: str | None
+    key: str
+    endpoint: int
+    body: dict[str, Data]
+    timeout: float | None
+    is_read: bool
+
+
+class Next(NamedTuple):
+    """Read the next chunk, within some seconds."""
+
+    timeout: float | None
+
+
+class Leave(NamedTuple):
+    """Close the chunks, which have not ended."""
+
+
+class Release(NamedTuple):
+    """Let the server delete its copy of the response."""
+
+    is_stored: bool
+
+
+class Emit(NamedTuple):
+    """Give the reader of the stream a piece.
+
+    :param is_taped: whether a cassette has the answer.
+    """
+
+    text: str
+    chunk: Any
+    is_taped: bool
+
+
+# The answers to these
+
+
+class Sent(NamedTuple):
+    """A response came.
+
+    :param copy: the endpoint's number and the tier of the copy that the server keeps, or ``None``.
+    :param misfit: where the answer departs from the form that it must have, or ``None``.
+    """
+
+    data: dict[str, Data]
+    request_id: str | None = None
+    status_code: int | None = None
+    source: str = ""
+    copy: tuple[int, str] | None = None
+    misfit: str | None = None
+
+
+class Opened(NamedTuple):
+    """The answer will come chunk by chunk.
+
+    :param class_name: of the transport; ``None`` if it does not stream, and nothing was sent.
+    """
+
+    class_name: str | None
+
+
+class Got(NamedTuple):
+    """A chunk came.
+
+    :param is_response: whether it is a :class:`.seams.Response`.
+    """
+
+    data: dict[str, Data] | bytes
+    is_response: bool = False
+    request_id: str | None = None
+    status_code: int | None = None
+
+
+class Ended(NamedTuple):
+    """No chunk is left.
+
+    :param misfit: as of :class:`Sent`.
+    """
+
+    misfit: str | None
+
+
+class Failed(NamedTuple):
+    """It failed.
+
+    :param number: of the error among those that the process raised in this call.
+    :param renewable: as of a :class:`.seams.Transport`.
+    :param class_name: of the transport.
+    """
+
+    error: ErrorData
+    number: int
+    renewable: bool
+    class_name: str
+
+
+class Done(NamedTuple):
+    """It is done."""
+
+
+class Left(NamedTuple):
+    """The reader of the stream has left."""
+
+
+# The ends of calls
+
+
+class UsedAmounts(NamedTuple):
+    """What a call used.
+
+    :param amounts: by column of the usage.
+    """
+
+    model: str
+    scope: str
+    amounts: dict[str, Any]
+    arm: str
+
+
+class RecordData(NamedTuple):
+    """A record without its request, which the process of the call has."""
+
+    key: str
+    packed: bytes
+    stored_at: float | None
+    received: Received | None
+
+
+class Answered(NamedTuple):
+    """The calls are answered.
+
+    :param draw: the number of a draw that the process may retract, or ``None``.
+    """
+
+    records: list[RecordData]
+    paths: list[str]
+    is_taped: bool
+    used: list[UsedAmounts]
+    draw: int | None
+
+
+class Unanswered(NamedTuple):
+    """The calls failed.
+
+    :param number: of the error among those that the process raised, or ``None``.
+    """
+
+    error: ErrorData
+    number: int | None
+    used: list[UsedAmounts]
+
+
+class Abandoned(NamedTuple):
+    """The stream has ended, because its reader left."""
+
+    used: list[UsedAmounts]
+
+
+class Over(NamedTuple):
+    """The recording process answers no more calls."""
+
+
+End = Answered | Unanswered | Abandoned | Over
+Message = Any  # a value of one of these classes
+
+PLAIN = (str, int, float, bytes, tuple, list, dict)
+NAMED: dict[tuple[str, str], type] = {
+    (kind.__module__, kind.__qualname__): kind
+    for kind in (
+        *PLAIN,
+        *(Greet, Join, Started, Dismiss, Retract, Noted, Credential, Warned, Refused, Saw),
+        *(Cancel, Flush, Admit, Calls, Send, Next, Leave, Release, Emit),
+        *(Sent, Opened, Got, Ended, Failed, Done, Left, Answered, Unanswered, Abandoned, Over),
+        *(Where, Base, ErrorData, UsedAmounts, RecordData, Received, Options, Branch),
+        *(Endpoint, Capabilities, SettingValue, Rank),
+    )
+}
+KINDS = frozenset(NAMED.values())
+LENGTH = struct.Struct(">Q")
+
+
+class _Pickler(PlainPickler):
+    """A pickler of messages; an object of a subclass of a plain type, such as an enum's, becomes one of that type."""
+
+    def reducer_override(self, value: Any) -> Any:
+        """Return how an object that is not plain data is pickled."""
+        if type(value) in KINDS or (isinstance(value, type) and value in KINDS):
+            return NotImplemented
+        for kind in PLAIN:
+            if isinstance(value, kind):
+                convert: Any = str.__str__ if kind is str else kind
+                return kind, (convert(value),)
+        raise TypeError(
+            f"{type(value).__name__} is not plain data, so it cannot go to the process that records this one: "
+            f"{value!r:.60}"
+        )
+
+
+class _Unpickler(PlainUnpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        """Return a class of messages; refuse any other."""
+        return NAMED.get((module, name)) or super().find_class(module, name)
+
+
+def packed(value: object) -> bytes:
+    """Return a message, or plain data, as bytes.
+
+    :raises TypeError: if it holds anything else.
+    """
+    buffer = io.BytesIO()
+    _Pickler(buffer, 5).dump(value)
+    return buffer.getvalue()
+
+
+def unpacked(data: bytes) -> Any:
+    """Return what :func:`packed` packed.
+
+    :raises UnpicklingError: if it is something else.
+    """
+    return _Unpickler(io.BytesIO(data)).load()
+
+
+def next_message(buffer: bytearray) -> tuple[int, int, Message] | None:
+    """Return the length of the first frame in a buffer, its call's number and its message; ``None`` if it is not whole.
+
+    :raises UnpicklingError: if it is none.
+    """
+    if len(buffer) < LENGTH.size:
+        return None
+    end = LENGTH.size + LENGTH.unpack_from(buffer)[0]
+    if len(buffer) < end:
+        return None
+    call, message = unpacked(bytes(buffer[LENGTH.size : end]))
+    return end, call, message
+
+
+def frame(message: Message, call: int = 0) -> bytes:
+    """Return a message as it is sent.
+
+    :param call: the number of the call that it belongs to; 0 for none.
+    """
+    data = packed((call, message))
+    return LENGTH.pack(len(data)) + data
+
+
+# Records
+
+
+def record_data(record: Record) -> RecordData:
+    """Return a record as plain data."""
+    packed_record = pack(record.replace(request={}))
+    return RecordData(record.cache_key, packed_record, record.stored_at, record.received)
+
+
+def record_in(data: RecordData, request: Mapping[str, Data]) -> Record:
+    """Return the record in what :func:`record_data` returned, which answers a request."""
+    record = unpack(data.key, data.packed, data.stored_at).replace(request=dict(request))
+    record.received = data.received
+    return record
+
+
+# Pieces of a streamed answer
+
+
+def chunk_data(chunk: Chunk) -> Got:
+    """Return a chunk of a transport's stream as plain data."""
+    if isinstance(chunk, Response):
+        return Got(dict(chunk), True, chunk.request_id, chunk.status_code)
+    return Got(chunk if isinstance(chunk, bytes) else dict(chunk))
+
+
+def chunk_in(got: Got) -> Chunk:
+    """Return the chunk in what :func:`chunk_data` returned."""
+    if got.is_response:
+        assert isinstance(got.data, dict)
+        return Response(got.data, got.request_id, status_code=got.status_code)
+    return DONE if got.data == DONE else got.data
+
+
+# Errors
+
+OTHERS: dict[str, type[BaseException]] = {
+    kind.__name__: kind
+    for kind in (
+        AlreadyRecorded,
+        MapIsOverError,
+        UnrecordedAnswer,
+        UnrecordedResult,
+        KeyboardInterrupt,
+    )
+}
+
+
+class CallbackError(Exception):
+    """An error of the code of a process that is recorded, as the recording process has it: of a class of its name."""
+
+
+def error_data(error: BaseException) -> ErrorData:
+    """Return an error as plain data."""
+    if isinstance(error, KeyError):
+        return ErrorData("LookupError", str(error), {})
+    attributes: dict[str, Any] = {
+        name: value
+        for name, value in vars(error).items()
+        if name == "body" or isinstance(value, (str, int, float, NoneType))
+    }
+    if isinstance(error, errors.APIError):
+        attributes["failure"] = error.failure._replace(response=None, event=None)._asdict()
+    message = error.report if isinstance(error, errors.CacheMissError) else str(error)
+    return ErrorData(type(error).__name__, message, attributes)
+
+
+def error_in(data: ErrorData, *, is_any: bool) -> BaseException:
+    """Return the error in what :func:`error_data` returned.
+
+    :param is_any: whether a class that is none of llmcall's may be anything: then its name is all that is known.
+    """
+    kind: Any = getattr(errors, data.name, None) or OTHERS.get(data.name)
+    if kind is None and not is_any:
+        kind = getattr(builtins, data.name, None)
+    if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+        kind = type(data.name, (CallbackError if is_any else errors.LLMCallError,), {})
+    error: BaseException = kind(data.message)
+    for attribute, value in data.attributes.items():
+        if attribute != "failure":
+            setattr(error, attribute, value)
+        elif isinstance(error, errors.APIError):
+            error.note(**value)
+    return error

@@ -17,12 +17,12 @@ import click
 from ..config.values import check_address
 from ..errors import ConfigError
 from ..link.commands import caller_of, exit_code, program_name
-from ..programs.children import LONGEST_END, RoutesOfRecording, expect_pythons, missed_lines
 from ..programs.entry import unrecorded_lines
 from ..programs.http_server import Server
 from ..programs.last_lines import summary_lines
 from ..programs.patches import patched_by
 from ..programs.routes import base_urls, environment_of_child
+from ..programs.started import LONGEST_END, RoutesOfRecording, expect_pythons, missed_lines
 from ..scopes.callers import current_caller
 from ..scopes.position import hold
 from ..support.failures import process_failures

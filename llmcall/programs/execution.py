@@ -30,12 +30,13 @@ from ..support.notices import hold_notices
 from ..support.tracebacks import ends_shown_by, show
 from ..traffic.usage import counted_here, process_meter
 from .answering import HAS_ENDED
-from .children import LONGEST_END, RoutesOfRecording, missed_lines, recording_children
+from .children import recording_children
 from .entry import unrecorded_lines
 from .interceptors import Sight
 from .last_lines import summary_lines
 from .patches import patched_by
 from .recorder import Recorder
+from .started import LONGEST_END, RoutesOfRecording, missed_lines
 from .status_line import StatusLine, shows_lines
 
 KILLED_BY_INTERRUPT = 128 + signal.SIGINT

@@ -1,0 +1,230 @@
+"""What a recording starts, or a process that it records: each process and each work of a pool gets a route, which leads
+to the recording process and names the caller that started it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import weakref
+from collections.abc import Callable, Sequence
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, NoReturn
+
+from ..config import resolve as config
+from ..link import messages, programs
+from ..link.client_facts import layer_data
+from ..link.commands import Command, is_python, program_name, tells_only, words_of
+from ..scopes.callers import Caller, current_caller
+from ..scopes.position import hold
+from ..support.request_origin import llmcall_sends
+from ..support.system import ProcessLock
+from .placeholders import note_keys
+from .routes import Route
+
+if TYPE_CHECKING:
+    from ..link.child import Parent
+    from ..link.link_server import Link
+    from .http_server import Server
+    from .proxy import Proxy
+    from .recorder import Recorder
+
+LONGEST_END = 30  # seconds to wait at the end for answers that are under way
+_lock = ProcessLock()
+
+
+class RoutesOfRecording:
+    """The maker of routes for what a recording process starts.
+
+    :param recorder: the recorder of the process.
+    :param is_run: whether it records a whole run: then processes in other languages are recorded, too, and none may
+        outlive the recording.
+    :ivar server: the server for those, or ``None``.
+    :ivar names: the names of what it started.
+    :ivar end_program: ends the program with the exit code of what it became.
+    """
+
+    def __init__(
+        self, recorder: Recorder, *, is_run: bool, end_program: Callable[[int], NoReturn] = sys.exit
+    ) -> None:
+        self._recorder = recorder
+        self._is_run = is_run
+        self._context = copy_context()
+        self._link: Link | None = None
+        self.server: Server | None = None
+        self._proxy: Proxy | None = None  # once something must send nothing
+        self.names: dict[str, None] = {}
+        self.end_program = end_program
+        note_keys(os.environ)
+
+    def new(self, caller: Caller, program: str = "") -> Route:
+        """Return the route of a process, or of a pool's work, that the current context starts.
+
+        :param program: its name in messages, instead of the caller's.
+        """
+        if caller.is_thread:  # a pool's work may run in threads of this process
+            self.names.setdefault(program or caller.name)
+        link = self._new_link()
+        context = copy_context()
+        context.run(hold, caller=caller)
+        base = link.admit(context)
+        with _lock:
+            if self._is_run and self.server is None:
+                from .http_server import Server
+
+                self.server = Server(self._recorder, self.context_of)
+        address = "" if self.server is None else self.server.address
+        recording = programs.innermost_recorder() or self._recorder
+        proxy = self._proxy_address() if recording.sends_nothing else ""
+        layers = [layer_data(layer) for layer in config.layers.pushed]
+        told = pickle.dumps((recording.options(), layers))
+        return Route(address, link.address, base, caller.name, told, proxy, not self._is_run)
+
+    def _proxy_address(self) -> str:
+        from .proxy import Proxy
+
+        with _lock:
+            if self._proxy is None:
+                self._proxy = Proxy(self._recorder)
+            return self._proxy.address
+
+    def _new_link(self) -> Link:
+        from ..link.link_server import Link  # not for a program without children
+
+        with _lock:
+            if self._link is None:
+                self._link = Link()
+                self._link.other = self._link.ticket(self._link.admit(self._context).ticket)
+            return self._link
+
+    def context_of(self, name: str) -> Context | None:
+        """Return the context of what a ticket was made for, or ``None``."""
+        if self._link is None or (ticket := self._link.ticket(name)) is None:
+            return None
+        self._link.take(messages.Greet(name))
+        return ticket.context
+
+    def started(self) -> None:
+        """Start answering the processes that were started, unless that has begun already."""
+        with _lock:  # a thread of the program may start something at the same moment
+            if self._link is not None:
+                self._link.start()
+            if self.server is not None:
+                self.server.start()
+            if self._proxy is not None:
+                self._proxy.start()
+
+    def made(self, route: Route) -> bool:
+        """Return whether a route leads here."""
+        return self._link is not None and route.link == self._link.address
+
+    def note(self, note: messages.Note) -> None:
+        """Note something about what was started."""
+        if self._link is not None:
+            self._link.take(note)
+
+    def missed(self) -> list[str]:
+        """Return the Python programs that were started, but whose processes were never recorded."""
+        return [] if self._link is None else self._link.missed()
+
+    def end(self, seconds: int) -> None:
+        """Stop answering.
+
+        :param seconds: how long to wait for calls that are under way.
+        """
+        if self.server is not None:
+            self.server.close(seconds)
+        if self._proxy is not None:
+            self._proxy.close()
+        if self._link is not None:
+            self._link.close(seconds)
+
+
+class RoutesOfChild:
+    """The maker of routes for what a recorded process starts: they lead to the process that records it."""
+
+    def __init__(self, parent: Parent, route: Route) -> None:
+        self._parent = parent
+        self._route = route
+        self.note = parent.note
+
+    def new(self, caller: Caller, program: str = "") -> Route:
+        """Return the route of what the current context starts."""
+        return self._route._replace(base=self._parent.admit(caller.name), caller=caller.name)
+
+    def started(self) -> None:
+        """Do nothing: the recording process answers."""
+
+
+Routes = RoutesOfRecording | RoutesOfChild
+making: list[Routes] = []  # while the calls of this process are recorded; the innermost last
+
+
+def new_route(kind: str, label: str, program: str = "") -> Route | None:
+    """Return a route for a process or work that the current context starts, or ``None`` if its calls are
+    not recorded.
+
+    :param program: the name of the process's program in messages, instead of the caller's.
+    """
+    maker = current_caller()
+    if not making or maker is None or llmcall_sends():
+        return None
+    return making[-1].new(maker.child(kind, label), program)
+
+
+def innermost() -> Routes | None:
+    """Return what makes the routes of what this process starts, or ``None`` if that is not recorded."""
+    innermost = making[-1:]  # a copy, since other threads may leave it
+    return innermost[0] if innermost else None
+
+
+def answer() -> None:
+    """Answer what this process started."""
+    if (routes := innermost()) is not None:
+        routes.started()
+
+
+def expect(route: Route, args: Command | Sequence[Command] | None, process: int) -> None:
+    """Expect a process with a route, as :func:`expect_pythons` does."""
+    if (routes := innermost()) is not None:
+        expect_pythons(routes, route, args, process)
+
+
+def forgetting(route: Route) -> Callable[..., None]:
+    """Return a function that forgets a new route, unless its recording has ended; a forked copy does nothing."""
+    makers = making[-1:]
+
+    def forget(*_: object) -> None:
+        for maker in makers:
+            if maker in making:
+                maker.note(messages.Dismiss(route.ticket))
+
+    return forget
+
+
+def forget_after(kept: object, route: Route) -> None:
+    """Forget a route when an object is no longer kept, as it is while what the route was made for goes on."""
+    weakref.finalize(kept, forgetting(route)).atexit = False
+
+
+def expect_pythons(
+    routes: Routes, route: Route, args: Command | Sequence[Command] | None, process: int
+) -> None:
+    """Expect a process that was started to say hello if its program is Python; otherwise, expect that of every Python
+    that it starts.
+    """
+    words = words_of(args)
+    if is_python(words):
+        if not tells_only(words):
+            routes.note(messages.Started(route.ticket, process, program_name(words)))
+    else:
+        routes.note(messages.Started(route.ticket, process, None))
+
+
+def missed_lines(routes: RoutesOfRecording) -> list[str]:
+    """Return a line about the Python children that were not recorded, if there are any."""
+    programs = routes.missed()
+    number = len(programs)
+    were = "1 Python child was" if number == 1 else f"{number:,} Python children were"
+    return [f"{were} not recorded: {', '.join(programs)}"] if programs else []

@@ -7,14 +7,21 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from html import escape
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..scopes.position import without_repeats
 from ..stores.record import Record
 from ..support.arguments import checked
-from ..support.display import OF_NO_ACTOR, counted, data_frame, natural, one_line, printable
+from ..support.display import (
+    OF_NO_ACTOR,
+    counted,
+    data_frame,
+    html_labelled,
+    natural,
+    one_line,
+    printable,
+)
 from .divergences import Divergence, divergences
 from .pairs import Align, Pair, item_words, paired_runs
 from .runs import RecordedRun, is_in_scope, load, short_names
@@ -136,9 +143,10 @@ class Comparison:
         )
 
     def _repr_html_(self) -> str:
-        head, *rest = self._lines()
-        items = "".join(f"<li>{escape(line.strip())}</li>" for line in rest)
-        return f"<div><b>{escape(head)}</b><ul>{items}</ul></div>"
+        head, *lines = self._lines()
+        # an actor and the call, a colon, and the change
+        rows = (line.partition(": ") for line in lines)
+        return html_labelled(head, ((label, change) for label, _, change in rows))
 
     def _lines(self) -> Iterator[str]:
         yield (

@@ -173,6 +173,32 @@ def _row(cells: Sequence[str], tag: str) -> str:
     return f"<tr>{cells_html}</tr>"
 
 
+# Against the styles of notebooks, which put a table's cells to the right, and cut no text at line ends
+CELL = "text-align:left;vertical-align:top;white-space:pre-wrap"
+# Words that were removed and added, as git diff --word-diff marks them, and their elements
+WORD_CHANGE = re.compile(r"\[-(?P<del>.*?)-\]|\{\+(?P<ins>.*?)\+\}", re.DOTALL)
+WORD_COLOURS = {"del": "#e5534b", "ins": "#2ea043"}  # readable on white and on black
+
+
+def html_labelled(headline: str, rows: Iterable[tuple[str, str]]) -> str:
+    """Return labelled texts as an HTML table below a headline, escaped; changed words in them have colours."""
+    lines = "".join(
+        f'<tr><th style="{CELL}">{_escaped(label)}</th><td style="{CELL}">{html_changes(text)}</td></tr>'
+        for label, text in rows
+    )
+    return f"<div><b>{_escaped(headline)}</b></div>{lines and f'<table>{lines}</table>'}"
+
+
+def html_changes(text: str) -> str:
+    """Return a text as HTML, escaped; words that were removed and added have colours instead of their marks."""
+    return WORD_CHANGE.sub(_html_change, _escaped(text))
+
+
+def _html_change(match: re.Match[str]) -> str:
+    element = match.lastgroup or ""
+    return f'<{element} style="color:{WORD_COLOURS[element]}">{match[element]}</{element}>'
+
+
 def html_message(text: str, notes: Iterable[str]) -> str:
     """Return a message as HTML, escaped, with notes below it.
 

@@ -79,6 +79,24 @@ def hide_own_frames(error: BaseException, *, is_refusal: bool = False) -> None:
         cause = cause.__cause__
 
 
+def _shown_in_ipython(error: LLMCallError) -> list[str]:
+    """Return the traceback of an error as IPython shows it, with the user's frames alone, and a miss's colours."""
+    from importlib import import_module
+
+    from .colours import coloured, has_colours
+
+    error.__traceback__ = _users_frames(error.__traceback__)
+    shell = import_module("IPython").get_ipython()
+    shown = shell.InteractiveTB.structured_traceback(type(error), error, error.__traceback__)
+    text, message = "\n".join(shown), str(error)
+    is_coloured = has_colours(is_terminal=True) and shell.colors.lower() != "nocolor"
+    return [text.replace(message, coloured(message)) if is_coloured else text]
+
+
+# IPython asks an exception that has such a method how to show it (InteractiveShell.showtraceback).
+LLMCallError._render_traceback_ = _shown_in_ipython  # type: ignore[attr-defined]
+
+
 def _users_frames(frames: TracebackType | None) -> TracebackType | None:
     shown = []
     while frames is not None:

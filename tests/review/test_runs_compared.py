@@ -1247,6 +1247,14 @@ def test_a_comparison_in_a_notebook_escapes_its_texts(hostile: llmcall.types.Com
     assert repr(hostile) == "Comparison(same=0, changed=9, added=0, missing=0, divergences=3)"
 
 
+def test_a_comparison_in_a_notebook_is_a_table_with_coloured_words() -> None:
+    """Words that were removed and added are elements, without the marks that they have in a terminal."""
+    comparison = llmcall.compare(play("a.jsonl"), play("b.jsonl", words={"lisa": "generous"}))
+    shown = re.sub(r' style="[^"]*"', "", comparison._repr_html_())
+    assert "<td>the prompt changed: <del>thrifty</del> <ins>generous</ins></td>" in shown
+    assert "<th>lisa, call 1</th>" in shown
+
+
 # The command line
 
 

@@ -4,7 +4,9 @@ never shows.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import pickle
 import re
 import uuid
@@ -179,6 +181,34 @@ def test_the_error_carries_the_miss() -> None:
     copied = pickle.loads(pickle.dumps(error))
     assert type(copied) is llmcall.CacheMissError
     assert (copied.miss, str(copied)) == (error.miss, str(error))
+
+
+def test_a_miss_in_a_notebook_is_a_table_with_coloured_words() -> None:
+    """Its labels, and the words that differ from the nearest record."""
+    ask()(recorder())
+    miss = explained(QUESTION.replace("3", "<b>4</b>"))
+    shown = re.sub(r' style="[^"]*"', "", miss._repr_html_())
+    assert "<th>differs</th>" in shown
+    assert "<del>3</del> <ins>&lt;b&gt;4&lt;/b&gt;</ins>" in shown
+
+
+@pytest.mark.ci
+def test_a_notebook_shows_the_users_frames_alone() -> None:
+    """Of an error that llmcall raises in IPython."""
+    interactive = pytest.importorskip("IPython.core.interactiveshell")
+    shell = interactive.InteractiveShell.instance()
+    shell.run_line_magic("colors", "nocolor")
+    with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.ExitStack() as at_end:
+        at_end.callback(interactive.InteractiveShell.clear_instance)
+        shell.run_cell(
+            "import llmcall\n"
+            "from llmcall.testing import ScriptedClient\n"
+            "client = ScriptedClient(['yes'], cache_mode='replay')\n"
+            "llmcall.LLMCall(user='Bread?', output_type=bool, client=client)()"
+        )
+    text = shown.getvalue()
+    assert "----> 4 llmcall.LLMCall" in text and "is not recorded" in text
+    assert "File " not in text
 
 
 def test_a_miss_of_a_cassette_that_does_not_exist_says_that_it_does_not_exist() -> None:

@@ -6,7 +6,6 @@ import shlex
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...config.settings import Settings
@@ -20,7 +19,7 @@ from ...keys.request import (
     text_with_placeholders,
     title_of,
 )
-from ...support.display import OUTSIDE_ANY_SCOPE, printable, shortened
+from ...support.display import OUTSIDE_ANY_SCOPE, html_labelled, printable, shortened
 from ...support.normalizers import NORMALIZERS
 from ...support.secrets import masked
 from ..differences import Difference, differences
@@ -84,14 +83,25 @@ class Miss(NamedTuple):
     recorded: bool
 
     def __str__(self) -> str:
-        paragraphs = {"cause": [*self.causes], "to record": self.remedy.split("\n")}
-        return "\n".join([self.comparison(), *self._lines({} if self.recorded else paragraphs)])
+        return "\n".join([self.comparison(), *self._lines(self._explanation())])
 
     def comparison(self) -> str:
         """Return the beginning of the report: the request, and its differences from the nearest record."""
+        return "\n".join([self._headline(), *self._lines(self._comparison())])
+
+    def _headline(self) -> str:
         state = "is recorded" if self.recorded else "is not recorded"
-        key = short_key(self.cache_key)
-        paragraphs = {
+        return f"{self.kind} request to {self.name} {state} (key {short_key(self.cache_key)})"
+
+    def _explanation(self) -> dict[str, Sequence[str]]:
+        """Return the paragraphs about causes and remedy, by their labels."""
+        if self.recorded:
+            return {}
+        return {"cause": self.causes, "to record": self.remedy.split("\n")}
+
+    def _comparison(self) -> dict[str, Sequence[str]]:
+        """Return the paragraphs about the request and the nearest record, by their labels."""
+        paragraphs: dict[str, Sequence[str]] = {
             "asked": [shortened(self.opening, WIDTH)],
             "scope": [sample_words(self.kind, self.sample)],
             "looked in": [self.looked_in],
@@ -99,8 +109,7 @@ class Miss(NamedTuple):
         if not self.recorded:
             nearest = [] if self.nearest is None else [shortened(_summary(self.nearest), WIDTH)]
             paragraphs |= {"nearest": nearest, "differs": [*map(str, self.differences)]}
-        headline = f"{self.kind} request to {self.name} {state} (key {key})"
-        return "\n".join([headline, *self._lines(paragraphs)])
+        return paragraphs
 
     def _lines(self, paragraphs: Mapping[str, Sequence[str]]) -> Iterator[str]:
         """Yield the lines of some paragraphs, by their labels."""
@@ -120,7 +129,9 @@ class Miss(NamedTuple):
         return "; ".join(words or map(str, self.differences))
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(str(self))}</pre>"
+        paragraphs = {**self._comparison(), **self._explanation()}
+        rows = ((label, "\n".join(texts)) for label, texts in paragraphs.items() if texts)
+        return html_labelled(self._headline(), rows)
 
     def __repr__(self) -> str:
         return f"Miss(cache_key={self.cache_key!r}, causes={self.causes!r})"

@@ -118,9 +118,12 @@ def shows_lines(file: int) -> bool:
         return False
     if not os.isatty(file) or os.environ.get("TERM") in (None, "dumb"):
         return False
-    modes = termios.tcgetattr(file)[3]
-    is_plain = bool(modes & termios.ECHO and modes & termios.ICANON)
-    return is_plain and os.tcgetpgrp(file) == os.getpgrp()
+    try:
+        modes = termios.tcgetattr(file)[3]
+        is_in_foreground = os.tcgetpgrp(file) == os.getpgrp()
+    except (OSError, termios.error):  # it is not the terminal that controls the process
+        return False
+    return is_in_foreground and bool(modes & termios.ECHO and modes & termios.ICANON)
 
 
 def _has_children() -> bool:

@@ -60,6 +60,11 @@ class Bar:
         if self._tqdm_bar is not None and self._tqdm_bar.update():
             self.refresh()
 
+    def end_at(self, done: int) -> None:
+        """Show so many finished draws: at an early end, some have finished that nobody has collected."""
+        if self._tqdm_bar is not None:
+            self._tqdm_bar.n = done
+
     def refresh(self) -> None:
         """Update the time and the figures. Failures and retries are shown if there are any; running
         calls, if endpoints find their number of calls; the end of a wait, if a rate limit holds calls back.

@@ -349,6 +349,7 @@ class MapRun:
         done_count = self._yielded_count + len(self._done_tasks())
         of_all = f" of {count * self._repeats}" if count is not None else ""
         done = f"{done_count}{of_all} done"
+        self._bar.end_at(done_count)
         if isinstance(error, KeyboardInterrupt):
             if threading.current_thread() is threading.main_thread():
                 self._bar.write(f"stopped: {done}; run it again to continue")

@@ -172,8 +172,9 @@ class Replay(CallListener):
         report = yield
         miss = None if self._miss is None or not report.failed else self._miss.miss
         crash = getattr(report.longrepr, "reprcrash", None)
-        if miss and miss.differences and crash and short_key(miss.cache_key) in crash.message:
-            crash.message = f"{CacheMissError.__name__}: {miss.changes()}"
+        if miss and crash and short_key(miss.cache_key) in crash.message:
+            words = miss.changes() or str(miss).partition("\n")[0]
+            crash.message = f"{CacheMissError.__name__}: {words}"
         if report.when == "setup":  # also if the test is run again
             item.stash[OUTCOMES] = []
         item.stash[OUTCOMES].append(report.outcome)

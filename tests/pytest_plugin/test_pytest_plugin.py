@@ -811,7 +811,7 @@ def test_a_miss_that_a_tests_code_caught_is_an_error_at_its_end(project: Project
     """The cassette raises it again. A failed test needs no second error."""
     project.write(SWALLOWED)
     output = project.run(passed=1, failed=1, errors=1)
-    assert "ERROR test_market.py::test_one - llmcall.errors.CacheMissError" in output
+    assert "ERROR test_market.py::test_one - CacheMissError: chat request" in output
     assert "FAILED test_market.py::test_failed - AssertionError" in output
 
 

@@ -21,7 +21,7 @@ from ..core.calls import Call
 from ..errors import CacheMissError, LLMCallError
 from ..scopes.callers import naming_own_calls
 from ..stores.cassettes.cassette import Cassette
-from ..support.colours import coloured, has_colours
+from ..support.colours import as_warning, coloured, has_colours
 from ..support.display import counted, money, visible
 from ..support.failures import REFUSED, process_failures
 from ..support.failures import problems as problems_reported
@@ -210,7 +210,7 @@ class Execution(CallListener):
         summary = summary_lines(
             recorder, self._cassette, self._counts, self._file, another, self._explain_no_calls
         )
-        self._print([*errors, *summary, *unrecorded, *self._notices])
+        self._print([*errors, *summary], [*unrecorded, *self._notices])
         if isinstance(error, KeyboardInterrupt) and os.name == "posix":
             # As Python ends after Ctrl-C: the signal tells a shell to stop, too.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -236,14 +236,19 @@ class Execution(CallListener):
         self._reported = error
         self._print([f"Error: {error}"])
 
-    def _print(self, lines: Iterable[str]) -> None:
-        """Print lines on the standard error that the process began with."""
+    def _print(self, lines: Iterable[str], warnings: Iterable[str] = ()) -> None:
+        """Print lines, and then warnings, on the standard error that the process began with."""
         if self._stderr is None:
             return
         if self._status is not None:
             self._status.erase()
-        text = "".join(f"{visible(line)}\n" for line in lines)
-        text = coloured(text) if has_colours(is_terminal=os.isatty(self._stderr)) else text
+        is_coloured = has_colours(is_terminal=os.isatty(self._stderr))
+        text, warned = (
+            "".join(f"{visible(line)}\n" for line in some) for some in (lines, warnings)
+        )
+        if is_coloured:
+            text, warned = coloured(text), as_warning(warned) if warned else ""
+        text += warned
         encoding = getattr(sys.__stderr__, "encoding", None) or "utf-8"
         with contextlib.suppress(OSError), open(self._stderr, "wb", closefd=False) as file:
             file.write(text.encode(encoding, "backslashreplace"))

@@ -17,6 +17,7 @@ _STYLES: dict[re.Pattern[str], dict[str, Any]] = {
     },
     re.compile(r"(?m)^ok(?=  )"): {"fg": "green"},
     re.compile(r"(?m)^FAIL(?=  )"): {"fg": "red", "bold": True},
+    re.compile(r"(?m)^Error(?=: )"): {"fg": "red", "bold": True},
 }
 
 
@@ -26,14 +27,23 @@ def has_colours(*, is_terminal: bool) -> bool:
     return is_terminal and not is_plain
 
 
+def as_warning(text: str) -> str:
+    """Return the text of a warning, in which nothing is a control character, with the colour of warnings."""
+    return _styled({"fg": "yellow"}, text)
+
+
 def coloured(text: str) -> str:
     """Return a text of llmcall's, in which nothing is a control character, with colours."""
     for pattern, style in _STYLES.items():
-        text = pattern.sub(partial(_styled, style), text)
+        text = pattern.sub(partial(_styled_match, style), text)
     return text
 
 
-def _styled(style: Mapping[str, Any], match: re.Match[str]) -> str:
+def _styled_match(style: Mapping[str, Any], match: re.Match[str]) -> str:
+    return _styled(style, match[0])
+
+
+def _styled(style: Mapping[str, Any], text: str) -> str:
     from .libraries import click
 
-    return str(click.style(match[0], **style))
+    return str(click.style(text, **style))

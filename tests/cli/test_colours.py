@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import subprocess
 import sys
 
@@ -105,12 +106,12 @@ def test_results_of_checks_have_colours(monkeypatch: pytest.MonkeyPatch) -> None
 
 @NEEDS_POSIX
 @pytest.mark.ci
-def test_run_shows_the_miss_of_a_program_with_colours() -> None:
+def test_run_shows_a_miss_and_warnings_with_colours() -> None:
     """On the terminal that standard error is; the program's own output stays as it is."""
     client = ScriptedClient(["Yes."])
     with llmcall.cassette("run.jsonl"), llmcall.scope("run"):
         client.send_message("Bread for Ann?")
-    code = "import llmcall; llmcall.client().send_message('Bread for Ben?', on_error='raise')"
+    code = "import llmcall; llmcall.budget(1); llmcall.client().send_message('Bread for Ben?', on_error='raise')"
     with open("program.py", "w", encoding="utf-8") as file:
         file.write(code)
     parent, child = os.openpty()
@@ -120,3 +121,4 @@ def test_run_shows_the_miss_of_a_program_with_colours() -> None:
     shown = os.read(parent, 65536).decode()
     os.close(parent)
     assert f"{CYAN}  asked{RESET}" in shown and f"{RED}[-Ann-]{RESET}" in shown
+    assert re.search(r"\x1b\[33m[^\x1b]*was never entered", shown)

@@ -83,8 +83,8 @@ def nearly_constant(chance: Chance, means: Any) -> Any:
 
 
 def with_rare_large_values(chance: Chance, means: Any) -> Any:
-    """Return numbers of which few are larger by ten standard deviations."""
-    return (chance.normal(0, 1, means.shape) + 10 * (chance.random(means.shape) < means)).round(3)
+    """Return numbers of which few, by chance, are larger by 1, which is ten standard deviations."""
+    return (chance.normal(0, 0.1, means.shape) + (chance.random(means.shape) < means)).round(4)
 
 
 def yes_or_no(chance: Chance, means: Any) -> Any:

@@ -44,3 +44,18 @@ def test_the_simulation_records_all_requests_of_its_actors() -> None:
 
     survey = SIMULATION.Survey("half", means, draw, actors=(1,) * 20)
     assert SIMULATION.resend_coverage(survey, 20, 10).holds == 1
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize(
+    "survey",
+    [*SIMULATION.SURVEYS, *SIMULATION.YES_SURVEYS, *SIMULATION.RARE],
+    ids=lambda survey: survey.name,
+)
+def test_the_simulated_answers_shift_by_the_shift_that_is_called_true(survey: Any) -> None:
+    """Within four standard errors."""
+    chance = numpy.random.default_rng(1)
+    then, now = survey.means(chance, (sum(survey.actors), 500))
+    shifts = survey.draw(chance, now) * 1.0 - survey.draw(chance, then)
+    errors = shifts - (now - then)
+    assert abs(errors.mean()) < 4 * errors.std() / errors.size**0.5

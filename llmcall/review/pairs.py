@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import chain, product
@@ -17,6 +19,8 @@ from .alignment import ALIKE, align_calls, most_alike, words_of
 from .conversations import asked_of_item, is_item
 from .runs import RecordedRun, first_level, relative_scope
 
+# The scope of an actor whose name is the beginning of a longer text, and that text's digest (``--actor system``)
+NAMED_BY_TEXT = re.compile(r"(.*\S)-[0-9a-f]{8}", re.DOTALL)
 Align = Callable[[str], str] | Mapping[str, str]
 Actors = dict[str, Records]
 NO_RECORDS = Records.of(())
@@ -101,22 +105,30 @@ class Pair(NamedTuple):
 
 
 def item_words(pairs: Iterable[Pair]) -> dict[str, str]:
-    """Return the words of the items of a ``map``, which have digests for names, by their scopes; and, of calls in the
-    scope that names the whole run, its name.
+    """Return the words of the items of a ``map``, which have digests for names, by their scopes; of actors that a
+    system message names, its first words, without the digest that no other one needs; and, of calls in the scope that
+    names the whole run, its name.
     """
     words: dict[str, str] = {}
+    named: dict[str, str] = {}  # first words by scope; empty if no message names it
     for pair in pairs:
         if not pair.scope:
             if "" not in words and (path := pair.path):
                 words[""] = path
             continue
         item = pair.item
+        if item not in named and (match := NAMED_BY_TEXT.fullmatch(item)):
+            record = pair.one or pair.other
+            text = naming_system_text(item, record.request) if record is not None else ""
+            is_cut = len(text) > len(match[1].rpartition("/")[2])
+            named[item] = f"{match[1]}{'…' if is_cut else ''}" if text else ""
         if item in words or not is_item(item):
             continue
         if asked := asked_of_item(item, pair.one or pair.other):
             outer, slash, _ = item.rpartition("/")
             words[item] = f"{outer}{slash}{asked}"
-    return words
+    counts = Counter(named.values())
+    return words | {item: name for item, name in named.items() if name and counts[name] == 1}
 
 
 def paired_runs(

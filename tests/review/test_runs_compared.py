@@ -165,9 +165,22 @@ def test_actors_whose_changed_system_messages_name_them_are_paired() -> None:
     found = llmcall.compare(*runs)
     assert counts(found) == (0, 2, 0, 0)
     assert str(found).splitlines()[1] == (
-        "the same change for 2 actors (You are Ada. Ada lov-6d074202, You are Bea. Bea lov-10b495f8): the prompt "
-        "changed: {+really+}"
+        "the same change for 2 actors (You are Ada. Ada lov…; You are Bea. Bea lov…): the prompt changed: {+really+}"
     )
+
+
+def test_actors_whose_system_messages_begin_alike_keep_their_digests() -> None:
+    """Else two would have one name."""
+    runs = []
+    for answer in ("Yes.", "No."):
+        records = []
+        for name in ("Ada", "Bea"):
+            system = f"You are a villager. Your name is {name}."
+            digest = hashlib.sha256(system.encode()).hexdigest()
+            records += conversation(f"{system[:19]}-{digest[:8]}#0", [("Bread?", answer)], system)
+        runs.append(write_cassette(f"{answer}jsonl", records))
+    shown = str(llmcall.compare(*runs)).splitlines()[1]
+    assert len(set(re.findall(r"You are a villager\.?-[0-9a-f]{8}", shown))) == 2, shown
 
 
 def test_one_changed_prompt_among_equal_ones_is_paired_with_its_own_round() -> None:

@@ -23,6 +23,22 @@ THREADS = """
     for thread in threads: thread.join()
     print(sorted(said.items()))
 """
+TASKS = """
+    import asyncio
+    async def person(name):
+        async with httpx.AsyncClient(base_url=os.environ["MODEL_AT"], timeout=60) as client:
+            said = []
+            for day in (1, 2):
+                messages = [{"role": role, "content": text} for role, text in
+                            (("system", f"You are {name}."), ("user", f"{name} {day}"))]
+                body = {"model": "gpt-4o-mini", "messages": messages}
+                response = await client.post("/chat/completions", json=body)
+                said.append(response.json()["choices"][0]["message"]["content"])
+            return name, said
+    async def main():
+        print(await asyncio.gather(person("Ann"), person("Ben")))
+    asyncio.run(main())
+"""
 CHILDREN = """
     import subprocess
     if len(sys.argv) > 1:
@@ -60,11 +76,18 @@ def ran(text: str, *options: str, code: int = 0) -> tuple[str, str]:
     return process.stdout, process.stderr
 
 
-@pytest.mark.parametrize("program", [THREADS, pytest.param(CHILDREN, marks=pytest.mark.ci)])
+@pytest.mark.parametrize(
+    "program",
+    [
+        THREADS,
+        pytest.param(TASKS, marks=pytest.mark.ci),
+        pytest.param(CHILDREN, marks=pytest.mark.ci),
+    ],
+)
 def test_one_answer_is_given_and_only_what_it_changes_is_sent(
     model: NumberedServer, program: str
 ) -> None:
-    """By the server's own log, from threads and from child processes; a replay gives the same."""
+    """By the server's own log, from threads, tasks and child processes; a replay gives the same."""
     ran(program, *ACTOR, *A)
     model.asked.clear()
     printed, reported = ran(program, *ACTOR, *B, "--override", "Ben:2=no, thanks: 3=4")

@@ -22,14 +22,14 @@ class RecordedCallers(NamedTuple):
     :param is_recording: whether it is still recording: then no caller gets another one's draw.
     :param is_of_cache: whether a cache has them, and not a run's recording. Then a caller that asks more often than
         before gets a new draw where that may be requested.
-    :param places: by draw number: the place of the call among those of the recording, and the first arm that made it.
+    :param histories: by draw number, where there is any: a digest of what its caller had asked before in the scope.
     :param replayed: compares a replay with the recording; ``None`` where more may be recorded.
     """
 
     callers: Mapping[int, str] = {}
     is_recording: bool = False
     is_of_cache: bool = False
-    places: Mapping[int, tuple[int, str]] = {}
+    histories: Mapping[int, str] = {}
     replayed: ReplayedCallers | None = None
 
 

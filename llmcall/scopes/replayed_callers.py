@@ -1,14 +1,31 @@
-"""The replay of identical requests, compared with the recording: who asks what, and in which order."""
+"""The replay of identical requests, compared with the recording: who asks what, and after what."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
-
-from .position import Branches
+from zlib import crc32
 
 if TYPE_CHECKING:
     from .callers import Caller
     from .draw_numbers import Callers, ScopedRequest
+    from .position import Branches
+
+HISTORY_DIGITS = 4
+UNKNOWN = "?"  # a history in an export of a cache
+
+
+def history_after(history: int, request_digest: str) -> int:
+    """Return the digest of what a caller asked in a scope: of all before a request, and this one.
+
+    :param history: that of all before; 0 for nothing.
+    :param request_digest: of the request, without its sample.
+    """
+    return crc32(request_digest.encode(), history)
+
+
+def history_text(history: int) -> str:
+    """Return a digest as a file has it; empty for nothing. Of 65,536 other histories, one looks like it."""
+    return f"{history & 0xFFFF:0{HISTORY_DIGITS}x}" if history else ""
 
 
 class Moved(NamedTuple):
@@ -18,7 +35,7 @@ class Moved(NamedTuple):
     :param number: of its draw.
     :param caller: made it now.
     :param recorded: the caller that made it in the recording; ``None`` if the recording names none; ``caller`` itself,
-        if it did so in another order.
+        if it did so after other calls.
     """
 
     request: ScopedRequest
@@ -27,13 +44,32 @@ class Moved(NamedTuple):
     recorded: str | None
 
 
+class _Step(NamedTuple):
+    """The last call of a caller in a scope.
+
+    :param before: the history before it.
+    :param after: the history with it.
+    """
+
+    before: int
+    after: int
+    request: str
+    number: int
+
+
+_FIRST = _Step(0, 0, "", -1)
+
+
 # What counts as the same is a decision.
 #
-# Callers that share identical requests of a scope are compared by these requests alone: the file names the callers of
-# no others. A caller that asks less than in the recording got its own answers, and says nothing about the others'; if
-# another one took its work, that one asks more. So a call differs if another caller made it in the recording, or if
-# its caller made it there before one that it has repeated by now. To compare all that a caller asked was rejected:
-# a replay of a part of the program, and one in which a caller ends early, would be called inexact.
+# A file names the callers of the identical requests that several made in a scope, and for each of these calls a digest
+# of what its caller had asked there before. So a call is the same if the same caller made it after the same calls. To
+# compare only the identical requests was rejected: of two workers that exchange two identical jobs among many others,
+# each makes such a request once, then and now. A name beside each record of such callers, from which all this would
+# follow, takes seven times as many bytes, and in every scope where two tasks ask one thing.
+#
+# A caller that asks less than in the recording says nothing, as long as it asks the same before: if another one took
+# its work, that one asks more. So a replay of a part of a program is exact.
 #
 # A request that the recording knows of one caller alone has no names in the file. Two callers of it now are a
 # difference, unless both are threads or processes that opened the scope themselves, and followed one another: then
@@ -43,15 +79,15 @@ class ReplayedCallers:
 
     The methods are called with the lock of the draws.
 
+    :param has_named: whether the recording names any caller.
     :ivar moved: the calls that callers made otherwise, in the order of the replay.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_named: bool = False) -> None:
         self.moved: list[Moved] = []
+        self._has_named = has_named
         self._concerned: dict[ScopedRequest, Callers] = {}
-        # By scope path, branches, caller and the arm that recorded: the last place of a call in the recording
-        # that the caller came to, and its request.
-        self._last: dict[tuple[str, Branches, str, str], tuple[int, ScopedRequest, Callers]] = {}
+        self._last: dict[tuple[str, str], _Step] = {}  # by scope path and caller
 
     @property
     def calls(self) -> int:
@@ -72,24 +108,29 @@ class ReplayedCallers:
 
         :param callers: those of the request, with what the recording has of them.
         """
+        history, path = 0, request[0]
+        if self._has_named:
+            last = self._last.get((path, caller.name), _FIRST)
+            history, after = last.after, history_after(last.after, request[1])
+            self._last[path, caller.name] = _Step(history, after, request[1], number)
         recorded = callers.recorded.callers.get(number)
         if recorded is None:
             if not callers.recorded.callers and callers.are_told_apart:
                 self._note_moved(Moved(request, number, caller.name, None), callers)
-            return
-        if recorded != caller.name and not callers.are_same(recorded, caller.name):
+        elif recorded != caller.name and not callers.are_same(recorded, caller.name):
             self._note_moved(Moved(request, number, caller.name, recorded), callers)
-            return
-        if caller.is_concurrent:
-            return
-        place, arm = callers.recorded.places[number]
-        step = request[0], branches, caller.name, arm
-        last = self._last.get(step)
-        if last is None or last[0] <= place:
-            self._last[step] = place, request, callers
-            return
-        self._concerned.setdefault(last[1], last[2])
-        self._note_moved(Moved(request, number, caller.name, caller.name), callers)
+        # In an arm, a caller makes calls that another arm recorded; and some make several at the same time.
+        elif not (branches or caller.is_concurrent) and callers.recorded.histories.get(
+            number, ""
+        ) not in (history_text(history), UNKNOWN):
+            self._note_moved(Moved(request, number, caller.name, caller.name), callers)
+
+    def take_back(self, request: ScopedRequest, caller: str, number: int) -> None:
+        """Forget a draw whose number was released: its call failed, or will be made again."""
+        path, digest = request
+        last = self._last.get((path, caller))
+        if last is not None and (last.request, last.number) == (digest, number):
+            self._last[path, caller] = _Step(0, last.before, "", -1)
 
     def _note_moved(self, moved: Moved, callers: Callers) -> None:
         self.moved.append(moved)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -46,7 +47,7 @@ class Note(Generic[T]):
     type: type
     default: T
     rule: str = ""
-    check: Callable[[Any], bool] = bool
+    check: Callable[[Any], object] = bool
     merge: Callable[[Any, Any], Data] = _latest
 
     def of(self, holder: HasNotes) -> T:
@@ -63,10 +64,22 @@ class Note(Generic[T]):
         return ""
 
 
+# A digest of what a record's caller had asked before in the scope, with which a replay finds out whether it did so,
+# too; or "?" in an export of a cache, which does not know it
+HISTORY = Note[str](
+    "after",
+    str,
+    "",
+    rule="must be four hexadecimal digits or ?",
+    check=re.compile(r"[0-9a-f]{4}|\?").fullmatch,
+)
+
+
 @cache
 def known_notes() -> dict[str, Note[Any]]:
     """Return all kinds of notes by name. A file may hold others, of a feature that is not here: they are kept."""
-    return {name: load(place) for name, place in additions("notes").items()}
+    of_features = {name: load(place) for name, place in additions("notes").items()}
+    return {HISTORY.name: HISTORY, **of_features}
 
 
 def merged_notes(recorded: Notes, noted: Notes | None) -> Notes:

@@ -111,6 +111,52 @@ def test_a_request_of_one_worker_that_two_make_now_is_counted(
     assert f"2 calls {MOVED}" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("again", "calls"), [(["ab", "cb"], 0), (["cb", "ab"], 2), (["a", "cb"], 0), (["b", "acb"], 2)]
+)
+def test_workers_that_exchange_one_of_two_identical_jobs_are_counted(
+    again: list[str], calls: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each asks for it once, then and now: what it asked before shows that it is another one's."""
+    client = plain_program(Server())
+
+    def work(jobs: list[str]) -> None:
+        for own in jobs:
+            thread = threading.Thread(
+                target=lambda own=own: [ask(client, seed=ord(it)) for it in own]
+            )
+            thread.start()
+            thread.join()
+
+    with llmcall.cassette("run.jsonl"):
+        work(["ab", "cb"])
+    with llmcall.cassette("run.jsonl", mode="none"):
+        work(again)
+    assert caplog.text.count(f"{calls} calls {MOVED}") == bool(calls)
+
+
+def test_an_export_of_a_cache_does_not_know_what_callers_asked_before(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """So its replay compares the callers alone."""
+    client = plain_program(Server())
+
+    def work() -> None:
+        for own in ("ab", "cb"):
+            thread = threading.Thread(
+                target=lambda own=own: [ask(client, seed=ord(it)) for it in own]
+            )
+            thread.start()
+            thread.join()
+
+    with llmcall.cassette("run.jsonl"):
+        work()
+    llmcall.client().cache.export("exported.jsonl")
+    with llmcall.cassette("exported.jsonl", mode="none"):
+        work()
+    assert MOVED not in caplog.text
+
+
 @pytest.mark.parametrize("again", ["abab", "baba", "abba"])
 def test_workers_that_make_their_requests_in_another_order_are_counted(
     again: str, caplog: pytest.LogCaptureFixture

@@ -326,12 +326,14 @@ class ResponseCache:
         :raises CacheError: if a text looks like a credential; the message names the record and field.
         :raises CacheCorruptError: if the file exists and is not a cassette.
         """
-        from ..cassettes.replay_log import without_lone_callers
+        from ...scopes.replayed_callers import UNKNOWN
+        from ..cassettes.replay_log import with_history, without_lone_callers
         from ..records.header import Header
         from ..records.keyed_settings import settings_shown
         from ..records.writer import write
 
         records = without_lone_callers(map(kept, self.records(where=where)))
+        records = [with_history(record, UNKNOWN) for record in records]
         if records:  # an empty file would replace a recording by nothing
             write(path, Header(settings_shown(records)), records)
         return len(records)

@@ -6,13 +6,14 @@ from collections.abc import Collection, Container, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...config.values import FrozenDict
-from ...keys.keys import key_of
+from ...keys.keys import identity, key_of
 from ...keys.request import Data
 from ...scopes.active import PROGRAM_SCOPE
 from ...scopes.draw_numbers import RecordedCallers
 from ...scopes.position import CallOrder, Position
+from ...scopes.replayed_callers import history_after, history_text
 from ...support.system import lock
-from ..notes import Notes, merged_notes
+from ..notes import HISTORY, Notes, merged_notes
 from ..record import Record, by_scope, draw_of, scope_of
 
 if TYPE_CHECKING:
@@ -22,13 +23,11 @@ if TYPE_CHECKING:
 class NamedDraw(NamedTuple):
     """A recorded draw that names its caller.
 
-    :param place: of its record among those of the file that name a caller.
-    :param arm: the first that made the call; empty outside any.
+    :param history: a digest of what its caller had asked before in the scope.
     """
 
     caller: str
-    place: int
-    arm: str
+    history: str
 
 
 # (scope path, the request's key outside any scope) → number of the draw → the draw.
@@ -287,8 +286,8 @@ class ReplayLog:
         if draws is None:
             return self._no_callers
         callers = {number: draw.caller for number, draw in draws.items()}
-        places = {number: (draw.place, draw.arm) for number, draw in draws.items()}
-        return RecordedCallers(callers, self._is_recording, places=places)
+        histories = {number: draw.history for number, draw in draws.items()}
+        return RecordedCallers(callers, self._is_recording, histories=histories)
 
     def with_callers(
         self, records: Iterable[Record], gained_keys: Container[str], *, is_complete: bool
@@ -307,7 +306,26 @@ class ReplayLog:
             name = self._callers.get(record.cache_key, name)
             named.append(record if name == record.caller else record.replace(caller=name))
         told_apart = self._told_apart | {record.cache_key for record in self._stored.named()}
-        return without_lone_callers(named, told_apart, is_complete=is_complete)
+        named = without_lone_callers(named, told_apart, is_complete=is_complete)
+        histories = self._histories(named)
+        return [with_history(record, histories.get(record.cache_key)) for record in named]
+
+    def _histories(self, records: Iterable[Record]) -> dict[str, str]:
+        """Return what the callers of this run had asked in their scopes before each call, as digests, by the keys of
+        the records that name a caller.
+        """
+        named = {record.cache_key: record.scope for record in records if record.caller}
+        scopes = {scope for key, scope in named.items() if key in self._callers}
+        used = [it for it in records if it.scope in scopes and it.cache_key in self._callers]
+        last: dict[tuple[str, str], int] = {}
+        found = {}
+        for record in sorted(used, key=lambda record: self.first_call(record.cache_key)):
+            caller = record.scope, self._callers[record.cache_key]
+            if record.cache_key in named:
+                found[record.cache_key] = "" if record.arms else history_text(last.get(caller, 0))
+            digest = identity(record.kind, record.request).hexdigest()
+            last[caller] = history_after(last.get(caller, 0), digest)
+        return found
 
     def has_new_callers(self) -> bool:
         """Return whether the records of the file need other names than they have."""
@@ -316,7 +334,23 @@ class ReplayLog:
             return False
         records = list(self._stored)
         named = self.with_callers(records, (), is_complete=True)
-        return any(new.caller != old.caller for new, old in zip(named, records, strict=True))
+        return any(
+            (new.caller, HISTORY.of(new)) != (old.caller, HISTORY.of(old))
+            for new, old in zip(named, records, strict=True)
+        )
+
+
+def with_history(record: Record, history: str | None) -> Record:
+    """Return a record with what its caller had asked before; without a caller, with nothing.
+
+    :param history: ``None`` if this run did not make the call.
+    """
+    if record.caller is None:
+        history = ""
+    if history is None or history == HISTORY.of(record):
+        return record
+    others = {name: note for name, note in record.notes.items() if name != HISTORY.name}
+    return record.replace(notes={**others, HISTORY.name: history} if history else others)
 
 
 def _own_draws(record: Record, caller: str | None) -> tuple[str, str, str] | None:
@@ -328,10 +362,10 @@ def _own_draws(record: Record, caller: str | None) -> tuple[str, str, str] | Non
 def named_draws(records: Iterable[Record]) -> NamedDraws:
     """Return the draws of records that name their callers."""
     named: NamedDraws = {}
-    for place, record in enumerate(records):
+    for record in records:
         if record.caller is not None and (draw := draw_of(record)) is not None:
             scope, request_key, number = draw
-            named_draw = NamedDraw(record.caller, place, "".join(record.arms[:1]))
+            named_draw = NamedDraw(record.caller, HISTORY.of(record))
             named.setdefault((scope, request_key), {})[number] = named_draw
     return named
 
@@ -368,7 +402,9 @@ def without_lone_callers(
         if is_in_order or (is_complete and is_lone):
             lone.update(record.cache_key for record in drawn)
     return [
-        record.replace(caller=None) if record.caller and record.cache_key in lone else record
+        with_history(record.replace(caller=None), "")
+        if record.caller and record.cache_key in lone
+        else record
         for record in records
     ]
 

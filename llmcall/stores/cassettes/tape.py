@@ -171,9 +171,10 @@ class Tape:
         self.log = log
         self.may_record = may_record
         self.replayed = 0
-        self.callers = ReplayedCallers()
+        has_named = next(stored.named(), None) is not None
+        self.names_no_callers = not (may_record or has_named)
+        self.callers = ReplayedCallers(has_named=has_named)
         self.no_callers = RecordedCallers(replayed=self.callers)
-        self.names_no_callers = not may_record and next(stored.named(), None) is None
         self._settings: dict[str, Data] = {}  # those that entered the keys of the run's records
         self._latest: SettingsTaken | None = None
         self._explained: set[str] = set()  # the keys of the file's records that they entered

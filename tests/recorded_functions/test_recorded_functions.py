@@ -15,6 +15,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -288,6 +289,29 @@ def test_an_exception_is_not_recorded_and_gives_its_draw_back() -> None:
             unsteady()
         assert unsteady() == 2
     assert samples() == ["a#0"]
+
+
+def test_a_context_variable_that_a_function_sets_stays_as_it_was_for_its_caller() -> None:
+    """A replay does not run the function."""
+    season = ContextVar("season", default="winter")
+
+    @recorded(name="turn")
+    def turn(into: str) -> str:
+        season.set(into)
+        return season.get()
+
+    @recorded(name="aturn")
+    async def aturn(into: str) -> str:
+        season.set(into)
+        await asyncio.sleep(0)
+        return season.get()
+
+    async def turned() -> tuple[str, str]:
+        return await aturn("autumn"), season.get()
+
+    for _ in ("recorded", "replayed"):
+        assert (turn("summer"), season.get()) == ("summer", "winter")
+        assert asyncio.run(turned()) == ("autumn", "winter")
 
 
 def test_each_identical_call_of_an_asynchronous_function_is_a_draw() -> None:

@@ -19,7 +19,7 @@ from ..scopes.position import CallOrder, held
 from ..stores.notes import Notes
 from ..stores.record import Record
 from ..support.request_origin import llmcall_sends
-from ..support.system import running_loop
+from ..support.system import ProcessLock, running_loop
 from ..support.tracebacks import hide_own_frames
 from . import messages
 from .client_facts import facts_of
@@ -27,6 +27,7 @@ from .errand import Errand, count
 from .wire import Address, Connection, Line, LoopLine, connected, is_open
 
 DIGITS_OF_TASK = 16
+_lock = ProcessLock()
 
 
 class Parent:
@@ -95,9 +96,10 @@ class Parent:
 
         :raises OSError: if the recording process has ended.
         """
-        connection = self._connection
-        if connection is None or not connection.is_open:
-            self._connection = connection = Connection(self.address)
+        with _lock:  # threads may make their first calls at the same moment
+            connection = self._connection
+            if connection is None or not connection.is_open:
+                self._connection = connection = Connection(self.address)
         return Connection(self.address) if connection.is_read_here else connection
 
     def line(self, *, blocks: bool) -> Line | LoopLine:

@@ -7,7 +7,7 @@ import shlex
 import sys
 import sysconfig
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +21,14 @@ from ..models.tokens import TokenCount
 from ..support.display import text_table, visible, visible_json
 from ..support.failures import process_failures
 from .options import Group, json_option, unicode_text
-from .output import discard_unwritten, echo, escaping, is_terminal, with_colours
+from .output import (
+    coloured_warnings,
+    discard_unwritten,
+    echo,
+    escaping,
+    is_terminal,
+    with_colours,
+)
 
 DEMO = "market_day.py"
 # A small model is best at temperature 0, and may never stop without a limit.
@@ -67,7 +74,10 @@ class Commands(Group):
         """Run the command line. The context's object says whether the process runs nothing else."""
         words = sys.argv[1:] if args is None else list(args)
         is_run = words[:1] == [RUN]  # a program's own output stays as it is
-        with nullcontext() if is_run else escaping():
+        with ExitStack() as stack:
+            if not is_run:
+                stack.enter_context(escaping())
+                stack.enter_context(coloured_warnings())
             return super().main(args, *more, obj=args is None, **options)
 
     def invoke(self, context: click.Context) -> object:

@@ -12,7 +12,8 @@ from contextlib import contextmanager, suppress
 
 import click
 
-from ..support.colours import coloured, has_colours
+from ..support.colours import as_warning, coloured, has_colours
+from ..support.notices import logger
 
 HANDLER = "llmcall.escape"
 
@@ -65,6 +66,28 @@ def is_terminal(*, err: bool = False) -> bool:
 def with_colours(text: str, *, err: bool = False) -> str:
     """Return a text with colours, if the output shows them."""
     return coloured(text) if has_colours(is_terminal=is_terminal(err=err)) else text
+
+
+@contextmanager
+def coloured_warnings() -> Iterator[None]:
+    """Print llmcall's warnings in their colour in a block, where standard error shows colours."""
+    if not has_colours(is_terminal=is_terminal(err=True)) or logger().hasHandlers():
+        yield
+        return
+    import logging  # loaded by the line above
+
+    class Formatter(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return as_warning(super().format(record))
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(Formatter())
+    logger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logger().removeHandler(handler)
 
 
 def echo(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import re
 import subprocess
@@ -16,6 +17,7 @@ from files import chat, write_cassette
 
 import llmcall
 from llmcall.cli.main import main
+from llmcall.config.resolve import refresh
 from llmcall.testing import ScriptedClient
 
 pytestmark = pytest.mark.newest_only
@@ -102,6 +104,14 @@ def test_results_of_checks_have_colours(monkeypatch: pytest.MonkeyPatch) -> None
     lines = printed("doctor").splitlines()
     assert any(line.startswith(f"{GREEN}ok{RESET}") for line in lines)
     assert any(line.startswith("\x1b[31m\x1b[1mFAIL") for line in lines)
+
+
+def test_a_warning_has_a_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that a command gives, such as of a setting that does not exist."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's
+    monkeypatch.setenv("LLMCALL_MODLE", "m")
+    refresh()
+    assert re.search(r"\x1b\[33m[^\x1b]*LLMCALL_MODLE", printed("config"))
 
 
 @NEEDS_POSIX

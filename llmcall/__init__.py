@@ -56,8 +56,6 @@ if TYPE_CHECKING:
     from .experiments.effects import effect as effect
     from .experiments.effects import units_needed as units_needed
     from .experiments.importing.import_answers import import_answers as import_answers
-    from .experiments.packing.pack import pack as pack
-    from .experiments.packing.verify import verify as verify
     from .many.map import imap as imap
     from .many.map import map as map
     from .programs.entry import async_http_client as async_http_client
@@ -92,8 +90,6 @@ _MODULES = {
     "experiments.choice": "choice",
     "experiments.effects": "effect units_needed",
     "experiments.importing.import_answers": "import_answers",
-    "experiments.packing.pack": "pack",
-    "experiments.packing.verify": "verify",
     "many.map": "imap map",
     "programs.entry": "async_http_client cassette http_client patched",
     "recorded_functions": "recorded",
@@ -110,10 +106,14 @@ _MODULES = {
 # What features add: ``python docs/_ext/names.py`` writes it, until the next comment.
 if TYPE_CHECKING:
     from .features.overrides.override import override as override
+    from .features.packing.pack import pack as pack
+    from .features.packing.verify import verify as verify
     from .features.resend.resend import resend as resend
 
 _OF_FEATURES: dict[str, str] = {
     "features.overrides.override": "override",
+    "features.packing.pack": "pack",
+    "features.packing.verify": "verify",
     "features.resend.resend": "resend",
 }
 # The end of what features add.

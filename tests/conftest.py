@@ -21,6 +21,7 @@ from commands import LONGEST
 from servers import RedisProcess
 
 import llmcall
+from llmcall.features import FEATURES
 from llmcall.support.plugins import PlugIns
 from llmcall.support.waits import open_calls
 
@@ -76,6 +77,13 @@ def most_seconds(item: pytest.Item) -> float | None:
     if item.get_closest_marker("slow"):
         return 3 * LONGEST
     return LONGEST + 60 if item.get_closest_marker("ci") else LONGEST_QUICK
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out a test that uses a feature which is deleted."""
+    for mark in item.iter_markers("feature"):
+        if mark.args[0] not in FEATURES:
+            pytest.skip(f"there is no feature {mark.args[0]}")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -44,12 +44,8 @@ COMMANDS = {
     "diff": "cli.review:diff",
     "doctor": "cli.doctor:doctor",
     "import": "cli.study:import_answers",
-    "pack": "cli.study:pack",
-    "report": "cli.review:report",
     RUN: "cli.run:run",
-    "serve": "cli.serve:serve",
     "show": "cli.review:show",
-    "verify": "cli.study:verify",
 }
 
 

@@ -1,26 +1,22 @@
-"""``llmcall show``, ``diff`` and ``report``."""
+"""``llmcall show`` and ``diff``."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
 import click
 
-from ..clients.registry import settings
 from ..errors import CacheError
 from ..review.comparison import Comparison, markdown_of
 from ..review.conversations import read_by_actor, read_by_round
-from ..review.page import pieces
 from ..review.runs import SCOPES_SHOWN_BY, RecordedRun, load
 from ..review.text import text_lines
 from ..stores.records.reader import Records
-from ..support import secrets
 from ..support.colours import has_colours
 from ..support.display import visible, visible_json
-from .options import Source, UserPath, json_option
+from .options import Source, json_option
 from .output import echo, is_terminal, with_colours
 
 SOURCE = Source(exists=True)
@@ -40,17 +36,17 @@ other_scope_option = click.option(
 )
 
 
-def _source(run: str, scope: str | None) -> object:
+def source_of(run: str, scope: str | None) -> object:
     """Return the run that the arguments name."""
     return run if scope is None else (run, scope)
 
 
-def _load_both(
+def load_both(
     run: str, scope: str | None, other: str | None, other_scope: str | None
 ) -> tuple[list[RecordedRun], Comparison]:
     """Return the runs to show, and their comparison; one scope of two runs only selects what is shown."""
     if scope is None or other is None or other_scope is not None:
-        one, two = load(_source(run, scope)), load(_source(other or run, other_scope))
+        one, two = load(source_of(run, scope)), load(source_of(other or run, other_scope))
         return [one, two], Comparison(one, [two])
     whole = [load(run), load(other)]
     comparison = Comparison(whole[0], whole[1:], scope=scope)
@@ -93,7 +89,7 @@ def show(run: str, scope: str | None, by: str, as_json: bool) -> None:
     """
     is_whole_file = scope is None and Path(run).is_file()
     try:
-        recorded_run = load(_source(run, scope), may_be_empty=is_whole_file)
+        recorded_run = load(source_of(run, scope), may_be_empty=is_whole_file)
     except CacheError as error:
         if not is_whole_file:
             raise
@@ -150,7 +146,7 @@ def diff(
         raise click.UsageError("give two runs: RUN OTHER, or RUN --scope NAME --with NAME")
     if as_json and as_markdown:
         raise click.UsageError("give --json or --markdown, not both")
-    _, comparison = _load_both(run, scope, other, other_scope)
+    _, comparison = load_both(run, scope, other, other_scope)
     if as_json:
         echo(visible_json(comparison.to_dict()))
     elif as_markdown:
@@ -159,58 +155,3 @@ def diff(
         echo(with_colours(str(comparison)))
     if exit_code and comparison.same != len(comparison.pairs):
         raise click.exceptions.Exit(1)
-
-
-@click.command()
-@click.argument("run", type=SOURCE)
-@click.option("--against", type=SOURCE, help="Another run, to show next to this one.")
-@scope_option
-@other_scope_option
-@click.option(
-    "--sample",
-    type=click.IntRange(min=1),
-    help="Show at most this many calls, from evenly chosen actors.",
-)
-@click.option(
-    "-o",
-    "--output",
-    type=UserPath(dir_okay=False),
-    help="The HTML file to write. By default, it has the run's name.",
-)
-def report(
-    run: str,
-    against: str | None,
-    scope: str | None,
-    other_scope: str | None,
-    sample: int | None,
-    output: str | None,
-) -> None:
-    """Render a run, or two side by side, as HTML.
-
-    RUN is a cassette, an exported file or a cache directory. The page needs no other file and no
-    network. Without -o, "market.jsonl" becomes "market.html" in the current directory.
-    """
-    if output is None:
-        output = re.sub(r"[^\w.-]+", "-", scope or Path(run).stem).strip("-.") + ".html"
-    for source in filter(None, (run, against)):
-        if Path(source).exists() and Path(output).exists() and Path(output).samefile(source):
-            raise click.UsageError(
-                f"the page would replace the run in {source}; give another file with -o"
-            )
-    if against is None and other_scope is None:
-        runs, comparison = [load(_source(run, scope))], None
-    else:
-        runs, comparison = _load_both(run, scope, against, other_scope)
-    Path(output).parent.mkdir(parents=True, exist_ok=True)
-    match, allow = None, settings().cassette_allow
-    with Path(output).open("w", encoding="utf-8") as file:
-        for piece in pieces(*runs, comparison=comparison, sample=sample):
-            file.write(piece)
-            match = match or secrets.find(piece, allow)
-    echo(f"written to {output}", err=True)
-    if match is not None:
-        echo(
-            f"{output} contains what looks like {match.kind} ({match.beginning}…); search the page for it before you "
-            "share it. If it is not a secret, set [Cassette] ALLOW to a regular expression that matches all of it",
-            err=True,
-        )

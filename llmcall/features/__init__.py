@@ -16,12 +16,16 @@ from pkgutil import resolve_name
 from typing import Any
 
 PACKAGE = "llmcall"
-# The parts, folders of the package, which stay, and the features, folders here, in the order of the alphabet.
+# The parts, folders of the package, which stay.
 PARTS = ("typed",)
+# The features, folders here, in the order of the alphabet.
 FEATURES = (
     "check",
     "overrides",
+    "packing",
+    "report",
     "resend",
+    "serve",
 )
 
 
@@ -30,12 +34,13 @@ class Feature:
     """What a part or a feature adds. All of it is text, so that nothing is imported before it is used: a place is
     ``"MODULE:NAME"``, with the module's name below ``llmcall``.
 
-    :param needs: the folders of the features without which it cannot be; deleting one of them deletes it, too.
+    :param needs: the names of the features without which it cannot be; deleting one of them deletes it, too.
     :param names: the public names of ``llmcall``, with blanks between, by module.
     :param types: those of ``llmcall.types``.
     :param commands: the places of the commands, by name.
     :param run_options: the places of the options of ``llmcall run`` (``cli/options.py``), by the name of their value.
     :param notes: the places of the notes of a record (``stores/notes.py``), by name.
+    :param remedies: what to do about a trouble, for messages of the core, by the trouble's name there.
     """
 
     needs: tuple[str, ...] = ()
@@ -44,12 +49,13 @@ class Feature:
     commands: Mapping[str, str] = field(default_factory=dict)
     run_options: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
+    remedies: Mapping[str, str] = field(default_factory=dict)
 
 
-def feature(folder: str) -> Feature:
+def feature(name: str) -> Feature:
     """Return what a part or a feature adds."""
-    within = __package__ if folder in FEATURES else PACKAGE
-    found: Feature = import_module(f"{within}.{folder}.feature").FEATURE
+    within = __package__ if name in FEATURES else PACKAGE
+    found: Feature = import_module(f"{within}.{name}.feature").FEATURE
     return found
 
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..features import additions
 from ..scopes.active import default_scope, here, new_program_scope
 from ..scopes.callers import naming_own_calls, numbered_anew
 from ..scopes.scope import scope as open_scope
@@ -29,8 +30,7 @@ Client = TypeVar("Client")
 
 RECORDED_LIBRARIES = (
     "llmcall records what httpx, httpx2, requests, aiohttp and urllib send to APIs like those of OpenAI, Anthropic "
-    "and Gemini. A library with sockets of its own that takes a base URL from the environment needs one that "
-    "'llmcall serve --cassette FILE' prints"
+    "and Gemini"
 )
 
 
@@ -237,11 +237,21 @@ def unrecorded_lines(recorder: Recorder) -> Iterator[str]:
             else "was sent and not recorded, so a replay refuses it"
         )
         yield f"{address} {words}: llmcall records JSON that is posted to a model and answered in JSON"
+    remedy = remedy_of_sockets(". If a library with sockets of its own")
     for host in recorder.seen[Sight.MODEL_CONNECTION]:
         if recorder.sends_nothing:
-            yield f"a replay refused a connection to {host}. {RECORDED_LIBRARIES}"
+            yield f"a replay refused a connection to {host}. {RECORDED_LIBRARIES}{remedy}"
         else:
             yield (
                 f"requests that other clients sent to {host} are not recorded, so a replay cannot "
-                f"answer them. {RECORDED_LIBRARIES}"
+                f"answer them. {RECORDED_LIBRARIES}{remedy}"
             )
+
+
+def remedy_of_sockets(beginning: str) -> str:
+    """Return what to do about a library with sockets of its own; empty if no feature knows.
+
+    :param beginning: the words before "takes a base URL from the environment".
+    """
+    remedy = additions("remedies").get("a library with sockets of its own")
+    return f"{beginning} takes a base URL from the environment, {remedy}" if remedy else ""

@@ -31,7 +31,7 @@ from ..support.tracebacks import ends_shown_by, show
 from ..traffic.usage import counted_here, process_meter
 from .answering import HAS_ENDED
 from .children import recording_children
-from .entry import unrecorded_lines
+from .entry import remedy_of_sockets, unrecorded_lines
 from .interceptors import Sight
 from .last_lines import summary_lines
 from .patches import patched_by
@@ -277,8 +277,8 @@ class Execution(CallListener):
             )
         if connected := recorder.seen[Sight.OTHER_CONNECTION]:
             seen.append(
-                f"the program connected to {', '.join(connected)} by a library that llmcall does not record: "
-                "if it takes a base URL from the environment, give it one that 'llmcall serve --cassette FILE' prints"
+                f"the program connected to {', '.join(connected)} by a library that llmcall does not record"
+                + remedy_of_sockets(": if it")
             )
         if passed := recorder.seen[Sight.OTHER_REQUEST]:
             seen.append(

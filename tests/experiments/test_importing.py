@@ -301,11 +301,17 @@ SOURCE = "https://example.org/games (commit 1a2b, CC BY 4.0)"
 ORIGIN = f"imported from {SOURCE}, not recorded by llmcall"
 
 
-def test_show_and_report_name_the_source() -> None:
+def test_show_names_the_source() -> None:
     """Nobody takes the answers for a recording of one's own."""
     imported(game("ann", "5"), source=SOURCE)
     assert header()["imported"] == SOURCE
     assert ORIGIN in done("show", GAMES)
+
+
+@pytest.mark.feature("report")
+def test_the_report_names_the_source() -> None:
+    """On top."""
+    imported(game("ann", "5"), source=SOURCE)
     done("report", GAMES, "-o", "games.html")
     assert ORIGIN in Path("games.html").read_text(encoding="utf-8")
 
@@ -382,6 +388,7 @@ def test_an_import_of_texts_compares_with_one_of_whole_responses() -> None:
 
 
 @pytest.mark.ci
+@pytest.mark.feature("packing")
 def test_a_package_names_the_source_of_its_answers() -> None:
     """Its README says that llmcall did not record them."""
     imported(game("ann", "5"), source=SOURCE)
@@ -1016,7 +1023,7 @@ def test_a_file_is_imported_once() -> None:
 def test_a_published_file_in_place_of_a_cassette_names_the_import() -> None:
     """The error of a command that wants a cassette names ``llmcall import``."""
     path = batch_output(ann=response("5"))
-    assert "with 'llmcall import'" in done("report", path, code=1)
+    assert "with 'llmcall import'" in done("cassette", "check", path, code=1)
 
 
 def test_importing_what_looks_like_a_credential_is_refused() -> None:

@@ -285,7 +285,6 @@ COMMANDS = [
     "cache stats",
     "cache ls",
     "show tape.jsonl",
-    "report tape.jsonl -o page.html",
     "cache export second.jsonl",
     "ask 'What do apples cost?'",
     "cache show {key}",

@@ -1371,6 +1371,7 @@ def test_diff_of_a_scope_keeps_the_reasons_from_other_scopes(
     assert {row["scope"] for row in found["rows"]} == {"bart"}
 
 
+@pytest.mark.feature("report")
 def test_a_report_of_a_scope_of_two_runs_keeps_their_reasons(
     heard_by_bart: tuple[str, str],
 ) -> None:
@@ -1441,6 +1442,7 @@ def test_show_sorts_the_numbers_of_actors(numbered: str) -> None:
     )
 
 
+@pytest.mark.feature("report")
 def test_report_sorts_the_numbers_of_actors(numbered: str) -> None:
     """The rows of its table stand in that order."""
     done("report", numbered, "-o", "page.html")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,6 @@ from llmcall.types import Record
 pytestmark = pytest.mark.newest_only
 
 GIVEN = {"control": 0, "treated": 15, "placebo": 0}
-READER = Path(llmcall.__file__).with_name("experiments") / "packing" / "data" / "read_cassette.py"
 
 
 @pytest.fixture
@@ -350,6 +347,7 @@ def test_show_names_the_arms_of_each_call(path: str) -> None:
     ]
 
 
+@pytest.mark.feature("report")
 def test_a_report_shows_the_design() -> None:
     """Each arm with its calls, and those that several share."""
     records = [
@@ -376,9 +374,3 @@ def test_frames_have_a_column_of_arms_where_there_are_some(path: str) -> None:
     assert list(cache.to_frame()["arms"]) == list(frame["arms"])
     records: list[Record] = [chat("Hi", "Yes.")]
     assert "arms" not in llmcall.cassette(write_cassette("b.jsonl", records)).to_frame()
-
-
-def test_the_reader_without_llmcall_prints_the_arms(path: str) -> None:
-    command = [sys.executable, "-I", "-S", READER, path]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "chat app/0/bob#0  in the arms control, treated\n" in printed

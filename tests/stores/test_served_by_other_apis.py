@@ -323,6 +323,7 @@ def facts_of(path: str) -> dict[str, str]:
     return dict(rows) | dict(re.findall(r'"label">(.*?)</span> (.*?)</span>', html))
 
 
+@pytest.mark.feature("report")
 def test_a_report_counts_models_tokens_and_cost_of_other_apis() -> None:
     """They stand among the facts of the run, as those of chats."""
     record("tape.jsonl", RESPONSE)

@@ -264,6 +264,7 @@ def test_an_answer_that_is_dropped_is_no_longer_counted() -> None:
     assert counts(PATH) == {"2026-03-01": 3, "2026-03-02": 1}
 
 
+@pytest.mark.feature("report")
 def test_conditions_that_were_asked_on_different_days_are_shown() -> None:
     """On the page and in the checklist: first levels of scopes, which have the actors below them."""
     for day, condition in (("2026-03-01", "rain"), ("2026-03-09", "sun")):
@@ -357,6 +358,7 @@ def test_diff_names_the_models_and_their_days_if_the_runs_differ_in_them(
     assert f"{without_days}: answered by {SNAPSHOT} (days not recorded)" in printed
 
 
+@pytest.mark.feature("report")
 def test_a_report_names_the_models_and_their_days() -> None:
     """They stand among the facts of the run."""
     recorded(PATH, "Hi", cache_mode="off")

@@ -80,7 +80,7 @@ def test_an_unreadable_chat_of_a_file_is_refused_with_its_line_and_the_reason(
                 ScriptedClient().build_request("Hi")._replace(hashed=request_fields), response
             )
         assert len(cache) == 0
-    for command in (["cassette", "check"], ["cache", "load"], ["report"]):
+    for command in (["cassette", "check"], ["cache", "load"], ["diff", path]):
         assert re.search(expected, commands.done(*command, path, code=1))
     assert re.search(expected, commands.done("show", path))  # which git uses, and shows it as it is
     with pytest.raises(CacheCorruptError, match=expected), llmcall.cassette(path):
@@ -237,7 +237,6 @@ def test_no_command_ends_in_a_traceback_over_a_file(value_path: tuple[int, Any],
     for command in (
         ["cassette", "check", path],
         ["show", path],
-        ["report", path, "-o", "report.html"],
         ["diff", path, path],
         ["cache", "load", path],
         ["cache", "ls"],

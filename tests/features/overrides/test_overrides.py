@@ -540,7 +540,7 @@ def forked(town: Town) -> None:
 
 
 def test_readers_say_overridden(forked: None) -> None:
-    """show, diff and the report; frames have a column."""
+    """show and diff; frames have a column."""
     shown = done("show", "b.jsonl")
     [line] = [line for line in shown.splitlines() if "overridden" in line]
     assert line.startswith("--- call 1")
@@ -549,6 +549,11 @@ def test_readers_say_overridden(forked: None) -> None:
     )
     frame = llmcall.cassette("b.jsonl").to_frame()
     assert list(frame[frame.override].answer) == ["no"]
+
+
+@pytest.mark.feature("report")
+def test_the_report_counts_overridden_answers(forked: None) -> None:
+    """As those of the author, not of a model."""
     done("report", "b.jsonl", "-o", "b.html")
     assert "1 answer given by the author, not by a model" in Path("b.html").read_text()
 
@@ -561,6 +566,7 @@ def test_it_is_not_counted_as_a_models_answer(forked: None) -> None:
 
 
 @pytest.mark.ci
+@pytest.mark.feature("resend")
 def test_it_is_not_sent_again(forked: None) -> None:
     """A model did not answer, so there is nothing to compare with."""
     plan = llmcall.resend("b.jsonl", share=1, dry_run=True)

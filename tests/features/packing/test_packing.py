@@ -22,14 +22,14 @@ from unittest.mock import ANY
 
 import pytest
 from commands import ROOT, done
-from files import read_records
+from files import chat, read_records, write_cassette
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest_httpserver import HTTPServer
 from servers import OK, Answer, NumberedServer, ScriptedServer, completion, embeddings
 
 import llmcall
-from llmcall.experiments.packing.verify import DIFFERS, NOT_MADE, Verification, unified_diff
+from llmcall.features.packing.verify import DIFFERS, NOT_MADE, Verification, unified_diff
 
 SCRIPT = "run räte.py"
 TAPE = "tapes/täglich 1.jsonl"
@@ -484,7 +484,7 @@ CHANGES = {
         "verifies",
         "verified",
         "llmcall",
-        "llmcall/experiments/packing/verify.py",
+        "llmcall/features/packing/verify.py",
     ),
     "the requirements": (
         *("requirements.txt", f"{WHEEL}\n", f"{WHEEL}\nnumpy==1.0\n"),
@@ -1076,3 +1076,12 @@ def test_wrong_usage_overwrites_nothing(project: Path, arguments: list[str], wor
     """The exit code is 2."""
     assert words in done("pack", "--cassette", TAPE, *arguments, code=2)
     assert not Path("../made").exists()
+
+
+def test_the_reader_without_llmcall_prints_the_arms() -> None:
+    """Of a record that several used, all of them."""
+    record = chat("Hi", "Yes.", "app/0/bob#0").with_arms(("control", "treated"))
+    reader = Path(llmcall.__file__).parent / "features" / "packing" / "data" / "read_cassette.py"
+    command = [sys.executable, "-I", "-S", reader, write_cassette("a.jsonl", [record])]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "chat app/0/bob#0  in the arms control, treated\n" in printed

@@ -17,7 +17,7 @@ from servers import completion
 from werkzeug import Request, Response
 
 import llmcall
-from llmcall.experiments.packing.verify import OK
+from llmcall.features.packing.verify import OK
 
 EXAMPLES = ROOT / "examples"
 # What is no study: what makes the examples' files, tests with the module that they call, and a child process.

@@ -10,15 +10,15 @@ from contextlib import suppress
 from itertools import takewhile
 from typing import NamedTuple
 
-from ..answers.lettered_options import named_option
-from ..apis.message import as_text
-from ..apis.shapes import choices_of
-from ..scopes.position import path_before_items
-from ..stores.record import Record
-from ..support.display import one_line
-from ..typed.notes import FORM
-from .conversations import ASKED_AGAIN, CUT, REFUSED, RecordedCall, marks_of
-from .pairs import Pair
+from ...answers.lettered_options import named_option
+from ...apis.message import as_text
+from ...apis.shapes import choices_of
+from ...review.conversations import ASKED_AGAIN, CUT, REFUSED, RecordedCall, marks_of
+from ...review.pairs import Pair
+from ...scopes.position import path_before_items
+from ...stores.record import Record
+from ...support.display import one_line
+from ...typed.notes import FORM
 
 MAX_VALUES = 12  # shown separately; the others are "(other)"
 MAX_TEXTS = 40  # different texts; with more, or more than MAX_VALUES if most occur once, answers are free texts

@@ -1,6 +1,6 @@
 """Run a packed program in its own process, and log what it reads, writes and tries to reach.
 
-``python packed_program.py PLAN``: PLAN is the JSON file that :mod:`llmcall.experiments.packing.observed_run` writes.
+``python packed_program.py PLAN``: PLAN is the JSON file that :mod:`llmcall.features.packing.observed_run` writes.
 Only the standard library is imported before the audit hook is installed.
 """
 
@@ -161,7 +161,7 @@ def _replay_only(trace: Trace, folder: str, cassettes: list[str], *, answers_all
     from llmcall.testing import answers_in_process
 
     if answers_all:
-        from llmcall.experiments.packing.exchange import StandIn
+        from llmcall.features.packing.exchange import StandIn
 
     project_paths = {os.path.realpath(os.path.join(folder, path)): path for path in cassettes}
 

@@ -9,15 +9,9 @@ from functools import cached_property
 from hashlib import sha256
 from typing import NamedTuple
 
-from ..apis.message import as_text
-from ..keys.keys import key_of
-from ..scopes.position import is_reserved_name, without_repeats
-from ..stores.days import Days, days_counted
-from ..stores.record import Record
-from ..stores.records.served import model_of, served_by, served_words
-from ..support.display import as_json, counted, money
-from ..typed.notes import FORM
-from .conversations import (
+from ...apis.message import as_text
+from ...keys.keys import key_of
+from ...review.conversations import (
     ASKED_AGAIN,
     CUT,
     MARKS,
@@ -27,7 +21,13 @@ from .conversations import (
     conversations,
     is_conversed,
 )
-from .runs import RecordedRun
+from ...review.runs import RecordedRun
+from ...scopes.position import is_reserved_name, without_repeats
+from ...stores.days import Days, days_counted
+from ...stores.record import Record
+from ...stores.records.served import model_of, served_by, served_words
+from ...support.display import as_json, counted, money
+from ...typed.notes import FORM
 
 MAX_CONDITIONS = 20  # more first levels of scopes are repeats
 

@@ -14,21 +14,21 @@ from pathlib import Path
 
 import click
 
-from ..config.values import check_address
-from ..errors import ConfigError
-from ..link.commands import caller_of, exit_code, program_name
-from ..programs.entry import unrecorded_lines
-from ..programs.http_server import Server
-from ..programs.last_lines import summary_lines
-from ..programs.patches import patched_by
-from ..programs.routes import base_urls, environment_of_child
-from ..programs.started import LONGEST_END, RoutesOfRecording, expect_pythons, missed_lines
-from ..scopes.callers import current_caller
-from ..scopes.position import hold
-from ..support.failures import process_failures
-from ..traffic.usage import counted_here
-from .output import echo
-from .recording import actor_source, find_target, recording_options
+from ...cli.output import echo
+from ...cli.recording import actor_source, find_target, recording_options
+from ...config.values import check_address
+from ...errors import ConfigError
+from ...link.commands import caller_of, exit_code, program_name
+from ...programs.entry import unrecorded_lines
+from ...programs.http_server import Server
+from ...programs.last_lines import summary_lines
+from ...programs.patches import patched_by
+from ...programs.routes import base_urls, environment_of_child
+from ...programs.started import LONGEST_END, RoutesOfRecording, expect_pythons, missed_lines
+from ...scopes.callers import current_caller
+from ...scopes.position import hold
+from ...support.failures import process_failures
+from ...traffic.usage import counted_here
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 OTHER_SCOPES = "a scope of another name in the header x-llmcall-scope"

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ..._version import __version__
-from ...review.facts import RunFacts, recorded_sum
-from ...review.page import page
-from ...review.reporting import BLANK, TITLE, as_markdown, checklist
 from ...review.runs import RecordedRun
 from ...stores.records.reader import read
 from ...support.display import money
 from ...support.secrets import find, find_setting
+from ..report.facts import RunFacts, recorded_sum
+from ..report.page import page
+from ..report.reporting import BLANK, TITLE, as_markdown, checklist
 from .evidence import TRIED, claim
 from .observed_run import run_options
 from .package import ABOUT, CODE, DATA, DISTRIBUTION, FOLDERS, RECORDING, RESULT, Manifest

@@ -11,17 +11,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-from ..keys.keys import short_key
-from ..support.display import OF_NO_ACTOR, money, natural, visible
-from .comparison import Comparison
-from .conversations import MARKS, RecordedCall, conversations, marked_calls
-from .divergences import Divergence
+from ...keys.keys import short_key
+from ...review.comparison import Comparison
+from ...review.conversations import MARKS, RecordedCall, conversations, marked_calls
+from ...review.divergences import Divergence
+from ...review.pairs import Pair, item_words
+from ...review.runs import RecordedRun, short_names
+from ...review.text import describe_arms
+from ...support.display import OF_NO_ACTOR, money, natural, visible
 from .facts import RunFacts, facts
-from .pairs import Pair, item_words
 from .reporting import BLANK, TITLE, checklist
-from .runs import RecordedRun, short_names
 from .survey import Survey
-from .text import describe_arms
 
 ROOT = -1  # the history without a message
 MOST_AT_ONCE = 10_000  # calls that a browser holds at once; with more, it reads one part at a time
@@ -286,7 +286,7 @@ def pieces(
     :param comparison: the comparison of both runs.
     :param sample: the largest number of calls to show, from evenly chosen actors.
     """
-    from ..support.libraries import jinja2
+    from ...support.libraries import jinja2
 
     survey = Survey(len(runs))
     all_found = list(map(RunFacts, runs))

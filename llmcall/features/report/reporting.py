@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from ..apis.message import object_in, objects_in
-from ..scopes.position import without_repeats
-from ..stores.records.served import days_words
-from ..support.display import counted, money, one_line, printable, visible
+from ...apis.message import object_in, objects_in
+from ...scopes.position import without_repeats
+from ...stores.records.served import days_words
+from ...support.display import counted, money, one_line, printable, visible
 from .facts import SYSTEM_PROMPT, USER_PROMPT, AskedCall, RunFacts, recorded_sum
 
 BLANK = "TO FILL IN:"

@@ -1,0 +1,88 @@
+"""``llmcall pack`` and ``verify``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ...cli.options import UserPath, json_option
+from ...cli.output import echo
+from ...support.display import visible, visible_json
+from .pack import pack as pack_study
+from .verify import WARNING
+from .verify import verify as verify_study
+
+
+@click.command()
+@click.argument("folder", type=UserPath())
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option(
+    "--cassette",
+    "cassettes",
+    multiple=True,
+    required=True,
+    type=UserPath(),
+    metavar="FILE",
+    help="A recording that the program replays. Repeat the option for each.",
+)
+@click.option(
+    "--add",
+    multiple=True,
+    type=UserPath(),
+    metavar="PATH",
+    help="A file or folder whose use llmcall cannot see, such as one that a child process reads.",
+)
+@click.option(
+    "--env",
+    multiple=True,
+    metavar="NAME[=VALUE]",
+    help='An environment variable that the program gets. A credential gets the value "none".',
+)
+@click.option("--prune", is_flag=True, help="Leave out records that no call used.")
+@click.option(
+    "--whole",
+    is_flag=True,
+    help="Pack the recordings unchanged, as evidence, although the program uses only a part of them.",
+)
+@click.option("--zip", type=UserPath(dir_okay=False), help="Also write a ZIP file.")
+def pack(**arguments: Any) -> None:
+    """Package a study for others to rerun.
+
+    FOLDER is the package to make. COMMAND is the program, after "--": SCRIPT [ARG...] or
+    -m MODULE [ARG...]. The working directory is the project. The program runs in a copy of it,
+    without network access, and replays its recordings. What it reads and writes is packed.
+    """
+    echo(visible(str(pack_study(**arguments))))
+
+
+@click.command()
+@click.argument("package", type=UserPath(exists=True))
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="NUMBER",
+    help="Largest relative difference between numbers in results and printed text, such as 1e-9; absolute below 1.",
+)
+@json_option
+def verify(package: str, tolerance: float, as_json: bool) -> None:
+    """Rerun a packaged study and compare its results.
+
+    PACKAGE is a folder or a ZIP file. The program runs in a temporary folder, without network
+    access, and replays its recordings: as they are, and with exchanged answers. The exit code is 1 if
+    anything differs, or if another version of llmcall made the package.
+    """
+    echo(WARNING, err=as_json)
+    verification = verify_study(package, tolerance=tolerance)
+    if as_json:
+        data = {
+            "ok": verification.ok,
+            "checks": [vars(check) for check in verification.checks],
+            "conclusion": verification.conclusion(),
+        }
+        echo(visible_json(data))
+    else:
+        echo(str(verification))
+    if not verification.ok:
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,71 @@
+"""``llmcall report``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from ...cli.options import UserPath
+from ...cli.output import echo
+from ...cli.review import SOURCE, load_both, other_scope_option, scope_option, source_of
+from ...clients.registry import settings
+from ...review.runs import load
+from ...support import secrets
+from .page import pieces
+
+
+@click.command()
+@click.argument("run", type=SOURCE)
+@click.option("--against", type=SOURCE, help="Another run, to show next to this one.")
+@scope_option
+@other_scope_option
+@click.option(
+    "--sample",
+    type=click.IntRange(min=1),
+    help="Show at most this many calls, from evenly chosen actors.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=UserPath(dir_okay=False),
+    help="The HTML file to write. By default, it has the run's name.",
+)
+def report(
+    run: str,
+    against: str | None,
+    scope: str | None,
+    other_scope: str | None,
+    sample: int | None,
+    output: str | None,
+) -> None:
+    """Render a run, or two side by side, as HTML.
+
+    RUN is a cassette, an exported file or a cache directory. The page needs no other file and no
+    network. Without -o, "market.jsonl" becomes "market.html" in the current directory.
+    """
+    if output is None:
+        output = re.sub(r"[^\w.-]+", "-", scope or Path(run).stem).strip("-.") + ".html"
+    for source in filter(None, (run, against)):
+        if Path(source).exists() and Path(output).exists() and Path(output).samefile(source):
+            raise click.UsageError(
+                f"the page would replace the run in {source}; give another file with -o"
+            )
+    if against is None and other_scope is None:
+        runs, comparison = [load(source_of(run, scope))], None
+    else:
+        runs, comparison = load_both(run, scope, against, other_scope)
+    Path(output).parent.mkdir(parents=True, exist_ok=True)
+    match, allow = None, settings().cassette_allow
+    with Path(output).open("w", encoding="utf-8") as file:
+        for piece in pieces(*runs, comparison=comparison, sample=sample):
+            file.write(piece)
+            match = match or secrets.find(piece, allow)
+    echo(f"written to {output}", err=True)
+    if match is not None:
+        echo(
+            f"{output} contains what looks like {match.kind} ({match.beginning}…); search the page for it before you "
+            "share it. If it is not a secret, set [Cassette] ALLOW to a regular expression that matches all of it",
+            err=True,
+        )

@@ -55,7 +55,6 @@ if TYPE_CHECKING:
     from .experiments.choice import choice as choice
     from .experiments.effects import effect as effect
     from .experiments.effects import units_needed as units_needed
-    from .experiments.importing.import_answers import import_answers as import_answers
     from .many.map import imap as imap
     from .many.map import map as map
     from .programs.entry import async_http_client as async_http_client
@@ -89,7 +88,6 @@ _MODULES = {
     "experiments.arms": "arms",
     "experiments.choice": "choice",
     "experiments.effects": "effect units_needed",
-    "experiments.importing.import_answers": "import_answers",
     "many.map": "imap map",
     "programs.entry": "async_http_client cassette http_client patched",
     "recorded_functions": "recorded",
@@ -105,12 +103,14 @@ _MODULES = {
 
 # What features add: ``python docs/_ext/names.py`` writes it, until the next comment.
 if TYPE_CHECKING:
+    from .features.importing.import_answers import import_answers as import_answers
     from .features.overrides.override import override as override
     from .features.packing.pack import pack as pack
     from .features.packing.verify import verify as verify
     from .features.resend.resend import resend as resend
 
 _OF_FEATURES: dict[str, str] = {
+    "features.importing.import_answers": "import_answers",
     "features.overrides.override": "override",
     "features.packing.pack": "pack",
     "features.packing.verify": "verify",

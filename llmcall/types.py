@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from .experiments.arms import Arms as Arms
     from .experiments.choice import Choice as Choice
     from .experiments.effects import UnitsNeeded as UnitsNeeded
-    from .experiments.importing.import_answers import Imported as Imported
     from .keys.request import Request as Request
     from .many.plans import Plan as Plan
     from .programs.requests import ProgramRequest as ProgramRequest
@@ -43,7 +42,6 @@ _MODULES = {
     "experiments.arms": "Arms",
     "experiments.choice": "Choice",
     "experiments.effects": "UnitsNeeded",
-    "experiments.importing.import_answers": "Imported",
     "keys.request": "Request",
     "many.plans": "Plan",
     "programs.requests": "ProgramRequest",
@@ -58,7 +56,12 @@ _MODULES = {
 }
 
 # What features add: ``python docs/_ext/names.py`` writes it, until the next comment.
-_OF_FEATURES: dict[str, str] = {}
+if TYPE_CHECKING:
+    from .features.importing.import_answers import Imported as Imported
+
+_OF_FEATURES: dict[str, str] = {
+    "features.importing.import_answers": "Imported",
+}
 # The end of what features add.
 
 __all__ = sorted(" ".join((*_MODULES.values(), *_OF_FEATURES.values())).split())

@@ -43,7 +43,6 @@ COMMANDS = {
     "config": "cli.config:show_config",
     "diff": "cli.review:diff",
     "doctor": "cli.doctor:doctor",
-    "import": "cli.study:import_answers",
     RUN: "cli.run:run",
     "show": "cli.review:show",
 }

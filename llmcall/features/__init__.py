@@ -21,6 +21,7 @@ PARTS = ("typed",)
 # The features, folders here, in the order of the alphabet.
 FEATURES = (
     "check",
+    "importing",
     "overrides",
     "packing",
     "report",
@@ -40,6 +41,7 @@ class Feature:
     :param commands: the places of the commands, by name.
     :param run_options: the places of the options of ``llmcall run`` (``cli/options.py``), by the name of their value.
     :param notes: the places of the notes of a record (``stores/notes.py``), by name.
+    :param header_notes: the places of the notes of a file's header, by name.
     :param remedies: what to do about a trouble, for messages of the core, by the trouble's name there.
     """
 
@@ -49,6 +51,7 @@ class Feature:
     commands: Mapping[str, str] = field(default_factory=dict)
     run_options: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
+    header_notes: Mapping[str, str] = field(default_factory=dict)
     remedies: Mapping[str, str] = field(default_factory=dict)
 
 

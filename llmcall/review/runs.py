@@ -11,8 +11,9 @@ from typing import NamedTuple
 from ..errors import CacheError
 from ..stores.cache.cache import ResponseCache, shared_cache
 from ..stores.cassettes.cassette import Cassette
+from ..stores.notes import header_notes_of, known_header_notes
 from ..stores.record import Record
-from ..stores.records.header import Header, imported_from, origin_words
+from ..stores.records.header import Header
 from ..stores.records.reader import Records
 from ..stores.records.reader import read as read_records
 from ..stores.records.served import served_by, served_words
@@ -49,10 +50,13 @@ class RecordedRun(NamedTuple):
 
     @property
     def origin(self) -> str:
-        """Return the source of imported answers in words; empty if llmcall recorded all."""
+        """Return in words where answers come from that llmcall did not record; empty if it recorded all."""
         records = Records.of(self.records)
-        is_whole = records.file is None  # a file has one source, in its header
-        return origin_words(imported_from(records if is_whole else records[:1]))
+        is_whole = records.file is None  # a file has the notes of its header
+        noted = records if is_whole else records[:1]
+        notes = header_notes_of([record.header_notes for record in noted])
+        kinds = known_header_notes()
+        return "; ".join(kinds[name].words(value) for name, value in notes.items())
 
     @property
     def served(self) -> list[str]:

@@ -1,9 +1,9 @@
-"""Notes: what a feature says of an answer, beside the key of its record."""
+"""Notes: what a feature says of an answer, beside the key of its record, or in the header of all of a file."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Generic, Protocol, TypeVar
@@ -73,6 +73,51 @@ HISTORY = Note[str](
     rule="must be four hexadecimal digits or ?",
     check=re.compile(r"[0-9a-f]{4}|\?").fullmatch,
 )
+
+
+@dataclass(frozen=True)
+class HeaderNote:
+    """A kind of note in the header of a file whose answers llmcall did not record, or not all of them. Each record of
+    the file has it, and keeps it in the disk cache.
+
+    :param name: its name.
+    :param types: the types of its values, of JSON's.
+    :param of_file: returns the note of a file, from those of its records; ``None`` is that of a record, or a file,
+        without one.
+    :param words: returns in words what a value says of the answers.
+    :param layout: the number of the layout of those rows of a cache that have it (``records/packed.py``).
+    """
+
+    name: str
+    types: tuple[type, ...]
+    of_file: Callable[[Iterable[Any]], Data]
+    words: Callable[[Any], str]
+    layout: int
+
+    def problem(self, value: Data) -> str:
+        """Return what is wrong with a value; empty if nothing is."""
+        if type(value) in self.types:
+            return ""
+        return f"the line's {self.name!r} is not of the type {self.types[-1].__name__}"
+
+
+@cache
+def known_header_notes() -> dict[str, HeaderNote]:
+    """Return all kinds of notes of a header by name."""
+    return {name: load(place) for name, place in additions("header_notes").items()}
+
+
+def header_notes_of(notes: Sequence[Notes]) -> Notes:
+    """Return the notes of a file, from those of its records."""
+    if not any(notes):
+        return NO_NOTES
+    kinds = known_header_notes()
+    names = {name for each in notes for name in each}
+    found = {
+        name: kinds[name].of_file(each.get(name) for each in notes)
+        for name in sorted(names & kinds.keys())
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 @cache

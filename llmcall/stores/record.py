@@ -78,8 +78,8 @@ class Record:
         Records that differ only in this are equal.
     :param received: how this call received the answer; ``None`` if the answer was recorded before.
         Copies drop it.
-    :param imported: the source of a published answer, in words or by name; ``None`` if llmcall recorded
-        it. Records that differ only in this are equal.
+    :param header_notes: by name, what features say of all answers of its file, such as ``imported``, the source of
+        published ones. Records that differ only in this are equal.
     :ivar noted_days: the days passed in; :attr:`days` may derive them.
 
     >>> client = llmcall.client()
@@ -95,7 +95,7 @@ class Record:
         "_cache_key",
         "_model_answer",
         "_request",
-        "imported",
+        "header_notes",
         "noted_days",
         "notes",
         "received",
@@ -116,14 +116,14 @@ class Record:
         caller: str | None = None,
         arms: tuple[str, ...] = (),
         days: Days | None = None,
-        imported: Mapping[str, object] | str | None = None,
+        header_notes: Notes = NO_NOTES,
         notes: Notes = NO_NOTES,
     ) -> None:
         self._cache_key = cache_key
         self._model_answer: Mapping[str, Data] | None = None
         self.noted_days = days
         self.received: Received | None = None
-        self.imported = imported
+        self.header_notes = header_notes
         self.kind = kind
         self.sample = sample
         self._request = request

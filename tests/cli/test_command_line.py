@@ -899,21 +899,19 @@ def test_the_doctor_says_that_tokens_are_estimated() -> None:
     [
         ["cache", "salvage", ""],
         ["run", "--cassette", "", "play.py"],
-        ["import", "a.csv", "--to="],
     ],
     ids=lambda command: command[0],
 )
 def test_an_empty_path_is_a_wrong_usage(command: list[str]) -> None:
     """As that of a variable that the shell does not have; it would be the working directory."""
-    for name in ("play.py", "a.csv"):
-        Path(name).touch()
+    Path("play.py").touch()
     assert "it is empty; give a path" in done(*command, code=2)
 
 
 def test_a_path_of_an_option_or_argument_may_begin_with_a_tilde() -> None:
     """A shell leaves it where it follows an equals sign or stands in quotes."""
-    written("answers.csv", "prompt,answer\nBread?,Two coins.\n")
-    done("import", "answers.csv", "--params", "model=m", "--to=~/a.jsonl")
+    with llmcall.cassette("~/a.jsonl"):
+        ScriptedClient(["Two coins."]).send_message("Bread?")
     done("cassette", "merge", "~/a.jsonl", "~/a.jsonl", "--to=~/b.jsonl")
     cache("--path=~/cache", "load", "~/b.jsonl")
     cache("--path=~/cache", "export", "~/c.jsonl")

@@ -26,7 +26,7 @@ EXPORTED = """
     __version__ LLMClient OpenAIClient AzureClient LocalClient ResponseCache client register_client force_api_type
     force_api_cache reset settings configure configured scope bind arm arms seed cassette recorded compare usage track
     count_tokens budget map imap LLMCall llm choice http_client async_http_client patched chatcompletion_request
-    effect units_needed import_answers aio testing types LLMCallError ConfigError APIError
+    effect units_needed aio testing types LLMCallError ConfigError APIError
     InvalidRequestError ContextLengthError AuthenticationError RateLimitError QuotaExceededError
     ServiceError RequestTimeoutError ContentFilterError EmptyAnswerError CacheError CacheMissError CacheCorruptError
     ScopeError BudgetExceededError TemplateError OutputError
@@ -34,7 +34,7 @@ EXPORTED = """
 TYPES = """
     Reply Record Request Usage TokenUsage Stream AsyncStream Settings Endpoint Transport AsyncTransport Plan Miss Answer
     Arms Choice Comparison ProgramRequest Cassette Storage
-    CallInfo Received Imported Listener UnitsNeeded
+    CallInfo Received Listener UnitsNeeded
 """
 HEAVY = {
     "openai",

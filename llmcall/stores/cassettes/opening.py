@@ -99,7 +99,7 @@ class Opening:
                     header.settings,
                     f"cassette {path}",
                     cassette.file.records.undecided,
-                    is_imported=header.imported is not None,
+                    is_recorded=not header.notes,
                 )
                 applied.callback(config.push_layer(layer))
                 self._overridden = overridden_settings(before, layer, path)

@@ -6,19 +6,19 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ...errors import CacheCorruptError
+from ...features import additions
 from ...keys.request import Data
 from ...support.display import as_json
+from ..notes import NO_NOTES, Notes
 from ..record import Record
 from .keyed_settings import joined_settings, settings_differences
-from .line import CONFLICT, RESTORE, notes_in, parse_line, resolve_markers
+from .line import CONFLICT, RESTORE, header_notes_in, notes_in, parse_line, resolve_markers
 from .readable import is_plain_chat, unreadable
 from .served import ServedDays, joined_served, model_of, parse_served
 
-Origin = Mapping[str, Data] | str | None
-IN_PART = "in part"
 # The options of ``llmcall run``, by their types.
 RUN_OPTIONS = {"scope": str, "actor": str, "normalizers": list, "seed": int}
 MAX_SEED = 2**32 - 1  # for Python's hashes and NumPy
@@ -31,8 +31,7 @@ class Header(NamedTuple):
     :param run: the options of the ``llmcall run`` that recorded it, or ``None``.
     :param is_complete: whether the recording is complete.
     :param days: by model, the days on which it answered. Writing takes the records' days instead.
-    :param imported: the source of published answers, in words or by name; empty if unknown, ``None`` if
-        llmcall recorded them. Without it, writing takes the records' sources.
+    :param notes: what features say of all its records, by name; writing adds those of the records.
     :param forgotten: the keys of dropped answers that were not drawn again.
     :param redrawn: the keys of answers that were dropped and drawn again, each once for each time.
     :param unanswered: the number of calls that failed in the run that wrote it, and so left no record.
@@ -42,7 +41,7 @@ class Header(NamedTuple):
     run: Mapping[str, Data] | None = None
     is_complete: bool = True
     days: Mapping[str, ServedDays] = MappingProxyType({})
-    imported: Mapping[str, Any] | str | None = None
+    notes: Notes = NO_NOTES
     forgotten: frozenset[str] = frozenset()
     redrawn: tuple[str, ...] = ()
     unanswered: int = 0
@@ -66,17 +65,17 @@ class Header(NamedTuple):
         if not all(map(str.isidentifier, settings)):
             raise CacheCorruptError(f"the header has settings that llmcall lacks; {RESTORE}")
         days = parse_served(line.get("served", {}))
-        complete, imported = line.get("complete", True), line.get("imported")
+        complete, notes = line.get("complete", True), header_notes_in(line)
         forgotten, redrawn = frozenset(line.get("forgotten", ())), tuple(line.get("redrawn", ()))
         return cls(
-            settings, run, complete, days, imported, forgotten, redrawn, line.get("unanswered", 0)
+            settings, run, complete, days, notes, forgotten, redrawn, line.get("unanswered", 0)
         )
 
     def differences(self, other: Header) -> str:
         """Return the differences that keep two headers apart, in words; empty if they can be joined."""
         return settings_differences(
-            {**self.settings, "run": self._run_with(other), "imported": self.imported},
-            {**other.settings, "run": other._run_with(self), "imported": other.imported},
+            {**self.settings, "run": self._run_with(other), **self.notes},
+            {**other.settings, "run": other._run_with(self), **other.notes},
         )
 
     def joined(self, other: Header) -> Header:
@@ -86,7 +85,7 @@ class Header(NamedTuple):
             self._run_with(other),
             self.is_complete and other.is_complete,
             joined_served(self.days, other.days),
-            other.imported if self.imported is None else self.imported,
+            {**other.notes, **self.notes},
             self.forgotten | other.forgotten,
             # Two branches of a file hold the same ones; other files add theirs.
             tuple(sorted((Counter(self.redrawn) | Counter(other.redrawn)).elements())),
@@ -102,43 +101,6 @@ class Header(NamedTuple):
 
     def _run_with(self, other: Header) -> Mapping[str, Data] | None:
         return other.run if self.run is None else self.run  # a run without options counts, too
-
-
-def imported_from(records: Iterable[Record]) -> Origin:
-    """Return the source of imported answers among some records, as their header holds it; ``None`` if
-    llmcall recorded all. If it recorded some, the others' sources stand under ``in part``.
-    """
-    sources: dict[str | None, Origin] = {}
-    for record in records:
-        name = None if record.imported is None else as_json(record.imported)
-        sources.setdefault(name, record.imported)
-    if len(sources) < 2:
-        return next(iter(sources.values()), None)
-    words = [_source_words(source) for source in sources.values() if source is not None]
-    names = "; ".join(sorted({*words}))
-    is_part = None in sources or any(map(_is_part, sources.values()))
-    return {IN_PART: names} if is_part else names
-
-
-def origin_words(source: Origin) -> str:
-    """Return the source of imported answers in words; empty if llmcall recorded all."""
-    if source is None:
-        return ""
-    if _is_part(source):
-        return f"imported in part from {_source_words(source)}; llmcall recorded the others"
-    return f"imported from {_source_words(source)}, not recorded by llmcall"
-
-
-def _is_part(source: Origin) -> bool:
-    return isinstance(source, Mapping) and source.keys() == {IN_PART}
-
-
-def _source_words(source: Mapping[str, Data] | str) -> str:
-    if isinstance(source, str):
-        return source or "an unnamed source"
-    if _is_part(source):
-        return str(source[IN_PART])
-    return ", ".join(f"{name} {source[name]}" for name in sorted(source)) or "an unnamed source"
 
 
 HEADER_LINE = b'{"llmcall": '  # the beginning of a header's line, unless it was edited
@@ -167,13 +129,14 @@ def no_header() -> CacheCorruptError:
 
 def _not_a_cassette(line: bytes) -> CacheCorruptError:
     """Return the error for a file that is not a cassette, by its first line."""
+    remedies = filter(None, [additions("remedies").get("a file that is no cassette")])
     if line.startswith(b"version https://git-lfs.github.com/"):
         return CacheCorruptError(
             "this is a Git LFS pointer, and the cassette itself is not here: fetch it with 'git lfs pull'"
         )
     return CacheCorruptError(
-        'this is not a cassette of llmcall: the first line is not the header {"llmcall": …}; give another file, or '
-        "make a cassette of published answers with 'llmcall import'"
+        'this is not a cassette of llmcall: the first line is not the header {"llmcall": …}; give another file'
+        + "".join(f", or {remedy}" for remedy in remedies)
     )
 
 
@@ -213,7 +176,7 @@ def record_of(entry: dict[str, Data], header: Header, key: str | None = None) ->
         entry.get("cost"),
         caller=entry.get("caller"),
         arms=tuple(entry.get("arms", ())),
-        imported=header.imported,
+        header_notes=header.notes,
         notes=notes_in(entry),
     )
     days = header.days.get(model_of(record) or "") if header.days else None

@@ -211,7 +211,7 @@ class Undecided:
 
 
 def layer_from_header(
-    header: Mapping[str, Data], origin: str, undecided: Undecided, *, is_imported: bool
+    header: Mapping[str, Data], origin: str, undecided: Undecided, *, is_recorded: bool
 ) -> Layer:
     """Return a header as a layer above environment and files. A setting without a value in the recording has
     none now, unless no record depends on it.
@@ -221,7 +221,7 @@ def layer_from_header(
     :param header: its settings.
     :param origin: the recording, for ``Settings.origin``.
     :param undecided: the settings that its records do not depend on.
-    :param is_imported: whether llmcall did not record it, so an empty header says nothing.
+    :param is_recorded: whether llmcall recorded it; otherwise an empty header says nothing.
     :raises ConfigError: if the header names a setting that is unknown or does not decide keys.
     """
     recorded = {name: value for name, value in header.items() if name not in (NAMESPACES, SECTIONS)}
@@ -230,7 +230,7 @@ def layer_from_header(
         raise ConfigError(
             f"the header has unknown settings: {', '.join(unknown)}; upgrade llmcall, or record again"
         )
-    decides = bool(recorded) or not is_imported
+    decides = bool(recorded) or is_recorded
     left = {*MODELS, *undecided.parameters}
     names = [name for name in KEYED if name in recorded or (decides and name not in left)]
     layer = {name: recorded.get(name, SETTINGS[name].default) for name in names}

@@ -8,8 +8,8 @@ file is UTF-8, and each line is one JSON object, one of these three::
                                                  recording; with "run": {…}, the options of
                                                  ``llmcall run``, if it recorded the file; with
                                                  "served": {…}, the models that answered, as far as
-                                                 their days are known; with "imported", the source of
-                                                 answers that llmcall did not record; with
+                                                 their days are known; with its notes, such as
+                                                 "imported", the source of published answers; with
                                                  "forgotten", the keys of dropped answers; with "redrawn",
                                                  the keys of those that were drawn again; with
                                                  "unanswered", how many calls failed; in a
@@ -38,7 +38,7 @@ from ...errors import CacheCorruptError, CacheError
 from ...keys.plain_data import STRICT_JSON, is_too_deep
 from ...keys.request import Data
 from ...support.surrogates import joined_surrogates
-from ..notes import NO_NOTES, Notes, known_notes
+from ..notes import NO_NOTES, Notes, known_header_notes, known_notes
 
 VERSION = 1
 KINDS = ("chat", "embedding", "function", "http")
@@ -50,7 +50,6 @@ TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("request", "response", "run", "settings", "served"), (dict,)),
     "cost": (int, float),
     **dict.fromkeys(("arms", "forgotten", "lines", "redrawn"), (list,)),
-    "imported": (str, dict),
     **dict.fromkeys(("llmcall", "unanswered"), (int,)),
     "complete": (bool,),
 }
@@ -59,7 +58,7 @@ FIELDS = {
     "text": ("text", "lines"),
     "llmcall": (
         *("llmcall", "settings", "run", "complete", "unanswered"),
-        *("served", "imported", "forgotten", "redrawn", "journal"),
+        *("served", "forgotten", "redrawn", "journal"),
     ),
 }
 OPTIONAL = {*RECORD, *FIELDS["llmcall"]} - {"kind", "request", "response", "llmcall", "settings"}
@@ -126,9 +125,11 @@ def _check_fields(entry: dict[str, Data], names: tuple[str, ...]) -> None:
     cost = entry.get("cost")
     if isinstance(cost, (int, float)) and not 0 <= cost <= MOST_COST:
         raise _damaged(f"the record's cost is not from 0 to {MOST_COST:,} USD")
-    notes = notes_in(entry) if "kind" in entry else {}
+    is_record = "kind" in entry
+    notes = notes_in(entry) if is_record else header_notes_in(entry) if "llmcall" in entry else {}
     for name, value in notes.items():
-        if name in known_notes() and (problem := known_notes()[name].problem(value)):
+        kind = known_notes().get(name) if is_record else known_header_notes().get(name)
+        if problem := kind.problem(value) if kind else "":
             raise _damaged(problem)
     types = tuple(entry), tuple(map(type, entry.values()))
     if types in _right_types and entry["kind"] in KINDS:
@@ -155,6 +156,11 @@ def _check_fields(entry: dict[str, Data], names: tuple[str, ...]) -> None:
 def notes_in(entry: Mapping[str, Data]) -> Notes:
     """Return the notes of a record's entry."""
     return {name: entry[name] for name in entry if name not in RECORD} or NO_NOTES
+
+
+def header_notes_in(entry: Mapping[str, Data]) -> Notes:
+    """Return the notes of a header's entry."""
+    return {name: entry[name] for name in entry if name not in FIELDS["llmcall"]} or NO_NOTES
 
 
 def _damaged(problem: str) -> CacheCorruptError:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from functools import lru_cache, partial
 from io import BytesIO
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from ...keys.keys import short_key
 from ...keys.plain_data import plain
 from ...keys.request import Data
 from ..days import days_entry, parse_days
+from ..notes import NO_NOTES, Notes, known_header_notes
 from ..record import GotFrom, Record
 
 READ_AGAIN = ("_request", "response", "_model_answer")
@@ -85,7 +85,7 @@ class LazyRecord(Record):
 
 
 # The fields of a record that others seldom share
-OWN = ("sample", "cost", "stored_at", "notes")
+OWN = ("sample", "cost", "stored_at", "notes", "header_notes")
 COMMON = tuple(name for name in (*HELD, "_read", "read_lines") if name not in (*OWN, "_cache_key"))
 
 
@@ -101,8 +101,7 @@ class LazyRecords:
     def put(self, record: LazyRecord, source: GotFrom) -> None:
         """Hold a record."""
         common = source, *(getattr(record, name) for name in COMMON)
-        with suppress(TypeError):  # where a source of imported answers is a dict
-            common = self._met.setdefault(common, common)
+        common = self._met.setdefault(common, common)
         own = (getattr(record, name) for name in OWN)
         self._entries[record.cache_key] = common, *own, *record._place
 
@@ -147,9 +146,9 @@ class LazyRecords:
         return len(self._entries)
 
 
-# The number of the layout comes before the fields. Most records have neither arms nor a source from which
-# they were imported, and use layout 4; layout 5 adds the arms, layout 6 both.
-LAYOUT, LAYOUT_OF_ARMS, LAYOUT_OF_IMPORTED = 4, 5, 6
+# The number of the layout comes before the fields. Most records have neither arms nor a note of their file's
+# header, and use layout 4; layout 5 adds the arms, and each later one also a header's note, which has that number.
+LAYOUT, LAYOUT_OF_ARMS, LAYOUT_OF_NOTE = 4, 5, 6
 FIELDS = ("kind", "sample", "cost", "api_type", "host", "version", "caller")
 PROTOCOL = 4  # the newest pickle protocol without buffers outside the bytes
 CHECKSUM_BYTES = 4
@@ -198,12 +197,15 @@ def pack(record: Record) -> bytes:
     fields: dict[str, Data] = {name: getattr(record, name) for name in FIELDS}
     fields["days"] = {} if record.noted_days is None else days_entry(record.noted_days)
     layout = LAYOUT
-    if record.arms or record.imported is not None:
+    noted = [
+        known_header_notes()[name] for name in record.header_notes if name in known_header_notes()
+    ]
+    if record.arms or noted:
         layout = LAYOUT_OF_ARMS
         fields["arms"] = record.arms
-    if record.imported is not None:
-        layout = LAYOUT_OF_IMPORTED
-        fields["imported"] = record.imported
+    for kind in noted[:1]:
+        layout = kind.layout
+        fields[kind.name] = record.header_notes[kind.name]
     fields["response"] = record.response
     try:
         body = _pickled((layout, *fields.values()), request)
@@ -229,11 +231,11 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
     try:
         fields = PlainUnpickler(file).load()
         layout, kind, sample, cost, api_type, host, version, caller, days, *rare, response = fields
-        is_known = LAYOUT <= layout <= LAYOUT_OF_IMPORTED and len(rare) == layout - LAYOUT
+        is_known = len(rare) == min(layout, LAYOUT_OF_NOTE) - LAYOUT
         if not is_known or type(response) is not dict:
             raise ValueError(NO_RECORD)
         names = tuple(rare[0]) if rare else ()
-        imported = rare[1] if layout == LAYOUT_OF_IMPORTED else None
+        header_notes = _header_notes(layout, rare[1]) if layout >= LAYOUT_OF_NOTE else NO_NOTES
     except UNREADABLE as error:
         raise _unreadable(cache_key, error) from error
     return Record(
@@ -250,8 +252,13 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
         caller,
         names,
         parse_days(days) if days else None,
-        imported=imported,
+        header_notes=header_notes,
     )
+
+
+def _header_notes(layout: int, value: Data) -> Notes:
+    """Return the header's note in a row; none if the feature that made it is not here."""
+    return {kind.name: value for kind in known_header_notes().values() if kind.layout == layout}
 
 
 _unpack_again = lru_cache(maxsize=2)(unpack)  # a record's fields are read one after the other

@@ -17,10 +17,11 @@ from ...keys.request import Data
 from ...support import secrets
 from ...support.surrogates import check_unicode
 from ...support.system import file_lock
+from ..notes import header_notes_of
 from ..record import Record, by_scope
 from .answers import stable_response
 from .content import content_of
-from .header import Header, imported_from
+from .header import Header
 from .keyed_settings import with_used_models
 from .line import (
     BEFORE_NOTES,
@@ -57,7 +58,7 @@ def encode(
     secrets.note_proxies(os.environ)
     records = by_scope(records)
     header = header._replace(
-        imported=imported_from(records) if header.imported is None else header.imported,
+        notes={**header_notes_of([record.header_notes for record in records]), **header.notes},
         # A parameter stays without a record that shows it: a forgotten answer is drawn again with it.
         settings=with_used_models(header.settings, records),
     )
@@ -109,7 +110,7 @@ def header_line(
     :raises ValueError: if a setting holds a lone surrogate.
     :raises CacheError: if a text looks like a credential.
     """
-    optional = {"imported": header.imported, "run": header.run}
+    optional = {**dict(sorted(header.notes.items())), "run": header.run}
     entry = {name: recordable(value, name) for name, value in optional.items() if value is not None}
     entry["settings"] = recordable(header.settings, "settings")
     if served:

@@ -279,6 +279,7 @@ WHOLE = {
 }
 
 
+@pytest.mark.feature("importing")
 def test_what_published_texts_do_not_say_is_not_recorded() -> None:
     """No count of it is 0."""
     found = published("Yes.", "No.")
@@ -301,12 +302,14 @@ def test_what_published_texts_do_not_say_is_not_recorded() -> None:
         ((WHOLE,), "Of 1 answer, 1 were cut, 0 refused."),
     ],
 )
+@pytest.mark.feature("importing")
 def test_how_published_texts_ended_was_not_recorded(answers: Any, said: str) -> None:
     """A text alone does not say that it was cut: no count of it is 0."""
     text = published(*answers)["E.2"]
     assert f"{said} Whether answers were asked again or could be read was not recorded." in text
 
 
+@pytest.mark.feature("importing")
 def test_tokens_and_costs_that_were_not_published_are_not_0() -> None:
     """Two texts alone say nothing of tokens, nor does the third answer of its day."""
     text = published("Yes", "No", WHOLE)["B.3"]

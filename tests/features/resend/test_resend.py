@@ -535,6 +535,7 @@ def test_a_run_without_chats_is_an_error(model: Model) -> None:
         llmcall.resend(STUDY)
 
 
+@pytest.mark.feature("importing")
 def test_an_imported_run_is_named_and_what_was_converted_left_out(
     model: Model, caplog: pytest.LogCaptureFixture
 ) -> None:

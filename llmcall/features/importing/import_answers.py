@@ -25,6 +25,7 @@ from ...stores.records.header import Header
 from ...stores.records.packed import kept
 from ...stores.records.writer import write
 from ...support.display import counted, one_line, printable
+from .notes import IMPORTED
 from .published_responses import (
     ASSISTANT,
     BATCH,
@@ -193,7 +194,7 @@ def import_located(
     settings = {name: defaults[name] for name in CONFIGURED if name in defaults}
     if first_model:
         settings.setdefault("model", first_model)
-    header = Header(settings, imported=imported)
+    header = Header(settings, notes={IMPORTED.name: imported})
     write(path, header, records, replaces=b"")
     return Imported(path, len(records), number, skipped, nameless, draws, columns.unused)
 

@@ -1043,7 +1043,7 @@ def test_a_call_that_is_not_in_the_data_is_a_miss() -> None:
 def test_the_published_data_set_is_the_same_in_each_layout() -> None:
     """Its files hold the same five answers."""
     pytest.importorskip("yaml")
-    folder = Path(__file__).resolve().parents[2] / "examples" / "published"
+    folder = Path(__file__).resolve().parents[3] / "examples" / "published"
     files = [["input.jsonl", "output.jsonl"], ["market.csv"], ["chats.json"], ["run.yaml"]]
     answers = []
     for number, names in enumerate(files):
@@ -1054,7 +1054,7 @@ def test_the_published_data_set_is_the_same_in_each_layout() -> None:
 
 
 def test_a_program_on_an_old_sdk_replays() -> None:
-    page = Path(__file__).resolve().parents[2] / "docs" / "howto" / "published.rst"
+    page = Path(__file__).resolve().parents[3] / "docs" / "howto" / "published.rst"
     shown = page.read_text(encoding="utf-8").split(".. code-block:: text")[-1]
     written("shim.py", textwrap.dedent(shown))
     written(
@@ -1149,3 +1149,13 @@ def test_a_whole_answer_of_gemini_s_interactions_is_an_answer() -> None:
     whole = {"id": "v1_a", "object": "interaction", "status": "completed", "steps": steps}
     imported({"prompt": "How much?", "response": json.dumps(whole)})
     assert replayed() == "5"
+
+
+def test_the_path_of_the_cassette_may_begin_with_a_tilde_and_may_not_be_empty() -> None:
+    """In code and on the command line, where a shell leaves it after an equals sign."""
+    written("a.csv", "prompt,answer\nBread?,Two coins.\n")
+    assert "it is empty; give a path" in done("import", "a.csv", "--to=", code=2)
+    done("import", "a.csv", "--params", "model=m", "--to=~/a.jsonl")
+    llmcall.import_answers([game("ann", "5")], "~/b.jsonl", model="m")
+    assert sorted(path.name for path in Path.home().glob("*.jsonl")) == ["a.jsonl", "b.jsonl"]
+    assert not Path("~").exists()

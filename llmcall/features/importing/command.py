@@ -6,13 +6,13 @@ import os
 
 import click
 
-from ..experiments.importing.import_answers import import_located
-from ..experiments.importing.layouts import by_layout, entries_in
-from ..experiments.importing.published_tables import Columns, parameters
-from ..keys.parameters import checked_parameters
-from ..support.display import visible
-from .options import UserPath, import_function, to_option, unicode_text
-from .output import echo
+from ...cli.options import UserPath, import_function, to_option, unicode_text
+from ...cli.output import echo
+from ...keys.parameters import checked_parameters
+from ...support.display import visible
+from .import_answers import import_located
+from .layouts import by_layout, entries_in
+from .published_tables import Columns, parameters
 
 
 def _assignments(

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from . import aio as aio
     from . import testing as testing
     from . import types as types
-    from .ancestors.xagent import chatcompletion_request as chatcompletion_request
     from .clients.base import LLMClient as LLMClient
     from .clients.local import LocalClient as LocalClient
     from .clients.openai import AzureClient as AzureClient
@@ -74,7 +73,6 @@ if TYPE_CHECKING:
     from .typed.llm_call import LLMCall as LLMCall
 
 _MODULES = {
-    "ancestors.xagent": "chatcompletion_request",
     "clients.base": "LLMClient",
     "clients.local": "LocalClient",
     "clients.openai": "AzureClient OpenAIClient",
@@ -108,6 +106,7 @@ if TYPE_CHECKING:
     from .features.packing.pack import pack as pack
     from .features.packing.verify import verify as verify
     from .features.resend.resend import resend as resend
+    from .features.xagent.functions import chatcompletion_request as chatcompletion_request
 
 _OF_FEATURES: dict[str, str] = {
     "features.importing.import_answers": "import_answers",
@@ -115,6 +114,7 @@ _OF_FEATURES: dict[str, str] = {
     "features.packing.pack": "pack",
     "features.packing.verify": "verify",
     "features.resend.resend": "resend",
+    "features.xagent.functions": "chatcompletion_request",
 }
 # The end of what features add.
 

@@ -1,61 +1,30 @@
-"""The functions of XAgent and DB-GPT, asynchronous: ``from llmcall.aio import chatcompletion_request``."""
+"""The asynchronous functions that features add: ``from llmcall.aio import chatcompletion_request``."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .ancestors.dbgpt import chat_completion, chat_completion_stream
-from .ancestors.xagent import answer, sdk_error
-from .clients.registry import client as shared_client
-from .core import loops
-from .errors import APIError, InvalidRequestError
+from .support.lazy_names import imported_by_name
 
-__all__ = [
-    "chat_completion",
-    "chat_completion_stream",
-    "chatcompletion_request",
-    "embedding_request",
-]
+# What features add: ``python docs/_ext/names.py`` writes it, until the next comment.
+if TYPE_CHECKING:
+    from .features.dbgpt.streams import chat_completion as chat_completion
+    from .features.dbgpt.streams import chat_completion_stream as chat_completion_stream
+    from .features.xagent.asynchronous import chatcompletion_request as chatcompletion_request
+    from .features.xagent.asynchronous import embedding_request as embedding_request
 
-SDK_CLASSES = ("AsyncOpenAI", "AsyncAzureOpenAI")
+_OF_FEATURES: dict[str, str] = {
+    "features.dbgpt.streams": "chat_completion chat_completion_stream",
+    "features.xagent.asynchronous": "chatcompletion_request embedding_request",
+}
+# The end of what features add.
 
-
-async def chatcompletion_request(
-    *,
-    max_lenght_fallback: bool = True,
-    request_timeout: float | None = 60,
-    prompt: str | None = None,
-    **kwargs: Any,
-) -> dict[str, Any]:
-    """Call a model and return the whole response as a dict.
-
-    Takes the same arguments as :func:`llmcall.chatcompletion_request`, and raises the same errors.
-
-    >>> import asyncio
-    >>> response = asyncio.run(llmcall.aio.chatcompletion_request(prompt="Good morning!", max_tokens=16))
-    >>> response["choices"][0]["message"]["content"]
-    'Good morning!'
-    """
-    return await loops.run(
-        answer(SDK_CLASSES, max_lenght_fallback, request_timeout, prompt, kwargs)
-    )
+__all__ = sorted(" ".join(_OF_FEATURES.values()).split())
 
 
-async def embedding_request(text: str) -> list[float] | None:
-    """Return the embedding of a text, from the endpoint that lists the embedding model.
+def __getattr__(name: str) -> Any:
+    return imported_by_name(name, _OF_FEATURES, globals())
 
-    :returns: the embedding's numbers, or ``None`` after a bad request, which is logged.
-    :raises openai.OpenAIError: for any other failure, after the retries.
 
-    >>> import asyncio
-    >>> numbers = asyncio.run(llmcall.aio.embedding_request("Good morning!"))
-    >>> len(numbers)
-    576
-    """
-    try:
-        return await shared_client().aget_embedding(text, on_error="raise")
-    except InvalidRequestError as error:
-        sdk_error(error)  # logs it
-        return None
-    except APIError as error:
-        raise sdk_error(error) from error
+def __dir__() -> list[str]:
+    return __all__

@@ -19,7 +19,7 @@ DOCS = Path(__file__).resolve().parent.parent
 PAGE = DOCS / "reference" / "names.rst"
 PACKAGE = DOCS.parent / "llmcall"
 # By the module that features add names to: the field of a feature that has them.
-EXPORTING = {"__init__.py": "names", "types.py": "types"}
+EXPORTING = {"__init__.py": "names", "types.py": "types", "aio.py": "aio"}
 OF_FEATURES = re.compile(r"(?s)(# What features add: .*?\n).*?(# The end of what features add\.)")
 HEAD = """\
 Names, a sentence each

@@ -21,12 +21,14 @@ PARTS = ("typed",)
 # The features, folders here, in the order of the alphabet.
 FEATURES = (
     "check",
+    "dbgpt",
     "importing",
     "overrides",
     "packing",
     "report",
     "resend",
     "serve",
+    "xagent",
 )
 
 
@@ -38,6 +40,7 @@ class Feature:
     :param needs: the names of the features without which it cannot be; deleting one of them deletes it, too.
     :param names: the public names of ``llmcall``, with blanks between, by module.
     :param types: those of ``llmcall.types``.
+    :param aio: those of ``llmcall.aio``.
     :param commands: the places of the commands, by name.
     :param run_options: the places of the options of ``llmcall run`` (``cli/options.py``), by the name of their value.
     :param notes: the places of the notes of a record (``stores/notes.py``), by name.
@@ -48,6 +51,7 @@ class Feature:
     needs: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     types: Mapping[str, str] = field(default_factory=dict)
+    aio: Mapping[str, str] = field(default_factory=dict)
     commands: Mapping[str, str] = field(default_factory=dict)
     run_options: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)

@@ -620,3 +620,19 @@ def test_threads_that_call_first_share_one_transport() -> None:
     with ThreadPoolExecutor(threads) as executor:
         assert list(executor.map(ask, range(threads))) == ["yes"] * threads
     assert len(made) == 1
+
+
+def test_a_client_has_what_tinytroupe_s_registry_calls(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``force_api_cache`` sets the cache of each client, and a world prints what they used."""
+    client = llmcall.testing.ScriptedClient(["Hi", "Hello"])
+    client.set_api_cache(True, str(tmp_path / "openai_api_cache.pickle"))
+    assert [client.send_message("x").content for _ in range(2)] == ["Hi", "Hi"]
+    assert client.cache.path == tmp_path / "openai_api_cache.cache"
+    client.set_api_cache(False)
+    assert client.send_message("x").content == "Hello"
+    tokens = dict.fromkeys(("input_tokens", "output_tokens", "total_tokens"), 0)
+    assert client.get_cost_stats() == {**tokens, "model_calls": 2, "cached_calls": 1}
+    client.pretty_print_cost_stats()
+    assert capsys.readouterr().out.strip() == str(client.usage).strip()

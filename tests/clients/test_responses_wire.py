@@ -619,15 +619,6 @@ def test_azure_has_the_responses_api(httpserver: HTTPServer) -> None:
     assert server.requests[0].body["model"] == "luna-east"
 
 
-def test_the_ancestors_function_gives_the_shape_of_a_chat(httpserver: HTTPServer) -> None:
-    server = server_of(httpserver, response(text_item("Hi")))
-    with llmcall.configured(base_url=server.base_url, api="responses"):
-        answer = llmcall.chatcompletion_request(prompt="Hello")
-    assert answer["choices"][0]["message"]["content"] == "Hi"
-    assert answer["usage"]["prompt_tokens"] == 12
-    assert answer["object"] == "chat.completion"
-
-
 def test_a_programs_sdk_reads_an_answer_recorded_by_responses(httpserver: HTTPServer) -> None:
     """The program asks by chat completions, and gets their shape."""
     import openai

@@ -394,12 +394,6 @@ def test_a_deadline_ends_an_embedding(dripping_server: None) -> None:
     assert type(error) is RequestTimeoutError
 
 
-def test_request_timeout_ends_a_call_of_the_ancestors_function(dripping_server: None) -> None:
-    """The error is the SDK's."""
-    with pytest.raises(openai.APITimeoutError):
-        llmcall.chatcompletion_request(prompt="x", request_timeout=SOON)
-
-
 @pytest.mark.parametrize("way", ["stream", "astream"])
 def test_a_deadline_counts_through_a_stream(way: str) -> None:
     """The time of the first chunks is missing to the last ones."""

@@ -36,14 +36,14 @@ LAYERS = [
     "distributed",
     "many",
     "typed",
-    "ancestors aio",
+    "ancestors",
     "programs",
     "review",
     "experiments",
     "pytest_plugin",
     "cli",
     " ".join(f"features.{name}" for name in FEATURES),
-    "__main__ types __init__",
+    "__main__ aio types __init__",
 ]
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names.split()}
 

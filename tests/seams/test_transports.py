@@ -11,7 +11,6 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
-from unittest import mock
 
 import pytest
 import werkzeug
@@ -21,7 +20,6 @@ from servers import BackgroundServer, chunks_of, completion, event
 
 import llmcall
 from llmcall import ConfigError, LLMClient, OpenAIClient, ServiceError
-from llmcall.ancestors.xagent import ReplacedSDKTransport
 from llmcall.clients.local import LocalTransport, find_model
 from llmcall.clients.windows import WindowTransport
 from llmcall.contracts import rule_checks
@@ -33,7 +31,7 @@ from llmcall.programs.transport import ProgramTransport
 from llmcall.support.system import running_loop
 from llmcall.support.waits import Progress
 from llmcall.testing import check_transport
-from llmcall.types import AsyncTransport, Endpoint, Transport
+from llmcall.types import AsyncTransport, Transport
 
 OFF: Any = {"model": "m", "cache_mode": "off", "on_error": "raise", "retry_max_attempts": 1}
 
@@ -278,19 +276,6 @@ def test_the_sdks_transport_keeps_the_contract(httpserver: HTTPServer) -> None:
     with OpenAIClient(base_url=httpserver.url_for("/v1"), api_key="k") as client:
         [endpoint] = client.endpoints("m")
         check_transport(lambda: client.make_transport(endpoint))
-
-
-@pytest.mark.parametrize("is_azure", [False, True])
-def test_the_transport_of_a_patched_sdk_keeps_the_contract(is_azure: bool) -> None:
-    pytest.importorskip("openai")
-    version = {"azure_api_version": "2024-10-21"} if is_azure else {}
-    endpoint = Endpoint("patched", ("m",), base_url="http://127.0.0.1:1/v1", **version)
-    name = "AzureOpenAI" if is_azure else "OpenAI"
-    with mock.patch(f"openai.{name}") as sdk, mock.patch(f"openai.Async{name}") as async_sdk:
-        sdk().chat.completions.create().model_dump.return_value = completion()
-        create = async_sdk().chat.completions.create = mock.AsyncMock()
-        create.return_value.model_dump = completion
-        check_transport(lambda: ReplacedSDKTransport(endpoint))
 
 
 def test_a_windows_transport_keeps_the_contract(

@@ -152,7 +152,7 @@ class RunFacts:
             _way(record),
             days.day if days else "",
             is_ended(record),
-            record.imported is not None,
+            bool(record.header_notes),
             record.arms,
             call.marks,
             call.parameters,
@@ -367,13 +367,13 @@ def _interface(record: Record) -> str:
         return str(record.request.get("path"))
     if record.kind == "embedding":
         return "embeddings"
-    if record.imported is not None and not is_ended(record):  # a published text
+    if record.header_notes and not is_ended(record):  # a published text
         return "how the model was accessed was not recorded"
     return "responses" if "output" in record.response else "chat completions"
 
 
 def _way(answer: Record) -> str:
-    if answer.imported is not None:
+    if answer.header_notes:
         return "imported"
     is_local = answer.days is not None and answer.days.hosts == (LOCAL,)
     return "to a local model" if is_local else "through the API"

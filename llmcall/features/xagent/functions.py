@@ -7,20 +7,20 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ..apis.shapes import as_chat
-from ..clients.api_errors import failure, http_library, mapped_error
-from ..clients.openai import NO_KEY, OpenAIClient
-from ..clients.registry import client as shared_client
-from ..config.endpoints import Endpoint
-from ..core import threads
-from ..core.answer import reply_to
-from ..core.kinds import is_cut_by_context_window
-from ..core.prepare import prepare_chat
-from ..core.seams import AsyncTransport
-from ..errors import APIError, ContextLengthError, InvalidRequestError, RequestTimeoutError
-from ..keys.request import Data, Request
-from ..support.notices import logger
-from ..support.waits import resolved
+from ...apis.shapes import as_chat
+from ...clients.api_errors import failure, http_library, mapped_error
+from ...clients.openai import NO_KEY, OpenAIClient
+from ...clients.registry import client as shared_client
+from ...config.endpoints import Endpoint
+from ...core import threads
+from ...core.answer import reply_to
+from ...core.kinds import is_cut_by_context_window
+from ...core.prepare import prepare_chat
+from ...core.seams import AsyncTransport
+from ...errors import APIError, ContextLengthError, InvalidRequestError, RequestTimeoutError
+from ...keys.request import Data, Request
+from ...support.notices import logger
+from ...support.waits import resolved
 
 if TYPE_CHECKING:
     import openai
@@ -36,7 +36,7 @@ def is_patched(names: tuple[str, ...]) -> bool:
     """
     if "openai" not in sys.modules:
         return False  # not imported, so not replaced; importing it takes a second
-    from ..support.libraries import openai
+    from ...support.libraries import openai
 
     objects = [getattr(openai, name) for name in names]
     if _COMPLETIONS in sys.modules:
@@ -81,7 +81,7 @@ class ReplacedSDKTransport(AsyncTransport):
 
     def send(self, request: Request, timeout: float | None) -> Any:
         """Return the response."""
-        from ..support.libraries import openai
+        from ...support.libraries import openai
 
         try:
             sdk = getattr(openai, self._class)(**self._arguments, timeout=timeout)
@@ -92,7 +92,7 @@ class ReplacedSDKTransport(AsyncTransport):
 
     async def asend(self, request: Request, timeout: float | None) -> Any:
         """Return the response."""
-        from ..support.libraries import openai
+        from ...support.libraries import openai
 
         try:
             sdk = getattr(openai, f"Async{self._class}")(**self._arguments, timeout=timeout)
@@ -110,7 +110,7 @@ def _create_arguments(request: Request) -> Mapping[str, Any]:
 
 def _own_error(error: Any, url: str) -> APIError:
     """Return llmcall's error for one of the SDK's, or for a test's, which may hold a mock or only a message."""
-    from ..support.libraries import openai
+    from ...support.libraries import openai
 
     is_real = isinstance(error.request, http_library().Request) and error.body
     if is_real or not isinstance(error, openai.APIStatusError):
@@ -232,7 +232,7 @@ def sdk_error(error: APIError) -> Exception:
     """Return the SDK's error for an llmcall error, or the error itself if the SDK has no
     equivalent; log a bad request.
     """
-    from ..support.libraries import openai
+    from ...support.libraries import openai
 
     if isinstance(error, InvalidRequestError):
         logger().error("bad request: %s", error)
@@ -247,7 +247,7 @@ def sdk_error(error: APIError) -> Exception:
 
 def _bad_request(error: ContextLengthError) -> openai.BadRequestError:
     """Return the SDK's error for a context that is too long."""
-    from ..support.libraries import openai
+    from ...support.libraries import openai
 
     library = http_library()
     response = library.Response(400, request=library.Request("POST", NO_ADDRESS))

@@ -1,6 +1,4 @@
-"""The ancestors' functions: chatcompletion_request, embedding_request, with a patched SDK, streams
-of any address.
-"""
+"""XAgent's functions: chatcompletion_request, embedding_request, with a patched SDK."""
 
 from __future__ import annotations
 
@@ -8,40 +6,33 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Callable
-from contextlib import aclosing
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import httpx
 import openai
 import pytest
+from commands import ran
 from openai.types.chat import ChatCompletion
 from pytest_httpserver import HTTPServer
 from servers import (
-    HEAD,
     OK,
     QUESTION,
-    TWO_COINS,
     Answer,
-    Paused,
     RawServer,
     ScriptedServer,
-    chunk,
     completion,
+    dripping,
     embeddings,
-    event,
-    http,
     refusal,
     refusing,
-    sends,
     stays_silent,
-    stays_silent_after,
-    streams,
 )
 
 import llmcall
 from llmcall import aio
+from llmcall.config.endpoints import Endpoint
+from llmcall.features.xagent.functions import ReplacedSDKTransport
+from llmcall.testing import check_transport
 
 Ask = Callable[..., dict[str, Any]]
 
@@ -419,184 +410,50 @@ def test_a_lost_connection_that_a_patched_sdk_raises_is_tried_again(request_: An
         assert llmcall.chatcompletion_request(prompt="Hello") == HELLO
 
 
-# Streams of any address
-
-BODY = {"model": "m", "messages": QUESTION, "stream": True}
-
-
-def text_events(*texts: str) -> bytes:
-    """Return the events of some pieces of text."""
-    return b"".join(event(chunk(text)) for text in texts)
-
-
-def pieces_from(behaviour: Any, **options: Any) -> list[str]:
-    """Return the pieces that a server's answer comes in."""
-
-    async def read() -> list[str]:
-        url = f"{server.base_url}/chat/completions"
-        return [piece async for piece in aio.chat_completion_stream(url, BODY, **options)]
-
-    with RawServer(behaviour) as server:
-        return asyncio.run(read())
+def test_an_answer_of_responses_has_the_shape_of_a_chat(serve: Serve, ask: Ask) -> None:
+    """The model is asked by the API that is configured."""
+    part = {"type": "output_text", "text": "Hi", "annotations": []}
+    item = {"id": "m", "type": "message", "role": "assistant", "content": [part]}
+    usage = {"input_tokens": 12, "output_tokens": 3, "total_tokens": 15}
+    body = {"id": "r", "object": "response", "status": "completed", "model": "m", "usage": usage}
+    serve(Answer(200, {**body, "output": [item]}), api="responses")
+    answer = ask(prompt="Hello")
+    assert answer["choices"][0]["message"]["content"] == "Hi"
+    assert answer["usage"]["prompt_tokens"] == 12
+    assert answer["object"] == "chat.completion"
 
 
-pieces_of_bodies = pytest.mark.parametrize(
-    ("body", "pieces"),
-    [
-        (text_events("Hel", "lo") + b"data: [DONE]\n\n" + text_events("never"), ["Hel", "lo"]),
-        (event({"choices": [], "usage": {"total_tokens": 3}}) + text_events("a"), ["a"]),
-        (event({"error_code": 1, "text": "no memory"}) + event(b"[DONE]"), ["no memory"]),
-        (b"<html>\nbusy\n" + text_events("a")[:-2], ["<html>", "busy", "a"]),
-        (b"", []),
-    ],
-)
+def test_a_replay_needs_no_sdk() -> None:
+    """Nor a key, or a server."""
+    program = """
+if sys.argv[1] == "record":
+    llmcall.register_client("openai", ScriptedClient(["Hello!"]))
+with llmcall.cassette("tape.jsonl"):
+    print(llmcall.chatcompletion_request(prompt="Hello")["choices"][0]["message"]["content"])
+"""
+    assert ran(program, "record") == ran(program + 'assert "openai" not in sys.modules\n', "replay")
 
 
-@pieces_of_bodies
-def test_each_text_of_a_stream_comes_as_a_piece(body: bytes, pieces: list[str]) -> None:
-    """Other fields are passed over, other lines are yielded as they are."""
-    assert pieces_from(sends(HEAD + body)) == pieces
+@pytest.mark.parametrize("is_azure", [False, True])
+def test_the_transport_of_a_patched_sdk_keeps_the_contract(is_azure: bool) -> None:
+    pytest.importorskip("openai")
+    version = {"azure_api_version": "2024-10-21"} if is_azure else {}
+    endpoint = Endpoint("patched", ("m",), base_url="http://127.0.0.1:1/v1", **version)
+    name = "AzureOpenAI" if is_azure else "OpenAI"
+    with mock.patch(f"openai.{name}") as sdk, mock.patch(f"openai.Async{name}") as async_sdk:
+        sdk().chat.completions.create().model_dump.return_value = completion()
+        create = async_sdk().chat.completions.create = mock.AsyncMock()
+        create.return_value.model_dump = completion
+        check_transport(lambda: ReplacedSDKTransport(endpoint))
 
 
-def test_a_stream_of_pieces_has_ended_though_its_server_keeps_the_connection() -> None:
-    """Nothing follows the event ``[DONE]``."""
-    answer = HEAD + text_events("Hel", "lo") + event(b"[DONE]")
-    assert pieces_from(stays_silent_after(answer), timeout=30) == ["Hel", "lo"]
-
-
-async def text_by_own_client(base_url: str, **headers: str) -> str:
-    """Ask without an HTTP client."""
-    return await aio.chat_completion(f"{base_url}/chat/completions", BODY, headers=headers)
-
-
-async def text_by_given_client(base_url: str, **headers: str) -> str:
-    """Ask by an HTTP client, which must stay open."""
-    async with httpx.AsyncClient(base_url=base_url) as client:
-        text = await aio.chat_completion("/chat/completions", BODY, client, headers, 60, None)
-        assert not client.is_closed
-        return text
-
-
-by_own_and_given_client = pytest.mark.parametrize(
-    "ask_text", [text_by_own_client, text_by_given_client], ids=["own", "given"]
-)
-
-
-@by_own_and_given_client
-def test_the_body_of_a_stream_is_posted_as_json_with_the_given_headers(ask_text: Any) -> None:
-    """The address is used as it is."""
-    with RawServer(streams(*TWO_COINS)) as server:
-        asyncio.run(ask_text(server.base_url, Authorization="Bearer secret"))
-    (seen,) = server.requests
-    assert seen.path == "/v1/chat/completions"
-    assert seen.body == BODY
-    assert seen.headers["authorization"] == "Bearer secret"
-
-
-@by_own_and_given_client
-def test_the_whole_text_of_a_stream_comes_back(ask_text: Any) -> None:
-    """A given HTTP client stays open."""
-    with RawServer(streams(*TWO_COINS)) as server:
-        assert asyncio.run(ask_text(server.base_url)) == "Two coins."
-
-
-@pytest.mark.parametrize("asynchronous", [True, False])
-def test_the_caller_has_finished_with_a_piece_before_it_is_yielded(asynchronous: bool) -> None:
-    """It may be a function or a coroutine function."""
-    order: list[str] = []
-
-    async def caller(text: str) -> None:
-        await asyncio.sleep(0)
-        order.append(text)
-
-    async def read(base_url: str) -> None:
-        callback = caller if asynchronous else order.append
-        async for piece in aio.chat_completion_stream(f"{base_url}/x", BODY, caller=callback):  # type: ignore[arg-type]
-            order.append(f"yielded {piece}")
-
-    with RawServer(sends(HEAD + text_events("a", "b"))) as server:
-        asyncio.run(read(server.base_url))
-    assert order == ["a", "yielded a", "b", "yielded b"]
-
-
-def test_what_the_caller_of_a_stream_raises_goes_to_the_reader() -> None:
-    """The stream ends."""
-    with pytest.raises(KeyError, match="a"):
-        pieces_from(sends(HEAD + text_events("a")), caller={}.pop)
-
-
-def test_a_stream_that_is_left_closes_its_connection() -> None:
-    """The first piece comes before the last is sent."""
-    server = Paused(*TWO_COINS, after=2)
-
-    async def read(base_url: str) -> None:
-        async with aclosing(aio.chat_completion_stream(f"{base_url}/x", BODY)) as pieces:
-            assert await anext(pieces) == "Two"
-        assert await asyncio.to_thread(server.left.wait, 60)
-
-    with RawServer(server) as raw:
-        asyncio.run(read(raw.base_url))
-
-
-def refused_stream() -> httpx.RequestError:
-    """Return the error of a stream that a server refuses with the credentials in its words."""
-    body = "über: key sk-12345678 (Bearer sk-12345678) is wrong".encode() + b"\xff"
-    with pytest.raises(httpx.RequestError) as raised:
-        pieces_from(
-            sends(http(body, status="401 X")), headers={"Authorization": "Bearer sk-12345678"}
-        )
-    return raised.value
-
-
-def test_a_refused_stream_raises_an_error_of_its_request() -> None:
-    """The error has the status."""
-    error = refused_stream()
-    assert "status 401" in str(error)
-    assert error.request.method == "POST"
-
-
-def test_the_body_of_a_refused_stream_is_logged_without_credentials(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Bytes that are no UTF-8 become U+FFFD."""
-    refused_stream()
-    logged = [record.getMessage() for record in caplog.records if record.name == "llmcall"]
-    assert logged == ["Request failed with status 401. Error: über: key *** (***) is wrong\ufffd"]
-
-
-BROKEN: dict[str, tuple[Any, list[str]]] = {
-    "cut": (
-        sends(HEAD.replace(b"Connection", b"Content-Length: 999\r\nConnection") + text_events("a")),
-        ["a"],
-    ),
-    "malformed": (sends(HEAD + text_events("a") + b"data: {half\n\n"), ["a"]),
-    "an error": (sends(HEAD + text_events("a") + event({"error": {"message": "too busy"}})), ["a"]),
-    "silent": (stays_silent, []),
-    "moved": (sends(http(b"", status="307 Temporary Redirect")), []),
-}
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_a_stream_that_breaks_raises_an_error_of_httpx(name: str) -> None:
-    """The pieces that came are read before it."""
-    behaviour, expected = BROKEN[name]
-    pieces: list[str] = []
-    with pytest.raises(httpx.RequestError) as raised:
-        pieces_from(behaviour, caller=pieces.append, timeout=0.1 if name == "silent" else 60)
-    assert (pieces, raised.value.request.method) == (expected, "POST")
-
-
-def test_a_client_has_what_tinytroupe_s_registry_calls(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """``force_api_cache`` sets the cache of each client, and a world prints what they used."""
-    client = llmcall.testing.ScriptedClient(["Hi", "Hello"])
-    client.set_api_cache(True, str(tmp_path / "openai_api_cache.pickle"))
-    assert [client.send_message("x").content for _ in range(2)] == ["Hi", "Hi"]
-    assert client.cache.path == tmp_path / "openai_api_cache.cache"
-    client.set_api_cache(False)
-    assert client.send_message("x").content == "Hello"
-    tokens = dict.fromkeys(("input_tokens", "output_tokens", "total_tokens"), 0)
-    assert client.get_cost_stats() == {**tokens, "model_calls": 2, "cached_calls": 1}
-    client.pretty_print_cost_stats()
-    assert capsys.readouterr().out.strip() == str(client.usage).strip()
+def test_request_timeout_ends_a_call_whose_body_drips(ask: Ask) -> None:
+    """The error is the SDK's."""
+    drip = dripping(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b" ")
+    how = {"api_key": "k", "cache_mode": "off", "retry_max_attempts": 1}
+    with (
+        RawServer(drip) as server,
+        llmcall.configured(base_url=server.base_url, **how),
+        pytest.raises(openai.APITimeoutError),
+    ):
+        ask(prompt="x", request_timeout=0.15)

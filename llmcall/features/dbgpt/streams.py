@@ -6,10 +6,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from ..apis.bodies import EventStream, check_no_error, events_in
-from ..apis.masking import secrets_of, without_secrets
-from ..errors import ServiceError
-from ..support.notices import logger
+from ...apis.bodies import EventStream, check_no_error, events_in
+from ...apis.masking import secrets_of, without_secrets
+from ...errors import ServiceError
+from ...support.notices import logger
 
 if TYPE_CHECKING:
     import httpx
@@ -47,7 +47,7 @@ async def chat_completion_stream(
     >>> asyncio.run(pieces())
     ['Good', ' morning!']
     """
-    from ..support.libraries import httpx
+    from ...support.libraries import httpx
 
     client_context = httpx.AsyncClient() if client is None else nullcontext(client)
     async with (
@@ -97,7 +97,7 @@ async def chat_completion(
 
 def _log_refusal(response: httpx.Response) -> httpx.RequestError:
     """Log a response with a status other than 200, and return the error to raise for it."""
-    from ..support.libraries import httpx
+    from ...support.libraries import httpx
 
     body = without_secrets(response.text, secrets_of(response.request))
     logger().error("Request failed with status %d. Error: %s", response.status_code, body)
@@ -107,7 +107,7 @@ def _log_refusal(response: httpx.Response) -> httpx.RequestError:
 
 async def _pieces(response: httpx.Response) -> AsyncGenerator[str, None]:
     """Yield the pieces of text in a body."""
-    from ..support.libraries import httpx
+    from ...support.libraries import httpx
 
     try:
         async with aclosing(response.aiter_bytes()) as data:  # type: ignore[type-var]

@@ -1,0 +1,1 @@
+"""DB-GPT's functions, which stream a chat from any address."""

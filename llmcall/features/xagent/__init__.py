@@ -1,0 +1,1 @@
+"""XAgent's functions, which call a model as its own do."""

@@ -32,6 +32,7 @@ from ..support.waits import Held, check_stops, enter_call, stops
 from ..traffic import call_listeners as call_listeners  # its listeners join
 from . import messages
 from .client_facts import facts_in
+from .plain_values import chunk_in, error_data, error_in, record_data
 from .remote import Account, NotedMeter, Sender, kind_of
 from .tickets import Ticket
 
@@ -107,7 +108,7 @@ class CallOfProcess:
         if isinstance(told, messages.Failed):
             self._is_open = False
             self._sender.renewable, self._sender.class_name = told.renewable, told.class_name
-            error: Any = messages.error_in(told.error, is_any=True)
+            error: Any = error_in(told.error, is_any=True)
             error.raised_there = self, told.number
             raise error
         return told
@@ -131,7 +132,7 @@ class CallOfProcess:
             records: list[Record] = await self._drive(calls, answer_calls(calls))
             if self._where.keeps_draw and calls[0].draw is not None:
                 draw = self._ticket.keep_draw(calls[0].draw)
-            data = [messages.record_data(record) for record in records]
+            data = [record_data(record) for record in records]
             paths = [call.position.path for call in calls]
             return messages.Answered(data, paths, calls[0].is_taped, self._meter.noted, draw)
         except AbandonedError:
@@ -139,7 +140,7 @@ class CallOfProcess:
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - its process raises it
             raiser, number = getattr(error, "raised_there", (None, None))
             own = number if raiser is self else None
-            return messages.Unanswered(messages.error_data(error), own, self._meter.noted)
+            return messages.Unanswered(error_data(error), own, self._meter.noted)
 
     async def _drive(self, calls: Sequence[Call], procedure: Procedure[Any]) -> Any:
         """Drive a procedure to its end, and return its result.
@@ -219,7 +220,7 @@ class CallOfProcess:
     async def _next(self, effect: Next) -> Chunk | None:
         told = await self.query(messages.Next(effect.timeout))
         if not isinstance(told, messages.Ended):
-            return messages.chunk_in(told)
+            return chunk_in(told)
         self._sender.misfit, self._is_open = told.misfit, False
         return None
 

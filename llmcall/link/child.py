@@ -24,6 +24,7 @@ from ..support.tracebacks import hide_own_frames
 from . import messages
 from .client_facts import facts_of
 from .errand import Errand, count
+from .plain_values import error_in, record_in
 from .wire import Address, Connection, Line, LoopLine, connected, is_open
 
 DIGITS_OF_TASK = 16
@@ -249,7 +250,7 @@ class Way:
         match told:
             case messages.Unanswered(failure, number, used):
                 count(calls[0], used)
-                error = messages.error_in(failure, is_any=False)
+                error = error_in(failure, is_any=False)
                 if number is not None:  # this process raised it, with its cause and its traceback
                     own = errors[number]
                     if isinstance(own, APIError):
@@ -264,7 +265,7 @@ class Way:
                 raise self._parent.over()
         records = []
         for call, data, path in zip(calls, found, paths, strict=True):
-            record = messages.record_in(data, call.request.hashed)
+            record = record_in(data, call.request.hashed)
             if call.request.expected is not None and record.is_hit:
                 refuse_misfit(call, record)
             if call.used_records is not None:

@@ -31,6 +31,7 @@ from ..traffic.budgets import open_budgets
 from ..traffic.gate import ClientGate
 from ..traffic.limits import Slot
 from . import messages
+from .plain_values import chunk_data, error_data
 
 if TYPE_CHECKING:
     from .child import Way
@@ -141,10 +142,8 @@ class Errand:
         self.errors.append(error)
         transport, number = self._transport, len(self.errors) - 1
         if transport is None:
-            return messages.Failed(messages.error_data(error), number, False, "")
-        return messages.Failed(
-            messages.error_data(error), number, transport.renewable, transport.class_name
-        )
+            return messages.Failed(error_data(error), number, False, "")
+        return messages.Failed(error_data(error), number, transport.renewable, transport.class_name)
 
     async def _send(self, told: messages.Send) -> messages.Message:
         """Send the request, and return the response, or begin to read it chunk by chunk."""
@@ -225,7 +224,7 @@ class Errand:
                     self._assembler.add(chunk)
                 else:
                     self._assembler.is_done = True
-            return messages.chunk_data(chunk)
+            return chunk_data(chunk)
         misfit = None
         if self._assembler is not None:
             with contextlib.suppress(APIError):  # the recording process will find it, too

@@ -6,28 +6,20 @@ plain data or of one of the classes ``NAMED``, which run no code.
 
 from __future__ import annotations
 
-import builtins
 import io
 import struct
-from collections.abc import Mapping
-from types import NoneType
 from typing import Any, NamedTuple
 
-from .. import errors
-from ..apis.chunks import DONE
 from ..config.endpoints import Endpoint
 from ..config.setting import Rank, SettingValue
 from ..core.calls import Options
-from ..core.seams import AlreadyRecorded, Chunk, Response
 from ..keys.request import Data
 from ..models.catalog import Capabilities
 from ..scopes.active import OpenedBy
-from ..scopes.draws import MapIsOverError
 from ..scopes.position import Branch, Branches
 from ..stores.notes import Notes
-from ..stores.record import Received, Record
-from ..stores.records.packed import PlainPickler, PlainUnpickler, pack, unpack
-from ..support.failures import UnrecordedAnswer, UnrecordedResult
+from ..stores.record import Received
+from ..stores.records.packed import PlainPickler, PlainUnpickler
 
 TASK_OF_RAY = "ray "  # begins the name of a caller that Ray tells from all others
 
@@ -475,89 +467,3 @@ def frame(message: Message, call: int = 0) -> bytes:
     """
     data = packed((call, message))
     return LENGTH.pack(len(data)) + data
-
-
-# Records
-
-
-def record_data(record: Record) -> RecordData:
-    """Return a record as plain data."""
-    packed_record = pack(record.replace(request={}))
-    return RecordData(record.cache_key, packed_record, record.stored_at, record.received)
-
-
-def record_in(data: RecordData, request: Mapping[str, Data]) -> Record:
-    """Return the record in what :func:`record_data` returned, which answers a request."""
-    record = unpack(data.key, data.packed, data.stored_at).replace(request=dict(request))
-    record.received = data.received
-    return record
-
-
-# Pieces of a streamed answer
-
-
-def chunk_data(chunk: Chunk) -> Got:
-    """Return a chunk of a transport's stream as plain data."""
-    if isinstance(chunk, Response):
-        return Got(dict(chunk), True, chunk.request_id, chunk.status_code)
-    return Got(chunk if isinstance(chunk, bytes) else dict(chunk))
-
-
-def chunk_in(got: Got) -> Chunk:
-    """Return the chunk in what :func:`chunk_data` returned."""
-    if got.is_response:
-        assert isinstance(got.data, dict)
-        return Response(got.data, got.request_id, status_code=got.status_code)
-    return DONE if got.data == DONE else got.data
-
-
-# Errors
-
-OTHERS: dict[str, type[BaseException]] = {
-    kind.__name__: kind
-    for kind in (
-        AlreadyRecorded,
-        MapIsOverError,
-        UnrecordedAnswer,
-        UnrecordedResult,
-        KeyboardInterrupt,
-    )
-}
-
-
-class CallbackError(Exception):
-    """An error of the code of a process that is recorded, as the recording process has it: of a class of its name."""
-
-
-def error_data(error: BaseException) -> ErrorData:
-    """Return an error as plain data."""
-    if isinstance(error, KeyError):
-        return ErrorData("LookupError", str(error), {})
-    attributes: dict[str, Any] = {
-        name: value
-        for name, value in vars(error).items()
-        if name == "body" or isinstance(value, (str, int, float, NoneType))
-    }
-    if isinstance(error, errors.APIError):
-        attributes["failure"] = error.failure._replace(response=None, event=None)._asdict()
-    message = error.report if isinstance(error, errors.CacheMissError) else str(error)
-    return ErrorData(type(error).__name__, message, attributes)
-
-
-def error_in(data: ErrorData, *, is_any: bool) -> BaseException:
-    """Return the error in what :func:`error_data` returned.
-
-    :param is_any: whether a class that is none of llmcall's may be anything: then its name is all that is known.
-    """
-    kind: Any = getattr(errors, data.name, None) or OTHERS.get(data.name)
-    if kind is None and not is_any:
-        kind = getattr(builtins, data.name, None)
-    if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-        kind = type(data.name, (CallbackError if is_any else errors.LLMCallError,), {})
-    error: BaseException = kind(data.message)
-    for attribute, value in data.attributes.items():
-        if attribute != "failure":
-            setattr(error, attribute, value)
-        elif isinstance(error, errors.APIError):
-            error.note(**value)
-    return error

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..core.parents import parents
 from ..errors import CacheMissError
 from ..link import messages, programs
+from ..link.plain_values import error_data
 from ..support.notices import warn_once
 from ..support.tracebacks import ends_shown_by, show
 from .patches import patched_by
@@ -71,7 +72,7 @@ class LinkedRecorder(Recorder):
     def note_refusal(self, error: Exception) -> None:
         """Report an llmcall error that the program got."""
         self.first_error = self.first_error or error
-        _tell(messages.Refused(messages.error_data(error)))
+        _tell(messages.Refused(error_data(error)))
 
     def show(self, error: BaseException) -> None:
         """Show the exception that ends the program or a thread, the run's first miss in one line: the recording process

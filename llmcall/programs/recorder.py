@@ -13,6 +13,7 @@ from ..config.values import UNSET
 from ..errors import BudgetExceededError, CacheMissError, LLMCallError, ScopeError
 from ..link import messages
 from ..link.client_facts import KEYS, keyless
+from ..link.plain_values import error_in
 from ..link.programs import innermost_recorder, interceptors, recordings
 from ..scopes.active import ActiveScope, here
 from ..scopes.scope import Scope
@@ -278,7 +279,7 @@ class Recorder(Interceptor):
         if isinstance(note, messages.Saw):
             with contextlib.suppress(ConnectionRefusedError, LLMCallError):  # refused there
                 self.note(Sight(note.sight), note.address)
-        elif isinstance(error := messages.error_in(note.error, is_any=False), Exception):
+        elif isinstance(error := error_in(note.error, is_any=False), Exception):
             note_refusal(error)
 
 

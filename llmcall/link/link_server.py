@@ -389,10 +389,6 @@ class ProcessConnection(asyncio.Protocol):
         if self.link.is_closing and not self.calls:
             self.close()
 
-    def abort(self) -> None:
-        """Close the connection at once: its process notices that."""
-        self._transport.abort()
-
     def send(self, message: messages.Message, number: int) -> None:
         """Send a message."""
         if not self.end.done():

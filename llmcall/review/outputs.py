@@ -7,10 +7,12 @@ from collections import Counter
 from itertools import zip_longest
 from typing import NamedTuple
 
+from ..stores.differences import common_ends
 from ..support.display import one_line
 from ..support.normalizers import normalizer
 
-LONGEST_LINE = 100  # characters of a line in a message
+LONGEST_LINE = 80  # characters of a line in a message
+BEFORE = 30  # of these, how many stand before what differs
 PART = re.compile(r"\w+|[^\w\s]")
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*(?:[eE][+-]?\d+)?")
 RECORD_IT = "Let a function with @llmcall.recorded return it, or print it to standard error"
@@ -26,7 +28,11 @@ ARRIVAL = (
     "an order of arrival",
     "Collect the results in the order in which they were asked for",
 )
-CHANCE = "a random number", "Record with --seed N, or let a function with @llmcall.recorded draw it"
+CHANCE = (
+    "a random number or a time",
+    f"Record with --seed N, which fixes random numbers. {RECORD_IT}",
+)
+NUMBERS = "a time or an id", RECORD_IT
 
 
 class OutputDifference(NamedTuple):
@@ -54,11 +60,17 @@ class OutputDifference(NamedTuple):
         width = max(len(before), len(after)) + 1
         shown = [f"line {self.number:,} of the output differs:"]
         for name, line in ((before, self.before), (after, self.after)):
-            text = "(the output has ended)" if line is None else one_line(line, LONGEST_LINE)
+            text = "(the output has ended)" if line is None else self._shown(line)
             shown.append(f"  {name + ':':{width}} {text}")
         if self.kind:
             shown += [f"It looks like {self.kind}.", f"{self.remedy}."]
         return shown
+
+    def _shown(self, line: str) -> str:
+        """Return the part of a line around what differs."""
+        same, _ = common_ends(self.before or "", self.after or "")
+        begin = max(0, same - BEFORE) if len(line) > LONGEST_LINE else 0
+        return f"{'…' if begin else ''}{one_line(line[begin:], LONGEST_LINE)}"
 
 
 def first_difference(
@@ -66,11 +78,13 @@ def first_difference(
     after: bytes,
     *,
     has_seed: bool = False,
+    has_hash_seed: bool = False,
     is_alone: bool = False,
 ) -> OutputDifference | None:
     """Return the first difference of two outputs, or ``None``.
 
-    :param has_seed: whether both had the same hash seed and random numbers: then it is no set and no chance.
+    :param has_seed: whether both had the same random numbers and hash seed: then it is no chance and no set.
+    :param has_hash_seed: whether both had the same hash seed alone.
     :param is_alone: whether a single task or thread made all calls: then no order of arrival can differ.
     """
     if before == after:
@@ -85,7 +99,7 @@ def first_difference(
         for number, (old, new) in enumerate(zip_longest(olds, news), 1)
         if old != new
     )
-    kinds = [] if has_seed else [SET]
+    kinds = [] if has_seed or has_hash_seed else [SET]
     orders = kinds if is_alone else [ARRIVAL, *kinds]
     found: tuple[str, str] = ("", "")
     if Counter(olds) == Counter(news):
@@ -106,8 +120,8 @@ def _kind_of(
     if Counter(PART.findall(old)) == Counter(PART.findall(new)):
         return _joined(orders)
     old, new = normalize(old), normalize(new)
-    if not has_seed and NUMBER.sub("0", old) == NUMBER.sub("0", new):
-        return CHANCE
+    if NUMBER.sub("0", old) == NUMBER.sub("0", new):
+        return NUMBERS if has_seed else CHANCE
     return "", ""
 
 

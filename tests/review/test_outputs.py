@@ -20,7 +20,7 @@ SET = "a set, whose order depends on the hash seed"
         ("at 12:30:01 /tmp/a1b2/x", "at 12:30:02 /tmp/c3d4/x", "a time or a temporary path"),
         ("{'a', 'b'}", "{'b', 'a'}", SET_OR_ARRIVAL),
         ("Ann\nBen", "Ben\nAnn", SET_OR_ARRIVAL),
-        ("share 0.31", "share 0.37", "a random number"),
+        ("share 0.31", "share 0.37", "a random number or a time"),
         ("bread", "milk", ""),
         ("bread", "bread\nmilk", ""),
     ],
@@ -41,7 +41,17 @@ def test_what_cannot_be_the_cause_is_not_named() -> None:
         first_difference(*turned, has_seed=True, is_alone=True),
         first_difference(*numbers, has_seed=True),
     ]
-    assert [it and it.kind for it in cases] == ["an order of arrival", SET, "", ""]
+    assert [it and it.kind for it in cases] == ["an order of arrival", SET, "", "a time or an id"]
+
+
+def test_of_a_long_line_the_part_that_differs_is_shown() -> None:
+    """And what stands before it."""
+    found = first_difference(b"x" * 200 + b" bread", b"x" * 200 + b" milk")
+    assert found is not None
+    assert found.lines("a", "b")[1:] == [
+        f"  a: …{'x' * 29} bread",
+        f"  b: …{'x' * 29} milk",
+    ]
 
 
 def test_the_first_line_that_differs_is_shown_with_both_names() -> None:

@@ -202,7 +202,9 @@ def _problem(done: Sequence[Replay]) -> list[str]:
     first, last = done[0], done[-1]
     note = last.note
     if note is not None and note.missed:
-        return [f"a call has no recorded answer. {note.missed}"]
+        missed = f"a call has no recorded answer. {note.missed}"
+        hint = "If chance decides what the program asks, record it with --seed N, which fixes random numbers and sets."
+        return [missed] if note.has_seed else [missed, hint]
     if note is not None and note.moved:
         return [
             f"{counted(note.moved, 'call')} may have another caller's answer",

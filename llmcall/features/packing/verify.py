@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ..._version import __version__
 from ...errors import ArgumentError, CacheError
+from ...review.outputs import first_difference
 from ...stores.differences import common_ends
 from ...stores.records.reader import read
 from ...support.display import counted, visible
@@ -185,9 +186,11 @@ def run_checks(
 
     def compare_bytes(name: str, expected: bytes, actual: bytes) -> Check:
         within = "" if expected == actual else f" within the tolerance of {tolerance:g}"
-        return _make_check(
-            name, f"the same{within}", "differs", unified_diff(expected, actual, tolerance)
-        )
+        details = unified_diff(expected, actual, tolerance)
+        found = first_difference(expected, actual, has_hash_seed=True) if details else None
+        if found is not None and found.kind:
+            details.append(f"It looks like {found.kind}. {found.remedy}.")
+        return _make_check(name, f"the same{within}", "differs", details)
 
     yield from _replay_checks(package, manifest, observation)
     yield compare_bytes(PRINTED, manifest.printed.encode(), observation.printed.encode())

@@ -1003,7 +1003,7 @@ select.select([end], [], [], 10)[0] or print("pack waited")
 
 
 def test_runs_that_differ_stop_the_packing(project: Path) -> None:
-    """Each result is named, with what differs."""
+    """Each result is named, with what differs, and what that looks like."""
     added = """
 import subprocess, time
 print(subprocess.run("cat <notes.txt", shell=True, capture_output=True, text=True).stdout)
@@ -1014,6 +1014,7 @@ with open("out/log.txt", "w") as file:
     printed = packing()
     assert "printed text: differs" in printed and "-never read" in printed
     assert "result out/log.txt: differs" in printed
+    assert "It looks like a random number or a time. Record with --seed N" in printed
 
 
 def test_a_credential_stops_the_packing(project: Path) -> None:

@@ -14,11 +14,6 @@ MAKERS = [
     pytest.param(lambda: llmcall.scope("Ben"), "llmcall.scope('Ben')", id="scope"),
     pytest.param(lambda: llmcall.cassette("a.jsonl"), "llmcall.cassette('a.jsonl')", id="cassette"),
     pytest.param(llmcall.track, "llmcall.track()", id="track"),
-    pytest.param(
-        lambda: llmcall.override({("Ben", 2): "no"}),
-        "llmcall.override({('Ben', 2)})",
-        id="override",
-    ),
 ]
 
 
@@ -31,7 +26,7 @@ def test_a_block_that_nobody_entered_says_so(
     assert f"{written} was never entered, so it did nothing: write with {written}:" in caplog.text
 
 
-@pytest.mark.parametrize("make", [param.values[0] for param in MAKERS if param.id != "override"])
+@pytest.mark.parametrize("make", [param.values[0] for param in MAKERS])
 def test_a_block_that_is_entered_later_says_nothing(
     make: Callable[[], object],
     caplog: pytest.LogCaptureFixture,

@@ -131,7 +131,6 @@ def process() -> None:
         llmcall.cassette("market.jsonl", mode="once", actor="system", hosts=["api.example"]),
         llmcall.scope("trial-3"),
         llmcall.budget(usd=1),
-        llmcall.override({("Ben", 2): "no"}),
     ):
         assert_type(price_of("bread"), float)
     assert_type(play(3), bool)

@@ -146,7 +146,7 @@ class Override(Block, CallListener):
                 report_problem(words)
 
     def __repr__(self) -> str:
-        places = ", ".join(f"({answer.actor!r}, {answer.number})" for answer in self._answers)
+        places = ", ".join(f"({answer.actor!r}, {answer.number}): …" for answer in self._answers)
         return f"override({{{places}}})"
 
     def answered(self, call: Call, record: Record) -> None:

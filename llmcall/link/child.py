@@ -25,7 +25,7 @@ from . import messages
 from .client_facts import facts_of
 from .errand import Errand, count
 from .plain_values import error_in, record_in
-from .wire import Address, Connection, Line, LoopLine, connected, is_open
+from .wire import Address, Connection, Line, LoopLine, connected, is_kept, is_open
 
 DIGITS_OF_TASK = 16
 _lock = ProcessLock()
@@ -53,13 +53,19 @@ class Parent:
         self.outlives = outlives
         self._over = over
         self._connection: Connection | None = None  # made for the first call
-        self._watched: socket.socket | None = None
-        with contextlib.suppress(OSError):
-            self._watched = connected(address)
+        self._watched: socket.socket | None
+        self._watch()
 
     def is_alive(self) -> bool:
         """Return whether the recording process can be reached."""
+        if self._watched is not None and not is_kept(self._watched):
+            self._watch()
         return self._watched is not None and is_open(self._watched)
+
+    def _watch(self) -> None:
+        self._watched = None
+        with contextlib.suppress(OSError):
+            self._watched = connected(self.address)
 
     def admit(self, caller: str) -> messages.Base:
         """Return a ticket for a process or task that is started here, and the scope in which it starts.
@@ -133,8 +139,7 @@ class Parent:
 
     def log(self, warning: str) -> bool:
         """Have the recording process log a warning, once; return whether that could be sent."""
-        has_ended = self._watched is not None and not is_open(self._watched)
-        return not has_ended and self.note(
+        return self.is_alive() and self.note(
             messages.Warned(warning), is_awaited=True
         )  # its map may end
 

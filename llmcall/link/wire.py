@@ -10,6 +10,7 @@ thousand.
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import socket
@@ -117,6 +118,18 @@ def connected(address: Address) -> socket.socket:
     return connection
 
 
+def is_kept(connection: socket.socket) -> bool:
+    """Return whether a connection is open here; leave it if the program closed it, as a daemon closes all descriptors:
+    another file may have its number then.
+    """
+    try:
+        connection.getpeername()
+    except OSError as error:
+        if error.errno in (errno.EBADF, errno.ENOTSOCK):
+            connection.detach()
+    return connection.fileno() >= 0
+
+
 def is_open(connection: socket.socket) -> bool:
     """Return whether the other end of a connection is open that nobody reads."""
     try:
@@ -153,7 +166,7 @@ class Connection:
     @property
     def is_open(self) -> bool:
         """Return whether it is open, and this process's own: a forked one has a copy of its parent's."""
-        return self._socket.fileno() >= 0 and self._process == this_process()
+        return self._process == this_process() and is_kept(self._socket)
 
     @property
     def is_read_here(self) -> bool:

@@ -235,6 +235,15 @@ def test_what_a_child_asks_in_trios_event_loop_replays(model: NumberedServer) ->
 
 
 @pytest.mark.ci
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only daemons of POSIX do this")
+def test_a_child_that_closes_all_descriptors_replays(model: NumberedServer) -> None:
+    """As a daemon does, before its first call or later."""
+    write("child.py", "os.closerange(3, 1024); tell(); os.closerange(3, 1024); tell()")
+    write("program.py", f"subprocess.run({CHILD})")
+    check_replays(model, 2)
+
+
+@pytest.mark.ci
 def test_threads_of_a_child_that_call_at_once_survive_ctrl_c_in_another(
     model: NumberedServer,
 ) -> None:

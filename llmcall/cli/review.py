@@ -103,7 +103,8 @@ def show(run: str, scope: str | None, by: str, as_json: bool) -> None:
     is_by_round = by == "round"
     calls = read_by_round(recorded_run) if is_by_round else read_by_actor(recorded_run)
     settings = {} if is_by_round else recorded_run.settings
-    _print_lines(text_lines(settings, calls, recorded_run.served, recorded_run.origin))
+    served, origin = recorded_run.served, recorded_run.origin
+    _print_lines(text_lines(settings, calls, served, origin, names_scopes=is_by_round))
 
 
 def _print_lines(lines: Iterable[str]) -> None:

@@ -12,7 +12,6 @@ from collections.abc import (
     Set,
 )
 from difflib import SequenceMatcher
-from functools import cached_property
 from typing import NamedTuple
 
 from ..keys.keys import key_of
@@ -34,37 +33,58 @@ class PlacedCall:
 
     :param place: its place among the actor's calls, from 0.
     :param records: those of all these calls.
+    :param shared: the speakers so far; equal ones are one object, since an actor may make a million calls.
+    :ivar speaker: what successive calls of one speaker have in common: their kind and system message.
     """
 
-    def __init__(self, place: int, record: Record, records: Sequence[Record]) -> None:
+    __slots__ = ("_records", "_texts", "caller", "draw", "place", "request", "speaker")
+
+    def __init__(
+        self, place: int, record: Record, records: Sequence[Record], shared: dict[Speaker, Speaker]
+    ) -> None:
         self.place = place
         self.draw = (record.sample or "").partition("#")[2]
         self.caller = record.caller
-        self.request = key_of(record.kind, record.request, None)  # the same for all draws
-        self.kind = record.kind, record.request.get("function"), record.request.get("path")
+        # the same for all draws
+        self.request = bytes.fromhex(key_of(record.kind, record.request, None))
+        kind = record.kind, record.request.get("function"), record.request.get("path")
+        speaker = Speaker(kind, system_text(record.request))
+        self.speaker = shared.setdefault(speaker, speaker)
         self._records = records
+        self._texts: Texts | None = None
 
-    @cached_property
+    @property
     def texts(self) -> Texts:
         """Return its texts, all at once: to read them, a record from a file has to be parsed."""
-        record = self._records[self.place]
-        request = record.request
-        content = *self.kind, canonical_text(messages_of(request))
-        words = words_of(" ".join(strings_in(messages_of(request))))
-        return Texts(content, system_text(request), words_of(record.prompt), words)
+        if self._texts is None:
+            record = self._records[self.place]
+            messages = messages_of(record.request)
+            content = *self.speaker.kind, canonical_text(messages)
+            words = words_of(" ".join(strings_in(messages)))
+            self._texts = Texts(content, words_of(record.prompt), words)
+        return self._texts
+
+
+class Speaker(NamedTuple):
+    """Who is asked.
+
+    :param kind: of the record, with the function's name or the path.
+    :param system: the system message.
+    """
+
+    kind: tuple[object, ...]
+    system: str
 
 
 class Texts(NamedTuple):
     """The texts of a request.
 
     :param content: the request, without parameters.
-    :param system: the system message.
     :param prompt: the words of the last message.
     :param words: those of all messages: a history says at which turn of a conversation a call was made.
     """
 
     content: tuple[object, ...]
-    system: str
     prompt: Words
     words: Words
 
@@ -88,12 +108,12 @@ IDENTITIES: tuple[Feature, ...] = (
 
 def _speaker(call: PlacedCall) -> Hashable:
     """Return what successive calls of one speaker have in common."""
-    return call.kind, call.texts.system
+    return call.speaker
 
 
 def _caller(call: PlacedCall) -> Hashable:
     """Return what those of one caller have in common."""
-    return _speaker(call), call.caller
+    return call.speaker, call.caller
 
 
 def align_calls(records: Sequence[Record], other_records: Sequence[Record]) -> Places:
@@ -105,8 +125,9 @@ def align_calls(records: Sequence[Record], other_records: Sequence[Record]) -> P
     in any order. Calls that are alike but stand elsewhere are the same, too. In the remaining calls, the system message
     changed.
     """
+    shared: dict[Speaker, Speaker] = {}
     calls, others = (
-        [PlacedCall(place, record, side) for place, record in enumerate(side)]
+        [PlacedCall(place, record, side, shared) for place, record in enumerate(side)]
         for side in (records, other_records)
     )
     same: Places = {}
@@ -120,12 +141,12 @@ def align_calls(records: Sequence[Record], other_records: Sequence[Record]) -> P
             same |= _in_order(some, their_others, same)
     for some, their_others in _groups(*_rest(calls, others, same), _speaker):
         same |= _alike(some, their_others, ALIKE)
-    systems, other_systems = ({call.texts.system for call in side} for side in (calls, others))
+    systems, other_systems = ({call.speaker.system for call in side} for side in (calls, others))
     rest, other_rest = _rest(calls, others, same)
     for some, their_others in _groups(
-        [call for call in rest if call.texts.system not in other_systems],
-        [call for call in other_rest if call.texts.system not in systems],
-        lambda call: call.kind,
+        [call for call in rest if call.speaker.system not in other_systems],
+        [call for call in other_rest if call.speaker.system not in systems],
+        lambda call: call.speaker.kind,
     ):
         same |= _alike(some, their_others)
     return same
@@ -192,7 +213,7 @@ def _alike(calls: Calls, others: Calls, least: float = 0.0) -> Places:
         lambda one, other: likeness(texts[one].prompt, other_texts[other].prompt) >= least,
     )
     # One speaker has one system message, or, with a memory in it, another one at each call; several have no order.
-    has_order = len({text.system for text in texts}) in (1, len(calls))
+    has_order = len({call.speaker.system for call in calls}) in (1, len(calls))
     if has_order and not least:
         alike = _likenesses(words, other_words)
         in_order = {one: one for one in range(min(len(calls), len(others)))}

@@ -177,11 +177,12 @@ class ChangedCall(NamedTuple):
     def of(cls, actor: int, pair: Pair) -> ChangedCall:
         """Return a call with what is compared of it again and again."""
         one, other = pair.one, pair.other
+        words, other_words = _answer_words(one), _answer_words(other)
         return cls(
             pair.index,
             actor,
             pair,
-            (_answer_words(one), _answer_words(other)),
+            (words, words if words == other_words else other_words),
             (one.scope if one else None, other.scope if other else None),
             (bool(one and one.arms), bool(other and other.arms)),
         )
@@ -425,7 +426,7 @@ def _is_repeat(scope: str, other: str) -> bool:
 def _answer_words(record: Record | None) -> str:
     """Return the words of an answer's text, and of all other texts in it."""
     texts = [] if record is None else [record.answer, *strings_in(answer_parts(record))]
-    return "|".join(map(searchable, texts))
+    return "|".join(dict.fromkeys(map(searchable, texts)))
 
 
 def is_in_prompt(difference: Difference) -> bool:

@@ -5,11 +5,12 @@ calls moves no other actor's lines.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 from ..apis.message import object_in, objects_in
 from ..keys.request import title_of
 from ..stores.record import Record
-from ..stores.records.line import INLINE_CHARACTERS
+from ..stores.records.line import INLINE_CHARACTERS, text_digest
 from ..support.display import (
     OF_NO_ACTOR,
     OUTSIDE_ANY_SCOPE,
@@ -45,13 +46,16 @@ def text_lines(
     groups: Iterable[tuple[str, Iterable[RecordedCall]]],
     served: Sequence[str] = (),
     origin: str = "",
+    *,
+    names_scopes: bool = False,
 ) -> Iterator[str]:
     """Yield the lines of a file, coloured for a terminal.
 
     :param settings: the header's settings: defaults, from which a call may differ.
-    :param groups: the calls by heading. A call whose scope is not its heading shows the scope, too.
+    :param groups: the calls by heading.
     :param served: in words, the models that answered and their days.
     :param origin: in words, the origin of imported answers.
+    :param names_scopes: whether each call has its scope above it: the headings are no scopes.
     """
     from ..support.libraries import click
 
@@ -61,18 +65,18 @@ def text_lines(
         yield click.style(f"configured {name}: {visible(as_json(value))}", dim=True)
     for words in served:
         yield click.style(f"answered by {words}", dim=True)
-    shown_texts: set[str] = set()
-    for number, (heading, some_calls) in enumerate(groups):
-        calls = list(some_calls)
+    shown_texts: set[str] = set()  # their digests
+    for number, (heading, calls) in enumerate(groups):
+        calls = iter(calls)
+        first = next(calls)
         if number or settings or served or origin:
             yield ""
-        asked = asked_of_item(heading, calls[0].record)
+        asked = asked_of_item(heading, first.record)
         words = f"{heading or OF_NO_ACTOR}  ({asked})" if asked else heading or OF_NO_ACTOR
         yield click.style(f"=== {visible(words)}", bold=True)
-        is_scope = all(call.record.scope == heading for call in calls)
-        for call in calls:
+        for call in chain([first], calls):
             yield ""
-            if not is_scope:
+            if names_scopes:
                 yield click.style(visible(call.record.scope) or OUTSIDE_ANY_SCOPE, bold=True)
             yield from _call_lines(call, shown_texts)
 
@@ -118,7 +122,8 @@ def _abbreviated(text: str, shown_texts: set[str], limit: int = INLINE_CHARACTER
     """Return a text, or the first words of one over the limit that was shown above."""
     if len(text) <= limit:
         return text
-    if text in shown_texts:
+    digest = text_digest(text)
+    if digest in shown_texts:
         return f"… as above, {len(text):,} characters: {one_line(text, TEXT_CHARACTERS)}"
-    shown_texts.add(text)
+    shown_texts.add(digest)
     return text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...config.values import FrozenDict
@@ -300,13 +300,15 @@ class ReplayLog:
         :param records: all that the file will have.
         :param gained_keys: the keys of those that this run recorded.
         """
-        named = []
-        for record in records:
-            name = None if record.cache_key in gained_keys else record.caller
-            name = self._callers.get(record.cache_key, name)
-            named.append(record if name == record.caller else record.replace(caller=name))
+        records = list(records)
+        names = [
+            self._callers.get(
+                record.cache_key, None if record.cache_key in gained_keys else record.caller
+            )
+            for record in records
+        ]
         told_apart = self._told_apart | {record.cache_key for record in self._stored.named()}
-        named = without_lone_callers(named, told_apart, is_complete=is_complete)
+        named = _named_if_needed(records, names, told_apart, is_complete=is_complete)
         histories = self._histories(named)
         return [with_history(record, histories.get(record.cache_key)) for record in named]
 
@@ -385,28 +387,56 @@ def without_lone_callers(
     :param is_complete: whether no further draw may come before these.
     """
     records = list(records)
-    named_scopes = {record.scope for record in records if record.caller is not None}
-    requests: dict[tuple[str, str], list[Record]] = {}
-    for record in records:
+    names = [record.caller for record in records]
+    return _named_if_needed(records, names, told_apart, is_complete=is_complete)
+
+
+def _named_if_needed(
+    records: Sequence[Record],
+    names: list[str | None],
+    told_apart: Collection[str] | None,
+    *,
+    is_complete: bool,
+) -> list[Record]:
+    """Return records with those names that distinguish something; see :func:`without_lone_callers`.
+
+    :param names: of their callers.
+    """
+    named_scopes = {
+        record.scope for record, name in zip(records, names, strict=True) if name is not None
+    }
+    by_scope: dict[str, list[int]] = {}
+    for number, record in enumerate(records):
         if record.sample is not None and record.scope in named_scopes:
-            request = record.scope, key_of(record.kind, record.request, None)
-            requests.setdefault(request, []).append(record)
-    lone: set[str] = set()
-    for drawn in requests.values():
-        numbers = {(record.sample or "").partition("#")[2] for record in drawn}
+            by_scope.setdefault(record.scope, []).append(number)
+    for drawn in (drawn for some in by_scope.values() for drawn in _draws_of_one(records, some)):
+        numbers = {(records[number].sample or "").partition("#")[2] for number in drawn}
         has_gap = numbers != {str(number) for number in range(len(drawn))}
-        is_lone = not has_gap and len({record.caller for record in drawn} - {None}) == 1
+        is_lone = not has_gap and len({names[number] for number in drawn} - {None}) == 1
         is_in_order = told_apart is not None and not any(
-            record.cache_key in told_apart for record in drawn
+            records[number].cache_key in told_apart for number in drawn
         )
         if is_in_order or (is_complete and is_lone):
-            lone.update(record.cache_key for record in drawn)
+            for number in drawn:
+                names[number] = None
     return [
-        with_history(record.replace(caller=None), "")
-        if record.caller and record.cache_key in lone
-        else record
-        for record in records
+        record if record.caller == name else with_history(record.replace(caller=name), None)
+        for record, name in zip(records, names, strict=True)
     ]
+
+
+def _draws_of_one(records: Sequence[Record], numbers: Sequence[int]) -> Iterable[list[int]]:
+    """Return the draws of each request in a scope.
+
+    :param numbers: of the records of the scope.
+    """
+    if all((records[number].sample or "").endswith("#0") for number in numbers):
+        return ([number] for number in numbers)  # most often: nothing has to be read
+    requests: dict[str, list[int]] = {}
+    for number in numbers:
+        record = records[number]
+        requests.setdefault(key_of(record.kind, record.request, None), []).append(number)
+    return requests.values()
 
 
 def _outermost_scope(record: Record) -> str:

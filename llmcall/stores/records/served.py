@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -29,14 +29,31 @@ def model_of(record: Record) -> str | None:
     return None if model is None else model.encode(errors="replace").decode()  # no lone surrogates
 
 
-def served_by(records: Iterable[Record]) -> dict[str, Days | None]:
-    """Return the models that gave the answers of some records, sorted, each with its days."""
-    days_by_model: dict[str, Days | None] = {}
-    counts: dict[str, Counter[str]] = {}
+# The model that gave an answer, or None, and the answer's days
+Answered = tuple[str | None, Days | None]
+
+
+def answered(records: Iterable[Record]) -> list[Answered]:
+    """Return the model and the days of each answer: a record is read for them, and equal ones are one object."""
+    met: dict[Answered, Answered] = {}
+    found = []
     for record in records:
         model = model_of(record)
+        pair = model, None if model is None else record.days
+        found.append(met.setdefault(pair, pair))
+    return found
+
+
+def served_by(records: Iterable[Record]) -> dict[str, Days | None]:
+    """Return the models that gave the answers of some records, sorted, each with its days."""
+    return _served(answered(records))
+
+
+def _served(found: Iterable[Answered]) -> dict[str, Days | None]:
+    days_by_model: dict[str, Days | None] = {}
+    counts: dict[str, Counter[str]] = {}
+    for model, days in found:
         if model is not None:
-            days = record.days
             counts.setdefault(model, Counter())[days.day if days else ""] += 1
             days_by_model[model] = joined_days(days_by_model.get(model), days)
     return {
@@ -100,19 +117,20 @@ class ServedDays(NamedTuple):
         )
 
 
-def served_entry(records: Iterable[Record]) -> dict[str, Data]:
-    """Return the models that gave the answers of some records, with their days, as a header's JSON data."""
+def served_entry(records: Iterable[Record], found: Sequence[Answered]) -> dict[str, Data]:
+    """Return the models that gave the answers of some records, with their days, as a header's JSON data.
+
+    :param found: what :func:`answered` returns of the records.
+    """
     listed: dict[str, list[tuple[str, str]]] = {}
-    records = list(records)
-    served = {model: days for model, days in served_by(records).items() if days is not None}
-    for record in records:
-        days = served.get(model_of(record) or "")
+    served = {model: days for model, days in _served(found).items() if days is not None}
+    for record, (model, days) in zip(records, found, strict=True):
+        of_model = served.get(model or "")
         # Without any day that is known, there is nothing to list.
-        if days is not None and any(day for day, _ in days.counts):
-            day = record.days.day if record.days else ""
-            if day != days.first:
-                by_model = listed.setdefault(model_of(record) or "", [])
-                by_model.append((day, short_key(record.cache_key)))
+        if of_model is not None and any(day for day, _ in of_model.counts):
+            day = days.day if days else ""
+            if day != of_model.first:
+                listed.setdefault(model or "", []).append((day, short_key(record.cache_key)))
     return {
         model: {**days_entry(days), **_lists(sorted(listed.get(model, ())))}
         for model, days in served.items()

@@ -34,7 +34,7 @@ from .line import (
 )
 from .packed import LazyRecord, WrittenLines
 from .reader import header_in
-from .served import model_of, served_entry
+from .served import answered, served_entry
 
 # Characters of a file's name in those of its temporary files: at most 240 of a name's 255 bytes
 MOST_NAMED = 60
@@ -63,8 +63,11 @@ def encode(
         settings=with_used_models(header.settings, records),
     )
     # A record whose model's name looks like a credential is left out below.
-    named = [record for record in records if not secrets.find(model_of(record) or "", allow)]
-    yield header_line(header, served_entry(named), allow)
+    found = answered(records)
+    hidden = {model for model in {model for model, _ in found} if secrets.find(model or "", allow)}
+    named = [number for number, (model, _) in enumerate(found) if model not in hidden]
+    served = served_entry((records[number] for number in named), [found[n] for n in named])
+    yield header_line(header, served, allow)
     written_texts: set[str] = set()  # digests
     checked_texts: set[int] = set()
     for number, record in enumerate(records, 1):

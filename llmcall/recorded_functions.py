@@ -228,7 +228,7 @@ class OwnFunction(Function):
         try:
             value = await Do(
                 functools.partial(context.run, self.run),
-                lambda: InContext(context, context.run(self.run)),
+                lambda: InContext(context, self.run),
             )
         finally:
             context.run(block.close)

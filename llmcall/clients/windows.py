@@ -280,7 +280,9 @@ async def _fetch(
     return await Do[Response](
         lambda: call_callback(threads.run, server.fetch(request, timeout, *where)),
         lambda: in_time(
-            acall_callback(loops.run, server.fetch(request, timeout, *where)), timeout, server.url
+            acall_callback(lambda: loops.run(server.fetch(request, timeout, *where))),
+            timeout,
+            server.url,
         ),
     )
 

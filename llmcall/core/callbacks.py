@@ -78,17 +78,9 @@ def _context_of_callback(inside: Progress | None = None) -> Context:
     return context
 
 
-def acall_callback(
-    function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
-) -> Awaitable[T]:
-    """Return the awaitable that a user's function returns, which runs in a context of its own."""
-    return _acall(_context_of_callback(), function, *args, **kwargs)
-
-
-def _acall(
-    context: Context, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
-) -> Awaitable[T]:
-    return InContext(context, context.run(function, *args, **kwargs))
+def acall_callback(begin: Callable[[], Awaitable[T]]) -> Awaitable[T]:
+    """Return the awaitable that a user's function returns, as one that runs in a context of its own."""
+    return InContext(_context_of_callback(), begin)
 
 
 def call_callback(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -127,7 +119,9 @@ async def key_from(provider: Callable[[], object]) -> object:
     key = call_callback(provider)
     if not isawaitable(key):
         return key
-    return await Do(partial(_await_in_thread, key), lambda: InContext(_context_of_callback(), key))
+    return await Do(
+        partial(_await_in_thread, key), lambda: InContext(_context_of_callback(), lambda: key)
+    )
 
 
 def _await_in_thread(awaitable: Awaitable[T]) -> T:
@@ -164,15 +158,19 @@ async def asend(
     context = _context_of_callback(inside)
     if not isinstance(transport, AsyncTransport):
         method = f"{transport.class_name}.send"
-        answer = await InContext(context, in_thread(transport.send, request, timeout))
+        answer = await InContext(context, partial(in_thread, transport.send, request, timeout))
     else:
         method = f"{transport.class_name}.asend"
-        coroutine = context.run(transport.asend, request, timeout)
-        _check_type(coroutine, Awaitable, f"{method} returned", "a coroutine")
+
+        def begin() -> Awaitable[Mapping[str, Data]]:
+            coroutine = transport.asend(request, timeout)
+            _check_type(coroutine, Awaitable, f"{method} returned", "a coroutine")
+            return coroutine
+
         seconds = None if transport.keeps_time else timeout
         background = transport.background
         source = method if background is None else background.url
-        answer = await in_time(InContext(context, coroutine), seconds, source)
+        answer = await in_time(InContext(context, begin), seconds, source)
     return _response(answer, request, method)
 
 
@@ -257,9 +255,8 @@ async def anext_chunk(chunks: Chunks, timeout: float | None) -> Chunk | None:
     """Return the next chunk as :func:`next_chunk` does."""
     _set_time(chunks, timeout)
     assert chunks.context is not None  # an event loop opened it
-    chunk = await in_time(
-        _acall(chunks.context, anext, chunks.items, None), timeout, chunks.awaited
-    )
+    following = InContext(chunks.context, partial(anext, chunks.items, None))
+    chunk = await in_time(following, timeout, chunks.awaited)
     return _checked(chunk, chunks.name)
 
 
@@ -294,7 +291,7 @@ async def aleave(chunks: Chunks) -> None:
         is_running = isinstance(items, AsyncGeneratorType) and items.ag_running
         if not is_running and (close := getattr(items, "aclose", None)) is not None:
             assert chunks.context is not None  # an event loop opened it
-            await _acall(chunks.context, close)
+            await InContext(chunks.context, close)
 
 
 class Reading:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ..errors import RequestTimeoutError
@@ -22,15 +23,18 @@ class InContext(Awaitable[T]):
     """An awaitable that runs in a context of its own. A block that sets a context variable and awaits in it would have
     to put the value back wherever it is closed: perhaps by the garbage collector, in any other context.
 
-    :param awaitable: runs in the context, but belongs to the task that awaits it.
+    :param begin: returns the awaitable; called, in the context, only once this is awaited: a task that is cancelled
+        before leaves nothing that was begun.
     """
 
-    def __init__(self, context: Context, awaitable: Awaitable[T]) -> None:
+    def __init__(self, context: Context, begin: Callable[[], Awaitable[T]]) -> None:
         self._context = context
-        self._awaitable = awaitable
+        self._begin = begin
 
     def __await__(self) -> Generator[Any, Any, T]:
-        run, steps = self._context.run, awaited(self._awaitable)
+        run = self._context.run
+        awaitable = run(self._begin)
+        steps = awaitable if isinstance(awaitable, CoroutineType) else awaited(awaitable)
         result: Any = None
         error: BaseException | None = None
         try:

@@ -100,9 +100,7 @@ class SendMessage(NamedTuple):
     def _asend(self) -> Awaitable[Any]:
         context = copy_context()
         context.run(NotesContext(self.make_notes).__enter__)
-        return InContext(
-            context, context.run(partial(self.client.asend_message, self.messages, **self.params))
-        )
+        return InContext(context, partial(self.client.asend_message, self.messages, **self.params))
 
 
 async def converse(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import subprocess
@@ -300,3 +301,44 @@ def test_a_childs_call_that_is_interrupted_at_any_effect_leaves_nothing_held(
         run, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=LONGEST
     )
     assert ran.returncode == 0, ran.stderr
+
+
+def test_a_call_that_is_cancelled_before_its_transport_begins_leaves_no_coroutine(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    """Its task is cancelled as the loop ends: what was never awaited would be a warning."""
+
+    class Slow(llmcall.types.AsyncTransport):
+        def send(self, request: Any, timeout: float | None) -> Any:
+            raise AssertionError("a coroutine was asked for")
+
+        async def asend(self, request: Any, timeout: float | None) -> Any:
+            await asyncio.sleep(60)
+
+        async def astream(self, request: Any, timeout: float | None) -> Any:
+            await asyncio.sleep(60)
+            yield {}
+
+    client = LLMClient(transport=Slow(), **SETTINGS)
+
+    async def ask() -> None:
+        await asyncio.sleep(0)  # asked as the loop is about to end
+        await client.asend_message("Hello")
+
+    async def read() -> None:
+        await asyncio.sleep(0)
+        async with client.astream_message("Hello!") as stream:
+            await anext(stream)
+
+    async def leave() -> None:
+        tasks.extend([asyncio.create_task(ask()), asyncio.create_task(read())])
+        await asyncio.sleep(0)
+
+    tasks: list[asyncio.Task[None]] = []
+
+    asyncio.run(leave())
+    assert all(task.cancelled() for task in tasks)
+    tasks.clear()
+    gc.collect()
+    assert not [str(warning.message) for warning in recwarn]
+    assert held() == NOTHING

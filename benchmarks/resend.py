@@ -115,6 +115,7 @@ RARE = (
     Survey("ratings of which .02 to .1 are 4, others 3", chances(0.02, 0.1), nearly_constant),
     Survey("rare large values, .02 to .05", chances(0.02, 0.05), with_rare_large_values),
     Survey("rare large values, 0 to .05", chances(0, 0.05), with_rare_large_values, draws=5),
+    Survey("rare large values, 0 to .1", chances(0, 0.1), with_rare_large_values, draws=5),
 )
 
 

@@ -19,6 +19,7 @@ from llmcall.cli.main import main
 from llmcall.config.setting import Setting
 from llmcall.config.settings import SETTINGS
 from llmcall.config.sources import NAMED_SECTIONS
+from llmcall.features import FEATURES
 
 CONFIG_FILE = Path(__file__).parents[2] / "config.ini"
 
@@ -133,8 +134,8 @@ class Layers(SphinxDirective):
         found = (
             node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.Assign)
         )
-        layers = next(
-            ast.literal_eval(node.value)
+        [layers] = (
+            eval(ast.unparse(node.value), {"FEATURES": FEATURES})
             for node in found
             if ast.unparse(node.targets[0]) == "LAYERS"
         )

@@ -285,9 +285,13 @@ def connection_error(error: BaseException, url: str, description: str) -> Servic
 def _is_unresolved(error: BaseException) -> bool:
     """Return whether an error's cause is that no address is known for a name."""
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, socket.gaierror):
+    seen: set[int] = set()  # an error that was raised again may be among its own causes
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, socket.gaierror):
+            return True
+        seen.add(id(cause))
         cause = cause.__cause__ or cause.__context__
-    return cause is not None
+    return False
 
 
 def proxy_hint(url: str) -> str:

@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from .errors import ServiceError as ServiceError
     from .errors import TemplateError as TemplateError
     from .experiments.arms import arms as arms
-    from .experiments.choice import choice as choice
     from .experiments.effects import effect as effect
     from .experiments.effects import units_needed as units_needed
     from .many.map import imap as imap
@@ -84,7 +83,6 @@ _MODULES = {
     "QuotaExceededError RateLimitError RequestTimeoutError ScopeError ServiceError "
     "TemplateError",
     "experiments.arms": "arms",
-    "experiments.choice": "choice",
     "experiments.effects": "effect units_needed",
     "many.map": "imap map",
     "programs.entry": "async_http_client cassette http_client patched",
@@ -101,6 +99,7 @@ _MODULES = {
 
 # What features add: ``python docs/_ext/names.py`` writes it, until the next comment.
 if TYPE_CHECKING:
+    from .features.closed_questions.choice import choice as choice
     from .features.importing.import_answers import import_answers as import_answers
     from .features.overrides.override import override as override
     from .features.packing.pack import pack as pack
@@ -109,6 +108,7 @@ if TYPE_CHECKING:
     from .features.xagent.functions import chatcompletion_request as chatcompletion_request
 
 _OF_FEATURES: dict[str, str] = {
+    "features.closed_questions.choice": "choice",
     "features.importing.import_answers": "import_answers",
     "features.overrides.override": "override",
     "features.packing.pack": "pack",

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from .core.seams import AsyncTransport as AsyncTransport
     from .core.seams import Transport as Transport
     from .experiments.arms import Arms as Arms
-    from .experiments.choice import Choice as Choice
     from .experiments.effects import UnitsNeeded as UnitsNeeded
     from .keys.request import Request as Request
     from .many.plans import Plan as Plan
@@ -40,7 +39,6 @@ _MODULES = {
     "core.reply": "Reply",
     "core.seams": "AsyncTransport Transport",
     "experiments.arms": "Arms",
-    "experiments.choice": "Choice",
     "experiments.effects": "UnitsNeeded",
     "keys.request": "Request",
     "many.plans": "Plan",
@@ -57,9 +55,11 @@ _MODULES = {
 
 # What features add: ``python docs/_ext/names.py`` writes it, until the next comment.
 if TYPE_CHECKING:
+    from .features.closed_questions.choice import Choice as Choice
     from .features.importing.import_answers import Imported as Imported
 
 _OF_FEATURES: dict[str, str] = {
+    "features.closed_questions.choice": "Choice",
     "features.importing.import_answers": "Imported",
 }
 # The end of what features add.

@@ -21,6 +21,7 @@ PARTS = ("typed",)
 # The features, folders here, in the order of the alphabet.
 FEATURES = (
     "check",
+    "closed_questions",
     "dbgpt",
     "importing",
     "overrides",

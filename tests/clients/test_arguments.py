@@ -120,10 +120,6 @@ ERRORS = error_table(
         "TypeError: effect() has no argument 'levle'. Did you mean 'level'?",
         lambda: API.effect(None, "x", by="a", treated=1, control=2, unit="u", levle=0.9),
     ),
-    (
-        "TypeError: system is 3; it must be a string or None",
-        lambda: API.choice("Which?", ["a", "b"], system=3).call(),
-    ),
     # messages
     ("TypeError: messages", lambda: built(b"Hello")),
     ("TypeError: messages", lambda: built({"role": "user", "content": "Hello"})),

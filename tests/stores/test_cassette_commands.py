@@ -10,7 +10,7 @@ import sys
 import uuid
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from clients import Responding, http
@@ -224,7 +224,12 @@ def test_a_forgotten_answer_is_asked_again_alone() -> None:
     """By its key, as the table has it. The cassette and the disk cache lose it; the others stay."""
     answers = iter(["perhaps", "yes", "no", "no"])
     client = ScriptedClient(lambda messages: next(answers), cache_mode="auto")
-    agrees = llmcall.choice("Do you agree, {{ person }}?", ["yes", "no"], client=client)
+    agrees = llmcall.LLMCall(
+        user="Do you agree, {{ person }}?",
+        output_type=Literal["yes", "no"],
+        output_retries=0,
+        client=client,
+    )
     persons = [{"person": name} for name in ("Ada", "Ben", "Cleo")]
 
     def forget(key: str) -> str:
@@ -232,7 +237,7 @@ def test_a_forgotten_answer_is_asked_again_alone() -> None:
 
     def ask() -> Any:
         with llmcall.cassette(TAPE, mode="update"):
-            return agrees.table(persons, key="person", scope="survey", workers=1)
+            return agrees.table(persons, key="person", scope="survey", workers=1, on_error="none")
 
     key = ask()["cache_key"][0]
     said = forget(key)

@@ -278,11 +278,3 @@ def test_a_miss_names_the_example_that_changed(tmp_path: Path) -> None:
         llmcall.cassette(tmp_path / "a.jsonl", mode="none"),
     ):
         LLMCall(user="Rate salt.", history=changed, client=client)()
-
-
-def test_a_choice_takes_worked_examples() -> None:
-    client = ScriptedClient(["B"])
-    policy = llmcall.choice("Salt?", ["good", "bad"], history=EXAMPLES, client=client)
-    assert policy(first="gold") == "bad"
-    assert sent(client)[-1][1].startswith("Salt?\n\nA. good\nB. bad")
-    assert len(sent(client)) == 5

@@ -51,13 +51,11 @@ def client() -> ScriptedClient:
     return ScriptedClient(lambda messages: "A")
 
 
-@pytest.fixture(params=["LLMCall", "@llm", "choice"])
+@pytest.fixture(params=["LLMCall", "@llm"])
 def call(request: pytest.FixtureRequest, client: ScriptedClient) -> Any:
     """All that takes rows."""
     if request.param == "LLMCall":
         return llmcall.LLMCall(user="{{ name }}, do you like bread?", client=client)
-    if request.param == "choice":
-        return llmcall.choice("{{ name }}?", ["tea", "milk"], client=client)
 
     @llmcall.llm(client=client)
     def like(name: str) -> str:

@@ -43,7 +43,6 @@ def first(messages: list[Any]) -> str:
 
 
 CALL = llmcall.LLMCall(user="{{ name }}", client=Echo())
-CHOICE = llmcall.choice("{{ name }}?", ["tea", "milk"], client=ScriptedClient(first))
 
 
 @pytest.fixture(params=INDEXES)
@@ -104,12 +103,6 @@ def test_a_table_of_other_processes_keeps_the_index(adults: Any) -> None:
         table = CALL.table(adults, executor=pool)
     pandas.testing.assert_index_equal(table.index, adults.index)
     assert table["value"].tolist() == adults["name"].tolist()
-
-
-def test_a_table_of_a_choice_keeps_the_index(adults: Any) -> None:
-    table = CHOICE.table(adults)
-    pandas.testing.assert_index_equal(table.index, adults.index)
-    assert table["value"].isna().tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize("vary", [None, {"temperature": [0]}])
@@ -185,8 +178,6 @@ def test_each_way_to_ask_about_a_frame_refuses_its_missing_cells(earners: Any) -
     frame = earners("NaN")
     call = LLMCall(user="{{ wage }}", client=Echo())
     varied = {"user": {"plain": "{{ name }}", "wage": "{{ wage }}"}, "temperature": [0, 1]}
-    question = llmcall.choice("{{ wage }}?", ["tea", "milk"], client=ScriptedClient(first))
-    options = llmcall.choice("What?", ["tea", "{{ wage }}"], client=ScriptedClient(first))
     history = [{"role": "user", "content": "I earn {{ wage }}."}]
     for ask in (
         lambda: call.map(frame, dry_run=True),
@@ -194,8 +185,6 @@ def test_each_way_to_ask_about_a_frame_refuses_its_missing_cells(earners: Any) -
         lambda: call.table(frame, repeats=2),
         lambda: call.table(frame, vary=varied),
         lambda: LLMCall(user="{{ name }}", history=history, client=Echo()).map(frame),
-        lambda: question.table(frame),
-        lambda: options.table(frame),
     ):
         with pytest.raises(llmcall.TemplateError, match=r"'wage' holds nothing in row '[bd]'"):
             ask()

@@ -172,15 +172,3 @@ def test_cells_travel_to_other_processes() -> None:
     with ProcessPoolExecutor(1) as pool, llmcall.configured(cache_mode="replay"):
         there = call.table(ROWS, vary=vary, scope="s", executor=pool)
     assert there[ANSWERED].values.tolist() == here[ANSWERED].values.tolist()
-
-
-def test_framings_of_a_choice_share_its_order() -> None:
-    """Each respondent reads the options in one order, whatever varies."""
-    client = ScriptedClient(lambda messages: "A", cache_mode="auto")
-    policy = llmcall.choice("{{ name }}?", ["tax", "ban", "wait"], order="shuffle", client=client)
-    vary = {"user": {"plain": "{{ name }}?", "formal": "Dear {{ name }}?"}}
-    table = policy.table(
-        [{"name": str(number)} for number in range(4)], vary=vary, scope="s", key="name"
-    )
-    assert table["order"].tolist()[:4] == table["order"].tolist()[4:]
-    assert len({*table["order"]}) > 1

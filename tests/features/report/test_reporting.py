@@ -180,6 +180,7 @@ def test_all_templates_are_shown_and_prompts_of_each_condition() -> None:
     assert "32 other prompts of calls without a template" in text
 
 
+@pytest.mark.feature("closed_questions")
 def test_orders_of_one_question_are_repeats_of_one_request_by_model() -> None:
     """Three rotated orders of its options; and each model has its own count."""
     client = ScriptedClient(lambda messages: "A")

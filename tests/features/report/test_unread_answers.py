@@ -73,6 +73,7 @@ def test_answers_that_do_not_fit_their_type_are_counted_as_unread(
     assert unread_in("a.jsonl") == len(wrong)
 
 
+@pytest.mark.feature("closed_questions")
 def test_answers_that_name_no_option_are_counted_as_unread() -> None:
     """A closed question is not asked again; its readers miss what is no option."""
     answers = ["A", "B.", "**a**", "tax", "C", "A or B", "I would rather not.", "It depends."]

@@ -652,3 +652,59 @@ def test_an_error_quotes_the_beginning_of_many_options() -> None:
     with pytest.raises(ValueError, match=r"2 to 26 options, not 300 \(o0, o1, ") as raised:
         question([f"o{number}" for number in range(300)])
     assert "o299" not in str(raised.value)
+
+
+def test_a_choice_takes_worked_examples() -> None:
+    examples = [
+        {"role": "user", "content": "Rate gold."},
+        {"role": "assistant", "content": "A"},
+    ]
+    client = ScriptedClient(["B"])
+    policy = llmcall.choice("Salt?", ["good", "bad"], history=examples, client=client)
+    assert policy() == "bad"
+    *shown, question = client.requests[0].messages
+    assert shown == examples
+    assert question["content"].startswith("Salt?\n\nA. good\nB. bad")
+
+
+def test_framings_of_a_choice_share_its_order() -> None:
+    """Each respondent reads the options in one order, whatever varies."""
+    client = ScriptedClient(lambda messages: "A", cache_mode="auto")
+    policy = llmcall.choice("{{ name }}?", ["tax", "ban", "wait"], order="shuffle", client=client)
+    vary = {"user": {"plain": "{{ name }}?", "formal": "Dear {{ name }}?"}}
+    table = policy.table(
+        [{"name": str(number)} for number in range(4)], vary=vary, scope="s", key="name"
+    )
+    assert table["order"].tolist()[:4] == table["order"].tolist()[4:]
+    assert len({*table["order"]}) > 1
+
+
+def test_a_table_keeps_the_index_of_its_frame() -> None:
+    """Of rows that were filtered from more, whatever the answers are."""
+    pandas = pytest.importorskip("pandas")
+    people = pandas.DataFrame({"name": ["Ann", "Ben", "Cleo"], "age": [30, 7, 50]})
+    adults = people[people["age"] > 17]
+    client = ScriptedClient(lambda messages: "A" if "Ann" in messages[0]["content"] else "None.")
+    table = llmcall.choice("{{ name }}?", ["tea", "milk"], client=client).table(adults)
+    assert table.index.tolist() == [0, 2]
+    assert table["value"].isna().tolist() == [False, True]
+
+
+@pytest.mark.parametrize(("text", "option"), [("{{ wage }}?", "tea"), ("What?", "{{ wage }}")])
+def test_a_missing_cell_is_refused_before_anything_is_asked(text: str, option: str) -> None:
+    """Whether the question or an option needs it."""
+    pandas = pytest.importorskip("pandas")
+    client = ScriptedClient([])
+    question = llmcall.choice(text, ["milk", option], client=client)
+    with pytest.raises(llmcall.TemplateError, match="'wage' holds nothing in row"):
+        question.table(pandas.DataFrame({"wage": [1.0, float("nan")]}))
+    assert not client.requests
+
+
+def test_what_is_no_list_of_rows_is_refused() -> None:
+    """As of any call."""
+    question = llmcall.choice("{{ name }}?", ["tea", "milk"], client=ScriptedClient([]))
+    with pytest.raises(TypeError):
+        question.table({"name": "Ann"})
+    with pytest.raises(TypeError, match="system is 3; it must be a string or None"):
+        llmcall.choice("Which?", ["a", "b"], system=3)  # type: ignore[arg-type]

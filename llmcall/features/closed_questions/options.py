@@ -13,14 +13,14 @@ from math import factorial
 from string import ascii_uppercase
 from typing import Any, NamedTuple
 
-from ..answers.lettered_options import folded_text, letter_position
-from ..errors import TemplateError
-from ..scopes.active import scope_of_call
-from ..scopes.position import without_repeats
-from ..stores.cassettes.current import open_current_cassette
-from ..support.display import shortened
-from ..support.notices import warn_once
-from ..typed.corrections import shortened_repr
+from ...answers.lettered_options import folded_text, letter_position
+from ...errors import TemplateError
+from ...scopes.active import scope_of_call
+from ...scopes.position import without_repeats
+from ...stores.cassettes.current import open_current_cassette
+from ...support.display import shortened
+from ...support.notices import warn_once
+from ...typed.corrections import shortened_repr
 
 MIN_OPTIONS, MAX_OPTIONS = 2, len(ascii_uppercase)
 LONGEST_LIST = 200  # characters of the options, in an error

@@ -8,16 +8,16 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from ..answers.instructions import correction
-from ..answers.json_texts import without_reasoning
-from ..answers.lettered_options import INSTRUCTION, listing, option_position
-from ..core.reply import Reply
-from ..errors import OutputError
-from ..support.arguments import checked
-from ..typed.corrections import Conversation, GetReply, SendMessage, converse
-from ..typed.llm_call import LLMCall
-from ..typed.rows import RowJob
-from .choice_options import (
+from ...answers.instructions import correction
+from ...answers.json_texts import without_reasoning
+from ...answers.lettered_options import INSTRUCTION, listing, option_position
+from ...core.reply import Reply
+from ...errors import OutputError
+from ...support.arguments import checked
+from ...typed.corrections import Conversation, GetReply, SendMessage, converse
+from ...typed.llm_call import LLMCall
+from ...typed.rows import RowJob
+from .options import (
     ChoiceOptions,
     Respondent,
     checked_options,

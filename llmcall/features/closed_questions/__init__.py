@@ -1,0 +1,1 @@
+"""Closed questions, whose value is one of their options."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__ as __version__
-from .stores import openers, other_formats
+from .stores import openers
 from .support.lazy_names import imported_by_name
 
 if TYPE_CHECKING:
@@ -128,14 +128,7 @@ def _open_named_cassette(path: str, mode: str) -> None:
     open_named_cassette(path, mode)
 
 
-def _records_of_tinytroupe(path: str) -> Any:
-    from .ancestors import tinytroupe
-
-    return tinytroupe.read(path) if tinytroupe.recognized(path) else None
-
-
 openers.append(_open_named_cassette)
-other_formats.append(_records_of_tinytroupe)
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -69,6 +69,18 @@ class Setting(NamedTuple):
                     return None if self.default is None else UNSET
         parsed = self.parse(value, location)
         return values.absolute(parsed, folder) if self.parse is values.path else parsed
+
+
+class OtherKeys(NamedTuple):
+    """Another program's keys in sections of config.ini that have the names of llmcall's.
+
+    :param name_of: returns the setting of llmcall that a key in a section means, such as ``"cache_mode"``, empty if
+        there is none; ``None`` for an unknown key.
+    :param translated: returns a key's value in llmcall's form. The last argument is its location, for messages.
+    """
+
+    name_of: Callable[[str, str], str | None]
+    translated: Callable[[str, str, str], str]
 
 
 def settings_of(section: str, parsers: Mapping[str, Parser]) -> dict[str, Setting]:

@@ -1,8 +1,8 @@
 """The settings from defaults, config.ini, ``.env`` and the environment.
 
 A line of config.ini is ``NAME = value``; `` #`` and `` ;`` begin a comment; an indented line continues
-the value above it. Sections of other programs are ignored. TinyTroupe's settings in a section of llmcall
-are translated.
+the value above it. Sections of other programs are ignored. Another program's settings in a section of
+llmcall are translated, if a feature reads them.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ConfigError
+from ..features import additions, load
 from ..support.arguments import nearest
 from ..support.notices import is_new, logger, warn_once
 from . import values
 from .endpoints import ENDPOINT_KEYS, KeyReference, expand
-from .setting import MODEL_KEYS, Layer, Rank, Setting, SettingValue
+from .setting import MODEL_KEYS, Layer, OtherKeys, Rank, Setting, SettingValue
 from .settings import HIDDEN_SETTINGS, SETTINGS, Settings
-from .tinytroupe_ini import name_of, translated
 
 if TYPE_CHECKING:
     import configparser
@@ -303,8 +303,8 @@ def _config_entries(
         for key, text in parser.items(header):
             key = key if section in TABLES else key.upper()
             location = f"{path}, [{f'{section} {name}'.rstrip()}] {key}"
-            other_name = None if key in KEYS[section] else name_of(section, key)
-            row = _find_setting(section, key, location, other_name)
+            other = None if key in KEYS[section] else _of_another_program(section, key)
+            row = _find_setting(section, key, location, other)
             value = None if row is None else _expand_value(row, text, location, environment, dotenv)
             if row is None or not value:
                 continue
@@ -312,10 +312,10 @@ def _config_entries(
                 fields[key] = value
             elif name:
                 fields[row.name] = value
-            elif other_name is None:
+            elif other is None:
                 entries.append((row, value, location))
             else:  # first, since llmcall's own keys override other programs' keys
-                entries.insert(0, (row, translated(key, value, location), location))
+                entries.insert(0, (row, other.keys.translated(key, value, location), location))
     for section, fields in whole.items():
         if section in TABLES or section in NAMED_SECTIONS:
             entries.append((KEYS[section][""], fields, path))
@@ -333,29 +333,49 @@ def _warn_of_section(header: str, path: str) -> None:
         warn_once(f"{path}, [{header}]: this section is ignored{hint}")
 
 
-def _find_setting(section: str, key: str, location: str, other_name: str | None) -> Setting | None:
-    """Return the setting that a key means, or ``None``; report unknown keys and TinyTroupe's keys.
+class _OtherKey(NamedTuple):
+    """A key of another program.
 
-    :param other_name: the setting that TinyTroupe's key means; ``None`` for a key of llmcall's or an unknown one.
+    :param name: the setting of llmcall that it means; empty if there is none.
+    """
+
+    program: str
+    keys: OtherKeys
+    name: str
+
+
+def _of_another_program(section: str, key: str) -> _OtherKey | None:
+    """Return what a key of no setting means in another program whose keys a feature reads, or ``None``."""
+    for program, place in additions("other_keys").items():
+        keys: OtherKeys = load(place)
+        if (name := keys.name_of(section, key)) is not None:
+            return _OtherKey(program, keys, name)
+    return None
+
+
+def _find_setting(section: str, key: str, location: str, other: _OtherKey | None) -> Setting | None:
+    """Return the setting that a key means, or ``None``; report unknown keys and those of other programs.
+
+    :param other: the key of another program; ``None`` for a key of llmcall's or an unknown one.
     """
     rows = KEYS[section]
     if section in TABLES:
         return rows[""]
     if key in rows:
         return rows[key]
-    if other_name is None:
-        others = [other for other, keys in KEYS.items() if key in keys]
+    if other is None:
+        others = [place for place, keys in KEYS.items() if key in keys]
         hint = f". It belongs under [{others[0]}]" if others else nearest(key, rows)
         path, _, name = location.rpartition(", [")
         warn_once(f"unknown setting [{name} ({path}){hint}")
         return None
-    row = SETTINGS.get(other_name)
+    row = SETTINGS.get(other.name)
     meaning = (
         f"read as [{row.section}] {row.key}"
         if row
         else "ignored, because llmcall has no such setting"
     )
-    message = f"{location}: TinyTroupe's setting, {meaning}"
+    message = f"{location}: {other.program}'s setting, {meaning}"
     if is_new(message):
         logger().info("%s", message)
     return row

@@ -29,6 +29,7 @@ FEATURES = (
     "report",
     "resend",
     "serve",
+    "tinytroupe",
     "xagent",
 )
 
@@ -46,6 +47,9 @@ class Feature:
     :param run_options: the places of the options of ``llmcall run`` (``cli/options.py``), by the name of their value.
     :param notes: the places of the notes of a record (``stores/notes.py``), by name.
     :param header_notes: the places of the notes of a file's header, by name.
+    :param formats: the places of functions that return the records of another program's file, by its path, or
+        ``None`` for any other file; by the file's name in words.
+    :param other_keys: the places of another program's keys in config.ini (``config/setting.py``), by its name.
     :param remedies: what to do about a trouble, for messages of the core, by the trouble's name there.
     """
 
@@ -57,6 +61,8 @@ class Feature:
     run_options: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
     header_notes: Mapping[str, str] = field(default_factory=dict)
+    formats: Mapping[str, str] = field(default_factory=dict)
+    other_keys: Mapping[str, str] = field(default_factory=dict)
     remedies: Mapping[str, str] = field(default_factory=dict)
 
 

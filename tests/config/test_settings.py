@@ -497,43 +497,10 @@ def test_the_top_level_config_ini_changes_no_default(
     assert caplog.text == ""
 
 
-def test_the_keys_of_tinytroupe_are_read_as_settings_of_llmcall(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Each has its value under the name of llmcall's setting, and one line, no warning, that says how it is read, or
-    that it means nothing here.
-    """
-    caplog.set_level(logging.INFO, "llmcall")
-    theirs = (Path(__file__).parents[1] / "tinytroupe.ini").read_text(encoding="utf-8")
-    found = read(theirs.replace("[OpenAI]", "[OpenAI]\nFREQ_PENALTY=0.1"))
-    values = {
-        "model": "gpt-5-mini",
-        "max_tokens": 128000,
-        "retry_max_attempts": 5,
-        "retry_waiting_time": 0,
-        "limits_max_concurrent_calls": 4,
-        "cache_mode": "auto",
-        "frequency_penalty": 0.1,
-        "cache_path": str(Path.cwd() / "openai_api_cache.cache"),
-    }
-    assert {name: getattr(found, name) for name in values} == values
-    assert {record.levelname for record in caplog.records} == {"INFO"}
-    lines = [record.getMessage().partition("[OpenAI] ")[2] for record in caplog.records]
-    assert "CACHE_API_CALLS: TinyTroupe's setting, read as [Cache] MODE" in lines
-    assert (
-        "REASONING_MODEL: TinyTroupe's setting, ignored, because llmcall has no such setting"
-        in lines
-    )
-    assert len(lines) == len(set(lines))
-
-
 @pytest.mark.parametrize(
     ("text", "name", "value"),
     [
-        ("CACHE_API_CALLS = True", "cache_mode", "auto"),
-        ("CACHE_API_CALLS = no\n[Cache]\nMODE = replay", "cache_mode", "replay"),
-        ("MAX_CONCURRENT_MODEL_CALLS = 0", "limits_max_concurrent_calls", None),
-        ("MAX_ATTEMPTS = 5.0", "retry_max_attempts", 5),
+        ("[Retry]\nMAX_ATTEMPTS = 5.0", "retry_max_attempts", 5),
         ("MODEL = a#b", "model", "a#b"),
         ("model = a", "model", "a"),
         ("model = a=50%  ; b", "model", "a=50%"),

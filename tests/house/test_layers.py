@@ -36,7 +36,6 @@ LAYERS = [
     "distributed",
     "many",
     "typed",
-    "ancestors",
     "programs",
     "review",
     "experiments",

@@ -8,11 +8,12 @@ from contextlib import suppress
 
 from ...config import resolve as config
 from ...errors import CacheCorruptError, CacheError, ConfigError
+from ...features import additions
+from ...features import load as load_place
 from ...keys.keys import short_key
 from ...support.display import as_json, counted
 from ...support.normalizers import normalizer
 from ...support.notices import notice
-from .. import other_formats
 from ..cassettes.replay_log import without_lone_callers
 from ..record import Record
 from ..records.answers import CONFLICTS, same_answer
@@ -103,8 +104,8 @@ def _open_source(source: str | Storage) -> tuple[str, Callable[[], Iterable[Reco
             )
         name, rows = source.name, source.rows
         return name, lambda: (_readable(unpack(*row), name) for row in rows())
-    for read_format in other_formats if os.path.exists(source) else ():
-        if (found := read_format(source)) is not None:
+    for place in additions("formats").values() if os.path.exists(source) else ():
+        if (found := load_place(place)(source)) is not None:
             return source, lambda: found
     file = read(source)
     settings = file.header.settings

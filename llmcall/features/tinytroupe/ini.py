@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from . import values
+from ...config import values
+from ...config.setting import OtherKeys
 
 # llmcall's settings by TinyTroupe's; empty where llmcall has no such setting
 _NAMES = {
@@ -21,17 +22,20 @@ _NAMES = {
 }
 
 
-def name_of(section: str, key: str) -> str | None:
+def _name_of(section: str, key: str) -> str | None:
     """Return the setting of llmcall that a TinyTroupe key means, such as ``"cache_mode"``, empty if there is none;
     ``None`` for an unknown key.
     """
     return _NAMES.get(key) if section == "OpenAI" else None
 
 
-def translated(key: str, value: str, location: str) -> str:
+def _translated(key: str, value: str, location: str) -> str:
     """Return a TinyTroupe setting's value in llmcall's form."""
     if key == "CACHE_API_CALLS":
         return "auto" if values.boolean(value.strip(), location) else "off"
     if key == "CACHE_FILE_NAME":
         return values.cache_directory_name(value.strip())
     return "none" if key == "MAX_CONCURRENT_MODEL_CALLS" and values.as_number(value) == 0 else value
+
+
+KEYS = OtherKeys(_name_of, _translated)

@@ -13,21 +13,21 @@ import pickle
 from collections.abc import Iterator
 from typing import Any
 
-from ..config import resolve as config
-from ..config.settings import Settings
-from ..core.kinds import check_chat
-from ..errors import APIError, CacheCorruptError
-from ..keys.http_identity import under_settings
-from ..keys.keys import key_of
-from ..keys.messages import checked_messages
-from ..keys.parameters import checked_parameters, keyed_parameters
-from ..keys.plain_data import recordable
-from ..keys.request import Data
-from ..stores.record import Record
-from ..stores.records.packed import UNREADABLE
-from ..support.display import one_line
-from ..support.normalizers import normalizer
-from ..support.notices import notice
+from ...config import resolve as config
+from ...config.settings import Settings
+from ...core.kinds import check_chat
+from ...errors import APIError, CacheCorruptError
+from ...keys.http_identity import under_settings
+from ...keys.keys import key_of
+from ...keys.messages import checked_messages
+from ...keys.parameters import checked_parameters, keyed_parameters
+from ...keys.plain_data import recordable
+from ...keys.request import Data
+from ...stores.record import Record
+from ...stores.records.packed import UNREADABLE
+from ...support.display import one_line
+from ...support.normalizers import normalizer
+from ...support.notices import notice
 
 PICKLE = b"\x80"  # a pickle of protocol 2 or later; Python's default since 3.0
 MAX_REASON_CHARACTERS = 200
@@ -39,13 +39,14 @@ IGNORED_PARAMETERS = ("model", "messages", "options", "timeout", "stream", "num_
 PARSED = ("parsed", "parsed_arguments")
 
 
-def recognized(path: str) -> bool:
-    """Return whether a file is a pickle, by its first byte."""
+def read_if_pickled(path: str) -> list[Record] | None:
+    """Return the records of a pickle, as its first byte says; ``None`` for any other file."""
     with open(path, "rb") as file:
-        return file.read(1) == PICKLE
+        is_pickle = file.read(1) == PICKLE
+    return _read(path) if is_pickle else None
 
 
-def read(path: str) -> list[Record]:
+def _read(path: str) -> list[Record]:
     """Return the records of a pickle cache in the order of the file; warn of unreadable entries.
 
     ``REASONING_EFFORT``, which TinyTroupe did not record, comes from the settings, as do aliases,

@@ -1,1 +1,0 @@
-"""Functions for scripts of TinyTroupe, XAgent and DB-GPT, and a reader of TinyTroupe's cache."""

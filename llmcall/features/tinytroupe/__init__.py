@@ -1,0 +1,1 @@
+"""TinyTroupe's files: its cache, and its keys in config.ini."""

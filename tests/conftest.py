@@ -188,11 +188,13 @@ def empty_machine(
 @pytest.fixture(scope="session")
 def redis_process(only_loopback: None) -> Iterator[RedisProcess]:
     """A Redis server for the tests of a process."""
+    if "redis" not in FEATURES:
+        pytest.skip("there is no feature redis")
     with RedisProcess() as made:
         yield made
 
 
-@pytest.fixture(params=["disk", "redis"])
+@pytest.fixture(params=["disk", pytest.param("redis", marks=pytest.mark.feature("redis"))])
 def cache_path(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty path of each kind that a cache can have."""
     if request.param == "disk":

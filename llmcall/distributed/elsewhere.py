@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
 from ..errors import CacheError, LLMCallError
+from ..features import additions
 from ..link.remote import NotedMeter
 from ..scopes.active import ScopedRecord
 from ..scopes.draws import Drawn
@@ -67,9 +68,11 @@ class Elsewhere(CallListener):
                 "map without a budget, or on this machine"
             )
         if cassette is not None:
+            shared = additions("remedies").get("a cassette on another machine")
+            remedy = f"{shared}, " if shared else ""
             raise CacheError(
                 f"{cassette} is open in the process of the map, where workers on other machines cannot record or "
-                "replay. Run the map without a cassette, with [Cache] PATH on a Redis server, or on this machine"
+                f"replay. Run the map without a cassette, {remedy}or on this machine"
             )
         self._meter = NotedMeter(None)
         self._refused: Exception | None = None

@@ -26,6 +26,7 @@ FEATURES = (
     "importing",
     "overrides",
     "packing",
+    "redis",
     "report",
     "resend",
     "serve",
@@ -50,6 +51,7 @@ class Feature:
     :param formats: the places of functions that return the records of another program's file, by its path, or
         ``None`` for any other file; by the file's name in words.
     :param other_keys: the places of another program's keys in config.ini (``config/setting.py``), by its name.
+    :param storages: the places of functions that return the storage of a cache at an address, by the scheme.
     :param remedies: what to do about a trouble, for messages of the core, by the trouble's name there.
     """
 
@@ -63,6 +65,7 @@ class Feature:
     header_notes: Mapping[str, str] = field(default_factory=dict)
     formats: Mapping[str, str] = field(default_factory=dict)
     other_keys: Mapping[str, str] = field(default_factory=dict)
+    storages: Mapping[str, str] = field(default_factory=dict)
     remedies: Mapping[str, str] = field(default_factory=dict)
 
 

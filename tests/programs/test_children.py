@@ -1084,6 +1084,7 @@ def test_no_child_in_a_replay_has_a_key_that_pays(model: NumberedServer) -> None
         assert key not in printed
 
 
+@pytest.mark.feature("redis")
 def test_no_environment_of_a_child_has_a_key_or_password_of_a_setting(
     model: NumberedServer,
 ) -> None:
@@ -1107,6 +1108,7 @@ def test_no_environment_of_a_child_has_a_key_or_password_of_a_setting(
 
 
 @pytest.mark.ci
+@pytest.mark.feature("redis")
 def test_the_password_of_a_cache_is_known_to_the_recording_process_for_its_childrens_calls(
     model: NumberedServer,
 ) -> None:

@@ -69,7 +69,16 @@ str(llmcall.compare(tape, tape))
 
 @pytest.mark.parametrize(
     "library",
-    [pytest.param(name, marks=() if name == "openai" else pytest.mark.ci) for name in ROADS],
+    [
+        pytest.param(
+            name,
+            marks=[
+                *([pytest.mark.ci] if name != "openai" else []),
+                *([pytest.mark.feature("redis")] if name == "redis" else []),
+            ],
+        )
+        for name in ROADS
+    ],
 )
 def test_no_library_moves_the_programs_random_numbers(library: str, httpserver: HTTPServer) -> None:
     answers = [Answer(200, completion("3"))]

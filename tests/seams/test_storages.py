@@ -21,6 +21,7 @@ from servers import RedisProcess
 import llmcall
 from llmcall import CacheError, ConfigError, ResponseCache
 from llmcall.contracts import rule_checks
+from llmcall.features import additions
 from llmcall.stores.cache.addresses import storage_at
 from llmcall.testing import ScriptedClient, check_storage
 from llmcall.types import Storage
@@ -68,7 +69,7 @@ lock = threading.RLock()  # of all objects for one file
 numbers = itertools.count()
 
 
-@pytest.fixture(params=["disk", "redis", "json"])
+@pytest.fixture(params=["disk", pytest.param("redis", marks=pytest.mark.feature("redis")), "json"])
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty place of each kind."""
     if request.param == "redis":
@@ -390,11 +391,10 @@ def in_a_window() -> object:
             f"ValueError: Mine: the scheme '{scheme}' is llmcall's own",
             lambda scheme=scheme: opened(f"{scheme}://x", {}),
         )
-        for scheme in ("redis", "rediss", "unix")
+        for scheme in additions("storages")
     ),
     (
-        "ConfigError: ...'unknown'. Known: redis, rediss, unix, ...jsonfile...llmcall.types.Storage "
-        "...scheme='unknown'",
+        "ConfigError: ...'unknown'. Known: ...jsonfile...llmcall.types.Storage ...scheme='unknown'",
         lambda: ResponseCache("unknown://x"),
     ),
     ("ConfigError: ...only a cache in a directory has a journal", in_a_window),

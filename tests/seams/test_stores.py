@@ -19,7 +19,7 @@ from llmcall.stores.record import make_record
 from llmcall.testing import ScriptedClient
 
 
-@pytest.fixture(params=["disk", "redis"])
+@pytest.fixture(params=["disk", pytest.param("redis", marks=pytest.mark.feature("redis"))])
 def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ResponseCache]:
     """An empty cache of each kind."""
     path = str(tmp_path / "cache")

@@ -1,1 +1,1 @@
-"""The response cache: records in a directory or a Redis server."""
+"""The response cache: records in a directory or another storage."""

@@ -1,4 +1,4 @@
-"""The storage at an address: a directory, a Redis server, or a user's storage."""
+"""The storage at an address: a directory, that of a feature, or a user's."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import TypeGuard, TypeVar
 
 from ...config.values import without_password
 from ...errors import CacheError, ConfigError
+from ...features import additions, load
 from ...support.request_origin import callback_errors
 from .directory import Directory
-from .storages import SERVERS, Change, Row, Storage, Stored, storages
+from .storages import Change, Row, Storage, Stored, storages
 
 T = TypeVar("T")
 
@@ -22,24 +23,20 @@ def is_address(path: str) -> bool:
 def storage_at(path: str) -> Storage:
     """Return the storage in a directory, or at an address.
 
-    :raises ConfigError: if the address is invalid, its storage cannot be made, or the client of Redis is not
-        installed.
+    :raises ConfigError: if the address is invalid, or its storage cannot be made.
     """
     if not is_address(path):
         return Directory(path)
     scheme, _, rest = path.partition("://")
     address = f"[Cache] PATH = {without_password(path)}"
-    if scheme in SERVERS:
-        try:
-            from .redis import RedisServer
-        except ImportError as error:
-            message = f"{address} needs the Python package redis (5.3.0 or later)"
-            raise ConfigError(f"{message}: install the extra 'redis'") from error
-        return RedisServer(path)
+    of_features = additions("storages")
+    if scheme in of_features:
+        made: Storage = load(of_features[scheme])(path)
+        return made
     make = storages.find(scheme, address)
     if make is None:
         raise ConfigError(
-            f"{address}: no storage has the scheme {scheme!r}. Known: {', '.join([*SERVERS, *storages.names()])}; "
+            f"{address}: no storage has the scheme {scheme!r}. Known: {', '.join([*of_features, *storages.names()])}; "
             f"a subclass of llmcall.types.Storage with scheme={scheme!r} adds it once its module is imported, or the "
             f"entry point {scheme} in the group {storages.group} names one. A directory has no '://'"
         )

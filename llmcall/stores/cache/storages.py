@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from ...features import additions
 from ...support.plugins import PlugIns
 
 # The bytes of a key (None if llmcall did not write them), and their time of storing: seconds since the epoch.
@@ -13,8 +14,6 @@ Stored = tuple["bytes | None", float]
 # The same after its key.
 Row = tuple[str, "bytes | None", float]
 
-
-SERVERS = ("redis", "rediss", "unix")  # schemes of addresses
 # The factories of users' storages, by the scheme of their addresses.
 storages = PlugIns("llmcall.storages")
 
@@ -34,11 +33,11 @@ class Change(NamedTuple):
 
 
 class Storage(ABC):
-    """A store of bytes under keys, for a cache: a directory and a Redis server are two.
+    """A store of bytes under keys, for a cache: a directory is one.
 
     A subclass with a ``scheme`` serves the addresses ``SCHEME://REST`` of ``[Cache] PATH``; it is made with the
-    REST. Of two with one scheme, the one that was defined last does; ``redis``, ``rediss`` and ``unix`` are
-    llmcall's own. Where its module is not imported, the entry point SCHEME in the group ``llmcall.storages`` names it.
+    REST. Of two with one scheme, the one that was defined last does; those of llmcall's features, such as ``redis``,
+    are taken. Where its module is not imported, the entry point SCHEME in the group ``llmcall.storages`` names it.
     When a method that stores returns, every reader gets the bytes. Threads use it at the same time. A failure
     is raised as an ``OSError`` or a :class:`llmcall.CacheError`; an answer that was paid for then stays in memory
     until it can be stored. :func:`llmcall.testing.check_storage` tests one.
@@ -73,7 +72,7 @@ class Storage(ABC):
 
     def __init_subclass__(cls, *, scheme: str | None = None, **options: object) -> None:
         super().__init_subclass__(**options)
-        if scheme in SERVERS:
+        if scheme is not None and scheme in additions("storages"):
             raise ValueError(
                 f"{cls.__name__}: the scheme {scheme!r} is llmcall's own; choose another one"
             )

@@ -484,14 +484,19 @@ def test_without_a_request_recorded_twice_the_yardstick_is_unknown(model: Model)
     assert "before: unknown, since none of these requests was recorded twice" in written
 
 
-def test_a_cache_needs_the_name_of_a_file(model: Model) -> None:
-    """Of one on a server; that of a directory's answers is beside it."""
+def test_the_answers_of_a_cache_are_beside_it(model: Model) -> None:
+    """That of a directory's answers is beside it."""
     record(model, 3)
     cache = llmcall.ResponseCache("cache")
     cache.load(STUDY)
     cache.close()
     llmcall.resend("cache", calls=2)
     assert len(samples("cache.again")) == 2
+
+
+@pytest.mark.feature("redis")
+def test_the_answers_of_a_cache_on_a_server_need_the_name_of_a_file() -> None:
+    """There is no folder beside it."""
     with pytest.raises(ValueError, match=r"to= \(--to\) is missing"):
         llmcall.resend("redis://127.0.0.1:1/0", calls=2, dry_run=True)
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from ...config.values import MASK, without_password
 from ...errors import CacheError, ConfigError
+from ...stores.cache.storages import Change, Row, Storage, Stored
 from ...support.libraries import redis
-from .storages import Change, Row, Storage, Stored
 
 # The address may say otherwise, as in redis://host/0?socket_timeout=60. Each command under way has a
 # connection, and redis-py's own limit is 100. Times are in seconds.

@@ -1,0 +1,1 @@
+"""A cache on a Redis server, which several machines can share."""

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple, NoReturn
 
@@ -202,9 +202,7 @@ def _problem(done: Sequence[Replay]) -> list[str]:
     first, last = done[0], done[-1]
     note = last.note
     if note is not None and note.missed:
-        missed = f"a call has no recorded answer. {note.missed}"
-        hint = "If chance decides what the program asks, record it with --seed N, which fixes random numbers and sets."
-        return [missed] if note.has_seed else [missed, hint]
+        return [f"a call has no recorded answer. {note.missed}", *_hints(note)]
     if note is not None and note.moved:
         return [
             f"{counted(note.moved, 'call')} may have another caller's answer",
@@ -233,6 +231,14 @@ def _problem(done: Sequence[Replay]) -> list[str]:
         f"{calls}: the program asks something else",
         *([] if note.has_seed else ["It looks like chance. Record with --seed N, which fixes it."]),
     ]
+
+
+def _hints(note: Note) -> Iterator[str]:
+    """Yield what may decide what the program asks, and the cure, in sentences."""
+    if not note.has_seed:
+        yield "If chance decides what the program asks, record it with --seed N."
+    if note.has_several_callers:
+        yield "If the order in which answers come decides it, wait for all of them, and sort them."
 
 
 def _summary(done: Sequence[Replay]) -> str:

@@ -134,6 +134,7 @@ def test_a_miss_is_shown_though_the_program_goes_on(model: NumberedServer) -> No
     printed, _ = ran(*CHECK, code=1)
     assert printed.startswith("replay 1 of 3 (seed 1): a call has no recorded answer. ")
     assert "differs    messages[0].content" in printed
+    assert printed.endswith("If chance decides what the program asks, record it with --seed N.\n")
 
 
 @pytest.mark.ci

@@ -49,7 +49,7 @@ def play(is_other=False):
 
 begin = time.process_time()
 """
-RECORD = "with llmcall.cassette({!r}), llmcall.scope('run'): play({})"
+RECORD = "with llmcall.cassette({!r}, mode='rewrite'), llmcall.scope('run'): play({})"
 COMMAND = """
 import os, sys, time
 from llmcall.cli.main import main

@@ -126,7 +126,7 @@ def left_behind(name: str, gone: Iterable[str], folder: Path) -> Iterator[str]:
     added = feature(name)
     words = [rf"\bfeatures[./]{name}\b"]
     words += [rf"\bllmcall\.(types\.)?{public}\b" for public in public_names(added)]
-    words += [rf"\bllmcall {command}\b" for command in added.commands]
+    words += [rf"(?<!from )\bllmcall {command}\b" for command in added.commands]
     pattern = re.compile("|".join(words))
     for top in CODE:
         for path in sorted((folder / top).rglob("*.py")):
@@ -167,7 +167,8 @@ def check(name: str, tests: Iterable[str]) -> bool:
         python = environment_for(folder)
         for each in gone:
             delete(each, folder)
-        subprocess.run([python, "docs/_ext/names.py"], cwd=folder, check=True)
+        for script in ("docs/_ext/names.py", "docs/pictures/architecture.py"):
+            subprocess.run([python, script], cwd=folder, check=True, stdout=subprocess.DEVNULL)
         left = [line for each in gone for line in left_behind(each, gone, folder)]
         for line in left:
             print(f"  {line}")

@@ -263,6 +263,7 @@ def test_prompts_and_names_of_a_checklist_are_escaped() -> None:
     assert "<script>alert" not in page and "<b>" not in page and "\x1b" not in page
 
 
+@pytest.mark.feature("importing")
 def published(*answers: object) -> dict[str, str]:
     """Return the checklist of published answers to one question."""
     rows = [

@@ -1,5 +1,5 @@
 """Make a small data set like those that studies publish: answers of the small model (the extra
-``local``), in the layouts that ``llmcall import`` reads. It needs PyYAML.
+``local``), in the layouts that an import reads. It needs PyYAML.
 
 The documentation imports these files, so you need this only after a question has changed.
 """

@@ -139,11 +139,16 @@ def scope(name: str | float | None, *, process: bool = False) -> Scope:
     ...     [client.send_message("Good morning!", temperature=1, max_tokens=16).sample for _ in range(2)]
     ['trial-1/lisa#0', 'trial-1/lisa#1']
     """
-    if name is None and process:
-        raise ValueError("scope(None) has no draws to share; give a scope with process=True a name")
-    made = Scope(None if name is None else checked_name(name, "the scope name"), process=process)
+    made = unentered(name, process=process)
     made.written = f"llmcall.{made!r}"
     return made
+
+
+def unentered(name: str | float | None, *, process: bool = False) -> Scope:
+    """Return a scope as :func:`scope` does, for code that may never enter it: nothing is said then."""
+    if name is None and process:
+        raise ValueError("scope(None) has no draws to share; give a scope with process=True a name")
+    return Scope(None if name is None else checked_name(name, "the scope name"), process=process)
 
 
 def scope_of_actor(name: str, default: ActiveScope | None, *, is_shared: bool) -> Scope:
@@ -156,7 +161,7 @@ def scope_of_actor(name: str, default: ActiveScope | None, *, is_shared: bool) -
     """
     named = (default or NO_SCOPE).named
     if (name, is_shared) not in named:
-        new = Scope(checked_name(name, "the scope name"))
+        new = unentered(name)
         new.is_shared, new.is_of_request = is_shared, True
         named.setdefault((name, is_shared), new)
     return named[name, is_shared]

@@ -60,3 +60,11 @@ def test_a_cassette_as_a_decorator_says_nothing(caplog: pytest.LogCaptureFixture
 
     del play
     assert "never entered" not in caplog.text
+
+
+def test_a_map_that_ends_before_its_scope_is_entered_says_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The scope that ``scope=`` names is the map's to enter."""
+    assert llmcall.map(str, [], scope="town") == []
+    assert "never entered" not in caplog.text

@@ -96,7 +96,7 @@ class ProgramTransport(ProcedureTransport):
         data = [{**vectors[text], "index": i} for i, text in enumerate(request.body["input"])]
         return {**response, "data": data}
 
-    async def chunks(
+    def chunks(
         self, request: Request, timeout: float | None, timed: Timed
     ) -> AsyncGenerator[dict[str, Data] | bytes, None]:
         """Yield the status and the chunks of a streamed chat; of a request that is recorded as it is, the pieces of its
@@ -104,11 +104,16 @@ class ProgramTransport(ProcedureTransport):
         """
         self._passed_on = self._untaken = b""
         self.has_opened = False
-        blocks = await Blocks()
+        # The generator itself: closing one that reads it would leave its response open.
         if request.kind == "http":
-            async for piece in self._pieces(request, timeout, blocks):
-                yield piece
-            return
+            return self._pieces(request, timeout)
+        return self._chunks(request, timeout)
+
+    async def _chunks(
+        self, request: Request, timeout: float | None
+    ) -> AsyncGenerator[dict[str, Data], None]:
+        """Yield the status and the chunks of a streamed chat."""
+        blocks = await Blocks()
         async with self._response(request, timeout, blocks) as response:
             if response.status_code != OK:
                 await _read_body(response, blocks)
@@ -210,9 +215,10 @@ class ProgramTransport(ProcedureTransport):
             raise own_error from error
 
     async def _pieces(
-        self, request: Request, timeout: float | None, blocks: bool
+        self, request: Request, timeout: float | None
     ) -> AsyncGenerator[bytes | Response, None]:
         """Yield the pieces of an answer as they come, and last what is recorded of it."""
+        blocks = await Blocks()
         async with self._response(request, timeout, blocks) as response:
             self.media_type = _media_type(response)
             if _is_recordable(response):

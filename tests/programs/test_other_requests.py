@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from pathlib import Path
@@ -1012,6 +1013,43 @@ def test_a_stream_is_whole_when_its_answer_has_ended_whatever_the_program_reads_
         replayed = client.send(request).text
     after_it = "[DONE]" if b"[DONE]" in events else json.dumps(events[-1])
     assert after_it in replayed
+
+
+class Held(http.AsyncByteStream):  # type: ignore[misc]
+    """The body of a stream, which notes that it was closed."""
+
+    def __init__(self, events: list[Any]) -> None:
+        self.body = Dripping(events)
+        self.is_closed = False
+
+    async def __aiter__(self) -> Any:
+        for piece in self.body:
+            yield piece
+
+    async def aclose(self) -> None:
+        """Note it."""
+        self.is_closed = True
+
+
+@pytest.mark.parametrize("path", LEFT)
+def test_an_asynchronous_stream_that_is_left_early_has_closed_its_response(path: str) -> None:
+    """As without llmcall, when the block around it ends: its connection is free again."""
+    body = Held(LEFT[path][0])
+    headers = {"content-type": "text/event-stream"}
+    transport = http.MockTransport(lambda _: http.Response(200, headers=headers, stream=body))
+    asked = {**ASKING.get(path, {"model": "m", "input": "Bread?"}), "stream": True}
+
+    async def leave() -> bool:
+        async with (
+            http.AsyncClient(transport=transport) as client,
+            client.stream("POST", f"https://api.example/{path}", json=asked) as response,
+        ):
+            await anext(response.aiter_bytes())
+            await response.aclose()
+            return body.is_closed
+
+    with llmcall.patched():
+        assert asyncio.run(leave())
 
 
 def test_a_conversation_that_the_api_keeps_replays(server: Server) -> None:

@@ -20,5 +20,5 @@ class Block:
         if self.written and not sys.is_finalizing():
             warn_once(
                 f"{self.written} was never entered, so it did nothing: write with {self.written}: "
-                "and indent the code that it is for"
+                "and indent the code that it applies to"
             )

@@ -123,7 +123,8 @@ def check_replays(replays: int) -> NoReturn:
     if header is not None and not header.is_complete:
         place += ", which is incomplete"
     echo(
-        f"running {context.params['script']} {replays} times{place}: nothing is sent, all else is done again",
+        f"running {context.params['script']} {replays} times{place}: no model is called, "
+        "but everything else happens again",
         err=True,
     )
     options = [option for option in given if option.partition("=")[0] != "--check"]
@@ -185,7 +186,7 @@ def _replay(command: Sequence[str], plan: Plan, standard_input: Input) -> Replay
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a program: a terminal's Ctrl-C has reached it, too, and no other has."""
+    """End a program. A terminal's Ctrl-C has reached it already; any other interrupt has not."""
     try:
         process.wait(LOOK_AGAIN)
     except subprocess.TimeoutExpired:
@@ -198,7 +199,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _problem(done: Sequence[Replay]) -> list[str]:
-    """Return in lines why the last replay is not as it should be; empty if it is."""
+    """Return, line by line, what is wrong with the last replay; empty if nothing is."""
     first, last = done[0], done[-1]
     note = last.note
     if note is not None and note.missed:
@@ -228,23 +229,23 @@ def _problem(done: Sequence[Replay]) -> list[str]:
         return []
     calls = f"{counted(note.calls, 'call')}, and {first.note.calls:,} in replay {first.seed}"
     return [
-        f"{calls}: the program asks something else",
+        f"{calls}: the program sends different requests",
         *([] if note.has_seed else ["It looks like chance. Record with --seed N, which fixes it."]),
     ]
 
 
 def _hints(note: Note) -> Iterator[str]:
-    """Yield what may decide what the program asks, and the cure, in sentences."""
+    """Yield sentences on what may decide the program's requests, each with the remedy."""
     if not note.has_seed:
         yield "If chance decides what the program asks, record it with --seed N."
     if note.has_several_callers:
-        yield "If the order in which answers come decides it, wait for all of them, and sort them."
+        yield "If the order in which answers arrive decides it, wait for all of them, and sort them."
 
 
 def _summary(done: Sequence[Replay]) -> str:
     """Return in a sentence what replays had in common."""
     first = done[0]
-    same = "the same output" if len(done) > 1 else "no other to compare with"
+    same = "the same output" if len(done) > 1 else "nothing to compare it with"
     if first.code:
         same += f" and exit code {first.code}"
     text = f"{counted(len(done), 'replay')}: {same}"

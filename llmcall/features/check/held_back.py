@@ -1,4 +1,4 @@
-"""One replay of a check: its answers are held back for random times, and it notes what it asked."""
+"""One replay of a check: it delays answers by pseudorandom times, and notes what the program asked."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MOST_NAMED = 20  # calls of other callers that a note describes
 class Plan(NamedTuple):
     """The plan of a replay.
 
-    :param seed: of the times for which answers are held back.
+    :param seed: the seed of the delays.
     :param note: the file in which the replay notes what it asked.
     """
 
@@ -38,12 +38,12 @@ class Plan(NamedTuple):
     note: Path
 
     def text(self) -> str:
-        """Return the plan as the option has it."""
+        """Return the plan as the option's value."""
         return f"{self.seed}:{self.note}"
 
     @classmethod
     def read(cls, text: str) -> Plan:
-        """Return the plan that an option has."""
+        """Return the plan in an option's value."""
         seed, _, note = text.partition(":")
         return cls(int(seed), Path(note))
 
@@ -53,7 +53,7 @@ class Note(NamedTuple):
 
     :param calls: the number of calls that were answered from recordings.
     :param moved: the number of those that may have another caller's answer.
-    :param others: in words, the first calls that their callers did not make so in the recording.
+    :param others: in words, the first calls that differ from their callers' calls in the recording.
     :param missed: the first refusal, in words; empty without one.
     :param used: the beginnings of the keys of the records that it used.
     :param unused: the number of the records that it did not use.
@@ -72,7 +72,7 @@ class Note(NamedTuple):
 
     @classmethod
     def read(cls, path: Path) -> Note | None:
-        """Return what a replay noted; ``None`` if it came to no end of its own."""
+        """Return what a replay noted; ``None`` if it ended abruptly."""
         if not path.exists():
             return None
         fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -88,7 +88,7 @@ class Note(NamedTuple):
 class _Replay(CallListener):
     """What a replay asks.
 
-    :param seed: of the times for which its answers are held back.
+    :param seed: the seed of its delays.
     """
 
     def __init__(self, seed: int) -> None:
@@ -102,7 +102,7 @@ class _Replay(CallListener):
             self.opened(cassette)
 
     def seconds(self, calls: Sequence[Call]) -> float:
-        """Return for how long the answers to calls are held back: the same for the same call and seed."""
+        """Return the delay of the answers to calls, in seconds: the same for the same call and seed."""
         text = f"{self._seed}\n{calls[0].request.cache_key}"
         share = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
         return SHORTEST + (LONGEST - SHORTEST) * share
@@ -157,15 +157,15 @@ def _words(moved: Moved, record: Record) -> str:
     """Return in words how a call differs from the recording."""
     call = f"{moved.caller} asks {one_line(record.prompt, WORDS)!r} in scope {moved.request[0]}"
     if moved.recorded is None:
-        return f"{call}, and so does another; one caller did in the recording"
+        return f"{call}, and so does another caller; in the recording, only one did"
     if moved.recorded == moved.caller:
-        return f"{call} in another order than in the recording"
-    return f"{call}; {moved.recorded} did in the recording"
+        return f"{call} in a different order than in the recording"
+    return f"{call}; in the recording, {moved.recorded} did"
 
 
 @contextmanager
 def held_back(plan: Plan) -> Iterator[None]:
-    """Hold the answers to calls back for a block, and write a note of them at its end."""
+    """Delay the answers to calls in a block, and write a note about the calls at its end."""
     replay = _Replay(plan.seed)
     listen(replay)
     answers_held_back.append(replay.seconds)

@@ -33,7 +33,7 @@ def message_of(answer: object, place: str) -> Message:
         answer = {"content": answer}
     if not isinstance(answer, Mapping):
         raise TypeError(
-            f"{place} is {type(answer).__name__}; it must be a text or an assistant message (a dict)"
+            f"{place} is {type(answer).__name__}; it must be text or an assistant message (a dict)"
         )
     fields: Message = plain(dict(answer), place)
     check_unicode(json.dumps(fields, ensure_ascii=False), place)
@@ -46,7 +46,7 @@ def message_of(answer: object, place: str) -> Message:
     if calls:
         message["tool_calls"] = calls
     if not holds_answer(message):
-        raise ArgumentError(f"{place} is empty; give it a text, or tool_calls")
+        raise ArgumentError(f"{place} is empty; give it text or tool_calls")
     return message
 
 
@@ -89,7 +89,7 @@ def response_of(request: Request, message: Message) -> dict[str, Data]:
         answer = _whole_or_streamed(path, model, message, is_streamed=is_streamed)
     if answer is None:
         raise ArgumentError(
-            f"an override cannot answer {_name_of(request)}: it answers requests of Chat Completions, Responses, "
+            f"an override cannot answer {_name_of(request)}: it answers only requests of Chat Completions, Responses, "
             "Messages and Gemini"
         )
     media_type, text = answer

@@ -1,4 +1,4 @@
-"""A block in which some calls get the user's own answers: found where an answer is looked up, so they are not sent."""
+"""A block in which some calls get the user's own answers. The look-up of a call finds them, so it is not sent."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 MOST_NAMED = 5  # actors that a message lists
 MOST_SEEN = 10_000  # actors whose names are kept for it
 
-_open: list[Override] = []  # one that is entered twice is in it twice
+_open: list[Override] = []  # an override that is entered twice is here twice
 
 
 class _Calls:
-    """The calls of an actor, numbered from 0 as a comparison counts them: a failed one returns its number.
+    """The calls of an actor, numbered from 0 as a comparison counts them. A failed call returns its number.
 
-    :param before: how many it had made when the counting began.
+    :param before: how many calls the actor had made when the counting began.
     """
 
     def __init__(self, before: int) -> None:
@@ -76,8 +76,8 @@ class _Answer:
 
     :param actor: the actor's scope path, or its last levels.
     :param number: which of its calls, from 1.
-    :ivar path: the scope path that it fits, once there is one.
-    :ivar is_used: whether a call got it.
+    :ivar path: the scope path of the first call by that actor; ``None`` before it.
+    :ivar is_used: whether a call got the answer.
     """
 
     def __init__(self, actor: str, number: int, message: Message) -> None:
@@ -89,20 +89,20 @@ class _Answer:
 
     @property
     def place(self) -> str:
-        """Return what messages call it."""
+        """Return the answer's name in messages."""
         return place_of(self.actor, self.number)
 
 
 def place_of(actor: str, number: int) -> str:
-    """Return what messages call an answer."""
+    """Return the name of an answer in messages."""
     return f"the override of {printable(actor)}'s call {number}"
 
 
 class Override(Block, CallListener):
     """A block made by :func:`llmcall.override`: a context manager.
 
-    It applies to every thread, task and child of the process while it is open; one that is opened in a scope or an arm
-    applies to the calls in there.
+    While open, it applies to every thread, task and child of the process. An override that is opened in a scope or an
+    arm applies only to the calls in there.
     """
 
     def __init__(self, answers: Mapping[tuple[str, int], str | Mapping[str, object]]) -> None:
@@ -123,8 +123,8 @@ class Override(Block, CallListener):
         self.written = ""
         if self._answers and parents and not open_cassettes:
             raise ScopeError(
-                f"{self._answers[0].place} is opened in a process whose calls another one answers: open it there, or "
-                "give it to llmcall run --override"
+                f"{self._answers[0].place} is opened in a child process, whose calls the parent answers: open it "
+                "there, or give it to llmcall run --override"
             )
         self._inside = here().parent_of_new_scopes.position
         self._process = os.getpid()
@@ -195,7 +195,7 @@ class Override(Block, CallListener):
                 call.refuse(
                     ScopeError(
                         f"{answer.place} fits two scopes, {printable(str(answer.path))} and {printable(path)}: give "
-                        "the whole path, or open the override in the scope that is meant"
+                        "the whole path, or open the override in the scope that you mean"
                     )
                 )
         return [answer for answer in fitting if answer.number == number]
@@ -249,7 +249,7 @@ def _calls_before(call: Call) -> int:
 class OverridingStore(NamedTuple):
     """The store of a call in an open override.
 
-    :param below: its store without that.
+    :param below: the call's store without the override.
     """
 
     call: Call
@@ -280,7 +280,7 @@ class OverridingStore(NamedTuple):
         if further:
             call.refuse(
                 ScopeError(
-                    f"{answer.place} and {further[0].place} are for the same call: leave one out"
+                    f"{answer.place} and {further[0].place} are for the same call: remove one"
                 )
             )
         record = self._record(request, answer)
@@ -295,7 +295,7 @@ class OverridingStore(NamedTuple):
         return record
 
     def _record(self, request: Request, answer: _Answer) -> Record:
-        """Return the record of an answer: of one for an arm alone, as a draw of that arm's own."""
+        """Return an answer's record. In an arm, it is a draw of that arm alone."""
         sample, key = request.sample, request.cache_key
         if arm := self.call.position.arm:
             sample = draw_in_arm(str(sample), arm)

@@ -43,7 +43,7 @@ from .verify import verify as verify_study
 @click.option(
     "--whole",
     is_flag=True,
-    help="Pack the recordings unchanged, as evidence, although the program uses only a part of them.",
+    help="Pack the recordings unchanged, as evidence, even if the program uses only part of them.",
 )
 @click.option("--zip", type=UserPath(dir_okay=False), help="Also write a ZIP file.")
 def pack(**arguments: Any) -> None:

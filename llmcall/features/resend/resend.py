@@ -198,7 +198,7 @@ def resend(
         new[call.digest] += filter(None, [answers.get(call.key)])
     if missing := calls - sum(map(len, new.values())):
         words = counted(missing, "request")
-        notice("%s got no answer: filtered or empty. Run it again to send these once more", words)
+        notice("%s got no answer: filtered or empty. Resend again to repeat only these", words)
     rows: list[tuple[object, ...]] = []
     for digest, records in new.items():
         path = actor_of(requests[digest][0])
@@ -223,12 +223,12 @@ def file_of(run: object, to: str | os.PathLike[str] | None) -> str:
     root, suffix = os.path.splitext(os.fspath(path).rstrip(os.sep))
     if to is None and "://" in root:
         raise ArgumentError(
-            "to= (--to) is missing: it names the cassette that records the new answers of a cache"
+            "to= (--to) is missing: for a cache, it must name the cassette that records the new answers"
         )
     to = f"{root}.again{suffix}" if to is None else os.path.expanduser(to)
     if os.path.realpath(to) == os.path.realpath(os.path.expanduser(path)):
         raise ArgumentError(
-            f"to is {to!r}, the recording itself; give the new answers a file of their own"
+            f"to is {to!r}, the recording itself; name another file for the new answers"
         )
     return to
 
@@ -271,7 +271,7 @@ def _requests(
     if model is not None and recorded_models != [model]:
         notes.append(
             f"ANOTHER MODEL: {printable(model)} is asked instead of {', '.join(map(printable, recorded_models))}, so a "
-            "difference is one between models, not a change in one"
+            "difference is between two models, not a change in one"
         )
     if left_out:
         notes.append(f"left out: {left_out}")

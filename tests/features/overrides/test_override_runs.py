@@ -107,7 +107,7 @@ def test_a_block_in_a_child_process_is_an_error(model: NumberedServer) -> None:
             print(ask("Bread?", "You are Ben."))
     """
     _, reported = ran(child, *ACTOR, *A, code=1)
-    assert "is opened in a process whose calls another one answers" in reported
+    assert "is opened in a child process, whose calls the parent answers" in reported
     assert not model.asked
 
 

@@ -84,14 +84,14 @@ class CallOfProcess:
         self._task = ticket.context.copy().run(asyncio.Task, self._run())
 
     def cancel(self) -> None:
-        """Cancel it: its process has ended, or does not wait for it."""
+        """Cancel the call: its process has ended, or no longer waits for it."""
         self._is_cancelled = True
         if self._told is not None and not self._told.done():
             self._told.set_exception(ConnectionResetError("the process of a call has ended"))
         self._task.cancel()
 
     def take(self, message: messages.Message) -> None:
-        """Take the process's answer to what it was told."""
+        """Receive the process's answer to an instruction."""
         if self._told is not None and not self._told.done():
             self._told.set_result(message)
 
@@ -200,7 +200,7 @@ class CallOfProcess:
             self.gate = None
 
     def _response(self, effect: Send, told: messages.Sent) -> Response:
-        """Return the response that the process got."""
+        """Return the response that the process received."""
         self._sender.misfit = told.misfit
         copy = None
         if told.copy is not None:

@@ -62,7 +62,7 @@ def _inside(gate: Gate) -> Progress | None:
 
 
 def _settle(gate: Gate, answer: Any) -> None:
-    """Count what an answer used, as its API gives it unstreamed."""
+    """Count an answer's usage. The answer has the form that its API gives without streaming."""
     used = gate.reckon(answer, NO_ENDPOINT, is_part=False)
     gate.settle(used.tokens, used.cost, calls=1)
 
@@ -247,7 +247,7 @@ def _is_clients(call: Call) -> bool:
 
 
 def count(call: Call, used: Sequence[messages.UsedAmounts]) -> None:
-    """Count here what a call used, as the recording process counted it."""
+    """Count a call's usage in this process, as the recording process counted it."""
     meter = None if call.account is None else call.account.meter
     for model, scope, amounts, arm in used:
         metering.count(meter, model, scope, amounts, arm)

@@ -81,13 +81,13 @@ class ErrorData(NamedTuple):
 
 
 class Greet(NamedTuple):
-    """A Python begins that can be recorded, or a process asks the server."""
+    """A Python that can be recorded begins, or a process asks the server."""
 
     ticket: str
 
 
 class Join(NamedTuple):
-    """A process begins that has a ticket, perhaps with others."""
+    """A process that has a ticket begins; others may have the same."""
 
     ticket: str
 
@@ -95,7 +95,7 @@ class Join(NamedTuple):
 class Started(NamedTuple):
     """A process was started.
 
-    :param program: that it runs, if it is a Python; ``None`` if it may start some.
+    :param program: the one that it runs, if it is a Python; ``None`` if it may start some.
     """
 
     ticket: str
@@ -104,7 +104,7 @@ class Started(NamedTuple):
 
 
 class Dismiss(NamedTuple):
-    """What a ticket was made for has ended."""
+    """The process, or the part of one, that a ticket was made for has ended."""
 
     ticket: str
 
@@ -120,9 +120,9 @@ class Retract(NamedTuple):
 
 
 class Noted(NamedTuple):
-    """A feature says something of an answer.
+    """A feature notes something about an answer.
 
-    :param key: its record's.
+    :param key: the key of the answer's record.
     """
 
     key: str
@@ -139,13 +139,13 @@ class Credential(NamedTuple):
 
 
 class Warned(NamedTuple):
-    """The process warns of something."""
+    """The process issued a warning."""
 
     text: str
 
 
 class Refused(NamedTuple):
-    """The program got an error of llmcall's."""
+    """The program got an llmcall error."""
 
     error: ErrorData
 
@@ -167,7 +167,7 @@ Note = Greet | Join | Started | Dismiss | Retract | Noted | Credential | Warned 
 
 
 class Flush(NamedTuple):
-    """Were the notes taken?"""
+    """The question whether all notes have arrived."""
 
 
 class Admit(NamedTuple):
@@ -178,7 +178,7 @@ class Admit(NamedTuple):
 
 
 class Calls(NamedTuple):
-    """Calls: one, or one for each text of embeddings.
+    """One call, or one call for each text to embed.
 
     :param ticket: of the code that makes them.
     :param contents: of each what is hashed, and the body.
@@ -262,7 +262,7 @@ class Emit(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """A response came.
+    """A response arrived.
 
     :param copy: the endpoint's number and the tier of the copy that the server keeps, or ``None``.
     :param misfit: where the answer departs from the form that it must have, or ``None``.
@@ -286,7 +286,7 @@ class Opened(NamedTuple):
 
 
 class Got(NamedTuple):
-    """A chunk came.
+    """A chunk arrived.
 
     :param is_response: whether it is a :class:`.seams.Response`.
     """
@@ -307,7 +307,7 @@ class Ended(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """It failed.
+    """What the process was told to do failed.
 
     :param number: of the error among those that the process raised in this call.
     :param renewable: as of a :class:`.seams.Transport`.
@@ -321,7 +321,7 @@ class Failed(NamedTuple):
 
 
 class Done(NamedTuple):
-    """It is done."""
+    """What the process was told to do is done."""
 
 
 class Left(NamedTuple):

@@ -26,7 +26,7 @@ Environment = Mapping[Any, Any]
 
 
 class Starting(threading.local):
-    """The routes of what a thread starts.
+    """The routes of the processes that a thread starts.
 
     :ivar route: the route of the process that it starts, in case that involves a fork.
     :ivar is_function: whether that process begins with a function, and not where it was forked.
@@ -195,7 +195,7 @@ def _fork(fork: Callable[[], Any]) -> Any:
 
 @before_fork
 def _name_forked() -> None:
-    """Name the process that is about to be forked, also if the program took ``os.fork`` before the recording."""
+    """Name the process that is about to be forked, even if the program imported ``os.fork`` before the recording."""
     starting.forked = starting.route or started.new_route("process", "fork")
 
 

@@ -54,7 +54,7 @@ class StatusLine:
             self._write(ERASE)
 
     def end(self) -> None:
-        """Erase the line, and show it no more."""
+        """Erase the line, and stop showing it."""
         self._is_over = True
         self.erase()
 
@@ -75,7 +75,7 @@ class StatusLine:
                 raw.write = noted
 
     def _note_prompt(self, event: str, details: tuple[object, ...]) -> None:
-        """Note that ``input`` waits for a line, and that it has one."""
+        """Note when ``input`` starts and stops waiting for a line."""
         if event == "builtins.input":
             self._is_prompting = True
             self.erase()

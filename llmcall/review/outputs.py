@@ -1,4 +1,4 @@
-"""The first difference of two outputs of a program, and what it looks like."""
+"""The first difference between two outputs of a program, and what it looks like."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def first_difference(
     has_hash_seed: bool = False,
     is_alone: bool = False,
 ) -> OutputDifference | None:
-    """Return the first difference of two outputs, or ``None``.
+    """Return the first difference between two outputs, or ``None``.
 
     :param has_seed: whether both had the same random numbers and hash seed: then it is no chance and no set.
     :param has_hash_seed: whether both had the same hash seed alone.

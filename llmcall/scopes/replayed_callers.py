@@ -15,16 +15,16 @@ UNKNOWN = "?"  # a history in an export of a cache
 
 
 def history_after(history: int, request_digest: str) -> int:
-    """Return the digest of what a caller asked in a scope: of all before a request, and this one.
+    """Return the digest of a caller's requests in a scope, up to and including a request.
 
-    :param history: that of all before; 0 for nothing.
-    :param request_digest: of the request, without its sample.
+    :param history: the digest of the requests before it; 0 if there are none.
+    :param request_digest: the digest of the request, without its sample.
     """
     return crc32(request_digest.encode(), history)
 
 
 def history_text(history: int) -> str:
-    """Return a digest as a file has it; empty for nothing. Of 65,536 other histories, one looks like it."""
+    """Return a history as a file writes it; empty for an empty one. One of 65,536 other histories has the same text."""
     return f"{history & 0xFFFF:0{HISTORY_DIGITS}x}" if history else ""
 
 
@@ -32,8 +32,8 @@ class Moved(NamedTuple):
     """A call that a caller made otherwise than in the recording.
 
     :param request: its scope path, and the digest of its request.
-    :param number: of its draw.
-    :param caller: made it now.
+    :param number: the number of its draw.
+    :param caller: the caller that made it now.
     :param recorded: the caller that made it in the recording; ``None`` if the recording names none; ``caller`` itself,
         if it did so after other calls.
     """

@@ -1,4 +1,4 @@
-"""Notes: what a feature says of an answer, beside the key of its record, or in the header of all of a file."""
+"""Notes: what a feature says about an answer, beside its record's key, or in the header of a file."""
 
 from __future__ import annotations
 
@@ -128,10 +128,10 @@ def known_notes() -> dict[str, Note[Any]]:
 
 
 def merged_notes(recorded: Notes, noted: Notes | None) -> Notes:
-    """Return the notes that a file keeps of an answer.
+    """Return the notes that a file keeps about an answer.
 
-    :param recorded: those that it has.
-    :param noted: those of the run; ``None`` or ``False`` removes one.
+    :param recorded: the notes that the file has.
+    :param noted: the notes of the run; ``None`` or ``False`` removes one.
     """
     if not noted:
         return recorded

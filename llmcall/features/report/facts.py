@@ -35,15 +35,15 @@ MAX_CONDITIONS = 20  # more first levels of scopes are repeats
 class Circumstances(NamedTuple):
     """What many calls have in common.
 
-    :param kind: of the record.
+    :param kind: the kind of their records.
     :param model: the model that was asked for, or ``None``.
-    :param asked_model: that, or else the one that answered.
+    :param asked_model: the model that was asked for, or else the one that answered.
     :param interface: how the model was accessed.
     :param way: whether through the API, to a local model, or imported.
-    :param day: on which it answered; empty if that is unknown.
+    :param day: the day on which the model answered; empty if unknown.
     :param is_ended: whether its record says how the answer ended.
     :param is_imported: whether llmcall did not record it.
-    :param arms: those that used it.
+    :param arms: the arms that used it.
     :param marks: how its answer ended, of :data:`.MARKS`.
     :param parameters: the request's parameters, as name and JSON.
     :param has_form: whether an ``LLMCall`` made it.
@@ -79,7 +79,7 @@ class Circumstances(NamedTuple):
 
 
 class AskedCall(NamedTuple):
-    """What is counted of a call that a model answered: a run of a million has no room for more.
+    """What is counted of a call that a model answered. Memory for a run of a million calls allows no more.
 
     :param of: what it has in common with others.
     :param scope: its scope path.
@@ -259,8 +259,8 @@ class RunFacts:
 
     @property
     def days_by_condition(self) -> list[str]:
-        """Return in words on which days each condition was asked (:meth:`by_condition`), if all answers' days are
-        several.
+        """Return in words on which days each condition was asked (:meth:`by_condition`), if the answers come from
+        several days.
         """
         counts = {
             name: Counter(answer.of.day for answer in answers)

@@ -137,12 +137,12 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = Manifest(files=files, pruned=pruned, **data)
         texts = [*manifest.command, manifest.printed, *manifest.packages.values()]
         if not manifest.command or not all(isinstance(text, str) for text in texts):
-            raise ValueError("the command, the printed text or a version is not a text")
+            raise ValueError("the command, the printed text or a version is not a string")
         if DISTRIBUTION in [name.lower().replace("_", "-") for name in manifest.packages]:
             raise ValueError("it has a version of llmcall, which only the wheel has")
         for name, value in manifest.environment.items():
             if not name or "=" in name or b"\0" in os.fsencode(name + value):
-                raise ValueError(f"there is no environment variable {name!r} with such a value")
+                raise ValueError(f"the environment variable {name!r} has an invalid name or value")
         if not isinstance(manifest.unused, dict) or not isinstance(manifest.evidence, dict):
             raise ValueError("the unused records, or the evidence, are not a dict")
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -299,8 +299,8 @@ def _turns(calls: Sequence[AskedCall]) -> Iterator[str]:
     """Yield how many calls stand alone, and how many hold worked examples, which are no memory."""
     recalling = sum(call.of.recalls for call in calls)
     yield (
-        f"{counted(len(calls) - recalling, 'call')} stood alone; {recalling:,} went on with a conversation, by "
-        "sending its earlier answers along."
+        f"{counted(len(calls) - recalling, 'call')} stood alone; {recalling:,} continued a conversation by "
+        "resending its earlier answers."
     )
     if shown := sum(call.of.has_examples for call in calls):
         yield (

@@ -271,7 +271,7 @@ def _requests(
     if model is not None and recorded_models != [model]:
         notes.append(
             f"ANOTHER MODEL: {printable(model)} is asked instead of {', '.join(map(printable, recorded_models))}, so a "
-            "difference is between two models, not a change in one"
+            "difference is between models, not a change in one"
         )
     if left_out:
         notes.append(f"left out: {left_out}")

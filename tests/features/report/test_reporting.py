@@ -69,7 +69,7 @@ def test_calls_that_send_earlier_answers_are_counted() -> None:
     records = [*conversation("lisa#0", turns), *conversation("ben#0", turns, "You are Ben.")]
     found = items(str(write_cassette("a.jsonl", records)))
     for item in ("B.2", "B.5"):
-        assert "2 calls stood alone; 4 went on with a conversation, by sending its e" in found[item]
+        assert "2 calls stood alone; 4 continued a conversation by resending its e" in found[item]
     assert "No call continued a conversation kept by the server." in found["B.5"]
     assert "Under each of 2 names (scope): answers 3" in found["B.3"]
     assert "6 of 6 calls hold system messages" in found["C.2"]
@@ -106,7 +106,7 @@ def test_texts_embedded_in_one_call_are_counted_as_texts(httpserver: HTTPServer)
     assert "3 texts through the API: embeddings. 1 call through the API: chat" in found["B.2"]
     assert "dimensions of text-embedding-3-small: 1 (3 texts)" in found["B.3"]
     assert "1 answer to 1 different request" in found["B.3"]
-    assert "1 call stood alone; 0 went on" in found["B.5"]
+    assert "1 call stood alone; 0 continued" in found["B.5"]
     assert "Of 1 answer, 0 were cut" in found["E.2"]
 
 
@@ -149,7 +149,7 @@ def test_an_example_in_a_prompt_is_shown_with_its_answer_and_is_no_memory() -> N
     shown = "user: Rain: bread? assistant, an example: No. user: Sun: bread?"
     assert f'A user prompt of "Sun: bread?", sent 2 times; the first: {shown}' in found["C.1"]
     for item in ("B.2", "B.5"):
-        assert "2 calls stood alone; 0 went on" in found[item]
+        assert "2 calls stood alone; 0 continued" in found[item]
         assert "2 calls held worked examples" in found[item]
 
 
@@ -160,7 +160,7 @@ def test_a_turn_that_the_actor_said_is_memory_however_the_program_trims_it() -> 
     records = [chat("Rain: bread?", said, "ann#0"), chat(asked, "No.", "ann#0")]
     records += [chat(asked, "No.", "ben#0")]
     found = items(str(write_cassette("a.jsonl", records)))["B.5"]
-    assert "2 calls stood alone; 1 went on" in found and "1 call held worked examples" in found
+    assert "2 calls stood alone; 1 continued" in found and "1 call held worked examples" in found
 
 
 def test_all_templates_are_shown_and_prompts_of_each_condition() -> None:

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..scopes.callers import current_caller
-from ..scopes.position import held
 from ..support.libraries import keeping_random_numbers
+from ..support.request_origin import llmcall_sends
 from .replacing import replace, when_imported
 
 IN_CALL = " in a call"  # behind a maker's name
@@ -38,7 +38,7 @@ def seeded(seed: int) -> Iterator[None]:
             return 0
         caller = current_caller()
         maker = "" if caller is None else caller.name
-        if held().is_programs:
+        if llmcall_sends():
             maker += IN_CALL
         number = counts[maker]
         counts[maker] += 1

@@ -97,7 +97,7 @@ ENVIRONMENTS = {
         "program.py",
         # as on another machine, where the map's process cannot be asked
         "import llmcall\nfrom llmcall.link import child\n"
-        "def refuse(*_): raise ConnectionRefusedError\nchild.Connection = refuse\n"
+        "def refuse(*_): raise ConnectionRefusedError\nchild.connected = refuse\n"
         "if __name__ == '__main__':\n    with ProcessPoolExecutor(1) as pool:\n"
         "        llmcall.map(check, ['Elsewhere'], executor=pool)",
     ),

@@ -305,7 +305,8 @@ async def send_once(
             error.note(is_read=sent.is_read)
             await sent.finish(call, is_stored=False)
             raise
-        if call.is_streamed and not (sent.is_read or sent.held_back):  # it came whole
+        is_chat = call.request.kind == "chat"
+        if is_chat and call.is_streamed and not (sent.is_read or sent.held_back):  # it came whole
             message = choices_of(response)[0]["message"]
             return Sent(response, [Piece(content_text(message.get("content")) or "")])
         return sent

@@ -1092,3 +1092,14 @@ def test_a_body_nested_too_deeply_for_a_file_passes_as_the_program_sent_it(level
     with llmcall.cassette("run.jsonl") as tape:
         assert post().text == "passed"
     assert (sent, tape.recorded) == ([body], 0)
+
+
+def test_an_empty_stream_of_an_unchecked_api_reaches_the_program() -> None:
+    """With its status, as without llmcall; a replay gives it, too."""
+    headers = {"content-type": "text/event-stream"}
+    transport = http.MockTransport(lambda _: http.Response(200, headers=headers, content=b""))
+    asked = {"model": "m", "input": "Bread?", "stream": True}
+    for mode in ("new", "none"):
+        with llmcall.cassette("run.jsonl", mode=mode), http.Client(transport=transport) as client:
+            got = client.post("https://api.openai.com/v1/agents/sessions", json=asked)
+        assert (got.status_code, got.content) == (200, b"")

@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..apis.chunks import Assembler
 from ..apis.masking import mask
-from ..apis.message import content_text
-from ..apis.shapes import choices_of
 from ..apis.token_usage import total_cost
 from ..config.endpoints import Endpoint
 from ..errors import (
@@ -36,7 +34,7 @@ from ..support.notices import first as first_notice
 from ..support.notices import logger
 from ..support.waits import Progress, check_stops, stops
 from .calls import Call, answers_held_back
-from .effects import Look, Open, Piece, Wait
+from .effects import Look, Open, Wait
 from .failover import Failover, announce, pause_after
 from .reply import emit_recorded, handle_failure, note_failure, reply_in
 from .seams import NO_ENDPOINT, AlreadyRecorded, Gate, Transport
@@ -305,10 +303,8 @@ async def send_once(
             error.note(is_read=sent.is_read)
             await sent.finish(call, is_stored=False)
             raise
-        is_chat = call.request.kind == "chat"
-        if is_chat and call.is_streamed and not (sent.is_read or sent.held_back):  # it came whole
-            message = choices_of(response)[0]["message"]
-            return Sent(response, [Piece(content_text(message.get("content")) or "")])
+        if call.is_streamed and not (sent.is_read or sent.held_back):  # it came whole
+            return Sent(response, call.kind.pieces(response))
         return sent
     except BaseException as error:
         exchange.count_failure(error, response, assembler, gate, endpoint)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..apis.bodies import answer_in
 from ..apis.chunks import chunk_text, says_something
 from ..apis.endings import ending_problem, is_cut
-from ..apis.message import holds_answer, place_of_reasoning, unreadable_message
+from ..apis.message import content_text, holds_answer, place_of_reasoning, unreadable_message
 from ..apis.shapes import choices_of
 from ..apis.token_usage import TokenUsage
 from ..errors import (
@@ -32,7 +32,7 @@ from ..models.tokens import shares
 from ..stores.record import Received, Record, make_record
 from ..support.display import counted, shortened
 from ..support.notices import warn_once
-from .effects import Send
+from .effects import Piece, Send
 from .seams import Gate, Response, Transport
 
 if TYPE_CHECKING:
@@ -103,6 +103,10 @@ class Kind:
         """Return whether a chunk of a stream has some of the answer, after which the call is not sent again."""
         return says_something(chunk)
 
+    def pieces(self, response: Response) -> Sequence[Piece]:
+        """Return what the reader of a stream gets of an answer that came whole."""
+        return ()
+
     def check(self, request: Request, response: Response, *, must_fit_window: bool) -> None:
         """Raise an error if an answer is incomplete or does not fit its ``response_format``.
 
@@ -159,6 +163,10 @@ class OfClient(Kind):
 
 class Chat(OfClient):
     """A chat, streamed or not."""
+
+    def pieces(self, response: Response) -> Sequence[Piece]:
+        """Return its text."""
+        return [Piece(content_text(choices_of(response)[0]["message"].get("content")) or "")]
 
     def check(self, request: Request, response: Response, *, must_fit_window: bool) -> None:
         """Refuse an answer that is not complete, or does not fit."""

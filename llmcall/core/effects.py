@@ -71,8 +71,8 @@ class Wait(Effect[None]):
         self.seconds = seconds
 
 
-class Send(Effect[Response]):
-    """Send a request by a transport, and get the response.
+class _OfTransport(Effect[T]):
+    """What a transport does with a request.
 
     :param timeout: in seconds; ``None`` means no limit.
     :param inside: the call inside which the transport runs.
@@ -91,6 +91,12 @@ class Send(Effect[Response]):
         self.request = request
         self.timeout = timeout
         self.inside = inside
+
+
+class Send(_OfTransport[Response]):
+    """Send a request by a transport, and get the response."""
+
+    __slots__ = ()
 
 
 class Chunks(NamedTuple):
@@ -128,24 +134,12 @@ class Timed:
     deadline = Deadline(None)
 
 
-class Open(Effect[Chunks | None]):
+class Open(_OfTransport[Chunks | None]):
     """Send a request whose answer is read chunk by chunk; ``None``, with nothing sent, if the transport does not
     stream.
     """
 
-    __slots__ = ("inside", "request", "timeout", "transport")
-
-    def __init__(
-        self,
-        transport: Transport,
-        request: Request,
-        timeout: float | None,
-        inside: Progress | None = None,
-    ) -> None:
-        self.transport = transport
-        self.request = request
-        self.timeout = timeout
-        self.inside = inside
+    __slots__ = ()
 
 
 class Next(Effect[Chunk | None]):

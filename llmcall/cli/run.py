@@ -64,8 +64,8 @@ def run(
     __main__.py. Its own arguments follow it.
     llmcall records until the process ends, so it also records threads that outlive the script. The
     exit code is the program's, or 1 if the program got an llmcall error, such as for a request that
-    is not recorded, or if no call came for an override. The first such error is printed. A replay
-    takes --scope, --actor, --normalize and --seed from the cassette.
+    is not recorded. The first such error is printed. A replay takes --scope, --actor, --normalize
+    and --seed from the cassette.
     """
     if not module and (main := Path(script) / "__main__.py").is_file():
         script = str(main)

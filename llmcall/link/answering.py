@@ -28,7 +28,7 @@ from ..keys.request import Request
 from ..scopes.position import Position
 from ..stores.cassettes.current import open_current_cassette
 from ..stores.record import Record
-from ..support.waits import Held, check_stops, enter_call, stops
+from ..support.waits import HeldBySend, check_stops, enter_call, stops
 from ..traffic import call_listeners as call_listeners  # its listeners join
 from . import messages
 from .client_facts import facts_in
@@ -65,7 +65,7 @@ class CallOfProcess:
     def __init__(
         self, connection: ProcessConnection, number: int, ticket: Ticket, forwarded: messages.Calls
     ) -> None:
-        self.gate: Held | None = None
+        self.gate: HeldBySend | None = None
         self._connection = connection
         self._number = number
         self._ticket = ticket
@@ -76,9 +76,8 @@ class CallOfProcess:
         self._sites: Mapping[str, Site] = {}
         self._is_open = False  # the chunks of its answer
         self._is_cancelled = False
-        self._told: asyncio.Future[messages.Message] | None = (
-            None  # the process's answer that is awaited
-        )
+        # The process's answer that is awaited
+        self._told: asyncio.Future[messages.Message] | None = None
         self._inner: list[str] = []  # the names of tickets for what is made inside the call
         # Not by create_task, which would name it as a task of the program.
         self._task = ticket.context.copy().run(asyncio.Task, self._run())

@@ -32,16 +32,15 @@ def summary_lines(
     :param explain: returns why there were no calls.
     """
     counts = whole if cassette is None else cassette.counts
-    sums, not_recorded, moved = counts.sums, 0, 0
+    sums, not_recorded, moved, replayed = counts.sums, 0, 0, 0
+    overridden = sums["overridden"]
+    # Each override counts as replayed from the cassette or, without one, as from the cache.
+    supplied = sums["cached_calls"] - overridden
     if cassette is not None:
         moved = cassette.tape.callers.calls
         not_recorded = sums["asked"] - sums["recorded"] + len(cassette.left_out)
-    overridden = sums[
-        "overridden"
-    ]  # each counts as replayed from the cassette, or without one as from the cache
-    answered = sums["replayed_calls"] if cassette is not None else 0
-    supplied = sums["cached_calls"] - (answered if cassette is not None else overridden)
-    replayed = answered - overridden if cassette is not None else 0
+        supplied = sums["cached_calls"] - sums["replayed_calls"]
+        replayed = sums["replayed_calls"] - overridden
     spent = ", ".join(_spent(counts))
     parts = [
         (sums["asked"], f"asked ({spent})" if spent else "asked"),

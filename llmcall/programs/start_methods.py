@@ -166,10 +166,9 @@ def _execute(
         # This process records what the program becomes, and has to stay: a child becomes that instead.
         done = subprocess.run(argv, executable=path, env=env, close_fds=False, check=False)
         routes.end_program(exit_code(done.returncode))
-    program = Program([path, *argv[1:]], env)
-    if is_python(
-        words_of([path, *argv[1:]])
-    ):  # else it would be seen as the Python that it still is
+    command = [path, *argv[1:]]
+    program = Program(command, env)
+    if is_python(words_of(command)):  # else it would be seen as the Python that it still is
         program.begun(os.getpid())
     return execute(path, argv, program.environment)
 
@@ -241,7 +240,7 @@ def start_methods(begin: Callable[[Route], None]) -> dict[str, list[Replacement]
     of_process: list[Replacement] = [("BaseProcess", "start", functools.partial(_start, begin))]
     return {
         "os": [
-            (("", name, function))
+            ("", name, function)
             for name, function in (
                 ("system", _system),
                 ("fork", _fork),

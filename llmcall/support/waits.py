@@ -69,7 +69,7 @@ def check_stops(stops: Stops) -> None:
             raise KeyboardInterrupt("the map that this call belongs to was interrupted")
 
 
-class Held(Protocol):
+class HeldBySend(Protocol):
     """What a send holds.
 
     :ivar holds_budget: whether it may have reserved something of a budget, for which others may wait.
@@ -100,7 +100,7 @@ class Progress:
         self.is_read = is_read
         self.was_sent = False
         self.is_counted = False
-        self.held: Held | None = None
+        self.held: HeldBySend | None = None
         self.has_ended = False
         task = current_task()
         self._thread = threading.get_ident()
@@ -135,9 +135,8 @@ def enter_call(call: Progress) -> None:
 
 def leave_call(call: Progress) -> None:
     """Note that the current context's code no longer runs inside a call."""
-    if (
-        call in _open_calls.get()
-    ):  # by value: the code of a stream's reader may have entered others meanwhile
+    # By value: the code of a stream's reader may have entered others meanwhile.
+    if call in _open_calls.get():
         _open_calls.set(tuple([other for other in open_calls() if other is not call]))
 
 

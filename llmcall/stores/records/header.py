@@ -129,14 +129,14 @@ def no_header() -> CacheCorruptError:
 
 def _not_a_cassette(line: bytes) -> CacheCorruptError:
     """Return the error for a file that is not a cassette, by its first line."""
-    remedies = filter(None, [additions("remedies").get("a file that is no cassette")])
+    remedy = additions("remedies").get("a file that is no cassette")
     if line.startswith(b"version https://git-lfs.github.com/"):
         return CacheCorruptError(
             "this is a Git LFS pointer, and the cassette itself is not here: fetch it with 'git lfs pull'"
         )
     return CacheCorruptError(
         'this is not a cassette of llmcall: the first line is not the header {"llmcall": …}; give another file'
-        + "".join(f", or {remedy}" for remedy in remedies)
+        + (f", or {remedy}" if remedy else "")
     )
 
 

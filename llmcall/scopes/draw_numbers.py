@@ -124,9 +124,8 @@ class Callers:
     def __init__(self, recorded: RecordedCallers) -> None:
         self.recorded = recorded
         self.is_in_order = True
-        self._caller: str | None = (
-            None  # the only one in this run, in these branches; it took the first numbers
-        )
+        # The only one in this run, in these branches; it took the first numbers.
+        self._caller: str | None = None
         self._branches: Branches = ()
         self._count = 0
         self._shared = SharedNumbers(recorded) if recorded.callers else None

@@ -244,8 +244,8 @@ class Draws:
             numbers.take(number)
             numbers.under_way = runner
         # The same name: a task or thread that was made before callers had names counts as the main program.
-        is_unknown = other is not None and other[2] == name and other != runner
-        if other is not None and is_unknown and not (name and held().is_programs):
+        is_told_apart = other is None or other == runner or other[2] != name
+        if other is not None and not (is_told_apart or (name and held().is_programs)):
             kind = "thread" if other[0] != runner[0] else "task"
             warn_once(
                 f"two {kind}s in scope {request[0]!r} sent the same request at once, so a replay may swap their "

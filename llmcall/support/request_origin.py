@@ -32,9 +32,8 @@ class sent_by:
         self._token = sender.set(self._who)
 
     def __exit__(self, *_: object) -> None:
-        with suppress(
-            ValueError
-        ):  # a coroutine that is closed in another context leaves that as it is
+        # A coroutine that is closed in another context leaves that as it is.
+        with suppress(ValueError):
             sender.reset(self._token)
 
 

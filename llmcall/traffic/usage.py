@@ -118,13 +118,8 @@ class Usage(NamedTuple):
 
 
 COLUMNS = Usage._fields[: Usage._fields.index("by_model")]
-OUTCOMES = (
-    "asked",
-    "recorded",
-    "unsent",
-    "refused",
-    "overridden",
-)  # as in Counts; calls and errors show them
+# As in Counts; calls and errors show them.
+OUTCOMES = ("asked", "recorded", "unsent", "refused", "overridden")
 TEXT_COLUMNS = ("priced_by", "served")  # texts that are collected
 # In a row, the keys of programs' calls that failed: each is an error unless the program makes the call again.
 FAILED, RECOVERED = "failed", "recovered"

@@ -362,14 +362,8 @@ def closed_output(command: list[str]) -> int:
     return subprocess.run(shell, check=False, timeout=LONGEST).returncode
 
 
-@pytest.mark.parametrize(
-    ("unread", "code"),
-    [
-        (reader_left, 1),
-        pytest.param(full_disk, 1, marks=pytest.mark.ci),
-        pytest.param(closed_output, 0, marks=pytest.mark.ci),
-    ],
-)
+@pytest.mark.ci
+@pytest.mark.parametrize(("unread", "code"), [(reader_left, 1), (full_disk, 1), (closed_output, 0)])
 def test_ask_records_an_answer_that_it_cannot_print(
     unread: Callable[[list[str]], int], code: int, serve: Serve
 ) -> None:

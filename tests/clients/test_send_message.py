@@ -150,8 +150,11 @@ def test_waits_grow_up_to_a_limit(slept: list[float]) -> None:
     assert (client.usage.errors, client.usage.retries) == (1, 5)
 
 
-def test_waits_after_a_limit_that_names_none_outlast_its_minute(slept: list[float]) -> None:
+def test_waits_after_a_limit_that_names_none_outlast_its_minute(
+    slept: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """5, 10, 20 and 40 s, each with at most a quarter more."""
+    monkeypatch.setattr("llmcall.core.failover.REST_SECONDS", 0.0)  # ends within each wait
     settings = {"retry_waiting_time": 1, "retry_max_attempts": 5}
     client = ScriptedClient([RateLimitError("slow", status_code=429)] * 5, **settings)
     client.send_message("Hello", on_error="return")

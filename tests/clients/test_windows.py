@@ -333,6 +333,7 @@ setattr(owner, name, killed)
         assert process.wait(LONGEST) == -signal.SIGKILL
 
 
+@pytest.mark.ci
 def test_a_program_that_is_killed_while_it_waits_gets_the_same_response(
     server: BackgroundServer,
 ) -> None:

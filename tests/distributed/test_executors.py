@@ -872,6 +872,7 @@ def test_a_pool_in_a_cassettes_block_is_recorded(method: str) -> None:
             pool.submit(ask, "Eggs?").result()
 
 
+@pytest.mark.ci
 def test_nothing_of_a_pools_work_is_kept_after_it() -> None:
     """A pool may run any number of functions inside a cassette."""
     inside: ContextVar[object] = ContextVar("inside")

@@ -67,8 +67,8 @@ sys.meta_path.insert(0, Extras())
 WITH_THE_OLDEST = ("README", "tutorial")
 # The pages that start many processes or take many draws.
 LONG = (
-    *("conjoint", "gallery", "next_model", "processes", "programs", "resend", "review"),
-    *("seams", "survey", "tests", "wording"),
+    *("claims", "conjoint", "gallery", "next_model", "overrides", "processes", "programs"),
+    *("resend", "review", "seams", "survey", "tests", "wording"),
 )
 
 

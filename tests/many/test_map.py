@@ -865,6 +865,7 @@ def test_the_bar_shows_how_many_calls_run_where_endpoints_find_how_many_may(
     assert " running=0/16, cached=0, " in terminal.last()
 
 
+@pytest.mark.ci
 def test_the_bar_says_until_when_a_rate_limit_holds_calls_back(
     monkeypatch: pytest.MonkeyPatch, httpserver: HTTPServer
 ) -> None:

@@ -906,14 +906,10 @@ def test_a_childs_sdk_repeats_no_call_that_the_run_has_repeated(
     assert (printed, len(httpserver.log)) == ("failed\n", 1)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "child",
-    [
-        f"subprocess.run({CHILD})",
-        pytest.param(
-            "multiprocessing.Process(target=tell, args=['Milk?']).start()", marks=pytest.mark.ci
-        ),
-    ],
+    [f"subprocess.run({CHILD})", "multiprocessing.Process(target=tell, args=['Milk?']).start()"],
 )
 def test_a_new_question_of_a_child_is_a_miss_of_the_run(model: NumberedServer, child: str) -> None:
     """Told with what differs; the exit code is 1, and nothing is sent."""
@@ -975,6 +971,7 @@ def test_a_child_that_is_killed_frees_its_place(model: NumberedServer) -> None:
     assert "answer 0" not in text
 
 
+@pytest.mark.ci
 def test_a_child_that_outlives_the_run_gets_no_live_answer(model: NumberedServer) -> None:
     """Its connection is refused."""
     write(

@@ -67,15 +67,13 @@ str(llmcall.compare(tape, tape))
 }
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "library",
     [
         pytest.param(
             name,
-            marks=[
-                *([pytest.mark.ci] if name != "openai" else []),
-                *([pytest.mark.feature("redis")] if name == "redis" else []),
-            ],
+            marks=[pytest.mark.feature("redis")] if name == "redis" else [],
         )
         for name in ROADS
     ],

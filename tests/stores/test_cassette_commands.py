@@ -287,14 +287,8 @@ with llmcall.scope("s"):
 """
 
 
-@pytest.mark.parametrize(
-    ("draw", "expected"),
-    [
-        (1, "AXC"),
-        pytest.param(0, "XBC", marks=pytest.mark.ci),
-        pytest.param(2, "ABX", marks=pytest.mark.ci),
-    ],
-)
+@pytest.mark.ci
+@pytest.mark.parametrize(("draw", "expected"), [(1, "AXC"), (0, "XBC"), (2, "ABX")])
 def test_a_forgotten_draw_moves_no_other_under_run(draw: int, expected: str) -> None:
     """Nobody else asked the same, so the gap is the caller's own."""
     Path("three.py").write_text(THREE_EQUAL_CALLS, encoding="utf-8")
@@ -396,6 +390,7 @@ def test_git_shows_what_was_answered_otherwise(repository: Path) -> None:
     assert "+    Perhaps." in git("show", "HEAD")
 
 
+@pytest.mark.ci
 @pytest.mark.newest_only
 def test_git_shows_a_damaged_cassette_as_it_is(repository: Path) -> None:
     """The fault stands above it, and git goes on."""

@@ -379,6 +379,7 @@ for name in ("Ann", "Bo"):
 """
 
 
+@pytest.mark.ci
 def test_the_readme_counts_embedded_texts_beside_the_answers(
     httpserver: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -428,6 +429,7 @@ def test_changed_missing_added_and_forged_files_are_named(package: Path) -> None
     assert "+Çem,answer 3,9.6" in found["result out/table.csv"]
 
 
+@pytest.mark.ci
 def test_changed_code_is_found_by_what_it_does(package: Path, tmp_path: Path) -> None:
     """Also with new sums: other results, a live call, attempts to connect, and hidden inputs."""
     (tmp_path / "hidden.txt").write_text("2.5")
@@ -522,6 +524,7 @@ def test_a_changed_prompt_is_shown_with_the_words_that_differ(package: Path) -> 
     assert "You are Ada, a [-doctor-] {+nurse+}. What" in failed(llmcall.verify(package))["replay"]
 
 
+@pytest.mark.ci
 def test_what_another_version_made_is_not_verified(package: Path) -> None:
     """The version is that of the code in the wheel. The manifest cannot name another one, under which a forged page
     would pass.
@@ -550,6 +553,7 @@ def test_what_another_version_made_is_not_verified(package: Path) -> None:
     assert "it has a version of llmcall, which only the wheel has" in printed
 
 
+@pytest.mark.ci
 def test_a_removed_page_is_missed(package: Path) -> None:
     """Although the manifest does not name it either."""
     (package / "REPORTING.md").unlink()
@@ -617,6 +621,7 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "study"
 
 
+@pytest.mark.ci
 def test_results_that_do_not_come_from_the_answers_are_named(
     in_folder: Path, httpserver: HTTPServer
 ) -> None:
@@ -700,6 +705,7 @@ save("said.json", said)
     assert printed.splitlines()[-1].startswith("verified in part. ")
 
 
+@pytest.mark.ci
 def test_a_missing_record_and_a_damaged_recording_are_found(package: Path) -> None:
     """A call without an answer ends the program, and the records that it left unused are named."""
     tape = package / "recordings" / TAPE
@@ -713,6 +719,7 @@ def test_a_missing_record_and_a_damaged_recording_are_found(package: Path) -> No
     assert f"{TAPE} is damaged" in failed(llmcall.verify(package))["recordings"]
 
 
+@pytest.mark.ci
 def test_numbers_may_differ_within_a_tolerance(
     package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -872,6 +879,7 @@ def test_a_study_whose_program_starts_processes_is_packed(
 # What pack refuses
 
 
+@pytest.mark.ci
 def test_a_program_that_needs_more_than_the_project_stops_the_packing(
     project: Path, tmp_path: Path
 ) -> None:
@@ -1030,6 +1038,7 @@ def test_a_credential_stops_the_packing(project: Path) -> None:
     assert key not in printed and "dough7" not in printed
 
 
+@pytest.mark.ci
 def test_the_environment_is_bare_and_what_is_personal_is_listed(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -200,6 +200,7 @@ def test_it_forwards_to_models_alone(model: NumberedServer, httpserver: HTTPServ
     assert not httpserver.log
 
 
+@pytest.mark.ci
 def test_a_request_that_is_never_whole_does_not_hold_the_end(model: NumberedServer) -> None:
     """Its client hangs."""
     with serving(*A, "--to", model.address) as server:
@@ -214,6 +215,7 @@ def test_a_request_that_is_never_whole_does_not_hold_the_end(model: NumberedServ
     hanging.close()
 
 
+@pytest.mark.ci
 def test_a_compressed_body_is_an_error_of_its_sender(model: NumberedServer) -> None:
     """Others are answered as before."""
     with serving(*A, "--to", model.address) as server:
@@ -294,7 +296,8 @@ def test_it_runs_a_command_and_ends_with_its_exit_code(
     assert (code, "answer 0" in printed) == (3, True)
 
 
-@pytest.mark.parametrize("has_target", [False, pytest.param(True, marks=pytest.mark.ci)])
+@pytest.mark.ci
+@pytest.mark.parametrize("has_target", [False, True])
 def test_a_call_of_a_python_command_is_one_call(
     model: NumberedServer, monkeypatch: pytest.MonkeyPatch, has_target: bool
 ) -> None:

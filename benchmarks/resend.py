@@ -18,7 +18,7 @@ import numpy
 import llmcall
 from llmcall.testing import ScriptedClient
 
-from .coverage import Chance, Coverage, coverage, line
+from .effects import Chance, Coverage, coverage, line
 
 
 class Survey(NamedTuple):

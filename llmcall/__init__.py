@@ -50,9 +50,6 @@ if TYPE_CHECKING:
     from .errors import ScopeError as ScopeError
     from .errors import ServiceError as ServiceError
     from .errors import TemplateError as TemplateError
-    from .experiments.arms import arms as arms
-    from .experiments.effects import effect as effect
-    from .experiments.effects import units_needed as units_needed
     from .many.map import imap as imap
     from .many.map import map as map
     from .programs.entry import async_http_client as async_http_client
@@ -82,8 +79,6 @@ _MODULES = {
     "EmptyAnswerError InvalidRequestError LLMCallError OutputError "
     "QuotaExceededError RateLimitError RequestTimeoutError ScopeError ServiceError "
     "TemplateError",
-    "experiments.arms": "arms",
-    "experiments.effects": "effect units_needed",
     "many.map": "imap map",
     "programs.entry": "async_http_client cassette http_client patched",
     "recorded_functions": "recorded",
@@ -99,7 +94,10 @@ _MODULES = {
 
 # What features add: ``python docs/_ext/names.py`` writes it, until the next comment.
 if TYPE_CHECKING:
+    from .features.arms.arms import arms as arms
     from .features.closed_questions.choice import choice as choice
+    from .features.effects.effects import effect as effect
+    from .features.effects.effects import units_needed as units_needed
     from .features.importing.import_answers import import_answers as import_answers
     from .features.overrides.override import override as override
     from .features.packing.pack import pack as pack
@@ -108,7 +106,9 @@ if TYPE_CHECKING:
     from .features.xagent.functions import chatcompletion_request as chatcompletion_request
 
 _OF_FEATURES: dict[str, str] = {
+    "features.arms.arms": "arms",
     "features.closed_questions.choice": "choice",
+    "features.effects.effects": "effect units_needed",
     "features.importing.import_answers": "import_answers",
     "features.overrides.override": "override",
     "features.packing.pack": "pack",

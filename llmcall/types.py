@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from .core.reply import Reply as Reply
     from .core.seams import AsyncTransport as AsyncTransport
     from .core.seams import Transport as Transport
-    from .experiments.arms import Arms as Arms
-    from .experiments.effects import UnitsNeeded as UnitsNeeded
     from .keys.request import Request as Request
     from .many.plans import Plan as Plan
     from .programs.requests import ProgramRequest as ProgramRequest
@@ -38,8 +36,6 @@ _MODULES = {
     "config.settings": "Settings",
     "core.reply": "Reply",
     "core.seams": "AsyncTransport Transport",
-    "experiments.arms": "Arms",
-    "experiments.effects": "UnitsNeeded",
     "keys.request": "Request",
     "many.plans": "Plan",
     "programs.requests": "ProgramRequest",
@@ -55,11 +51,15 @@ _MODULES = {
 
 # What features add: ``python docs/_ext/names.py`` writes it, until the next comment.
 if TYPE_CHECKING:
+    from .features.arms.arms import Arms as Arms
     from .features.closed_questions.choice import Choice as Choice
+    from .features.effects.effects import UnitsNeeded as UnitsNeeded
     from .features.importing.import_answers import Imported as Imported
 
 _OF_FEATURES: dict[str, str] = {
+    "features.arms.arms": "Arms",
     "features.closed_questions.choice": "Choice",
+    "features.effects.effects": "UnitsNeeded",
     "features.importing.import_answers": "Imported",
 }
 # The end of what features add.

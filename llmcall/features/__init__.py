@@ -20,9 +20,11 @@ PACKAGE = "llmcall"
 PARTS = ("typed",)
 # The features, folders here, in the order of the alphabet.
 FEATURES = (
+    "arms",
     "check",
     "closed_questions",
     "dbgpt",
+    "effects",
     "importing",
     "overrides",
     "packing",

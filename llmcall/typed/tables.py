@@ -18,6 +18,7 @@ from typing import (
 
 from ..apis.token_usage import total_cost
 from ..errors import LLMCallError
+from ..features import additions
 from ..keys.keys import short_key
 from ..keys.schemas import optional_type
 from ..many.map import map as run_map
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 TYPES = {"repeat": int, "tries": int, "cost": float}  # of columns of numbers
 # The types of columns with gaps, by pandas' names for the values between them.
 GAPS = {"empty": "float64", "boolean": "boolean"}
-UNITS_NOTE = "llmcall.units_needed says from the answers to a few rows how many an interval needs, and their cost"
 UNASKED = Conversation(None, None, [], [], 0)  # for a row that failed before its call
 
 
@@ -182,7 +182,8 @@ class RowMethods:
             job.check(items)
         if map_options.get("dry_run"):
             plan = run_map(job, items, **map_options)
-            return plan._replace(notes=(*plan.notes, UNITS_NOTE)) if plan.misses else plan
+            note = additions("remedies").get("a table not yet asked")
+            return plan._replace(notes=(*plan.notes, note)) if plan.misses and note else plan
         pandas = import_pandas()
         frame = given if is_frame(given) else pandas.DataFrame(given)
         if vary is not None:

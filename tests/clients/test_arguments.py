@@ -9,7 +9,6 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-import pytest
 from clients import Responding
 from errors import check_error, error_table
 
@@ -40,16 +39,6 @@ def told(*parts: Any, **fields: Any) -> Any:
 def embedded(**arguments: Any) -> Any:
     """Ask for an embedding."""
     return ScriptedClient([[1.0]]).get_embedding("Hello", **arguments)
-
-
-def two_arms() -> Any:
-    """Return the runs of two arms."""
-
-    def play(price: int) -> object:
-        return ScriptedClient(lambda messages: "Yes.").send_message(f"Bread for {price}?")
-
-    arms = {"low": {"price": 1}, "high": {"price": 2}}
-    return API.arms(play, arms, scope="app", progress=False)
 
 
 def registered(client: Any) -> Any:
@@ -90,19 +79,6 @@ ERRORS = error_table(
         "ValueError: mode is 'all'; it must be one of none, once, new, update, rewrite",
         lambda: API.cassette(RUN, mode="all"),
     ),
-    (f"TypeError: measure is 'adoption'; {A_FUNCTION}", lambda: two_arms().table("adoption")),
-    (
-        f"TypeError: measure is 'adoption'; {A_FUNCTION}",
-        lambda: two_arms().effect("adoption", "low", "high"),
-    ),
-    (
-        "TypeError: arms is ['low']; it must be a dict",
-        lambda: API.arms(pytest.fail, ["low"], scope="app"),
-    ),
-    (
-        "TypeError: arms['sad'] is 'sad'; it must be a dict of",
-        lambda: API.arms(pytest.fail, {"sad": "sad"}, scope="app"),
-    ),
     (
         "TypeError: api_type is ['openai']; it must be a string or None",
         lambda: API.client(["openai"]),
@@ -115,10 +91,6 @@ ERRORS = error_table(
     (
         "TypeError: repeats is True; it must be a whole number",
         lambda: API.map(str, [1], repeats=True),
-    ),
-    (
-        "TypeError: effect() has no argument 'levle'. Did you mean 'level'?",
-        lambda: API.effect(None, "x", by="a", treated=1, control=2, unit="u", levle=0.9),
     ),
     # messages
     ("TypeError: messages", lambda: built(b"Hello")),

@@ -218,6 +218,7 @@ def test_draws_in_workers_go_on_counting(pool: Executor) -> None:
     assert calls() == 3 * (2 * 2 * 3)
 
 
+@pytest.mark.feature("arms")
 def test_arms_share_what_their_maps_draw(pool: Executor) -> None:
     """A study whose arms map on an executor is paired, and knows who used which draw."""
 
@@ -517,6 +518,7 @@ def test_twins_in_an_item_of_a_maps_worker_replay_their_own_answers(
 
 
 @pytest.mark.parametrize("workers", [2, pytest.param(1, marks=pytest.mark.ci)])
+@pytest.mark.feature("arms")
 def test_twins_in_the_arms_of_maps_workers_share_their_own_answers(
     workers: int, model: NumberedServer
 ) -> None:
@@ -542,6 +544,7 @@ def test_twins_in_the_arms_of_maps_workers_share_their_own_answers(
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 @pytest.mark.parametrize("in_arm", [False, True])
+@pytest.mark.feature("arms")
 def test_a_programs_calls_in_an_item_that_failed_are_not_paid_again(
     in_arm: bool, elsewhere: bool, model: NumberedServer
 ) -> None:
@@ -639,6 +642,7 @@ def test_workers_that_ask_the_same_at_once_get_one_answer(pool: Executor) -> Non
 
 
 @pytest.mark.parametrize("cache_mode", ["off", pytest.param("auto", marks=pytest.mark.ci)])
+@pytest.mark.feature("arms")
 def test_a_study_in_workers_is_recorded_as_in_threads(pool: Executor, cache_mode: str) -> None:
     """Arms, repeats, twins and a table ask, cost and record the same, whatever takes how long."""
     llmcall.configure(cache_mode=cache_mode)

@@ -38,7 +38,6 @@ LAYERS = [
     "typed",
     "programs",
     "review",
-    "experiments",
     "pytest_plugin",
     "cli",
     " ".join(f"features.{name}" for name in FEATURES),

@@ -24,17 +24,17 @@ ROOT = Path(llmcall.__file__).parent
 DOCS = Path(__file__).parents[2] / "docs"
 EXPORTED = """
     __version__ LLMClient OpenAIClient AzureClient LocalClient ResponseCache client register_client force_api_type
-    force_api_cache reset settings configure configured scope bind arm arms seed cassette recorded compare usage track
+    force_api_cache reset settings configure configured scope bind arm seed cassette recorded compare usage track
     count_tokens budget map imap LLMCall llm http_client async_http_client patched
-    effect units_needed aio testing types LLMCallError ConfigError APIError
+    aio testing types LLMCallError ConfigError APIError
     InvalidRequestError ContextLengthError AuthenticationError RateLimitError QuotaExceededError
     ServiceError RequestTimeoutError ContentFilterError EmptyAnswerError CacheError CacheMissError CacheCorruptError
     ScopeError BudgetExceededError TemplateError OutputError
 """
 TYPES = """
     Reply Record Request Usage TokenUsage Stream AsyncStream Settings Endpoint Transport AsyncTransport Plan Miss Answer
-    Arms Comparison ProgramRequest Cassette Storage
-    CallInfo Received Listener UnitsNeeded
+    Comparison ProgramRequest Cassette Storage
+    CallInfo Received Listener
 """
 HEAVY = {
     "openai",

@@ -41,7 +41,7 @@ NEEDED = {
     "next_model": ("scipy",),
     "wording": ("scipy",),
     "claims": ("scipy",),
-    "counterfactuals": ("scipy",),
+    "arms": ("scipy",),
     "machines": ("distributed",),
     "resend": ("scipy",),
 }

@@ -311,6 +311,7 @@ def test_a_block_replays_a_map_in_processes_as_one_in_threads(
     assert len(set(live)) == len(model.asked) == 3
 
 
+@pytest.mark.feature("arms")
 def test_an_update_names_the_callers_that_a_fresh_recording_names(program: Any) -> None:
     """In an arm, llmcall's own call comes before equal ones of an SDK in threads: all have names."""
 

@@ -847,6 +847,7 @@ def test_compare_tells_the_cause_of_random_programs_and_what_follows(
 
 
 @pytest.mark.parametrize("names", list(permutations(("ada", "ben", "cem"))))
+@pytest.mark.feature("arms")
 def test_arms_compared_tell_the_treated_actor_whatever_the_names(
     names: tuple[str, str, str],
 ) -> None:
@@ -891,6 +892,7 @@ def echoes(path: str, subsidy: int, scopes: list[str], *, arms: tuple[str, ...] 
     )
 
 
+@pytest.mark.feature("arms")
 def test_a_model_that_repeats_its_question_makes_no_consequence_of_the_treatment() -> None:
     """In 20 repeats of two arms, from what each arm used."""
     client = ScriptedClient(lambda messages: f"You ask: {messages[-1]['content']}")

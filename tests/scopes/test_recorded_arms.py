@@ -37,11 +37,12 @@ def play(client: ScriptedClient, subsidy: int) -> None:
         client.send_message(f"A heat pump, with {subsidy} % off?", temperature=1)
 
 
-def study(client: ScriptedClient, *names: str, **options: Any) -> llmcall.types.Arms:
+def study(client: ScriptedClient, *names: str) -> None:
     """Play arms, by default two."""
-    arms = {name: {"subsidy": GIVEN[name]} for name in names or ("control", "treated")}
-    with llmcall.configured(cache_mode="auto"):
-        return llmcall.arms(lambda subsidy: play(client, subsidy), arms, scope="app", **options)
+    with llmcall.configured(cache_mode="auto"), llmcall.scope("app"):
+        for name in names or ("control", "treated"):
+            with llmcall.scope(0), llmcall.arm(name):
+                play(client, GIVEN[name])
 
 
 def arms_in(path: str) -> list[tuple[str, list[str] | None]]:
@@ -80,13 +81,10 @@ def test_a_line_names_the_arms_beside_the_key() -> None:
     assert record.with_arms(("a",)).cache_key == record.cache_key
 
 
-@pytest.mark.parametrize("workers", [1, 6])
-def test_a_record_names_arms_in_the_order_of_their_first_calls(
-    client: ScriptedClient, workers: int
-) -> None:
-    """Whichever thread was first; what is asked outside arms has none."""
+def test_a_record_names_arms_in_the_order_of_their_first_calls(client: ScriptedClient) -> None:
+    """What is asked outside arms has none."""
     with llmcall.cassette("a.jsonl"):
-        study(client, workers=workers)
+        study(client)
         client.send_message("Outside?", temperature=1)
     assert arms_in("a.jsonl") == [("Outside?", None), *TWO]
 

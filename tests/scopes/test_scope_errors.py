@@ -28,17 +28,6 @@ def opened(*contexts: Any) -> None:
             stack.enter_context(context)
 
 
-def arms(**options: Any) -> Any:
-    """Run a study with wrong arguments."""
-    return API.arms(lambda: {"arm": 1}, **{"arms": {"a": {}, "b": {}}, "scope": "app", **options})
-
-
-def without_a_record() -> object:
-    """Run a study that could share nothing."""
-    with llmcall.configured(cache_mode="off"):
-        return arms()
-
-
 def in_a_thread() -> object:
     """Call in a thread without a scope, while one is open."""
     client = ScriptedClient(lambda messages: "yes")
@@ -82,15 +71,6 @@ NAME = "must not be empty or contain"
         lambda: opened(scope("r"), arm("a"), scope("lisa"), arm("b")),
     ),
     ("ScopeError: ...needs a scope", llmcall.seed),
-    ("TypeError: scope is None", lambda: arms(scope=None)),
-    ("ValueError: ...each its own name", lambda: arms(arms={1: {}, "1": {}})),
-    ("ValueError: ...at least one arm", lambda: arms(arms={})),
-    ("ConfigError: ...cannot share answers", without_a_record),
-    ("KeyError: ...the arms are a, b", lambda: arms().compare("a", "c")),
-    (
-        "ValueError: ...the column 'arm', which the table needs",
-        lambda: arms().table(lambda result: result),
-    ),
 )
 def test_an_error_says_what_is_wrong_and_what_to_do(line: str, call: Callable[[], object]) -> None:
     """It is raised whatever ``on_error`` says."""

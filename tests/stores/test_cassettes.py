@@ -1060,6 +1060,7 @@ def test_a_form_has_no_field_that_its_template_does_not_use() -> None:
     assert lines()[1]["form"]["variables"] == {"row": '{"age": 34, "job": "baker"}'}
 
 
+@pytest.mark.feature("arms")
 def test_of_two_calls_that_share_a_record_the_first_in_order_names_its_form() -> None:
     """Not the one that came first: the other thread may be faster."""
     second_has_asked = threading.Event()

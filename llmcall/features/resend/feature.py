@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ...features import Feature
+from .. import Feature
 
 FEATURE = Feature(
+    needs=("effects",),
     names={"features.resend.resend": "resend"},
     commands={"resend": "features.resend.command:resend"},
 )

@@ -300,6 +300,7 @@ def vote(town: Town, dissenter: str | None = None) -> list[str]:
 
 
 @pytest.mark.parametrize("has_file", [True, False])
+@pytest.mark.feature("arms")
 def test_an_arm_gets_its_own_override_and_the_others_the_models_answer(
     town: Town, has_file: bool
 ) -> None:

@@ -75,6 +75,7 @@ def test_the_commands_of_the_cache_take_a_server(server: RedisProcess) -> None:
     assert "one" in commands.cache("--path", server.url, "ls")
 
 
+@pytest.mark.feature("arms")
 def test_a_record_names_all_arms_that_used_it_at_once(server: RedisProcess) -> None:
     client, begin = client_at(server.url, lambda messages: "one"), threading.Barrier(8)
 

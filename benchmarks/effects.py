@@ -7,7 +7,6 @@ thousands. Nothing is asked of a model.
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -91,41 +90,11 @@ NUMBERS = (
         0.5,
     ),
 )
-# Beyond what an interval of few repeats can hold; shown, since the documentation says so.
-ONE_SIDED = Outcome(
-    "one arm skewed only",
-    lambda chance, shape: (chance.exponential(1, shape), numpy.zeros(shape)),
-    1,
-)
 YES_AND_NO = tuple(
     shares(treated, control, is_paired=is_paired)
     for is_paired in (True, False)
     for control, treated in ((0.05, 0.05), (0.05, 0.2), (0.1, 0.5), (0.3, 0.3), (0.5, 0.4))
 )
-
-
-def effect_coverage(outcome: Outcome, repeats: int, studies: int, seed: int = 1) -> Coverage:
-    """Return how often ``Arms.effect`` holds the true effect.
-
-    :param repeats: of each study.
-    """
-    drawn = outcome.draw(numpy.random.default_rng(seed), (repeats, studies))
-    columns = {name: iter(values.tolist()) for name, values in zip("tc", drawn, strict=True)}
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        llmcall.configured(cache_mode="auto", cache_path=folder),
-    ):
-        runs = llmcall.arms(
-            lambda name: next(columns[name]),
-            {name: {"name": name} for name in columns},
-            scope="coverage",
-            repeats=repeats,
-            workers=1,
-            progress=False,
-        )
-    frame = runs.effect(lambda row: dict(enumerate(row)), "t", "c")
-    pairs = zip(frame["low"], frame["high"], strict=True)
-    return coverage(f"{outcome.name}, {repeats} repeats", pairs, outcome.effect)
 
 
 def table_coverage(
@@ -250,15 +219,7 @@ def main(studies: int) -> None:
     import logging
 
     logging.getLogger("llmcall").setLevel(logging.ERROR)  # it names each study without an interval
-    click.echo("Arms.effect, numbers: the share of intervals that hold the truth")
-    for outcome in (*NUMBERS, ONE_SIDED):
-        for repeats in (3, 4, 5, 10, 20):
-            click.echo(line(effect_coverage(outcome, repeats, studies)))
-    click.echo("\nArms.effect, yes and no")
-    for outcome in YES_AND_NO:
-        for repeats in (5, 10, 20):
-            click.echo(line(effect_coverage(outcome, repeats, studies)))
-    click.echo("\neffect, units in one arm each")
+    click.echo("effect, units in one arm each: the share of intervals that hold the truth")
     for outcome in (*NUMBERS, *(outcome for outcome in YES_AND_NO if "unpaired" in outcome.name)):
         for sizes in ((5, 5), (5, 15), (30, 10)):
             click.echo(line(table_coverage(outcome, sizes, studies)))

@@ -1,8 +1,8 @@
 """A market with and without a tax on bread: eight repeats that share every answer before the tax.
 
-    python examples/tax.py          replays tax.jsonl: no key, no model, no network
+    python examples/arms.py          replays arms.jsonl: no key, no model, no network
 
-To record other repeats with the small model (the extra `local`), delete tax.jsonl.
+To record other repeats with the small model (the extra `local`), delete arms.jsonl.
 """
 
 import pathlib
@@ -12,7 +12,7 @@ from typing import Literal
 
 import llmcall
 
-RECORDING = pathlib.Path(__file__).with_name("tax.jsonl")
+RECORDING = pathlib.Path(__file__).with_name("arms.jsonl")
 BUYERS = {"Ada": "a nurse", "Cem": "a driver", "Dora": "a widow", "Gus": "a fisherman"}
 ROUNDS, TAXED_FROM = 4, 2  # the tax begins in the third round
 REPEATS = 8

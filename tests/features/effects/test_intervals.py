@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from importlib import import_module
-from typing import Any
 
 import pytest
 
-from llmcall.experiments.intervals import paired_interval
+from llmcall.features.effects.intervals import paired_interval
 
 pytestmark = pytest.mark.newest_only
 
@@ -42,31 +41,7 @@ def test_the_interval_of_paired_shares_holds_the_truth_in_92_percent_of_studies(
             assert holds >= 0.92
 
 
-SIMULATION = import_module("benchmarks.coverage")
-
-
-@pytest.mark.ci
-@pytest.mark.parametrize("outcome", SIMULATION.NUMBERS, ids=lambda outcome: outcome.name)
-def test_effects_on_numbers_hold_the_truth_in_93_to_97_percent_of_studies(outcome: Any) -> None:
-    """Of 300 studies of three repeats, with two standard errors of the simulation."""
-    found = SIMULATION.effect_coverage(outcome, 3, 300)
-    assert 0.93 - 0.029 <= found.holds <= 0.97 + 0.02
-    assert found.narrowest > 0
-
-
-@pytest.mark.ci
-@pytest.mark.parametrize(
-    "outcome",
-    [SIMULATION.YES_AND_NO[number] for number in (0, 2, 6, 8)],
-    ids=lambda outcome: outcome.name,
-)
-def test_effects_on_yes_and_no_hold_the_truth_in_92_percent_of_studies(outcome: Any) -> None:
-    """Of 200 studies of five repeats, with two standard errors of the simulation; of studies in which
-    nobody changed, too.
-    """
-    found = SIMULATION.effect_coverage(outcome, 5, 200)
-    assert found.holds >= 0.92 - 0.038
-    assert (found.missing, found.narrowest > 0) == (0, True)
+SIMULATION = import_module("benchmarks.effects")
 
 
 @pytest.mark.ci

@@ -1,6 +1,6 @@
 """Intervals of mean differences, by scipy.
 
-``python -m benchmarks.coverage`` shows by simulation how often they contain the truth. No interval
+``python -m benchmarks.effects`` shows by simulation how often they contain the truth. No interval
 has a width of 0: numbers without a spread have none.
 """
 
@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import ConfigError
-from ..support.display import import_pandas
+from ...errors import ConfigError
+from ...support.display import import_pandas
 
 if TYPE_CHECKING:
     import pandas
@@ -39,7 +39,7 @@ def paired_interval(differences: Sequence[float], level: float, *, is_share: boo
 
     :param differences: of two or more units; not all equal, unless they are of shares.
     """
-    from ..support.libraries import scipy
+    from ...support.libraries import scipy
 
     numbers = [*differences, 1.0, -1.0] if is_share else differences
     with _of_equal_numbers():
@@ -57,7 +57,7 @@ def unpaired_interval(
 
     :param treated: two or more numbers; not all equal to each other, unless they are of shares.
     """
-    from ..support.libraries import scipy
+    from ...support.libraries import scipy
 
     added = YES_AND_NO if is_share else ()
     with _of_equal_numbers():
@@ -89,7 +89,7 @@ def have_spread(numbers: Sequence[float], largest: float) -> bool:
 
 def skewness(numbers: Sequence[float]) -> float:
     """Return the skewness of numbers that have a spread: Fisher's and Pearson's, scipy's ``skew``."""
-    from ..support.libraries import scipy
+    from ...support.libraries import scipy
 
     with _of_equal_numbers():
         return float(scipy.stats.skew(numbers))
@@ -107,7 +107,7 @@ def import_statistics(purpose: str) -> None:
     :raises ConfigError: if one is not installed.
     """
     try:
-        from ..support.libraries import pandas, scipy  # noqa: F401 - are they installed?
+        from ...support.libraries import pandas, scipy  # noqa: F401 - are they installed?
     except ImportError as error:
         raise ConfigError(
             f"{purpose} with pandas and scipy (the extra 'study'), and {error.name} is not installed: "

@@ -7,10 +7,10 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import ArgumentError
-from ..support.arguments import checked
-from ..support.display import counted, import_pandas, money, one_line
-from ..support.notices import notice
+from ...errors import ArgumentError
+from ...support.arguments import checked
+from ...support.display import counted, import_pandas, money, one_line
+from ...support.notices import notice
 from .intervals import (
     DUST,
     LEVEL,
@@ -238,7 +238,7 @@ def units_needed(
 
 def _units(means: _Means, width: float, level: float) -> int:
     """Return how many units give an interval of a width."""
-    from ..support.libraries import scipy
+    from ...support.libraries import scipy
 
     if few := means.too_few():
         raise ArgumentError(f"the pilot shows no spread of {means.column!r} ({few})")

@@ -8,28 +8,28 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..apis.token_usage import total_cost
-from ..config import resolve as config
-from ..errors import ConfigError
-from ..many.map import map as run_map
-from ..many.map_options import checked_count
-from ..many.tasks import job_of
-from ..review.comparison import Comparison, compare
-from ..review.runs import RecordedRun
-from ..scopes.active import ScopedRecord, here
-from ..scopes.arm_branches import arm as open_arm
-from ..scopes.draws import DrawList
-from ..scopes.scope import scope as open_scope
-from ..scopes.scope import unentered
-from ..stores.cassettes.current import open_current_cassette
-from ..stores.differences import canonical_text
-from ..stores.record import Record
-from ..stores.records.answers import answer_parts
-from ..support.arguments import checked
-from ..support.display import counted, html_table, import_pandas, money, text_table
-from ..support.notices import notice
-from .effects import effect
-from .intervals import LEVEL
+from ...apis.token_usage import total_cost
+from ...config import resolve as config
+from ...errors import ConfigError
+from ...many.map import map as run_map
+from ...many.map_options import checked_count
+from ...many.tasks import job_of
+from ...review.comparison import Comparison, compare
+from ...review.runs import RecordedRun
+from ...scopes.active import ScopedRecord, here
+from ...scopes.arm_branches import arm as open_arm
+from ...scopes.draws import DrawList
+from ...scopes.scope import scope as open_scope
+from ...scopes.scope import unentered
+from ...stores.cassettes.current import open_current_cassette
+from ...stores.differences import canonical_text
+from ...stores.record import Record
+from ...stores.records.answers import answer_parts
+from ...support.arguments import checked
+from ...support.display import counted, html_table, import_pandas, money, text_table
+from ...support.notices import notice
+from ..effects.effects import effect
+from ..effects.intervals import LEVEL
 
 if TYPE_CHECKING:
     import pandas

@@ -1,1 +1,0 @@
-"""Experiments: arms, closed questions, resent samples, imported answers and packages."""

@@ -1,0 +1,1 @@
+"""Experiments with several arms: one function, run with different arguments on the same answers."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 T = TypeVar("T")
 
@@ -119,7 +120,7 @@ def _free_locks() -> None:
 
 @contextmanager
 def file_lock(path: str) -> Iterator[None]:
-    """Let one process at a time run a block, which takes milliseconds. The lock ends with its process,
+    """Let one process at a time run a block. The lock ends with its process,
     however that ends.
 
     :param path: an empty file that exists meanwhile.
@@ -161,6 +162,35 @@ else:
                 if os.path.samestat(os.fstat(file), os.stat(path)):
                     return file
             os.close(file)
+
+
+# Characters of a file's name in those of its temporary files: at most 240 of a name's 255 bytes
+MOST_NAMED = 60
+
+
+# One writer at a time, from the beginning: so one name does for the temporary file, and the next writer
+# removes what a killed one left. Names with random parts would stay for good.
+@contextmanager
+def file_beside(path: str) -> Iterator[BinaryIO]:
+    """Open a new file beside another, with its mode, whose place it can take whole; it is removed at the end.
+
+    :param path: the real path of the other, which need not exist.
+    :raises OSError: if it cannot be made.
+    """
+    folder, name = os.path.split(path)
+    start = os.path.join(folder, f".{name[:MOST_NAMED]}")
+    temporary = f"{start}.tmp"
+    with file_lock(f"{start}.lock"):
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+        try:
+            with open(temporary, "xb") as file:
+                with suppress(FileNotFoundError):  # before the content, which may be private
+                    os.chmod(temporary, stat.S_IMODE(os.stat(path).st_mode))
+                yield file
+        finally:
+            with suppress(OSError):
+                os.unlink(temporary)
 
 
 # Reading and writing at a place of a file. A forked process shares the position of an open file, so it is not used;

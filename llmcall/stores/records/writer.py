@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 
 from ...apis.bodies import nan_as_none
 from ...config import resolve as config
@@ -16,7 +14,7 @@ from ...keys.plain_data import is_too_deep, recordable
 from ...keys.request import Data
 from ...support import secrets
 from ...support.surrogates import check_unicode
-from ...support.system import file_lock
+from ...support.system import file_beside
 from ..notes import header_notes_of
 from ..record import Record, by_scope
 from .answers import stable_response
@@ -35,9 +33,6 @@ from .line import (
 from .packed import LazyRecord, WrittenLines
 from .reader import header_in
 from .served import answered, served_entry
-
-# Characters of a file's name in those of its temporary files: at most 240 of a name's 255 bytes
-MOST_NAMED = 60
 
 
 def encode(
@@ -221,50 +216,31 @@ def write(
     check_writable(target)
     if replaces is None:
         header_in(target)
-    folder, name = os.path.split(target)
-    os.makedirs(folder, exist_ok=True)
-    start = os.path.join(folder, f".{name[:MOST_NAMED]}")
-    temporary = f"{start}.tmp"
+    os.makedirs(os.path.dirname(target), exist_ok=True)
     try:
-        # One writer at a time, from the beginning: so one name does for the temporary file, and the next writer
-        # removes what a killed one left. Names with random parts would stay for good.
-        with file_lock(f"{start}.lock"), _removed_at_end(temporary):
+        with file_beside(target) as file:
             digest = hashlib.sha256()
-            with open(temporary, "xb") as file:
-                with suppress(FileNotFoundError):  # before the content, which may be private
-                    os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
-                for line in encode(header, records, left_out):
-                    data = line.encode()
-                    digest.update(data)
-                    file.write(data)
-                if left_out:
-                    return
-                file.flush()
-                os.fsync(file.fileno())
+            for line in encode(header, records, left_out):
+                data = line.encode()
+                digest.update(data)
+                file.write(data)
+            if left_out:
+                return
+            file.flush()
+            os.fsync(file.fileno())
             if replaces is not None and content_of(target).digest() != replaces:
                 raise CacheError(
                     f"another process wrote {os.fspath(path)} after this one read it, so it is not overwritten: "
                     "run this again, one process at a time; answers in the disk cache are not requested again"
                 )
             before_replacing(digest.digest())
-            os.replace(temporary, target)
+            file.close()  # Windows replaces no file that is open
+            os.replace(file.name, target)
     except OSError as error:
         raise CacheError(
             f"{os.fspath(path)} was not written ({error.strerror or error}): make room if the disk is full, or name a "
             "file on another disk, and run it again; answers in the disk cache are not requested again"
         ) from error
-
-
-@contextmanager
-def _removed_at_end(path: str) -> Iterator[None]:
-    """Remove a file before and after a block."""
-    with suppress(FileNotFoundError):
-        os.unlink(path)
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            os.unlink(path)
 
 
 def check_writable(path: str) -> None:

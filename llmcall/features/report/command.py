@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
@@ -13,6 +17,7 @@ from ...cli.review import SOURCE, load_both, other_scope_option, scope_option, s
 from ...clients.registry import settings
 from ...review.runs import load
 from ...support import secrets
+from ...support.system import file_beside
 from .page import pieces
 
 
@@ -56,11 +61,10 @@ def report(
         runs, comparison = [load(source_of(run, scope))], None
     else:
         runs, comparison = load_both(run, scope, against, other_scope)
-    Path(output).parent.mkdir(parents=True, exist_ok=True)
     match, allow = None, settings().cassette_allow
-    with Path(output).open("w", encoding="utf-8") as file:
+    with _page(Path(output).resolve()) as file:
         for piece in pieces(*runs, comparison=comparison, sample=sample):
-            file.write(piece)
+            file.write(piece.encode())
             match = match or secrets.find(piece, allow)
     echo(f"written to {output}", err=True)
     if match is not None:
@@ -69,3 +73,17 @@ def report(
             "share it. If it is not a secret, set [Cassette] ALLOW to a regular expression that matches all of it",
             err=True,
         )
+
+
+@contextmanager
+def _page(path: Path) -> Iterator[BinaryIO]:
+    """Open a page, which takes the place of an earlier one when all of it is written."""
+    if path.exists() and not path.is_file():  # such as /dev/stdout
+        with path.open("wb") as file:
+            yield file
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with file_beside(str(path)) as file:
+        yield file
+        file.close()  # Windows replaces no file that is open
+        os.replace(file.name, path)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import done
+from commands import NEEDS_POSIX, done, run
 from files import HOSTILE, chat, conversation, embedding, function, write_cassette
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -798,3 +799,21 @@ def test_paths_may_begin_with_a_tilde() -> None:
     done("report", "~/a.jsonl", "--against=~/c.jsonl", "-o", "~/report.html")
     assert (Path.home() / "report.html").is_file()
     assert not Path("~").exists()
+
+
+@NEEDS_POSIX
+def test_a_page_that_cannot_be_written_whole_leaves_the_old_one() -> None:
+    """The operating system refuses to let a file grow further; nothing else stays in the folder."""
+    import resource
+
+    path = play("a.jsonl", agreed)
+    Path("page.html").write_text("the old page", encoding="utf-8")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        result = run("report", path, "-o", "page.html")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (result.exit_code, "File too large" in result.stderr) == (1, True)
+    assert Path("page.html").read_text(encoding="utf-8") == "the old page"
+    assert sorted(os.listdir()) == ["a.jsonl", "page.html"]

@@ -28,6 +28,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .features import additions
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -162,7 +164,13 @@ class AuthenticationError(APIError):
 class RateLimitError(APIError):
     """Raised when the server limits the rate (429) and no attempt is left."""
 
-    remedy = "Set [Limits] to what the server allows, or MAX_CONCURRENT_CALLS = auto, or raise MAX_ATTEMPTS"
+    remedy = ", or ".join(
+        (
+            "Set [Limits] to what the server allows",
+            *(f"MAX_CONCURRENT_CALLS = {word}" for word in additions("slots")),
+            "raise MAX_ATTEMPTS",
+        )
+    )
     retryable = True
 
 

@@ -142,8 +142,7 @@ def reset() -> None:
 
 
 def usage() -> Usage:
-    """Return this process's total usage; with ``MAX_CONCURRENT_CALLS = auto``, also how many calls run
-    at each endpoint.
+    """Return this process's total usage; also how many calls run at each endpoint that finds how many it takes.
 
     >>> llmcall.client().send_message("Good morning!", max_tokens=16).content
     'Good morning!'
@@ -151,9 +150,7 @@ def usage() -> Usage:
     >>> usage.calls + usage.cached_calls > 0
     True
     """
-    from ..traffic.adaptive import under_way  # with all limits, which a replay does not need
-
-    return process_meter.usage()._replace(under_way=under_way())
+    return process_meter.usage()._replace(under_way=limits.under_way())
 
 
 @checked

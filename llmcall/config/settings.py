@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from ..features import additions
 from ..support.arguments import nearest
 from . import setting, values
 from .endpoints import Endpoint, parse_endpoints
@@ -26,8 +27,6 @@ AZURE_TOKENS = ("azure_ad_token", "azure_ad_token_provider")
 ON_ERROR = ("raise", "none", "return")
 CACHE_MODES = ("auto", "replay", "refresh", "off")
 CASSETTE_MODES = ("none", "once", "new", "update", "rewrite")
-# The value of MAX_CONCURRENT_CALLS that lets each endpoint find its own number, and the largest such number.
-AUTO, MAX_AUTO_CALLS = "auto", 256
 # A setting whose name begins with one of these words belongs in that section; the others in [OpenAI].
 SECTIONS = ("retry", "cache", "cassette", "limits", "templates")
 WHOLE_SECTIONS = {
@@ -86,7 +85,7 @@ class Settings:
     cassette_path: str | None = _setting(values.path)
     cassette_mode: str = _setting(one_of(*CASSETTE_MODES, replay="none"), "once")
     cassette_allow: tuple[str, ...] = _setting(values.patterns, ())
-    limits_max_concurrent_calls: int | str | None = _setting(integer(1, AUTO))
+    limits_max_concurrent_calls: int | str | None = _setting(integer(1, *additions("slots")))
     limits_requests_per_minute: int | None = _setting(integer(1))
     limits_tokens_per_minute: int | None = _setting(integer(1))
     templates_path: str = _setting(values.path, "templates")

@@ -20,6 +20,7 @@ PACKAGE = "llmcall"
 PARTS = ("typed",)
 # The features, folders here, in the order of the alphabet.
 FEATURES = (
+    "adaptive_limits",
     "arms",
     "check",
     "closed_questions",
@@ -53,6 +54,8 @@ class Feature:
     :param formats: the places of functions that return the records of another program's file, by its path, or
         ``None`` for any other file; by the file's name in words.
     :param other_keys: the places of another program's keys in config.ini (``config/setting.py``), by its name.
+    :param slots: the places of the types of slots that find an endpoint's number of calls at a time
+        (``traffic/limits.py``), by the word of ``MAX_CONCURRENT_CALLS`` that asks for it.
     :param storages: the places of functions that return the storage of a cache at an address, by the scheme.
     :param remedies: what to do about a trouble, for messages of the core, by the trouble's name there.
     """
@@ -67,6 +70,7 @@ class Feature:
     header_notes: Mapping[str, str] = field(default_factory=dict)
     formats: Mapping[str, str] = field(default_factory=dict)
     other_keys: Mapping[str, str] = field(default_factory=dict)
+    slots: Mapping[str, str] = field(default_factory=dict)
     storages: Mapping[str, str] = field(default_factory=dict)
     remedies: Mapping[str, str] = field(default_factory=dict)
 

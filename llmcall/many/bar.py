@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 from ..support.display import money, visible
 from ..support.system import ipython_shell, last_in, without_warnings
 from ..traffic import usage as metering
-from ..traffic.adaptive import under_way
-from ..traffic.limits import seconds_held_back
+from ..traffic.limits import seconds_held_back, under_way
 
 if TYPE_CHECKING:
     import tqdm

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..config import resolve as config
-from ..config.settings import AUTO, MAX_AUTO_CALLS, ON_ERROR, Settings
+from ..config.settings import ON_ERROR, Settings
 from ..errors import ScopeError
 from ..scopes.active import ActiveScope, OpenedBy, here, scope_of_call
 from ..scopes.draws import Draws
@@ -16,6 +16,7 @@ from ..scopes.position import Position
 from ..scopes.scope import Scope, unentered
 from ..stores.cassettes.current import open_current_cassette
 from ..support.arguments import check_arguments, nearest
+from ..traffic.limits import slot_types
 from .names import key_function
 
 if TYPE_CHECKING:
@@ -100,9 +101,9 @@ class MapOptions:
         settings = config.settings()
         workers = WORKERS if window == "none" else MAX_WORKERS
         allowed = settings.limits_max_concurrent_calls  # by one endpoint
-        is_auto = client_settings.limits_max_concurrent_calls == AUTO
-        if is_auto and window == "none":  # calls in a window are not counted
-            workers, allowed = MAX_WORKERS, MAX_AUTO_CALLS
+        word = client_settings.limits_max_concurrent_calls
+        if isinstance(word, str) and window == "none":  # calls in a window are not counted
+            workers, allowed = MAX_WORKERS, slot_types()[word].most_calls
         if not isinstance(allowed, int):
             return workers
         return min(workers, allowed * max(1, len(settings.endpoints)))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from ..apis.shapes import served_model
 from ..apis.token_usage import TokenUsage, tier_of, window_of
 from ..config.endpoints import Endpoint
-from ..config.settings import AUTO
 from ..core.seams import Gate, Used
 from ..errors import BudgetExceededError, ConfigError
 from ..keys.request import Data, Request
@@ -17,7 +16,7 @@ from ..support.system import after_fork_in_child, lock
 from ..support.waits import Progress, open_calls
 from .budgets import Needs, Reservation, needs
 from .estimates import costliest_parts, estimate, estimate_http, uses_server_tools, with_tokens_used
-from .limits import Pool, Slot
+from .limits import Pool, Slot, slot_types
 from .queues import Amounts, spending_of, total
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ class ClientGate(Gate):
 
     def note_room(self, response: httpx.Response) -> None:
         """Note how much an endpoint says it accepts now."""
-        if self._slot.is_adaptive and response.is_success:
+        if self._slot.most_calls is not None and response.is_success:
             self._slot.note_room(response.headers, len(response.request.content))
 
     def answer_began(self) -> None:
@@ -219,11 +218,10 @@ def _unknown_price(model: str, service_tier: str | None) -> ConfigError:
 
 def _slot_type(pool: Pool, request: Request) -> type[Slot]:
     """Return the class of a send's slot; in a window of hours, one without a limit of calls at a time."""
-    if pool.settings.limits_max_concurrent_calls != AUTO or window_of(request.body) is not None:
+    most = pool.settings.limits_max_concurrent_calls
+    if not isinstance(most, str) or window_of(request.body) is not None:
         return Slot
-    from .adaptive import AdaptiveSlot
-
-    return AdaptiveSlot
+    return slot_types()[most]
 
 
 _under_way: set[ClientGate] = set()

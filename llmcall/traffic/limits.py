@@ -13,15 +13,18 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from ..apis.token_usage import TokenUsage
 from ..core.deadlines import Deadline
 from ..errors import RateLimitError
+from ..features import additions, load
 from ..models.prices import HighestPrice, Price, price_of
 from ..support.notices import notice
 from ..support.system import after_fork_in_child, lock
 from .queues import NEVER, Blocked, Queue, total, wait_until_free
+from .usage import UnderWay
 
 if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
@@ -49,7 +52,8 @@ class Slot:
     :ivar used: the tokens that it used; ``None`` if unknown, which means what it reserved.
     """
 
-    is_adaptive = False  # whether its endpoint's number of calls at a time is sought
+    # The largest number that a type finds of calls at a time; None for this one, which finds none.
+    most_calls: ClassVar[int | None] = None
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -163,6 +167,23 @@ class Slot:
             self.answer_began()
 
 
+@cache
+def slot_types() -> dict[str, type[Slot]]:
+    """Return the types of slots that find how many calls an endpoint takes at a time, by the word of
+    ``MAX_CONCURRENT_CALLS`` that asks for it.
+    """
+    return {word: load(place) for word, place in additions("slots").items()}
+
+
+class FoundNumber(Protocol):
+    """What a type of slots knows of an endpoint.
+
+    :ivar most: how many of these slots it takes at a time.
+    """
+
+    most: int
+
+
 class EndpointState:
     """The requests that one endpoint got; only the holder of the lock may use it.
 
@@ -173,6 +194,7 @@ class EndpointState:
     :ivar resting_until: the monotonic time until which it rests, after a 429.
     :ivar queue: the sends that wait for it.
     :ivar free_at: the monotonic time at which a minute, or a rest, lets the next of these go.
+    :ivar found: its number of calls at a time, if slots find it.
     """
 
     def __init__(self, name: str) -> None:
@@ -183,6 +205,11 @@ class EndpointState:
         self.resting_until = 0.0
         self.queue = Queue()
         self.free_at = 0.0
+        self.found: FoundNumber | None = None
+
+    def finding(self) -> int:
+        """Return how many of the sends under way find its number."""
+        return sum(slot.most_calls is not None for slot in self.running)
 
     def wait(self, settings: Settings, tokens: int | None, now: float) -> float:
         """Return the seconds until a minute has room for a send; infinite if time does not decide.
@@ -245,9 +272,14 @@ def seconds_held_back() -> float:
         return min((end - now for end in ends if end > now), default=0.0)
 
 
-def known_states() -> list[EndpointState]:
-    """Return the state of all used endpoints."""
-    return list(_states.values())
+def under_way() -> tuple[UnderWay, ...]:
+    """Return how many calls run at each used endpoint whose number slots find, and how many may."""
+    with lock:
+        return tuple(
+            UnderWay(state.name, state.finding(), state.found.most)
+            for state in _states.values()
+            if state.found is not None
+        )
 
 
 class Rotation:

@@ -855,6 +855,7 @@ def test_the_bar_shows_a_cost_below_its_digits_as_one(monkeypatch: pytest.Monkey
     assert "cost=<$0.0001" in terminal.last()
 
 
+@pytest.mark.feature("adaptive_limits")
 def test_the_bar_shows_how_many_calls_run_where_endpoints_find_how_many_may(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -329,7 +329,7 @@ def unpriced(**options: Any) -> None:
         lambda: unpriced(model="m", prices=PRICE, service_tier="priority"),
     ),
     (
-        "ConfigError: ...'automatic' is not a whole number of at least 1 or auto",
+        "ConfigError: ...'automatic' is not a whole number of at least 1...",
         lambda: llmcall.configure(limits_max_concurrent_calls="automatic"),
     ),
 )

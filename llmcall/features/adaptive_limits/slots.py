@@ -21,16 +21,13 @@ failures than a 429 say nothing of the number.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from weakref import WeakKeyDictionary
 
-from ..apis.token_usage import TokenUsage
-from ..config.endpoints import Endpoint
-from ..config.settings import MAX_AUTO_CALLS
-from ..support.system import lock
-from .limits import EndpointState, Pool, Slot, known_states
-from .usage import UnderWay
+from ...apis.token_usage import TokenUsage
+from ...config.endpoints import Endpoint
+from ...support.system import lock
+from ...traffic.limits import EndpointState, Pool, Slot
 
-FIRST = 16
+FIRST, LARGEST = 16, 256
 # OpenAI's guide "Rate limits", Azure's "Quotas and limits": what is left of the minute.
 LEFT_REQUESTS, LEFT_TOKENS = "x-ratelimit-remaining-requests", "x-ratelimit-remaining-tokens"
 BYTES_OF_TOKEN = 4  # of a request
@@ -56,7 +53,7 @@ class Limit:
     def begin_with(self, most: int) -> None:
         """Begin with the number that the endpoint states, unless a better one is known."""
         if not self._is_reported and not self.halvings:
-            self.most = max(1, min(most, MAX_AUTO_CALLS))
+            self.most = max(1, min(most, LARGEST))
         self._is_reported = True
 
     def note_running(self, count: int) -> None:
@@ -70,7 +67,7 @@ class Limit:
         windows = PATIENCE * self.most if self.most + 1 == self._refused else 1
         if self._good_answers < windows * self.most:
             return
-        if self._was_reached and self.most < MAX_AUTO_CALLS:
+        if self._was_reached and self.most < LARGEST:
             self.most += 1
             self._refused = 0 if self.most == self._refused else self._refused
         self._begin_window()
@@ -93,21 +90,16 @@ class Limit:
         self._was_reached = False
 
 
-_limits: WeakKeyDictionary[EndpointState, Limit] = WeakKeyDictionary()
-
-
 def _limit_of(state: EndpointState) -> Limit:
-    return _limits.setdefault(state, Limit())
-
-
-def _running(state: EndpointState) -> int:
-    return sum(isinstance(slot, AdaptiveSlot) for slot in state.running)
+    if not isinstance(state.found, Limit):
+        state.found = Limit()
+    return state.found
 
 
 class AdaptiveSlot(Slot):
     """The slot of one send at an endpoint whose own number is sought."""
 
-    is_adaptive = True
+    most_calls = LARGEST
 
     def __init__(self, pool: Pool) -> None:
         super().__init__(pool)
@@ -116,14 +108,14 @@ class AdaptiveSlot(Slot):
 
     def has_room(self, state: EndpointState) -> bool:
         """Return whether an endpoint may have another send under way; the caller has the lock."""
-        return _running(state) < _limit_of(state).most
+        return state.finding() < _limit_of(state).most
 
     def begin(self, state: EndpointState, tokens: int) -> None:
         """Take the slot at an endpoint; the caller has the lock."""
         super().begin(state, tokens)
         self._limit = _limit_of(state)
         self._halvings = self._limit.halvings
-        self._limit.note_running(_running(state))
+        self._limit.note_running(state.finding())
 
     def note_room(self, headers: Mapping[str, str], size: int) -> None:
         """Note how many requests and tokens the endpoint takes now.
@@ -158,13 +150,3 @@ class AdaptiveSlot(Slot):
         if is_enough and not named_by_server and len(self._pool.endpoints) == 1:
             seconds = 0.0
         return super().rest(endpoint, seconds, named_by_server=named_by_server)
-
-
-def under_way() -> tuple[UnderWay, ...]:
-    """Return how many calls run at each used endpoint whose number is sought, and how many may."""
-    with lock:
-        return tuple(
-            UnderWay(state.name, _running(state), _limits[state].most)
-            for state in known_states()
-            if state in _limits
-        )

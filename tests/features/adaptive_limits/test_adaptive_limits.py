@@ -149,7 +149,7 @@ def test_auto_never_halves_below_one() -> None:
 @pytest.mark.ci
 def test_auto_never_grows_above_256(held: HeldCalls, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many good answers come."""
-    monkeypatch.setattr("llmcall.traffic.adaptive.FIRST", 255)
+    monkeypatch.setattr("llmcall.features.adaptive_limits.slots.FIRST", 255)
     held.make(1_100)
     ended = 0
     for most in (255, 256, 256):
@@ -165,7 +165,7 @@ def test_auto_retries_a_number_of_calls_that_was_refused_late(
     held: HeldCalls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With 4 refused, it grows from 2 to 3, and stays there for three windows for each of three calls."""
-    monkeypatch.setattr("llmcall.traffic.adaptive.FIRST", 4)
+    monkeypatch.setattr("llmcall.features.adaptive_limits.slots.FIRST", 4)
     held.make(60)
     held.wait_for(4)
     held.end(range(1), BUSY)
@@ -258,7 +258,7 @@ def test_a_429_with_a_retry_after_makes_the_endpoint_rest(httpserver: HTTPServer
 
 def test_auto_releases_the_slot_of_a_cancelled_task(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next one begins; it is no good answer."""
-    monkeypatch.setattr("llmcall.traffic.adaptive.FIRST", 1)
+    monkeypatch.setattr("llmcall.features.adaptive_limits.slots.FIRST", 1)
     begun = threading.Event()
     going = threading.Event()
 
@@ -285,7 +285,7 @@ def test_calls_in_a_window_neither_count_nor_wait(
     httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three are awaited at once where one call may run."""
-    monkeypatch.setattr("llmcall.traffic.adaptive.FIRST", 1)
+    monkeypatch.setattr("llmcall.features.adaptive_limits.slots.FIRST", 1)
     monkeypatch.setattr("llmcall.clients.windows.FIRST_WAIT", 0.001)
     monkeypatch.setattr("llmcall.clients.windows.LONGEST_WAIT", 0.01)
     server = BackgroundServer(httpserver, looks=sys.maxsize)
@@ -316,7 +316,7 @@ def test_a_map_has_workers_for_what_its_client_finds(
     monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     """Also where the client alone is told to find it."""
-    monkeypatch.setattr("llmcall.traffic.adaptive.FIRST", 40)
+    monkeypatch.setattr("llmcall.features.adaptive_limits.slots.FIRST", 40)
     at_once = threading.Barrier(40)
 
     def answer(messages: Any) -> str:
@@ -367,7 +367,7 @@ def test_auto_finds_how_many_calls_a_server_takes(monkeypatch: pytest.MonkeyPatc
     """The server refuses more than 40 at once: after 2,000 calls at least 36 may run. Fewer than 3 %
     of the requests are refused.
     """
-    monkeypatch.syspath_prepend(Path(__file__).parents[2])
+    monkeypatch.syspath_prepend(Path(__file__).parents[3])
     stub = import_module("benchmarks.stub")
     numbers_found = []
 

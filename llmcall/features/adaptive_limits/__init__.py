@@ -1,0 +1,1 @@
+"""Endpoints that find how many calls they take at a time."""

@@ -281,7 +281,7 @@ def is_own_day(arguments: argparse.Namespace) -> bool:
 def client_for(arguments: argparse.Namespace) -> llmcall.LLMClient:
     """Return the client of the recorded days, or the one that plays another day."""
     if not is_own_day(arguments):
-        return llmcall.LocalClient(model=f"{MODEL}.gguf")
+        return llmcall.OpenAIClient(model=MODEL, models={MODEL: {"structured_output": True}})
     llmcall.configure(prices=PRICES, cache_mode="refresh" if arguments.fresh else "auto")
     return llmcall.client("local" if arguments.local else None)
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from . import testing as testing
     from . import types as types
     from .clients.base import LLMClient as LLMClient
-    from .clients.local import LocalClient as LocalClient
     from .clients.openai import AzureClient as AzureClient
     from .clients.openai import OpenAIClient as OpenAIClient
     from .clients.registry import client as client
@@ -70,7 +69,6 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "clients.base": "LLMClient",
-    "clients.local": "LocalClient",
     "clients.openai": "AzureClient OpenAIClient",
     "clients.registry": "client count_tokens register_client reset settings usage",
     "config.resolve": "configure configured force_api_cache force_api_type",
@@ -99,6 +97,7 @@ if TYPE_CHECKING:
     from .features.effects.effects import effect as effect
     from .features.effects.effects import units_needed as units_needed
     from .features.importing.import_answers import import_answers as import_answers
+    from .features.local_model.client import LocalClient as LocalClient
     from .features.overrides.override import override as override
     from .features.packing.pack import pack as pack
     from .features.packing.verify import verify as verify
@@ -110,6 +109,7 @@ _OF_FEATURES: dict[str, str] = {
     "features.closed_questions.choice": "choice",
     "features.effects.effects": "effect units_needed",
     "features.importing.import_answers": "import_answers",
+    "features.local_model.client": "LocalClient",
     "features.overrides.override": "override",
     "features.packing.pack": "pack",
     "features.packing.verify": "verify",

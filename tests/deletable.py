@@ -1,9 +1,9 @@
 """Delete features, each in turn, from a copy of the checkout, and test what stays: ``make deletable``.
 
-With a feature go those that need it, its tests (``tests/features/FEATURE``, ``tests/typing/FEATURE.py``), its
-benchmark, its example, its pages (``FEATURE.rst``), its line in the table of features, and what is made of that.
-Nothing else may import or name it: what does is printed, and the exit code is 1. The pages that mention it in words
-are printed, too; someone has to edit them.
+With a feature go those that need it, its tests (``tests/features/FEATURE``, ``tests/typing/FEATURE.py``,
+``tests/live/test_FEATURE.py``), its benchmark, its example, its pages (``FEATURE.rst``), its line in the table of
+features, and what is made of that. Nothing else may import or name it: what does is printed, and the exit code is 1.
+The pages that mention it in words are printed, too; someone has to edit them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,13 @@ from llmcall.features import FEATURES, Feature, feature
 ROOT = Path(__file__).resolve().parents[1]
 CODE = ("llmcall", "tests", "benchmarks", "examples")
 # What a feature has outside its folder and that of its tests
-OWN = ("benchmarks/{}.py", "examples/{}.*", "tests/typing/{}.py", "docs/*/{}.rst")
+OWN = (
+    "benchmarks/{}.py",
+    "examples/{}.*",
+    "tests/typing/{}.py",
+    "tests/live/test_{}.py",
+    "docs/*/{}.rst",
+)
 PAGE_TESTS = (
     "test_code_on_pages_gives_the_output_that_they_show",
     "test_the_examples_that_a_page_shows_run_as_it_says_without_extras",

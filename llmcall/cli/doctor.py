@@ -108,7 +108,7 @@ def _endpoint_checks(client: LLMClient, endpoint: Endpoint, model: str) -> Itera
     try:
         transport = client.shared_transport(endpoint)
     except ConfigError as error:
-        lacking = "model" if endpoint.api_type == "local" else "key"
+        lacking = "model" if client.sends_nothing else "key"
         remedy = f"LLMCALL_CACHE_MODE=replay replays recorded answers without a {lacking}"
         yield Check(lacking, False, str(error), remedy)
         return

@@ -20,7 +20,7 @@ from ..features import additions, load
 from ..models.tokens import TokenCount
 from ..support.display import text_table, visible, visible_json
 from ..support.failures import process_failures
-from .options import Group, json_option, unicode_text
+from .options import Group, OtherClient, json_option, other_clients, unicode_text
 from .output import (
     coloured_warnings,
     discard_unwritten,
@@ -31,10 +31,6 @@ from .output import (
 )
 
 DEMO = "market_day.py"
-# A small model is best at temperature 0, and may never stop without a limit.
-LOCAL: dict[str, object] = {"temperature": 0, "max_tokens": 200}
-# Without a system message, the model leaves the subject and the language.
-LOCAL_SYSTEM = "You are a helpful assistant."
 RUN = "run"
 # Commands in modules of their own, each imported only for its command; features add theirs.
 COMMANDS = {
@@ -115,12 +111,8 @@ def _one_text(context: click.Context, parameter: click.Parameter, words: Sequenc
 @click.option(
     "-m", "--model", callback=unicode_text, help="Model to call, instead of the configured one."
 )
-@click.option(
-    "--local",
-    is_flag=True,
-    help="Ask a small model in this process, without an API key or network (extra 'local').",
-)
-def ask(text: str, system: str | None, model: str | None, local: bool) -> None:
+@other_clients
+def ask(text: str, system: str | None, model: str | None, other: OtherClient | None) -> None:
     """Ask a model and print its answer as it arrives.
 
     TEXT is the question; "-" reads it from standard input. The answer is recorded, so asking the
@@ -129,12 +121,12 @@ def ask(text: str, system: str | None, model: str | None, local: bool) -> None:
     question = _read_text(click.open_file("-", encoding="utf-8")) if text == "-" else text
     if not question.strip():
         raise click.UsageError("the question is empty")
-    if local and system is None:
-        system = LOCAL_SYSTEM
+    if other and system is None:
+        system = other.system
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": question})
-    params = LOCAL if local else {}
-    client = registry.client("local" if local else None)
+    params = other.parameters if other else {}
+    client = registry.client(other.api_type if other else None)
     try:
         with client.stream_message(messages, model=model, on_error="raise", **params) as stream:
             try:

@@ -8,7 +8,7 @@ import pkgutil
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -68,6 +68,35 @@ def feature_options(command: Callable[..., object]) -> Callable[..., object]:
     for option in options_of_features().values():
         command = option.add(command)
     return command
+
+
+class OtherClient(NamedTuple):
+    """A client that ``llmcall ask`` asks if its option is given.
+
+    :param option: adds the option, a flag, to the command.
+    :param api_type: the client's.
+    :param system: the system message unless the user gives one.
+    :param parameters: the call's parameters.
+    """
+
+    option: Callable[[Callable[..., object]], Callable[..., object]]
+    api_type: str
+    system: str
+    parameters: Mapping[str, Any]
+
+
+def other_clients(command: Callable[..., object]) -> Callable[..., object]:
+    """Add the options that name another client; the command gets it as ``other``, ``None`` without one."""
+    clients = {name: load(place) for name, place in additions("ask_options").items()}
+
+    @functools.wraps(command)
+    def with_client(*args: object, **options: object) -> object:
+        given = [client for name, client in clients.items() if options.pop(name)]
+        return command(*args, other=given[0] if given else None, **options)
+
+    for client in clients.values():
+        with_client = client.option(with_client)
+    return with_client
 
 
 def to_option(written: str) -> Callable[[Decorated], Decorated]:

@@ -11,6 +11,7 @@ from ..config.endpoints import Endpoint
 from ..config.setting import Rank
 from ..config.values import check_address, host_of, is_loopback
 from ..errors import ConfigError
+from ..features import additions
 from .base import LLMClient
 from .configured import no_window
 from .user_transports import unless_own
@@ -230,9 +231,11 @@ class OpenAIClient(LLMClient):
             config.refresh()
             key = config.key_for(self.settings, endpoint.api_type or self.api_type)
         if not key and not is_loopback(endpoint.base_url or self._default_address(endpoint)):
+            remedy = additions("remedies").get("a missing key")
             raise ConfigError(
                 f"no API key for {self.host(endpoint)} (looked in the environment; {config.file_summary()})."
-                f"{config.empty_keys()} Set OPENAI_API_KEY or pass api_key=. LLMCALL_API_TYPE=local needs no key"
+                f"{config.empty_keys()} Set OPENAI_API_KEY or pass api_key="
+                + (f". {remedy}" if remedy else "")
             )
         return key
 

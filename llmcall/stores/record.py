@@ -11,6 +11,7 @@ from .._version import __version__
 from ..apis.message import as_text, message_text
 from ..apis.shapes import body_messages, choices_of, joined_text, read_choices, served_model
 from ..apis.token_usage import TokenUsage, spent_words
+from ..features import additions
 from ..keys.keys import key_of
 from ..keys.request import Data, Request
 from ..support.display import html_message, one_line, printable
@@ -20,7 +21,8 @@ from .notes import NO_NOTES, Notes
 
 # The fields that contain the question if a request has no messages.
 QUESTIONS = ("input", "arguments", "body")
-SERVER_API_TYPES = frozenset({"azure", "local", "ollama", "openai"})  # llmcall's own api_types
+# llmcall's own api_types
+SERVER_API_TYPES = frozenset({"azure", "ollama", "openai", *additions("clients")})
 REPR_CHARACTERS = 60  # characters of a text in a repr
 FIELDS = (
     *("cache_key", "kind", "sample", "request", "response", "cost"),

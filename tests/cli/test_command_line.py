@@ -381,23 +381,6 @@ def test_ask_prints_a_refusal_of_the_model(content: str | None, local_model: Loc
     assert done("ask", "Tell me!") == "I will not.\n"
 
 
-@pytest.mark.parametrize(
-    ("options", "messages"),
-    [
-        (["--local"], ["You are a helpful assistant.", "Hello?"]),
-        (["--local", "-s", ""], ["Hello?"]),
-        ([], ["Hello?"]),
-    ],
-)
-def test_ask_local_gives_the_model_a_system_message(
-    options: list[str], messages: list[str], local_model: LocalModel
-) -> None:
-    """The local model is so small that it needs one, unless the caller gives another or none."""
-    client = local_model("Yes.")
-    assert done("ask", "Hello?", *options) == "Yes.\n"
-    assert contents(client) == [messages]
-
-
 def test_tokens_counts_a_file() -> None:
     """A line has the count and the file's name."""
     written("a.txt", "Hello world")
@@ -772,21 +755,11 @@ def test_the_doctor_only_lists_models_and_makes_no_cache(serve: Serve) -> None:
 
 
 def test_the_doctor_names_a_missing_key_and_the_ways_without_one() -> None:
-    """It names the variable, the local model, and replay."""
+    """It names the variable, and replay."""
     key = checks(code=1)["key"]
     assert not key["ok"]
     assert "OPENAI_API_KEY" in key["found"]
-    assert "LLMCALL_API_TYPE=local" in key["found"]
     assert "LLMCALL_CACHE_MODE=replay" in key["remedy"]
-
-
-def test_the_doctor_names_a_missing_model_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The model in this process needs no key."""
-    monkeypatch.setenv("LLMCALL_API_TYPE", "local")
-    monkeypatch.setenv("LLMCALL_MODEL", "missing.gguf")
-    model = checks(code=1)["model"]
-    assert not model["ok"] and model["found"].startswith("there is no file missing.gguf")
-    assert "key" not in model["remedy"]
 
 
 def test_the_doctor_sends_nobody_to_settings_that_cannot_be_shown() -> None:

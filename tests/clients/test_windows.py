@@ -23,7 +23,7 @@ from servers import Answer, BackgroundServer, completion, refusal
 from werkzeug import Request
 
 import llmcall
-from llmcall import AzureClient, LocalClient, OpenAIClient, ResponseCache
+from llmcall import AzureClient, OpenAIClient, ResponseCache
 from llmcall.clients.openai import OllamaClient
 from llmcall.errors import (
     BudgetExceededError,
@@ -837,7 +837,6 @@ def test_other_clients_have_no_windows(server: BackgroundServer) -> None:
     clients = [
         AzureClient(**azure),
         OllamaClient(base_url=server.base_url),
-        LocalClient(),
         ScriptedClient(["Hi"]),
         OpenAIClient(transport=ScriptedClient(["Hi"]), base_url=server.base_url),
         OpenAIClient(endpoints=(east,)),

@@ -171,6 +171,7 @@ def executed(name: str, environment: dict[str, str], folder: Path) -> Any:
     return nbformat.read(folder / "executed.ipynb", as_version=4)
 
 
+@pytest.mark.feature("local_model")
 @pytest.mark.slow
 def test_the_notebook_runs_headless(recorded: dict[str, str], tmp_path: Path) -> None:
     """A scope's draws continue from cell to cell."""
@@ -215,6 +216,7 @@ def survey(only_loopback: None, tmp_path_factory: pytest.TempPathFactory) -> tup
     return executed("survey.ipynb", environment, folder), folder
 
 
+@pytest.mark.feature("local_model")
 @pytest.mark.slow
 @needs_pandas_and_matplotlib
 def test_the_survey_gives_what_is_saved_in_it(survey: tuple[Any, Path]) -> None:
@@ -223,6 +225,7 @@ def test_the_survey_gives_what_is_saved_in_it(survey: tuple[Any, Path]) -> None:
     assert results(survey[0]) == results(saved)
 
 
+@pytest.mark.feature("local_model")
 @pytest.mark.slow
 @needs_pandas_and_matplotlib
 def test_the_survey_shows_its_pictures_and_its_bar(survey: tuple[Any, Path]) -> None:
@@ -235,6 +238,7 @@ def test_the_survey_shows_its_pictures_and_its_bar(survey: tuple[Any, Path]) -> 
     )
 
 
+@pytest.mark.feature("local_model")
 @pytest.mark.slow
 @needs_pandas_and_matplotlib
 def test_the_survey_makes_no_cache(survey: tuple[Any, Path]) -> None:

@@ -23,7 +23,7 @@ from llmcall.features import additions
 ROOT = Path(llmcall.__file__).parent
 DOCS = Path(__file__).parents[2] / "docs"
 EXPORTED = """
-    __version__ LLMClient OpenAIClient AzureClient LocalClient ResponseCache client register_client force_api_type
+    __version__ LLMClient OpenAIClient AzureClient ResponseCache client register_client force_api_type
     force_api_cache reset settings configure configured scope bind arm seed cassette recorded compare usage track
     count_tokens budget map imap LLMCall llm http_client async_http_client patched
     aio testing types LLMCallError ConfigError APIError

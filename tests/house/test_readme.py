@@ -79,7 +79,7 @@ def name_of(page: Path) -> str:
 
 @pytest.fixture
 def reading(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Replay the answers that ship with the page, in a folder of the reader's own."""
+    """Replay the answers that ship with the page, the local model's, in a folder of the reader's own."""
     monkeypatch.setenv("LLMCALL_API_TYPE", "local")
     monkeypatch.setenv("LLMCALL_CACHE_PATH", str(tmp_path / ".llmcall" / "cache"))
     with llmcall.ResponseCache(tmp_path / ".llmcall" / "cache") as cache:
@@ -120,6 +120,7 @@ def test_the_examples_that_a_page_shows_run_as_it_says_without_extras(
     assert not results.failed
 
 
+@pytest.mark.feature("local_model")
 @pytest.mark.usefixtures("reading")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:(matplotlib|pyparsing)")
 @pytest.mark.parametrize(
@@ -207,6 +208,7 @@ def page() -> Path:
     return ROOT / "README.rst"
 
 
+@pytest.mark.feature("local_model")
 @pytest.mark.usefixtures("reading")
 def test_code_in_docstrings_gives_the_output_that_they_show() -> None:
     """Every example in the docstring of a public name gives the output beneath it."""

@@ -93,6 +93,7 @@ def test_a_list_of_embeddings_asks_only_for_what_is_new(client: llmcall.OpenAICl
     assert client.usage.calls == 2
 
 
+@pytest.mark.feature("local_model")
 def test_the_local_client_answers_in_this_process(tmp_path: Path) -> None:
     """The same model, without key, server or network."""
     with llmcall.LocalClient(cache_path=tmp_path / "cache") as client:

@@ -980,6 +980,7 @@ def test_mode_none_refuses_what_the_program_asks_by_llmcall(model: NumberedServe
     assert not model.asked
 
 
+@pytest.mark.feature("local_model")
 def test_mode_none_without_a_cassette_replays_the_cache_to_each_client(
     model: NumberedServer,
 ) -> None:

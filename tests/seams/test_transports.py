@@ -20,7 +20,6 @@ from servers import BackgroundServer, chunks_of, completion, event
 
 import llmcall
 from llmcall import ConfigError, LLMClient, OpenAIClient, ServiceError
-from llmcall.clients.local import LocalTransport, find_model
 from llmcall.clients.windows import WindowTransport
 from llmcall.contracts import rule_checks
 from llmcall.core import threads
@@ -306,14 +305,6 @@ def test_a_programs_transport_keeps_the_contract(kind: str) -> None:
     assert to_record is not None
     asked = Request(kind, "m", {**body, "path": "/v1/chat/completions"}, body, {}, None, "0" * 64)
     check_transport(lambda: ProgramTransport(http, to_record, send), asked)
-
-
-@pytest.mark.ci
-def test_a_local_models_transport_keeps_the_contract() -> None:
-    pytest.importorskip("xllamacpp")
-    body: Any = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4, "seed": 1}
-    asked = Request("chat", "m", body, body, {}, None, "0" * 64)
-    check_transport(lambda: LocalTransport(find_model()), asked)
 
 
 class Plain:

@@ -1314,18 +1314,6 @@ def test_the_namespace_of_an_endpoint_is_in_the_header(elsewhere: str) -> None:
     assert answers == ["answer 1", "answer 2"]
 
 
-def test_the_path_of_a_model_does_not_reach_the_header(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has the file's name, and the request the model's."""
-    with monkeypatch.context() as here:
-        here.setenv("LLMCALL_MODEL", "models/here/Tiny-1.gguf")
-        llmcall.reset()
-        with cassette(PATH):
-            answer_to(llmcall.LocalClient(transport=counting()))
-    llmcall.reset()
-    assert header()["model"] == "Tiny-1.gguf"
-    assert lines()[1]["request"]["model"] == "Tiny-1"
-
-
 # [Cassette] PATH and MODE
 
 

@@ -179,7 +179,7 @@ async def answer(
     if (messages is None) == (prompt is None):
         raise TypeError("give either messages= or prompt= (the text of a single user message)")
     client = shared_client()
-    takes_sdk = isinstance(client, OpenAIClient) and client.api_type != "local"
+    takes_sdk = isinstance(client, OpenAIClient) and not client.sends_nothing
     is_sdk_patched = takes_sdk and is_patched(sdk_classes)
     if is_sdk_patched:
         client = with_patched_sdk(client)

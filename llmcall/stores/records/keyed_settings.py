@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...config import resolve as config
 from ...config.setting import Layer, Rank
-from ...config.settings import DEFAULT_MODEL, LOCAL_MODEL, SETTINGS, Settings
+from ...config.settings import DEFAULT_MODEL, SETTINGS, Settings
 from ...errors import ConfigError
+from ...features import additions
 from ...keys.parameters import CONFIGURED, EFFORT
 from ...keys.request import Data, Request
 from ...models.catalog import matching_section, resolve
@@ -28,7 +29,6 @@ DEFAULT_MODELS = {"chat": "model", "embedding": "embedding_model"}  # by the kin
 MODELS = tuple(DEFAULT_MODELS.values())
 SECTION_NAMES = ("aliases", NAMESPACES, SECTIONS)
 MODEL_FILE = ".gguf"
-LOCAL_SECTION = {"structured_output": True}  # of the local model
 # The settings that decide keys, besides the arguments in code. A header holds these, and while its
 # cassette is open they override environment and files.
 KEYED = (*MODELS, *CONFIGURED, "cache_namespace", "cache_normalize", "aliases")
@@ -60,14 +60,15 @@ def settings_taken(
     kind, model = request.kind, request.model
     if name := DEFAULT_MODELS.get(kind):
         if named_model is None and name in below_code:
-            is_local = below_code.get("api_type") == "local"
-            taken[name] = _default_model(settings, name, model, is_local=is_local)
+            packaged = additions("default_models").get(str(below_code.get("api_type")))
+            taken[name] = _default_model(settings, name, model, packaged)
         taken["aliases"] = _used_aliases(
             named_model or getattr(settings, name), below_code.get("aliases", {})
         )
         sections = below_code.get(SECTIONS, {})
-        if taken.get("model") == LOCAL_MODEL:
-            sections = {LOCAL_MODEL: LOCAL_SECTION, **sections}
+        default = taken.get("model")
+        if isinstance(default, str) and default in (known := additions("capabilities")):
+            sections = {default: known[default], **sections}
         section = _as_json(matching_section(model, sections))
         taken[SECTIONS] = {model: section} if section else {}
     if given is not None and kind == "chat":
@@ -83,15 +84,15 @@ def settings_taken(
     return {name: None if value in ("", [], {}) else value for name, value in taken.items()}
 
 
-def _default_model(settings: Settings, name: str, model: str, *, is_local: bool) -> str | None:
+def _default_model(settings: Settings, name: str, model: str, packaged: str | None) -> str | None:
     """Return a default model as a header holds it; ``None`` if a client has another one.
 
     :param name: the setting.
     :param model: the requested model.
+    :param packaged: the one that its client asks while the setting has its default, if it is another.
     """
     value = getattr(settings, name)
-    is_packaged = is_local and value == SETTINGS[name].default
-    forms = (_file_name(value), LOCAL_MODEL if is_packaged else None, value)
+    forms = (_file_name(value), packaged if value == SETTINGS[name].default else None, value)
     for form in forms:
         if form is not None and _requested_name(form, settings.aliases) == model:
             return str(form)

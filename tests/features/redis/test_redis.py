@@ -221,6 +221,7 @@ def test_an_answer_that_a_server_has_no_room_for_is_kept(
     assert caplog.text.count("kept in memory until it can") == 1
 
 
+@pytest.mark.feature("local_model")
 def test_the_password_of_redis_is_shown_nowhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,20 +11,21 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..config.endpoints import Endpoint
-from ..config.settings import DEFAULT_MODEL, LOCAL_MODEL
-from ..core.effects import Do
-from ..core.seams import Sends
-from ..errors import ConfigError
-from ..keys.request import Data
-from ..models.catalog import Capabilities
-from ..support.loop_waits import in_thread
-from ..support.notices import warn_once
-from ..support.system import ProcessLock, after_fork_in_child
-from .base import LLMClient
-from .openai import OpenAIClient
-from .sdk import Hidden, SDKTransport
-from .user_transports import unless_own
+from ...clients.base import LLMClient
+from ...clients.openai import OpenAIClient
+from ...clients.sdk import Hidden, SDKTransport
+from ...clients.user_transports import unless_own
+from ...config.endpoints import Endpoint
+from ...config.settings import DEFAULT_MODEL
+from ...core.effects import Do
+from ...core.seams import Sends
+from ...errors import ConfigError
+from ...keys.request import Data
+from ...models.catalog import Capabilities
+from ...support.loop_waits import in_thread
+from ...support.notices import warn_once
+from ...support.system import ProcessLock, after_fork_in_child
+from .feature import PACKAGED_MODEL
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -114,7 +115,7 @@ def _started(path: pathlib.Path, context_window: int) -> tuple[object, str]:
     import secrets
 
     try:
-        from ..support.libraries import xllamacpp
+        from ...support.libraries import xllamacpp
     except ModuleNotFoundError as error:
         raise ConfigError(
             "API_TYPE = local runs a model in this process and needs the package xllamacpp: install the extra `local`"
@@ -214,12 +215,12 @@ class LocalClient(OpenAIClient):
         if name in self._files:
             return name
         if not name.lower().endswith(".gguf"):
-            if name not in (LOCAL_MODEL, DEFAULT_MODEL):
+            if name not in (PACKAGED_MODEL, DEFAULT_MODEL):
                 warn_once(
-                    f"the local model {LOCAL_MODEL} answers instead of {name}, which is not the path of a "
+                    f"the local model {PACKAGED_MODEL} answers instead of {name}, which is not the path of a "
                     ".gguf file"
                 )
-            return LOCAL_MODEL
+            return PACKAGED_MODEL
         stem = pathlib.PurePath(name).stem
         self._files[stem] = name
         return stem

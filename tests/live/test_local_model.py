@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from commands import NEEDS_POSIX
 
-from llmcall.clients.local import LocalTransport, find_model
 from llmcall.errors import ConfigError, ContextLengthError, InvalidRequestError, RequestTimeoutError
+from llmcall.features.local_model.client import LocalTransport, find_model
 from llmcall.types import Request
 
 ODD_SCHEMA = {"type": "json_schema", "json_schema": {"schema": {"type": "odd"}}}
@@ -181,7 +181,7 @@ def test_a_file_that_is_no_model_is_named(tmp_path: Any) -> None:
 
 PROGRAM = """
 import os, signal, sys, threading, time
-from llmcall.clients.local import LocalTransport, find_model
+from llmcall.features.local_model.client import LocalTransport, find_model
 from llmcall.types import Request
 model = LocalTransport(find_model())
 def ask(text="Name three fruits.", tokens=8):

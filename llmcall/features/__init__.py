@@ -55,6 +55,7 @@ class Feature:
     :param capabilities: what such a model can do, as in a section [Model] of config.ini, by its name.
     :param run_options: the places of the options of ``llmcall run`` (``cli/options.py``), by the name of their value.
     :param notes: the places of the notes of a record (``stores/notes.py``), by name.
+    :param given: the words for answers that no model gave, such as ``"overridden"``, by the name of their note.
     :param header_notes: the places of the notes of a file's header, by name.
     :param formats: the places of functions that return the records of another program's file, by its path, or
         ``None`` for any other file; by the file's name in words.
@@ -76,6 +77,7 @@ class Feature:
     capabilities: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
     run_options: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
+    given: Mapping[str, str] = field(default_factory=dict)
     header_notes: Mapping[str, str] = field(default_factory=dict)
     formats: Mapping[str, str] = field(default_factory=dict)
     other_keys: Mapping[str, str] = field(default_factory=dict)

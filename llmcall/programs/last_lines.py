@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..config import resolve as config
 from ..config.values import without_password
+from ..features import additions
 from ..stores.cassettes.cassette import Cassette
 from ..stores.cassettes.reports import FROM_CACHE
 from ..support.display import counted, money
@@ -33,21 +34,22 @@ def summary_lines(
     """
     counts = whole if cassette is None else cassette.counts
     sums, not_recorded, moved, replayed = counts.sums, 0, 0, 0
-    overridden = sums["overridden"]
-    # Each override counts as replayed from the cassette or, without one, as from the cache.
-    supplied = sums["cached_calls"] - overridden
+    given = [(sums[word], word) for word in additions("given").values()]
+    # Each of these counts as replayed from the cassette or, without one, as from the cache.
+    given_calls = sum(number for number, _ in given)
+    supplied = sums["cached_calls"] - given_calls
     if cassette is not None:
         moved = cassette.tape.callers.calls
         not_recorded = sums["asked"] - sums["recorded"] + len(cassette.left_out)
         supplied = sums["cached_calls"] - sums["replayed_calls"]
-        replayed = sums["replayed_calls"] - overridden
+        replayed = sums["replayed_calls"] - given_calls
     spent = ", ".join(_spent(counts))
     parts = [
         (sums["asked"], f"asked ({spent})" if spent else "asked"),
         (supplied, "from the cache"),
         (replayed, "replayed"),
         (moved, "of these may have another caller's answer (give each an actor: --actor)"),
-        (overridden, "overridden"),
+        *given,
         (sums["retries"], "retry" if sums["retries"] == 1 else "retries"),
         (sums["unsent"], "not sent"),
         (not_recorded, "not recorded"),

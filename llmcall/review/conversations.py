@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ..apis.endings import is_cut, is_ordinary, is_refused
 from ..apis.message import as_text, image_names, message_text, tool_call_text, transcript_of
 from ..apis.shapes import CONTENT_FIELDS, body_messages, choices_of
+from ..features import additions
 from ..keys.messages import numbered_calls
 from ..keys.request import Data, title_of
 from ..scopes.position import without_repeats
@@ -24,10 +25,9 @@ TEXT_TYPES = ("text", "input_text", "output_text")  # of parts
 ANSWERING_ROLE = "assistant"
 MOST_HELD = 10_000  # calls of an actor; those of another one are read twice
 CUT, REFUSED, ASKED_AGAIN, UNREAD = "cut", "refused", "asked again", "unread"
-OVERRIDDEN = "overridden"
 # With their words on the page. Of several marks of one answer, the survey shows the first.
 MARKS = {
-    OVERRIDDEN: "✎ overridden: no model gave it",
+    **{word: f"✎ {word}: no model gave it" for word in additions("given").values()},
     REFUSED: "⊘ refused",
     CUT: "✂ cut: ended by length",
     ASKED_AGAIN: "↻ not usable, asked again",
@@ -317,7 +317,7 @@ def marks_of(record: Record, *, is_asked_again: bool) -> tuple[str, ...]:
     ends = [choice.get("finish_reason") for choice in record.choices]
     is_refusal = record.refusal is not None or any(map(is_refused, ends))
     has_mark = {
-        OVERRIDDEN: record.override,
+        **({record.given: True} if record.given else {}),
         REFUSED: is_refusal,
         CUT: any(map(is_cut, ends)),
         ASKED_AGAIN: is_asked_again,

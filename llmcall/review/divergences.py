@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from ..features import additions
 from ..stores.differences import Difference, differences, word_changes
 from ..stores.record import Record
 from ..stores.records.answers import shared_answer_parts
@@ -19,7 +20,6 @@ REASON_WORDS = {
     "parameters": "the parameters changed",
     "model": "the model changed",
     "draw": "the same request has different answers",
-    "override": "the answer is overridden",
     "missing": "{other} ends, or does not make this call",
     "added": "{other} has an additional call",
 }
@@ -43,14 +43,20 @@ class Change(NamedTuple):
     :param caused_by: the call with the first changed answer that this prompt repeats, if all changed
         words of the prompt are in changed answers that the actor could have read; else ``None``.
         The prompt may be only a consequence of it.
-    :param overridden: whether the user gave one of two answers that differ.
+    :param given: the word for one of two answers that differ if no model gave it, as of a record.
     """
 
     reason: str
     before: str | None
     after: str | None
     caused_by: CallPosition | None = None
-    overridden: bool = False
+    given: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the change as plain data; whether each word for given answers holds."""
+        fields = self._asdict()
+        given = fields.pop("given")
+        return {**fields, **{word: word == given for word in additions("given").values()}}
 
     def in_words(self, other: str, *, is_one_of_many: bool = False) -> str:
         """Return the reason and the difference in one line.
@@ -59,9 +65,9 @@ class Change(NamedTuple):
         :param is_one_of_many: leaves out the words that differ from call to call: those of a call that
             one run lacks, and those that repeat answers.
         """
-        words = REASON_WORDS["override" if self.overridden else self.reason].format(
-            other=printable(other)
-        )
+        words = REASON_WORDS[self.reason].format(other=printable(other))
+        if self.given:
+            words = f"the answer is {self.given}"
         if is_one_of_many and self.reason in ("missing", "added"):
             return words
         if not is_one_of_many or not self.caused_by:
@@ -158,7 +164,7 @@ class Divergence(NamedTuple):
             "reasons": self.reasons,
             "before": self.before,
             "after": self.after,
-            "changes": [change._asdict() for change in self.changes],
+            "changes": [change.to_dict() for change in self.changes],
             "caused_by": self.caused_by,
             "run": self.run,
             "served": self.served,
@@ -198,8 +204,8 @@ def _divergence(changes: Changes, index: int) -> Divergence:
     else:
         models = [record.served for record in (one, other) if record.served]
         served = tuple(models) if len(set(models)) > 1 else ()
-        is_overridden = one.override or other.override
-        found = [Change("draw", *_differing_answers(one, other), overridden=is_overridden)]
+        given = one.given or other.given
+        found = [Change("draw", *_differing_answers(one, other), given=given)]
     return Divergence(pair.scope, pair.index, tuple(found), pair.run, served)
 
 

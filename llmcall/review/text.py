@@ -92,10 +92,10 @@ def _call_lines(call: RecordedCall, shown_texts: set[str]) -> Iterator[str]:
     )
     caller = f"  asked by {call.record.caller}" if call.record.caller else ""
     arms = f"  in {describe_arms(call.record)}" if call.record.arms else ""
-    override = "  overridden" if call.record.override else ""
+    given = f"  {call.record.given}" if call.record.given else ""
     draw = f"#{call.draw}  " if call.draw else ""
     yield click.style(
-        visible(f"--- call {call.number}  {draw}{call.title}{parameters}{caller}{arms}{override}"),
+        visible(f"--- call {call.number}  {draw}{call.title}{parameters}{caller}{arms}{given}"),
         fg="cyan",
     )
     if call.repeated:

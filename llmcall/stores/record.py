@@ -39,7 +39,7 @@ class GotFrom(enum.Flag):
     SERVER = enum.auto()
     CACHE = enum.auto()
     FUNCTION = enum.auto()
-    USER = enum.auto()  # an override
+    GIVEN = enum.auto()  # no model gave it, and no function
 
 
 class Received(NamedTuple):
@@ -209,14 +209,17 @@ class Record:
         return requested_model(self.kind, self.request)
 
     @property
-    def override(self) -> bool:
-        """Return whether the user gave the answer, in place of the model's."""
-        return bool(self.notes.get("override"))
+    def given(self) -> str:
+        """Return the word for an answer that no model gave, such as ``"overridden"``; empty for a model's."""
+        words = additions("given")
+        if words.keys().isdisjoint(self.notes):
+            return ""
+        return next(str(word) for name, word in words.items() if name in self.notes)
 
     @property
     def served(self) -> str | None:
-        """Return the model that answered, by the server's name for it, or ``None``: no model gave an override."""
-        return None if self.override else served_model(self.model_answer)
+        """Return the model that answered, by the server's name for it, or ``None`` if no model did."""
+        return None if self.given else served_model(self.model_answer)
 
     @property
     def days(self) -> Days | None:

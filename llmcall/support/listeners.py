@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..features import additions
 from .request_origin import callback_errors
 from .system import lock
 
@@ -102,9 +103,11 @@ class Listener:
                 _set_entries([*_entries[:first], *_entries[first + 1 :]])
 
 
-# What became of a call: it was answered by a record, sent for the first time, recorded, or succeeded after an attempt
-# that had counted as a failure.
-OUTCOMES = frozenset({"cached_calls", "asked", "recorded", "recovered", "overridden"})
+# What became of a call: it was answered by a record, sent for the first time, recorded, succeeded after an attempt
+# that had counted as a failure, or got an answer that no model gave.
+OUTCOMES = frozenset(
+    {"cached_calls", "asked", "recorded", "recovered", *additions("given").values()}
+)
 
 
 class CallListener:

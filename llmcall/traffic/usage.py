@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from ..features import additions
 from ..scopes.position import path_before_items
 from ..support.blocks import Block
 from ..support.display import (
@@ -119,7 +120,7 @@ class Usage(NamedTuple):
 
 COLUMNS = Usage._fields[: Usage._fields.index("by_model")]
 # As in Counts; calls and errors show them.
-OUTCOMES = ("asked", "recorded", "unsent", "refused", "overridden")
+OUTCOMES = ("asked", "recorded", "unsent", "refused", *additions("given").values())
 TEXT_COLUMNS = ("priced_by", "served")  # texts that are collected
 # In a row, the keys of programs' calls that failed: each is an error unless the program makes the call again.
 FAILED, RECOVERED = "failed", "recovered"

@@ -8,4 +8,5 @@ FEATURE = Feature(
     names={"features.overrides.override": "override"},
     run_options={"overrides": "features.overrides.run_option:OVERRIDE_OPTION"},
     notes={"override": "features.overrides.notes:OVERRIDE"},
+    given={"override": "overridden"},
 )

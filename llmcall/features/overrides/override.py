@@ -291,7 +291,7 @@ class OverridingStore(NamedTuple):
         answer.is_used = True
         call.note(overridden=1)
         if isinstance(self.below, CassetteStore):
-            return self.below.override(record)
+            return self.below.put_given(record)
         return record
 
     def _record(self, request: Request, answer: _Answer) -> Record:

@@ -196,7 +196,7 @@ def _answers_section(found: RunFacts, manifest: Manifest) -> str:
     unused = sum(manifest.unused.values())
     origin = f"\n- Source: {run.origin}" if run.origin else ""
     embedded = f"\n- Texts embedded: {texts:,}"
-    overridden = f"\n- Overridden: {found.overridden}" if found.overridden else ""
+    given = "".join(f"\n- {word.capitalize()}: {words}" for word, words in found.given.items())
     evidence = f"\n- Records that the program does not use, packed as evidence: {unused:,} of {len(run.records):,}"
     left_out = (evidence if unused else "") + "".join(f"\n- {words}" for words in found.missing)
     conditions = "; ".join(found.days_by_condition)
@@ -205,7 +205,7 @@ def _answers_section(found: RunFacts, manifest: Manifest) -> str:
 
 - Models asked for: {", ".join(found.models) or "none"}
 - Answered by (days in UTC): {", ".join(run.served) or "no model"}{by_condition}
-{textwrap.fill(endings, WIDTH, subsequent_indent="  ")}{embedded if texts else ""}{overridden}
+{textwrap.fill(endings, WIDTH, subsequent_indent="  ")}{embedded if texts else ""}{given}
 - Cost when they were made: {cost}{origin}{left_out}"""
 
 

@@ -276,10 +276,13 @@ class RunFacts:
         return Counter(mark for call in self.asked for mark in call.of.marks)
 
     @property
-    def overridden(self) -> str:
-        """Return in words how many answers were overridden; empty without any."""
-        number = sum(record.override for record in self.run.records)
-        return f"{counted(number, 'answer')} given by the author, not by a model" if number else ""
+    def given(self) -> dict[str, str]:
+        """Return in words how many answers no model gave, by the word for these."""
+        numbers = Counter(record.given for record in self.run.records if record.given)
+        return {
+            word: f"{counted(number, 'answer')} given by the author, not by a model"
+            for word, number in numbers.items()
+        }
 
     @property
     def unended(self) -> int:
@@ -400,7 +403,7 @@ def facts(found: RunFacts) -> dict[str, str]:
         "tokens in": recorded_sum([answer.tokens_in for answer in answers], "{:,}".format),
         "tokens out": recorded_sum([answer.tokens_out for answer in spoken], "{:,}".format),
         "cost": recorded_sum([answer.cost for answer in answers], money),
-        "overridden": found.overridden,
+        **found.given,
         "left out": "; ".join(run.left_out),
         "failures": "; ".join(_failures(found)),
         **settings,

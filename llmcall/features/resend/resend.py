@@ -285,8 +285,8 @@ def _with_model(record: Record, model: str | None) -> dict[str, Data]:
 
 def _reason_to_leave_out(record: Record) -> str:
     """Return why a request cannot be sent as it was recorded; empty if it can."""
-    if record.override:
-        return "overridden: no model answered"
+    if record.given:
+        return f"{record.given}: no model answered"
     if record.kind == "http":
         return "of another API than chat completions"
     if record.model is None:

@@ -259,8 +259,8 @@ class ResponseCache:
         :returns: columns scope, draw, arms (if any record has some), kind, model, served (the name
             that the server gave), prompt, answer, finish_reason, refusal, input_tokens,
             output_tokens, cost (USD), used (by a call of this process), cache_key, request (the digest
-            of the request without its draw: the same in another recording of the same question), override
-            (always false: no cache holds one).
+            of the request without its draw: the same in another recording of the same question); and for each
+            kind of answer that features give in the model's place, false: no cache holds one.
         :raises ValueError: if ``levels`` does not name exactly the levels of the deepest scope, or
             uses another column's name.
         """

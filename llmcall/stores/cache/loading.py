@@ -109,9 +109,9 @@ def _open_source(source: str | Storage) -> tuple[str, Callable[[], Iterable[Reco
             return source, lambda: found
     file = read(source)
     settings = file.header.settings
-    records = without_lone_callers(record for record in file if not record.override)
-    if overridden := len(file) - len(records):
-        notice("%s: %s not loaded: no model gave them", source, counted(overridden, "override"))
+    records = without_lone_callers(record for record in file if not record.given)
+    if given := len(file) - len(records):
+        notice("%s: %s not loaded: no model gave them", source, counted(given, "answer"))
     recorded = {name: settings[name] for name in KEY_SETTINGS if name in settings}
     current = config.without_code()
     effective = _effective_normalizers(

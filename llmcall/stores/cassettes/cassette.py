@@ -367,7 +367,8 @@ class Cassette(Block, ContextDecorator):
             server's name for the model), prompt, answer, finish_reason, refusal, input_tokens,
             output_tokens, cost (USD), used (whether a call used it, or a dry run, since the cassette
             was opened), cache_key, request (the digest of the request without its draw: the same in
-            another recording of the same question), override (whether the user gave the answer).
+            another recording of the same question); and for each kind of answer that features give in the
+            model's place, whether it is one (``override``).
         :raises CacheCorruptError: if the file is damaged.
         :raises ValueError: if ``levels`` does not name exactly the levels of the deepest scope, or
             uses another column's name.
@@ -402,7 +403,7 @@ def keep_in_cache(records: Iterable[Record]) -> None:
     """Add records dropped from a cassette to the disk cache, with the names of their last callers: another may have
     got one before.
     """
-    records = [record for record in records if not record.override]
+    records = [record for record in records if not record.given]
     if records:
         cache = shared_cache(config.settings().cache_path)
         cache.add_all(records)

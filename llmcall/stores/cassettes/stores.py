@@ -133,12 +133,12 @@ class CassetteStore(NamedTuple):
         """
         tape, record = self.cassette.tape, None
         position = self.position
-        if tape.stored.has_overrides and position is not None and position.arm:
+        if tape.stored.has_given and position is not None and position.arm:
             sample = draw_in_arm(str(request.sample), position.arm)
             own_key = key_of(request.kind, request.hashed, sample)
-            override = tape.find(own_key, (request.kind, sample, request.hashed), position)
-            if override is not None:
-                return override
+            given = tape.find(own_key, (request.kind, sample, request.hashed), position)
+            if given is not None:
+                return given
         if not self.replaces:
             question = request.kind, request.sample, request.hashed
             record = tape.find(request.cache_key, question, self.position)
@@ -169,9 +169,9 @@ class CassetteStore(NamedTuple):
             first_record, source = first_record.replace(caller=None), source | GotFrom.CACHE
         return self._put(first_record, source)
 
-    def override(self, record: Record) -> Record:
-        """Put the user's own answer in the place of what is recorded, and return it. What a model answered there goes
-        to the disk cache.
+    def put_given(self, record: Record) -> Record:
+        """Put an answer that no model gave in the place of what is recorded, and return it. What a model answered
+        there goes to the disk cache.
         """
         tape, position = self.cassette.tape, self.position
         if position is None:
@@ -183,10 +183,10 @@ class CassetteStore(NamedTuple):
             return record
         self.cassette.file.check_can_gain()
         replaced = tape.get(record.cache_key)
-        if replaced is not None and not replaced.override:
+        if replaced is not None and not replaced.given:
             self.cache.cache.add_all([replaced])
         tape.note_settings(record.cache_key, self.taken)
-        tape.add(record, position, GotFrom.USER, replace=True)
+        tape.add(record, position, GotFrom.GIVEN, replace=True)
         return record
 
     def callers(self, path: str, identity: Identity) -> RecordedCallers:

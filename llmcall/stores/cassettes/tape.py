@@ -257,11 +257,11 @@ class Tape:
             existing = self.get(record.cache_key, question)
             if existing is not None:
                 self.log.note(existing, position, is_replayed=True)
-                is_same = same_answer(existing, record) and existing.override == record.override
+                is_same = same_answer(existing, record) and existing.given == record.given
                 # another call found the answer in the disk cache before this one, which was sent, got here
                 is_found = self._gained.source_of(record.cache_key) == GotFrom.CACHE
                 is_own = is_same and source == GotFrom.SERVER and is_found
-                may_replace = replace and (is_asked_again or source == GotFrom.USER)
+                may_replace = replace and (is_asked_again or source == GotFrom.GIVEN)
                 if not is_own and (is_same or not may_replace):
                     return existing
             gained = self.journal.append(record, entry, self._settings)

@@ -7,6 +7,7 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from ...features import additions
 from ...keys.keys import key_of
 from ...keys.request import Data
 from ...scopes.position import without_repeats
@@ -54,8 +55,12 @@ def _columns(is_used: Callable[[Record], bool]) -> dict[str, Callable[[Record], 
         "used": is_used,
         "cache_key": attrgetter("cache_key"),
         "request": lambda record: key_of(record.kind, record.request, None),
-        "override": attrgetter("override"),
+        **{name: partial(_has_note, name) for name in additions("given")},
     }
+
+
+def _has_note(name: str, record: Record) -> bool:
+    return name in record.notes
 
 
 def _level(number: int, record: Record) -> str | None:

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import overload
 
 from ...errors import CacheCorruptError, CacheError
+from ...features import additions
 from ...keys.plain_data import is_same
 from ...keys.request import Data
 from ..record import Record
@@ -157,7 +158,7 @@ class RecordFile:
         self._named: list[int] = []  # the places of records that name their caller
         self._places_by_key: dict[str, int] = {}  # as far as keys were looked for
         self._has_all_keys = False
-        self.has_overrides = False
+        self.has_given = False  # an answer that no model gave
         self._records: list[Record] | None = None
         try:
             self._keep_once(self._check_lines())
@@ -189,6 +190,7 @@ class RecordFile:
         hashes: list[int] = []
         users: dict[str, int] = {}  # the numbers of the first lines that refer to texts, by digest
         header_number = 0
+        given = additions("given").keys()
         for start, line in self._lines():
             if not header_number:
                 self.header, header_number = first_header(line), self._number
@@ -199,7 +201,7 @@ class RecordFile:
             if "kind" in entry:
                 for digest in check_record(entry, line, self.header):
                     users.setdefault(digest, self._number)
-                self.has_overrides = self.has_overrides or "override" in entry
+                self.has_given = self.has_given or not given.isdisjoint(entry)
                 if "caller" in entry:
                     self._named.append(len(hashes))
                 self.undecided.add(entry["kind"], entry["request"])

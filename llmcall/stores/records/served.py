@@ -23,7 +23,7 @@ def model_of(record: Record) -> str | None:
     """Return the model that gave an answer, by the server's name, else by the requested name; ``None`` if
     no model answered.
     """
-    if record.kind == "function" or record.override or not record.model_answer:
+    if record.kind == "function" or record.given or not record.model_answer:
         return None
     model = record.served or record.model
     return None if model is None else model.encode(errors="replace").decode()  # no lone surrogates

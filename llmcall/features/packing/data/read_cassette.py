@@ -23,7 +23,7 @@ def main(path: str) -> None:
         messages = request.pop("messages", [])
         print("=" * 72)
         arms = "  in the arms " + ", ".join(record["arms"]) if "arms" in record else ""
-        arms += "  overridden" if "override" in record else ""
+        arms += "".join(f"  {name}" for name, noted in record.items() if noted is True)
         print(record["kind"], record.get("sample") or "(outside any scope)", end=f"{arms}\n")
         print(json.dumps(request, ensure_ascii=False))
         for message in messages:

@@ -36,7 +36,7 @@ from .interceptors import Sight
 from .last_lines import summary_lines
 from .patches import patched_by
 from .recorder import Recorder
-from .started import LONGEST_END, RoutesOfRecording, missed_lines
+from .started import LONGEST_END, RoutesOfRecording
 from .status_line import StatusLine, shows_lines
 
 KILLED_BY_INTERRUPT = 128 + signal.SIGINT
@@ -189,7 +189,7 @@ class Execution(CallListener):
         if self._status is not None:
             self._status.end()
         error, recorder = self._error, self._recorder
-        missed = missed_lines(self._routes)
+        missed = self._routes.missed_lines()
         self._routes.end(SOON if isinstance(error, KeyboardInterrupt) else LONGEST_END)
         has_failed = self._has_failed() or (bool(missed) and recorder.sends_nothing)
         unrecorded = [*unrecorded_lines(recorder), *missed]

@@ -57,8 +57,8 @@ class Proxy:
         serving = asyncio.start_server(self._answer, sock=self._socket)
         self._serving = asyncio.get_running_loop().create_task(serving)
 
-    def close(self) -> None:
-        """Stop answering."""
+    def close(self, _: float) -> None:
+        """Stop answering, without waiting for what is under way."""
         if self._thread is not None and self._thread.is_running:
             self._thread.loop.call_soon_threadsafe(self._thread.end)
             self._thread.join()

@@ -34,7 +34,25 @@ LONGEST_END = 30  # seconds to wait at the end for answers that are under way
 _lock = ProcessLock()
 
 
-class RoutesOfRecording:
+class _Routes:
+    """A maker of routes for what a process starts, of which the recording process hears."""
+
+    def note(self, note: messages.Note) -> None:
+        """Note something about what was started."""
+        raise NotImplementedError
+
+    def expect(self, route: Route, args: Command | Sequence[Command] | None, process: int) -> None:
+        """Expect a process that was started to say hello if its program is Python; otherwise, expect that of every
+        Python that it starts.
+        """
+        words = words_of(args)
+        if not is_python(words):
+            self.note(messages.Started(route.ticket, process, None))
+        elif not tells_only(words):
+            self.note(messages.Started(route.ticket, process, program_name(words)))
+
+
+class RoutesOfRecording(_Routes):
     """The maker of routes for what a recording process starts.
 
     :param recorder: the recorder of the process.
@@ -65,38 +83,29 @@ class RoutesOfRecording:
         """
         if caller.is_thread:  # a pool's work may run in threads of this process
             self.names.setdefault(program or caller.name)
-        link = self._new_link()
-        context = copy_context()
-        context.run(hold, caller=caller)
-        base = link.admit(context)
-        with _lock:
+        recording = programs.innermost_recorder() or self._recorder
+        with _lock:  # imported here, not for a program without children
+            if (link := self._link) is None:
+                from ..link.link_server import Link
+
+                link = self._link = Link()
+                link.other = link.ticket(link.admit(self._context).ticket)
             if self._is_run and self.server is None:
                 from .http_server import Server
 
                 self.server = Server(self._recorder, self.context_of)
+            if recording.sends_nothing and self._proxy is None:
+                from .proxy import Proxy
+
+                self._proxy = Proxy(self._recorder)
+        context = copy_context()
+        context.run(hold, caller=caller)
+        base = link.admit(context)
         address = "" if self.server is None else self.server.address
-        recording = programs.innermost_recorder() or self._recorder
-        proxy = self._proxy_address() if recording.sends_nothing else ""
+        proxy = "" if self._proxy is None or not recording.sends_nothing else self._proxy.address
         layers = [layer_data(layer) for layer in config.layers.pushed]
         told = pickle.dumps((recording.options(), layers))
         return Route(address, link.address, base, caller.name, told, proxy, not self._is_run)
-
-    def _proxy_address(self) -> str:
-        from .proxy import Proxy
-
-        with _lock:
-            if self._proxy is None:
-                self._proxy = Proxy(self._recorder)
-            return self._proxy.address
-
-    def _new_link(self) -> Link:
-        from ..link.link_server import Link  # not for a program without children
-
-        with _lock:
-            if self._link is None:
-                self._link = Link()
-                self._link.other = self._link.ticket(self._link.admit(self._context).ticket)
-            return self._link
 
     def context_of(self, name: str) -> Context | None:
         """Return the context of what a ticket was made for, or ``None``."""
@@ -108,12 +117,9 @@ class RoutesOfRecording:
     def started(self) -> None:
         """Start answering the processes that were started, unless that has begun already."""
         with _lock:  # a thread of the program may start something at the same moment
-            if self._link is not None:
-                self._link.start()
-            if self.server is not None:
-                self.server.start()
-            if self._proxy is not None:
-                self._proxy.start()
+            for server in (self._link, self.server, self._proxy):
+                if server is not None:
+                    server.start()
 
     def made(self, route: Route) -> bool:
         """Return whether a route leads here."""
@@ -124,30 +130,30 @@ class RoutesOfRecording:
         if self._link is not None:
             self._link.take(note)
 
-    def missed(self) -> list[str]:
-        """Return the Python programs that were started, but whose processes were never recorded."""
-        return [] if self._link is None else self._link.missed()
+    def missed_lines(self) -> list[str]:
+        """Return a line about the Python children that were not recorded, if there are any."""
+        programs = [] if self._link is None else self._link.missed()
+        number = len(programs)
+        were = "1 Python child was" if number == 1 else f"{number:,} Python children were"
+        return [f"{were} not recorded: {', '.join(programs)}"] if programs else []
 
     def end(self, seconds: int) -> None:
         """Stop answering.
 
         :param seconds: how long to wait for calls that are under way.
         """
-        if self.server is not None:
-            self.server.close(seconds)
-        if self._proxy is not None:
-            self._proxy.close()
-        if self._link is not None:
-            self._link.close(seconds)
+        for server in (self.server, self._proxy, self._link):
+            if server is not None:
+                server.close(seconds)
 
 
-class RoutesOfChild:
+class RoutesOfChild(_Routes):
     """The maker of routes for what a recorded process starts: they lead to the process that records it."""
 
     def __init__(self, parent: Parent, route: Route) -> None:
         self._parent = parent
         self._route = route
-        self.note = parent.note
+        self.note = parent.note  # type: ignore[assignment]
 
     def new(self, caller: Caller, program: str = "") -> Route:
         """Return the route of what the current context starts."""
@@ -155,6 +161,10 @@ class RoutesOfChild:
 
     def started(self) -> None:
         """Do nothing: the recording process answers."""
+
+    def made(self, route: Route) -> bool:
+        """Return whether a route leads to the process that records this one."""
+        return route.link == self._route.link
 
 
 Routes = RoutesOfRecording | RoutesOfChild
@@ -185,12 +195,6 @@ def answer() -> None:
         routes.started()
 
 
-def expect(route: Route, args: Command | Sequence[Command] | None, process: int) -> None:
-    """Expect a process with a route, as :func:`expect_pythons` does."""
-    if (routes := innermost()) is not None:
-        expect_pythons(routes, route, args, process)
-
-
 def forgetting(route: Route) -> Callable[..., None]:
     """Return a function that forgets a new route, unless its recording has ended; a forked copy does nothing."""
     makers = making[-1:]
@@ -206,25 +210,3 @@ def forgetting(route: Route) -> Callable[..., None]:
 def forget_after(kept: object, route: Route) -> None:
     """Forget a route when an object is no longer kept, as it is while what the route was made for goes on."""
     weakref.finalize(kept, forgetting(route)).atexit = False
-
-
-def expect_pythons(
-    routes: Routes, route: Route, args: Command | Sequence[Command] | None, process: int
-) -> None:
-    """Expect a process that was started to say hello if its program is Python; otherwise, expect that of every Python
-    that it starts.
-    """
-    words = words_of(args)
-    if is_python(words):
-        if not tells_only(words):
-            routes.note(messages.Started(route.ticket, process, program_name(words)))
-    else:
-        routes.note(messages.Started(route.ticket, process, None))
-
-
-def missed_lines(routes: RoutesOfRecording) -> list[str]:
-    """Return a line about the Python children that were not recorded, if there are any."""
-    programs = routes.missed()
-    number = len(programs)
-    were = "1 Python child was" if number == 1 else f"{number:,} Python children were"
-    return [f"{were} not recorded: {', '.join(programs)}"] if programs else []

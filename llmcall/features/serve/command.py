@@ -24,7 +24,7 @@ from ...programs.http_server import Server
 from ...programs.last_lines import summary_lines
 from ...programs.patches import patched_by
 from ...programs.routes import base_urls, environment_of_child
-from ...programs.started import LONGEST_END, RoutesOfRecording, expect_pythons, missed_lines
+from ...programs.started import LONGEST_END, RoutesOfRecording
 from ...scopes.callers import current_caller
 from ...scopes.position import hold
 from ...support.failures import process_failures
@@ -123,7 +123,7 @@ def serve(
                 for variable, address in base_urls(server.address).items():
                     echo(f"export {variable}={address}")
                 has_ended.wait()
-        missed = missed_lines(routes)
+        missed = routes.missed_lines()
     is_left_out = cassette is not None and bool(cassette.left_out)
     if ((missed and recorder.sends_nothing) or is_left_out) and code == 0:
         code = 1
@@ -167,7 +167,7 @@ def _run_command(
         echo(f"Error: {command[0]}: {error.strerror}", err=True)
         return NOT_FOUND
     routes.started()
-    expect_pythons(routes, route, command, process.pid)
+    routes.expect(route, command, process.pid)
     with _on_signals(process.send_signal):
         code = process.wait()
     return exit_code(code)

@@ -28,7 +28,7 @@ from .seams import Account, Store
 
 if TYPE_CHECKING:
     from ..clients.configured import ConfiguredClient as Client
-    from ..link.child import Way
+    from ..link.errand import Errand
     from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
     from ..stores.records.keyed_settings import SettingsTaken
@@ -174,7 +174,7 @@ class Call(NamedTuple):
     is_streamed: bool = False
     used_records: deque[ScopedRecord] | None = None
     progress: Progress | None = None
-    way: Way | None = None
+    way: Errand | None = None
     taken: SettingsTaken = dict
 
     def begun(self, progress: Progress) -> Call:

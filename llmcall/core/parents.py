@@ -11,7 +11,8 @@ from ..support.notices import tellers
 from ..support.system import last_in
 
 if TYPE_CHECKING:
-    from ..link.child import Parent, Way
+    from ..link.child import Parent
+    from ..link.errand import Errand
     from ..scopes.active import ActiveScope
     from ..scopes.position import CallOrder
     from ..stores.notes import Notes
@@ -37,7 +38,7 @@ def add_notes(key: str, notes: Notes) -> None:
         parent.add_notes(key, notes)
 
 
-def way_from(active: ActiveScope, order: CallOrder) -> Way | None:
+def way_from(active: ActiveScope, order: CallOrder) -> Errand | None:
     """Return the way of a call that is made here, or ``None`` if this process answers its calls itself."""
     innermost = parents[-1:]  # a copy, since other threads may leave it
     return innermost[0].way(active, order) if innermost else None

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import sys
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable
 
-from ..core.answer import refuse_misfit
-from ..core.calls import Call
-from ..core.effects import Blocks
-from ..errors import APIError, LLMCallError
-from ..scopes.active import ActiveScope, ScopedRecord, here, next_order
+from ..errors import LLMCallError
+from ..scopes.active import ActiveScope, here, next_order
 from ..scopes.callers import Caller, current_caller
-from ..scopes.draws import DrawList, DrawsElsewhere
+from ..scopes.draws import DrawsElsewhere
 from ..scopes.position import CallOrder, held
 from ..stores.notes import Notes
-from ..stores.record import Record
-from ..support.request_origin import llmcall_sends
 from ..support.system import ProcessLock, running_loop
-from ..support.tracebacks import hide_own_frames
 from . import messages
-from .client_facts import facts_of
-from .errand import Errand, count
-from .plain_values import error_in, record_in
-from .wire import Address, Connection, Line, LoopLine, connected, is_kept, is_open
+from .errand import Errand
+from .wire import Address, Connection, Line, LoopLine
 
 DIGITS_OF_TASK = 16
 _lock = ProcessLock()
@@ -52,20 +42,14 @@ class Parent:
         self.ticket = ticket
         self.outlives = outlives
         self._over = over
-        self._connection: Connection | None = None  # made for the first call
-        self._watched: socket.socket | None
-        self._watch()
+        self._connection: Connection | None = None
+        self.told: set[str] = set()  # the credentials that it knows
 
     def is_alive(self) -> bool:
         """Return whether the recording process can be reached."""
-        if self._watched is not None and not is_kept(self._watched):
-            self._watch()
-        return self._watched is not None and is_open(self._watched)
-
-    def _watch(self) -> None:
-        self._watched = None
         with contextlib.suppress(OSError):
-            self._watched = connected(self.address)
+            return self.connection().is_alive()
+        return False
 
     def admit(self, caller: str) -> messages.Base:
         """Return a ticket for a process or task that is started here, and the scope in which it starts.
@@ -89,14 +73,14 @@ class Parent:
         origin = "" if caller is None else caller.origin
         return held().ticket or of_scope or origin or self.ticket
 
-    def way(self, active: ActiveScope, order: CallOrder) -> Way | None:
-        """Return the way of a call that is made here; ``None`` if this process goes on alone.
+    def way(self, active: ActiveScope, order: CallOrder) -> Errand | None:
+        """Return the errand of a call that is made here; ``None`` if this process goes on alone.
 
         :param active: its scope.
         """
         if self.outlives and not self.is_alive():
             return None
-        return Way(self, self._ticket_in(active), _where(active, order), active.item.draws)
+        return Errand(self, self._ticket_in(active), _where(active, order), active.item.draws)
 
     def connection(self) -> Connection:
         """Return the connection of this process's threads.
@@ -116,8 +100,13 @@ class Parent:
         """
         if not blocks and running_loop() is not None:
             return LoopLine(self.address)
-        connection = self.connection()
-        return Line(connection, next(connection.numbers), blocks=blocks)
+        return Line(self.connection(), blocks=blocks)
+
+    def tell(self, secrets: Iterable[str]) -> None:
+        """Tell of credentials that a call may use, before what holds them is recorded."""
+        for secret in secrets:
+            if secret not in self.told and self.note(messages.Credential(secret), is_awaited=True):
+                self.told.add(secret)
 
     def note(self, note: messages.Note, *, is_awaited: bool = False) -> bool:
         """Tell the recording process something that needs no answer; return whether that could be sent.
@@ -147,11 +136,10 @@ class Parent:
         return self._over("the process that records this one has ended, so this call was not made")
 
     def close(self) -> None:
-        """Close the connections: nothing more is asked."""
-        for connection in (self._watched, self._connection):
-            if connection is not None:
-                connection.close()
-        self._watched = self._connection = None
+        """Close the connection: nothing more is asked."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
 
 
 def _where(active: ActiveScope, order: CallOrder) -> messages.Where:
@@ -191,102 +179,3 @@ def task_of_ray(caller: Caller) -> str:
         return ""
     # its actor's digits follow, and are random
     return f"{messages.TASK_OF_RAY}{context.get_task_id()[:DIGITS_OF_TASK]}"
-
-
-class Way:
-    """The way of a call to the recording process.
-
-    :param ticket: the ticket of the code that makes the call.
-    :param where: the call's position.
-    :param draws: gets the call's draw, or ``None``.
-    """
-
-    def __init__(
-        self, parent: Parent, ticket: str, where: messages.Where, draws: DrawList | None
-    ) -> None:
-        self._parent = parent
-        self._ticket = ticket
-        self._where = where
-        self._draws = draws
-        self.is_taped = False
-
-    async def answer(self, calls: Sequence[Call]) -> list[Record]:
-        """Return the records that answer calls.
-
-        :raises BaseException: what the recording process raises, or the recorded process while it sends.
-        """
-        blocks, parent = await Blocks(), self._parent
-        calls[0].note_keys()
-        try:
-            with contextlib.closing(parent.line(blocks=blocks)) as line:
-                errand = Errand(line, self, calls[0])
-                told = await errand.run(self._question(calls))
-        except OSError as error:
-            raise parent.over() from error
-        return self._records(calls, told, errand.errors)
-
-    def _question(self, calls: Sequence[Call]) -> messages.Calls:
-        call = calls[0]
-        request, kind = call.request, call.kind
-        return messages.Calls(
-            self._ticket,
-            self._where,
-            request.kind,
-            request.model,
-            [(each.request.hashed, each.request.body) for each in calls],
-            request.sample,
-            call.options,
-            kind.name,
-            call.fallbacks,
-            facts_of(call),
-            not kind.has_own_transport,
-            kind.calls_model,
-            kind.prefers_calling,
-            call.is_streamed,
-            llmcall_sends(),
-            call.position.notes,
-            {**call.taken()},
-        )
-
-    def _records(
-        self, calls: Sequence[Call], told: messages.End, errors: Sequence[BaseException]
-    ) -> list[Record]:
-        match told:
-            case messages.Unanswered(failure, number, used):
-                count(calls[0], used)
-                error = error_in(failure, is_any=False)
-                if number is not None:  # this process raised it, with its cause and its traceback
-                    own = errors[number]
-                    if isinstance(own, APIError):
-                        vars(own).update(vars(error))
-                    error = own
-                hide_own_frames(error)
-                raise error
-            case messages.Answered(found, paths, is_taped, used, draw):
-                count(calls[0], used)
-                self.is_taped = is_taped
-            case _:
-                raise self._parent.over()
-        records = []
-        for call, data, path in zip(calls, found, paths, strict=True):
-            record = record_in(data, call.request.hashed)
-            if call.request.expected is not None and record.is_hit:
-                refuse_misfit(call, record)
-            if call.used_records is not None:
-                call.used_records.append(ScopedRecord(path, record))
-            records.append(record)
-        if draw is not None and self._draws is not None:
-            self._draws.add(_Retractable(self._parent, self._ticket, draw))
-        return records
-
-
-class _Retractable(NamedTuple):
-    """A draw in the recording process that a map in the recorded process retracts if it ends early."""
-
-    parent: Parent
-    ticket: str
-    number: int
-
-    def retract(self) -> None:
-        """Free its number, even though its call has an answer: the same call will be made again."""
-        self.parent.note(messages.Retract(self.ticket, self.number), is_awaited=True)

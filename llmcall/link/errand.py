@@ -7,34 +7,39 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..apis.chunks import Assembler
 from ..config.endpoints import Endpoint
+from ..core.answer import refuse_misfit
 from ..core.callbacks import Reading
 from ..core.calls import Call
 from ..core.deadlines import Deadline
-from ..core.effects import Chunks, Emit, Next, Open, Piece, Send
-from ..core.kinds import OfClient, OwnTransport, check_chat
+from ..core.effects import Blocks, Chunks, Emit, Next, Open, Piece, Send
+from ..core.kinds import OfClient, check_chat
 from ..core.seams import NO_ENDPOINT, Gate, Response, ServerCopy, Transport
 from ..errors import APIError
 from ..keys.plain_data import recordable
-from ..keys.request import Data, Request
+from ..keys.request import Request
 from ..recorded_functions import OwnFunction
-from ..scopes.active import ActiveScope
-from ..scopes.draws import DrawsElsewhere
+from ..scopes.active import ActiveScope, ScopedRecord
+from ..scopes.draws import DrawList, DrawsElsewhere
 from ..scopes.position import Position, held, hold_ticket, holding
+from ..stores.record import Record
+from ..support.request_origin import llmcall_sends
 from ..support.secrets import used_credentials
+from ..support.tracebacks import hide_own_frames
 from ..support.waits import Progress
 from ..traffic import usage as metering
 from ..traffic.budgets import open_budgets
 from ..traffic.gate import ClientGate
 from ..traffic.limits import Slot
 from . import messages
-from .plain_values import chunk_data, error_data
+from .client_facts import facts_of
+from .plain_values import chunk_data, error_data, error_in, record_in
 
 if TYPE_CHECKING:
-    from .child import Way
+    from .child import Parent
     from .wire import Line, LoopLine
 
 
@@ -68,16 +73,25 @@ def _settle(gate: Gate, answer: Any) -> None:
 
 
 class Errand:
-    """The errand of a call: it follows the recording process until the call ends there.
+    """The errand of a call: it asks the recording process, and does what that tells until the call ends there.
 
-    :ivar errors: what this process raised, in order.
+    :param ticket: the ticket of the code that makes the call.
+    :param where: the call's position.
+    :param draws: gets the call's draw, or ``None``.
+    :ivar is_taped: whether a cassette has the answer.
     """
 
-    def __init__(self, line: Line | LoopLine, way: Way, call: Call) -> None:
-        self._line = line
-        self._way = way
-        self._call = call
-        self.errors: list[BaseException] = []
+    def __init__(
+        self, parent: Parent, ticket: str, where: messages.Where, draws: DrawList | None
+    ) -> None:
+        self._parent = parent
+        self._ticket = ticket
+        self._where = where
+        self._draws = draws
+        self.is_taped = False
+        self._line: Line | LoopLine
+        self._call: Call
+        self._errors: list[BaseException] = []  # that this process raised, in order
         self._transport: Transport | None = None
         self._copy: ServerCopy | None = None  # that the server keeps of the last response
         self._reading: contextlib.AsyncExitStack | None = None  # while a stream is read
@@ -85,24 +99,31 @@ class Errand:
         self._chunks: Chunks
         self._assembler: Assembler | None = None
 
-    async def run(self, calls: messages.Calls) -> messages.End:
-        """Ask for the calls' answers, do what has to be done here, and return how the calls ended."""
-        before = held().ticket
-        message: messages.Message = calls
+    async def answer(self, calls: Sequence[Call]) -> list[Record]:
+        """Return the records that answer calls.
+
+        :raises BaseException: what the recording process raises, or this one while it sends.
+        """
+        blocks, self._call = await Blocks(), calls[0]
+        self._call.note_keys()
+        before, message = held().ticket, self._question(calls)
         try:
-            while isinstance(told := await self._follow(message), messages.Emit):
-                self._way.is_taped = told.is_taped
-                message = await self._emit(Piece(told.text, told.chunk))
-            return told
-        finally:
-            hold_ticket(before)
-            await self._leave()
+            with contextlib.closing(self._parent.line(blocks=blocks)) as self._line:
+                try:
+                    while isinstance(told := await self._follow(message), messages.Emit):
+                        self.is_taped = told.is_taped
+                        message = await self._emit(Piece(told.text, told.chunk))
+                finally:
+                    hold_ticket(before)
+                    await self._leave()
+        except OSError as error:
+            raise self._parent.over() from error
+        return self._records(calls, told)
 
     async def _follow(self, message: messages.Message) -> messages.Emit | messages.End:
         """Send a message, do what the recording process tells, and return the next piece or the end of the call."""
         while True:
-            for secret in used_credentials():  # before what holds them is recorded there
-                await self._line.tell(secret)
+            self._parent.tell(used_credentials())
             told = await self._line.ask(message)
             if isinstance(told, messages.Emit | messages.End):
                 return told
@@ -139,8 +160,8 @@ class Errand:
         return messages.Done()
 
     def _failure(self, error: Exception) -> messages.Failed:
-        self.errors.append(error)
-        transport, number = self._transport, len(self.errors) - 1
+        self._errors.append(error)
+        transport, number = self._transport, len(self._errors) - 1
         if transport is None:
             return messages.Failed(error_data(error), number, False, "")
         return messages.Failed(error_data(error), number, transport.renewable, transport.class_name)
@@ -149,7 +170,7 @@ class Errand:
         """Send the request, and return the response, or begin to read it chunk by chunk."""
         call, request = self._to_send(told)
         kind = call.kind
-        endpoint = call.site.endpoints[told.endpoint] if _is_clients(call) else NO_ENDPOINT
+        endpoint = NO_ENDPOINT if kind.has_own_transport else call.site.endpoints[told.endpoint]
         self._transport = transport = kind.transport(call, endpoint)
         async with contextlib.AsyncExitStack() as stack:
             with _standing(told.inside):
@@ -181,21 +202,19 @@ class Errand:
         request = call.request._replace(
             model=told.model, sample=told.sample, cache_key=told.key, body=told.body
         )
-        if not _is_clients(call):
+        if kind.has_own_transport:
             return call, request
         call = call._replace(request=request._replace(body=call.request.body))
         assert isinstance(kind, OfClient)
         return call, kind.once(request._replace(wire=kind.wire(call, told.body)))
 
     def _sent(self, call: Call, response: Response) -> messages.Sent:
-        of_copy, data = None, dict(response)
+        of_copy = None
         if (copy := response.server_copy) is not None:
             self._copy = copy
             of_copy = call.site.endpoints.index(copy.endpoint), copy.tier
-        if call.request.kind == "embedding":
-            data["data"] = [_plain_vector(item) for item in data.get("data") or ()]
         return messages.Sent(
-            data,
+            dict(response),
             response.request_id,
             response.status_code,
             response.source,
@@ -240,10 +259,69 @@ class Errand:
         if reading is not None and not isinstance(sys.exc_info()[1], GeneratorExit):
             await reading.aclose()
 
+    def _question(self, calls: Sequence[Call]) -> messages.Message:
+        call = calls[0]
+        request, kind = call.request, call.kind
+        return messages.Calls(
+            self._ticket,
+            self._where,
+            request.kind,
+            request.model,
+            [(each.request.hashed, each.request.body) for each in calls],
+            request.sample,
+            call.options,
+            kind.name,
+            call.fallbacks,
+            facts_of(call),
+            not kind.has_own_transport,
+            kind.calls_model,
+            kind.prefers_calling,
+            call.is_streamed,
+            llmcall_sends(),
+            call.position.notes,
+            {**call.taken()},
+        )
 
-def _is_clients(call: Call) -> bool:
-    """Return whether a client's transport for an endpoint sends a call."""
-    return isinstance(call.kind, OfClient) and not isinstance(call.kind, OwnTransport)
+    def _records(self, calls: Sequence[Call], told: messages.End) -> list[Record]:
+        match told:
+            case messages.Unanswered(failure, number, used):
+                count(calls[0], used)
+                error = error_in(failure, is_any=False)
+                if number is not None:  # this process raised it, with its cause and its traceback
+                    own = self._errors[number]
+                    if isinstance(own, APIError):
+                        vars(own).update(vars(error))
+                    error = own
+                hide_own_frames(error)
+                raise error
+            case messages.Answered(found, paths, is_taped, used, draw):
+                count(calls[0], used)
+                self.is_taped = is_taped
+            case _:
+                raise self._parent.over()
+        records = []
+        for call, data, path in zip(calls, found, paths, strict=True):
+            record = record_in(data, call.request.hashed)
+            if call.request.expected is not None and record.is_hit:
+                refuse_misfit(call, record)
+            if call.used_records is not None:
+                call.used_records.append(ScopedRecord(path, record))
+            records.append(record)
+        if draw is not None and self._draws is not None:
+            self._draws.add(_Retractable(self._parent, self._ticket, draw))
+        return records
+
+
+class _Retractable(NamedTuple):
+    """A draw in the recording process that a map in the recorded process retracts if it ends early."""
+
+    parent: Parent
+    ticket: str
+    number: int
+
+    def retract(self) -> None:
+        """Free its number, even though its call has an answer: the same call will be made again."""
+        self.parent.note(messages.Retract(self.ticket, self.number), is_awaited=True)
 
 
 def count(call: Call, used: Sequence[messages.UsedAmounts]) -> None:
@@ -251,12 +329,6 @@ def count(call: Call, used: Sequence[messages.UsedAmounts]) -> None:
     meter = None if call.account is None else call.account.meter
     for model, scope, amounts, arm in used:
         metering.count(meter, model, scope, amounts, arm)
-
-
-def _plain_vector(item: Data) -> Data:
-    """Return an embedding whose vector is plain data, not an array."""
-    vector: Any = item.get("embedding") if isinstance(item, dict) else None
-    return {**item, "embedding": vector.tolist()} if hasattr(vector, "tolist") else item
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import contextlib
 import errno
 import itertools
 import os
+import select
 import socket
 import threading
 from collections import deque
@@ -67,18 +68,16 @@ def listening_socket() -> tuple[socket.socket, Address]:
 
 def _bind_in_folder(listening: socket.socket, name: str) -> str:
     """Bind a socket to a file in a folder of its own, and return its path; empty if no folder can be had."""
-    for parent in (os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR"), "/tmp"):
-        folder = os.path.join(os.path.abspath(parent or "/"), name)
-        path = os.path.join(folder, "link")
+    parents = os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR"), "/tmp"
+    for parent in filter(None, parents):
+        path = os.path.join(os.path.abspath(parent), name, "link")
         # OSError: it cannot be written, or the path is too long for a socket
         with contextlib.suppress(OSError):
-            if not parent:
-                continue
-            os.mkdir(folder, 0o700)
+            os.mkdir(os.path.dirname(path), 0o700)
             try:
                 listening.bind(path)
             except OSError:
-                os.rmdir(folder)
+                os.rmdir(os.path.dirname(path))
                 raise
             return path
     return ""
@@ -118,29 +117,6 @@ def connected(address: Address) -> socket.socket:
     return connection
 
 
-def is_kept(connection: socket.socket) -> bool:
-    """Return whether a connection is open here; leave it if the program closed it, as a daemon closes all descriptors:
-    another file may have its number then.
-    """
-    try:
-        connection.getpeername()
-    except OSError as error:
-        if error.errno in (errno.EBADF, errno.ENOTSOCK):
-            connection.detach()
-    return connection.fileno() >= 0
-
-
-def is_open(connection: socket.socket) -> bool:
-    """Return whether the other end of a connection is open that nobody reads."""
-    try:
-        connection.setblocking(False)  # MSG_DONTWAIT does not exist on Windows
-        return bool(connection.recv(1, socket.MSG_PEEK))
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-
-
 class Connection:
     """The connection of all threads of a process to the recording process.
 
@@ -154,7 +130,6 @@ class Connection:
         self._socket = connected(address)
         self._process = this_process()
         self.numbers = itertools.count(1)  # of calls
-        self.known: set[str] = set()  # the credentials that were told on it
         # Re-entrant: the garbage collector may end a stream, whose call is cancelled, at any moment.
         self._sending = threading.RLock()
         # The thread that reads, which dict.setdefault makes one of them in one step: Ctrl-C comes between two.
@@ -165,8 +140,26 @@ class Connection:
 
     @property
     def is_open(self) -> bool:
-        """Return whether it is open, and this process's own: a forked one has a copy of its parent's."""
-        return self._process == this_process() and is_kept(self._socket)
+        """Return whether it is open, and this process's own: a forked one has a copy of its parent's. It is left if the
+        program closed it, as a daemon closes all descriptors: another file may have its number then.
+        """
+        try:
+            self._socket.getpeername()
+        except OSError as error:
+            if error.errno in (errno.EBADF, errno.ENOTSOCK):
+                self._socket.detach()
+        return self._process == this_process() and self._socket.fileno() >= 0
+
+    def is_alive(self) -> bool:
+        """Return whether the recording process has not ended."""
+        try:
+            if not hasattr(socket, "MSG_DONTWAIT"):  # on Windows
+                return not select.select([self._socket], [], [], 0)[0]
+            return bool(self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
 
     @property
     def is_read_here(self) -> bool:
@@ -226,7 +219,6 @@ class Connection:
         # In one step, too: no byte is lost.
         deque(map(self._buffer.extend, map(self._socket.recv, (MOST_READ,))), 0)
         if len(self._buffer) == length:
-            self.close()
             raise ConnectionResetError("the recording process has ended")
         while (found := messages.next_message(self._buffer)) is not None:
             end, call, message = found
@@ -251,17 +243,11 @@ class Line:
     :param blocks: whether it blocks the thread, and not one of Trio's.
     """
 
-    def __init__(self, connection: Connection, call: int, *, blocks: bool) -> None:
+    def __init__(self, connection: Connection, *, blocks: bool) -> None:
         self._connection = connection
         self._blocks = blocks
-        self._call = call
+        self._call = next(connection.numbers)
         self._has_ended = False
-
-    async def tell(self, secret: str) -> None:
-        """Tell of a credential, unless that was told."""
-        if secret not in self._connection.known:
-            self._connection.send(messages.Credential(secret))
-            self._connection.known.add(secret)
 
     async def ask(self, message: messages.Message) -> messages.Message:
         """Send a message, and return the answer.
@@ -290,22 +276,13 @@ class LoopLine:
         self._socket = connected(address)
         self._socket.setblocking(False)
         self._buffer = bytearray()
-        self._told = b""  # before the next message
-        self._known: set[str] = set()
-
-    async def tell(self, secret: str) -> None:
-        """Tell of a credential with the next message, unless that was told."""
-        if secret not in self._known:
-            self._told += messages.frame(messages.Credential(secret))
-            self._known.add(secret)
 
     async def ask(self, message: messages.Message) -> messages.Message:
         """Send a message, and return the answer."""
         import asyncio
 
         loop = asyncio.get_running_loop()
-        told, self._told = self._told, b""
-        await loop.sock_sendall(self._socket, told + messages.frame(message, 1))
+        await loop.sock_sendall(self._socket, messages.frame(message, 1))
         while (found := messages.next_message(self._buffer)) is None:
             data = await loop.sock_recv(self._socket, MOST_READ)
             if not data:

@@ -108,7 +108,7 @@ class Parent:
             if secret not in self.told and self.note(messages.Credential(secret), is_awaited=True):
                 self.told.add(secret)
 
-    def note(self, note: messages.Note, *, is_awaited: bool = False) -> bool:
+    def note(self, note: messages.Message, *, is_awaited: bool = False) -> bool:
         """Tell the recording process something that needs no answer; return whether that could be sent.
 
         :param is_awaited: whether to wait until it has taken the note, which must come before what follows here.

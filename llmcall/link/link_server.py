@@ -106,8 +106,8 @@ class Link:
         match note:
             case messages.Greet(name):
                 self.pythons.greet(name, process)
-            case messages.Join(name) if process and name in self.tickets:
-                self.tickets[name].join(process)
+                if process and name in self.tickets:
+                    self.tickets[name].join(process)
             case messages.Started(name, started, program):
                 if program is not None:
                     self.pythons.expect(name, started, program)

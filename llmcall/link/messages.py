@@ -81,13 +81,7 @@ class ErrorData(NamedTuple):
 
 
 class Greet(NamedTuple):
-    """A Python that can be recorded begins, or a process asks the server."""
-
-    ticket: str
-
-
-class Join(NamedTuple):
-    """A process that has a ticket begins; others may have the same."""
+    """A process that has a ticket begins, or asks the server; others may have the same."""
 
     ticket: str
 
@@ -160,8 +154,6 @@ class Saw(NamedTuple):
 class Cancel(NamedTuple):
     """The process no longer waits for a call."""
 
-
-Note = Greet | Join | Started | Dismiss | Retract | Noted | Credential | Warned | Refused | Saw
 
 # Questions of a recorded process
 
@@ -286,15 +278,9 @@ class Opened(NamedTuple):
 
 
 class Got(NamedTuple):
-    """A chunk arrived.
-
-    :param is_response: whether it is a :class:`.seams.Response`.
-    """
+    """A chunk arrived; one that is a :class:`.seams.Response` is :class:`Sent`."""
 
     data: dict[str, Data] | bytes
-    is_response: bool = False
-    request_id: str | None = None
-    status_code: int | None = None
 
 
 class Ended(NamedTuple):
@@ -390,18 +376,12 @@ End = Answered | Unanswered | Abandoned | Over
 Message = Any  # a value of one of these classes
 
 PLAIN = (str, int, float, bytes, tuple, list, dict)
-NAMED: dict[tuple[str, str], type] = {
-    (kind.__module__, kind.__qualname__): kind
-    for kind in (
-        *PLAIN,
-        *(Greet, Join, Started, Dismiss, Retract, Noted, Credential, Warned, Refused, Saw),
-        *(Cancel, Flush, Admit, Calls, Send, Next, Leave, Release, Emit),
-        *(Sent, Opened, Got, Ended, Failed, Done, Left, Answered, Unanswered, Abandoned, Over),
-        *(Where, Base, ErrorData, UsedAmounts, RecordData, Received, Options, Branch),
-        *(Endpoint, Capabilities, SettingValue, Rank),
-    )
-}
-KINDS = frozenset(NAMED.values())
+# What a message is made of: plain data, the classes of this module, and some others.
+KINDS = frozenset(
+    [*PLAIN, Branch, Capabilities, Endpoint, Options, Rank, Received, SettingValue]
+    + [kind for kind in vars().values() if isinstance(kind, type) and kind.__module__ == __name__]
+)
+NAMED = {(kind.__module__, kind.__qualname__): kind for kind in KINDS}
 LENGTH = struct.Struct(">Q")
 
 
@@ -416,6 +396,8 @@ class _Pickler(PlainPickler):
             if isinstance(value, kind):
                 convert: Any = str.__str__ if kind is str else kind
                 return kind, (convert(value),)
+        if hasattr(value, "tolist"):  # the vector of an embedding
+            return list, (value.tolist(),)
         raise TypeError(
             f"{type(value).__name__} is not plain data, so it cannot go to the process that records this one: "
             f"{value!r:.60}"

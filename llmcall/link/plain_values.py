@@ -15,7 +15,7 @@ from ..scopes.draws import MapIsOverError
 from ..stores.record import Record
 from ..stores.records.packed import pack, unpack
 from ..support.failures import UnrecordedAnswer, UnrecordedResult
-from .messages import ErrorData, Got, RecordData
+from .messages import ErrorData, Got, RecordData, Sent
 
 
 def record_data(record: Record) -> RecordData:
@@ -34,17 +34,16 @@ def record_in(data: RecordData, request: Mapping[str, Data]) -> Record:
 # Pieces of a streamed answer
 
 
-def chunk_data(chunk: Chunk) -> Got:
+def chunk_data(chunk: Chunk) -> Got | Sent:
     """Return a chunk of a transport's stream as plain data."""
     if isinstance(chunk, Response):
-        return Got(dict(chunk), True, chunk.request_id, chunk.status_code)
+        return Sent(dict(chunk), chunk.request_id, chunk.status_code)
     return Got(chunk if isinstance(chunk, bytes) else dict(chunk))
 
 
-def chunk_in(got: Got) -> Chunk:
+def chunk_in(got: Got | Sent) -> Chunk:
     """Return the chunk in what :func:`chunk_data` returned."""
-    if got.is_response:
-        assert isinstance(got.data, dict)
+    if isinstance(got, Sent):
         return Response(got.data, got.request_id, status_code=got.status_code)
     return DONE if got.data == DONE else got.data
 

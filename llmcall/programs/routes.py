@@ -116,6 +116,5 @@ def environment_of_child(
         changes[name] = ",".join(filter(None, [given.get(name), LOOPBACK]))
     place, token = route.link
     hello = token.encode() + messages.frame(messages.Greet(route.ticket))
-    joins = messages.frame(messages.Join(route.ticket))
-    value = json.dumps([pickle.dumps(route).hex(), before, place, hello.hex(), joins.hex()])
+    value = json.dumps([pickle.dumps(route).hex(), before, place, hello.hex()])
     return {**given, **changes, **(served or {}), VARIABLE: value}

@@ -37,7 +37,7 @@ _lock = ProcessLock()
 class _Routes:
     """A maker of routes for what a process starts, of which the recording process hears."""
 
-    def note(self, note: messages.Note) -> None:
+    def note(self, note: messages.Message) -> None:
         """Note something about what was started."""
         raise NotImplementedError
 
@@ -125,7 +125,7 @@ class RoutesOfRecording(_Routes):
         """Return whether a route leads here."""
         return self._link is not None and route.link == self._link.address
 
-    def note(self, note: messages.Note) -> None:
+    def note(self, note: messages.Message) -> None:
         """Note something about what was started."""
         if self._link is not None:
             self._link.take(note)

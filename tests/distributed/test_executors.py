@@ -157,7 +157,7 @@ def processes() -> Iterator[Executor]:
 @pytest.fixture
 def processes_elsewhere(processes: Executor, monkeypatch: pytest.MonkeyPatch) -> Executor:
     """Give an executor whose processes cannot reach this one, as those of other machines."""
-    from llmcall.link import child as machinery
+    from llmcall.link import wire as machinery
 
     def refuse(*_: Any) -> None:
         raise ConnectionRefusedError

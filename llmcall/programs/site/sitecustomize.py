@@ -44,11 +44,9 @@ def _begin() -> None:
     if value:
         import json
 
-        route, before, place, hello, joins = json.loads(value)
-        # A Python without llmcall has the addresses in the environment alone.
-        is_recorded = _spec("llmcall") is not None
-        _say(place, bytes.fromhex(hello + joins if is_recorded else hello))
-        if is_recorded:
+        route, before, place, hello = json.loads(value)
+        _say(place, bytes.fromhex(hello))
+        if _spec("llmcall") is not None:  # else it has the addresses in the environment alone
             del os.environ[VARIABLE]
             for name, given in before.items():
                 os.environ.pop(name, None)

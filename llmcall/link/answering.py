@@ -31,7 +31,7 @@ from ..stores.record import Record
 from ..support.waits import HeldBySend, check_stops, enter_call, stops
 from ..traffic import call_listeners as call_listeners  # its listeners join
 from . import messages
-from .client_facts import facts_in
+from .client_facts import resolved_in
 from .plain_values import chunk_in, error_data, error_in, record_data
 from .remote import Account, NotedMeter, Sender, kind_of
 from .tickets import Ticket
@@ -239,11 +239,10 @@ class CallOfProcess:
         active = self._ticket.enter(where, self._connection.process, is_inner=forwarded.is_inner)
         order = (*self._ticket.order, *where.order)
         cassette = open_current_cassette()
-        facts = facts_in(forwarded.facts)
-        at = facts.resolved
+        at, in_process = resolved_in(forwarded.facts)
         self._sites = at.sites
         kind = kind_of(forwarded, self._sender)
-        account = None if facts.in_process is None else Account(self._meter, facts.in_process)
+        account = None if in_process is None else Account(self._meter, in_process)
         calls = []
         if cassette is not None:
             cassette.opening.tell_overridden(lambda: forwarded.taken)
@@ -252,7 +251,7 @@ class CallOfProcess:
                 account,
                 at,
                 cassette,
-                Request(forwarded.kind, forwarded.model, hashed, body, {}, None, ""),
+                Request(forwarded.kind, forwarded.model, hashed, body, {}, None, "", self._sender),
                 forwarded.options,
                 kind,
                 Position(),

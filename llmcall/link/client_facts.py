@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -102,38 +101,20 @@ def layer_in(data: Layer) -> dict[str, SettingValue]:
     return layer
 
 
-@functools.lru_cache(FACTS_KEPT)
-def facts_in(data: bytes) -> Facts:
-    """Return the facts that :func:`facts_of` returned."""
-    layer, in_process, sites = messages.unpacked(data)
-    return Facts(Settings(layer_in(layer)), in_process, sites)
+def resolved_in(data: bytes) -> tuple[Resolved, bool | None]:
+    """Return what a call of the client with some facts resolves here, where an open cassette may have settings of its
+    own; and whether the client answers without sending anything, or ``None`` without a client.
 
-
-class Facts:
-    """The facts of a client in another process.
-
-    :param settings: the client's, without keys.
-    :param in_process: whether it answers without sending anything; ``None`` without a client.
-    :param sites: of the models that it may call, without settings.
+    :param data: what :func:`facts_of` returned.
     """
+    return _resolved(data, config.settings())
 
-    def __init__(
-        self, settings: Settings, in_process: bool | None, sites: Mapping[str, dict[str, Any]]
-    ) -> None:
-        self.in_process = in_process
-        self._settings = settings
-        self._sites = sites
-        self._resolved: tuple[object, Resolved] | None = None
 
-    @property
-    def resolved(self) -> Resolved:
-        """Return what a call of the client resolves here, where an open cassette may have settings of its own."""
-        current = config.settings()
-        if self._resolved is None or self._resolved[0] is not current:
-            settings = self._settings
-            if self.in_process is not None:
-                settings = config.settings_for(settings, {})
-            sites = {model: Site(**site, settings=settings) for model, site in self._sites.items()}
-            at = Resolved(settings, shared_cache(settings.cache_path), sites, set())
-            self._resolved = current, at
-        return self._resolved[1]
+@functools.lru_cache(FACTS_KEPT)
+def _resolved(data: bytes, _: Settings) -> tuple[Resolved, bool | None]:
+    layer, in_process, sites = messages.unpacked(data)
+    settings = Settings(layer_in(layer))
+    if in_process is not None:
+        settings = config.settings_for(settings, {})
+    of_models = {model: Site(**site, settings=settings) for model, site in sites.items()}
+    return Resolved(settings, shared_cache(settings.cache_path), of_models, set()), in_process

@@ -76,6 +76,10 @@ class Sender(Transport):
         """Refuse: no thread drives it."""
         raise NotImplementedError
 
+    def misfit_in(self, response: object) -> str | None:
+        """Return the misfit: it takes the place of the form that a request requires."""
+        return self.misfit
+
 
 class _Forwarded:
     """A call of a client of another process, which checks its window, chooses the API, and sends it.
@@ -98,10 +102,6 @@ class _Forwarded:
 
 class ForwardedChat(_Forwarded, Chat):
     """A chat of another process."""
-
-    def misfit(self, request: Request, response: Response) -> str | None:
-        """Return what that process found."""
-        return self._sender.misfit
 
 
 class ForwardedEmbeddings(_Forwarded, Embeddings):
@@ -127,16 +127,6 @@ class ForwardedFunction(Function):
             return await Send(self._sender, request, timeout)
 
 
-class ForwardedProgramChat(ProgramChat):
-    """A chat of a program in another process."""
-
-    own: Sender
-
-    def misfit(self, request: Request, response: Response) -> str | None:
-        """Return what that process found."""
-        return self.own.misfit
-
-
 def kind_of(forwarded: messages.Calls, sender: Sender) -> Kind:
     """Return the kind of a call of another process."""
     if forwarded.kind == "function":
@@ -148,7 +138,7 @@ def kind_of(forwarded: messages.Calls, sender: Sender) -> Kind:
             calls_model=forwarded.calls_model,
             prefers_calling=forwarded.prefers_calling,
         )
-    if forwarded.is_clients:
-        return ForwardedChat(sender) if forwarded.kind == "chat" else ForwardedEmbeddings(sender)
     is_chat = forwarded.kind == "chat"
-    return ForwardedProgramChat(sender) if is_chat else ProgramEmbeddings(sender)
+    if forwarded.is_clients:
+        return ForwardedChat(sender) if is_chat else ForwardedEmbeddings(sender)
+    return ProgramChat(sender) if is_chat else ProgramEmbeddings(sender)

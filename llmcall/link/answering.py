@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from ..core import loops
 from ..core.answer import answer_calls
-from ..core.calls import Call, InnerCall
+from ..core.calls import Call, InnerCall, Resolved
 from ..core.effects import (
     AbandonedError,
     Chunks,
@@ -33,12 +33,11 @@ from ..traffic import call_listeners as call_listeners  # its listeners join
 from . import messages
 from .client_facts import resolved_in
 from .plain_values import chunk_in, error_data, error_in, record_data
-from .remote import Account, NotedMeter, Sender, kind_of
+from .remote import NotedMeter, Sender, kind_of
 from .tickets import Ticket
 
 if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
-    from ..traffic.sites import Site
     from .link_server import ProcessConnection
 
 
@@ -72,8 +71,8 @@ class CallOfProcess:
         self._where = forwarded.where
         self._forwarded = forwarded
         self._meter = NotedMeter(ticket.meter)
-        self._sender = Sender()
-        self._sites: Mapping[str, Site] = {}
+        self._at: Resolved
+        self._sender: Sender
         self._is_open = False  # the chunks of its answer
         self._is_cancelled = False
         # The process's answer that is awaited
@@ -204,7 +203,7 @@ class CallOfProcess:
         copy = None
         if told.copy is not None:
             number, tier = told.copy
-            copy = _ServerCopy(self, self._sites[effect.request.model].endpoints[number], tier)
+            copy = _ServerCopy(self, self._at.sites[effect.request.model].endpoints[number], tier)
         response = Response(told.data, told.request_id, copy, told.status_code)
         response.source = told.source
         return response
@@ -239,17 +238,16 @@ class CallOfProcess:
         active = self._ticket.enter(where, self._connection.process, is_inner=forwarded.is_inner)
         order = (*self._ticket.order, *where.order)
         cassette = open_current_cassette()
-        at, in_process = resolved_in(forwarded.facts)
-        self._sites = at.sites
+        self._at, in_process = resolved_in(forwarded.facts)
+        self._sender = Sender(self._meter, sends_nothing=bool(in_process))
         kind = kind_of(forwarded, self._sender)
-        account = None if in_process is None else Account(self._meter, in_process)
         calls = []
         if cassette is not None:
             cassette.opening.tell_overridden(lambda: forwarded.taken)
         for hashed, body in forwarded.contents:
             call = Call(
-                account,
-                at,
+                None if in_process is None else self._sender,
+                self._at,
                 cassette,
                 Request(forwarded.kind, forwarded.model, hashed, body, {}, None, "", self._sender),
                 forwarded.options,

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..core.effects import Send
-from ..core.kinds import (
-    Chat,
-    Embeddings,
-    Function,
-    Http,
-    Kind,
-    ProgramChat,
-    ProgramEmbeddings,
-)
+from ..core.kinds import KINDS, Function, Http, Kind, ProgramChat, ProgramEmbeddings
 from ..core.seams import Response, Transport
 from ..scopes.scope import in_function
 from ..stores.cassettes.replay_log import function_scope
@@ -21,11 +13,9 @@ from ..traffic.usage import Meter, UsageDelta
 from . import messages
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ..config.endpoints import Endpoint
     from ..core.calls import Call
-    from ..keys.request import Data, Request
+    from ..keys.request import Request
 
 
 class NotedMeter(Meter):
@@ -47,28 +37,22 @@ class NotedMeter(Meter):
             self._below.add(model, scope, amounts, arm)
 
 
-class Account(NamedTuple):
-    """What counts a call of another process.
-
-    :param meter: notes what it uses.
-    :param sends_nothing: whether the call's client answers without sending anything.
-    """
-
-    meter: Meter
-    sends_nothing: bool
-
-
 class Sender(Transport):
-    """What sends the call of another process.
+    """What sends the call of another process: that process does. It stands where the core asks for a client, its
+    transport, or the form that the answer must have.
 
-    :ivar endpoint: the number of the endpoint that it sends to, among the model's.
+    :param meter: notes what the call uses.
+    :param sends_nothing: whether the call's client answers without sending anything.
+    :ivar endpoint: the number of the endpoint that the process sends to, among the model's.
     :ivar misfit: where the last answer departs from the form that the call requires, as that process found; ``None`` if
         it fits.
     """
 
     class_name = ""  # of that process's transport
 
-    def __init__(self) -> None:
+    def __init__(self, meter: Meter, *, sends_nothing: bool) -> None:
+        self.meter = meter
+        self.sends_nothing = sends_nothing
         self.endpoint = 0
         self.misfit: str | None = None
 
@@ -77,35 +61,20 @@ class Sender(Transport):
         raise NotImplementedError
 
     def misfit_in(self, response: object) -> str | None:
-        """Return the misfit: it takes the place of the form that a request requires."""
+        """Return the misfit that the process found."""
         return self.misfit
 
+    def check_window(self, call: Call) -> None:
+        """Leave it to the process."""
 
-class _Forwarded:
-    """A call of a client of another process, which checks its window, chooses the API, and sends it.
-
-    :param sender: has the process send it.
-    """
-
-    def __init__(self, sender: Sender) -> None:
-        self._sender = sender
-
-    def wire(self, call: Call, body: Mapping[str, Data]) -> str:
-        """Leave the choice to the process that sends the call."""
+    def wire(self, *_: object) -> str:
+        """Leave the choice of the API to the process."""
         return "chat"
 
-    def transport(self, call: Call, endpoint: Endpoint) -> Transport:
-        """Return what has the call's process send it."""
-        self._sender.endpoint = call.site.endpoints.index(endpoint)
-        return self._sender
-
-
-class ForwardedChat(_Forwarded, Chat):
-    """A chat of another process."""
-
-
-class ForwardedEmbeddings(_Forwarded, Embeddings):
-    """Embeddings of another process."""
+    def transport_for(self, call: Call, endpoint: Endpoint) -> Sender:
+        """Return itself, to send to an endpoint."""
+        self.endpoint = call.site.endpoints.index(endpoint)
+        return self
 
 
 class ForwardedFunction(Function):
@@ -138,7 +107,6 @@ def kind_of(forwarded: messages.Calls, sender: Sender) -> Kind:
             calls_model=forwarded.calls_model,
             prefers_calling=forwarded.prefers_calling,
         )
-    is_chat = forwarded.kind == "chat"
     if forwarded.is_clients:
-        return ForwardedChat(sender) if is_chat else ForwardedEmbeddings(sender)
-    return ProgramChat(sender) if is_chat else ProgramEmbeddings(sender)
+        return KINDS[forwarded.kind]
+    return ProgramChat(sender) if forwarded.kind == "chat" else ProgramEmbeddings(sender)

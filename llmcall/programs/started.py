@@ -84,7 +84,7 @@ class RoutesOfRecording(_Routes):
         if caller.is_thread:  # a pool's work may run in threads of this process
             self.names.setdefault(program or caller.name)
         recording = programs.innermost_recorder() or self._recorder
-        with _lock:  # imported here, not for a program without children
+        with _lock:  # of the imports, a program without children needs none
             if (link := self._link) is None:
                 from ..link.link_server import Link
 

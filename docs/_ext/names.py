@@ -1,5 +1,5 @@
-"""The page of names: every public name, with its parameters and the first sentence of its docstring; and the names
-that features add to ``llmcall`` and ``llmcall.types``.
+"""The page of names: every public name, with its parameters and the first sentence of its docstring; the names
+that features add to ``llmcall`` and ``llmcall.types``; and the settings that they add.
 
 All are text in the repository, for readers of a clone and type checkers. ``python docs/_ext/names.py`` writes them, and
 a test compares.
@@ -21,6 +21,8 @@ PACKAGE = DOCS.parent / "llmcall"
 # By the module that features add names to: the field of a feature that has them.
 EXPORTING = {"__init__.py": "names", "types.py": "types", "aio.py": "aio"}
 OF_FEATURES = re.compile(r"(?s)(# What features add: .*?\n).*?(# The end of what features add\.)")
+SETTINGS = "config/settings.py"  # features add attributes to its class
+CONFIG_FILE = DOCS.parent / "config.ini"
 HEAD = """\
 Names, a sentence each
 ======================
@@ -45,6 +47,45 @@ def with_exports(module: str) -> str:
     rows = "".join(f'    "{place}": "{names}",\n' for place, names in added)
     table = f"_OF_FEATURES: dict[str, str] = {{{rows and chr(10)}{rows}}}\n"
     return OF_FEATURES.sub(lambda match: match[1] + for_checkers + table + match[2], text)
+
+
+def with_settings() -> str:
+    """Return the text of the module of settings, with the types of those that features add."""
+    from llmcall.config.settings import SETTINGS as rows
+
+    text = (PACKAGE / SETTINGS).read_text(encoding="utf-8")
+    added = (
+        f"{row.name}: {type(row.default).__name__}\n    " for row in rows.values() if row.comment
+    )
+    return OF_FEATURES.sub(lambda match: f"{match[1]}    {''.join(added)}{match[2]}", text)
+
+
+def config_file() -> str:
+    """Return the text of the top-level config.ini, with the settings that features add at the end of their section."""
+    from llmcall.config.settings import SETTINGS as rows
+
+    text = CONFIG_FILE.read_text(encoding="utf-8")
+    own = {(row.section, row.key): row for row in rows.values() if row.key}
+    added: dict[str, str] = {}
+    for (section, key), row in own.items():
+        if row.comment:
+            default = "" if row.default is None else row.default
+            line = f"# {row.comment}\n{key} = {default}".rstrip()
+            added[section] = f"{added.get(section, '')}{line}\n"
+    head, *sections = re.split(r"(?m)^(?=\[)", text)
+    for place, block in enumerate(sections):
+        title, _, body = block.partition("\n")
+        section = title.strip("[]")
+
+        def kept(match: re.Match[str], section: str = section) -> str:
+            row = own.get((section, match[1]))
+            return "" if row is None or row.comment else match[0]
+
+        entries, blank, rest = body.partition("\n\n")
+        entries = re.sub(r"(?m)^# .*\n([A-Z_]+) =.*\n", kept, f"{entries}\n" if blank else body)
+        sections[place] = f"{title}\n{entries}{added.pop(section, '')}{blank[1:]}{rest}"
+    new = "".join(f"\n[{section}]\n{lines}" for section, lines in added.items())
+    return head + "".join(sections) + new
 
 
 def page() -> str:
@@ -90,6 +131,7 @@ def _first_sentence(value: object) -> str:
 if __name__ == "__main__":
     sys.path.insert(0, str(DOCS.parent))
     exports = {PACKAGE / module: with_exports(module) for module in EXPORTING}
+    exports |= {PACKAGE / SETTINGS: with_settings(), CONFIG_FILE: config_file()}
     for path, text in exports.items():
         if path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")

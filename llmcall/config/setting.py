@@ -41,6 +41,8 @@ class Setting(NamedTuple):
     :param name: its name in code. The environment variable is ``LLMCALL_`` and this in capitals.
     :param section: its section in config.ini.
     :param key: its key in the section; empty if the section is the value, or if only code can set it.
+    :param comment: of a feature's setting, what the top-level config.ini says of it. Such a setting may name its
+        section, and its own name then begins with that; any other section follows from the name.
     """
 
     parse: Parser
@@ -48,6 +50,7 @@ class Setting(NamedTuple):
     name: str = ""
     section: str = ""
     key: str = ""
+    comment: str = ""
 
     def check(self, value: object, location: str, folder: str | None = None) -> object:
         """Return a value converted to the setting's type.

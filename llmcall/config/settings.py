@@ -1,7 +1,7 @@
 """The table of all settings, and the frozen object that holds their values.
 
-The table is the class ``Settings`` itself: a setting's name determines its section and key, its variable
-and its argument. The top-level config.ini explains each setting.
+The table is the class ``Settings`` itself, and what features add to it: a setting's name determines its section and
+key, its variable and its argument. The top-level config.ini explains each setting.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ..features import additions
+from ..features import additions, load
 from ..support.arguments import nearest
 from . import setting, values
 from .endpoints import Endpoint, parse_endpoints
@@ -54,7 +54,6 @@ class Settings:
     window: str = _setting(one_of("none", "2h", "8h"), "none")
     model: str = _setting(values.text, DEFAULT_MODEL)
     embedding_model: str = _setting(values.text, "text-embedding-3-small")
-    context_window: int = _setting(integer(0), 4096)
     base_url: str | None = _setting(values.check_address)
     api_key: str | Callable[[], object] | None = _setting(values.credential)
     organization: str | None = _setting(values.organization)
@@ -96,6 +95,9 @@ class Settings:
     )
     endpoints: tuple[Endpoint, ...] = _setting(parse_endpoints, ())
     models: Mapping[str, Mapping[str, Any]] = _setting(setting.parse_models, FrozenDict())
+    # What features add: ``python docs/_ext/names.py`` writes it, until the next comment.
+    context_window: int
+    # The end of what features add.
     layer: Layer
 
     def __init__(self, layer: Layer) -> None:
@@ -178,7 +180,9 @@ class Settings:
 def _with_section(name: str, row: Setting) -> Setting:
     """Return a setting with its name, and the section and key that follow from it."""
     section, _, key = name.partition("_")
-    if name in WHOLE_SECTIONS:
+    if row.section:
+        section, key = row.section, name.upper().removeprefix(f"{row.section.upper()}_")
+    elif name in WHOLE_SECTIONS:
         section, key = WHOLE_SECTIONS[name], ""
     elif section in SECTIONS:
         section, key = section.capitalize(), key.upper()
@@ -187,11 +191,18 @@ def _with_section(name: str, row: Setting) -> Setting:
     return row._replace(name=name, section=section, key=key)
 
 
-SETTINGS: dict[str, Setting] = {
-    name: _with_section(name, row)
-    for name, row in vars(Settings).items()
-    if isinstance(row, Setting)
-}
+def _all_settings() -> dict[str, Setting]:
+    """Return all settings by name, section by section, those of features behind the others of a section."""
+    rows = {name: row for name, row in vars(Settings).items() if isinstance(row, Setting)}
+    rows |= {name: load(place) for name, place in additions("settings").items()}
+    by_section: dict[str, dict[str, Setting]] = {}
+    for name, row in rows.items():
+        found = _with_section(name, row)
+        by_section.setdefault(found.section, {})[name] = found
+    return {name: row for section in by_section.values() for name, row in section.items()}
+
+
+SETTINGS = _all_settings()
 # The file that LLMCALL_CONFIG names; the API keys in the SDK's own variables, of which API_TYPE decides which
 # one counts; and the models' namespaces in the header of an open cassette, or None if no header applies.
 HIDDEN_SETTINGS = {

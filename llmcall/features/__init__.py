@@ -60,6 +60,7 @@ class Feature:
     :param formats: the places of functions that return the records of another program's file, by its path, or
         ``None`` for any other file; by the file's name in words.
     :param other_keys: the places of another program's keys in config.ini (``config/setting.py``), by its name.
+    :param settings: the places of the settings (``config/setting.py``), by name.
     :param slots: the places of the types of slots that find an endpoint's number of calls at a time
         (``traffic/limits.py``), by the word of ``MAX_CONCURRENT_CALLS`` that asks for it.
     :param storages: the places of functions that return the storage of a cache at an address, by the scheme.
@@ -81,6 +82,7 @@ class Feature:
     header_notes: Mapping[str, str] = field(default_factory=dict)
     formats: Mapping[str, str] = field(default_factory=dict)
     other_keys: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
     slots: Mapping[str, str] = field(default_factory=dict)
     storages: Mapping[str, str] = field(default_factory=dict)
     remedies: Mapping[str, str] = field(default_factory=dict)

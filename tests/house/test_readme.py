@@ -229,6 +229,14 @@ def test_the_package_exports_the_names_that_features_add() -> None:
         assert text == names["with_exports"](module)
 
 
+def test_the_settings_that_features_add_are_in_config_ini() -> None:
+    """And in the class, for type checkers."""
+    names = runpy.run_path(str(ROOT / "docs" / "_ext" / "names.py"))
+    module = names["PACKAGE"] / names["SETTINGS"]
+    assert module.read_text(encoding="utf-8") == names["with_settings"]()
+    assert names["CONFIG_FILE"].read_text(encoding="utf-8") == names["config_file"]()
+
+
 SHOWN = re.compile(r"\.\. auto(?:function|class|exception):: (?:llmcall\.)?([\w.]+)")
 
 

@@ -11,6 +11,7 @@ FEATURE = Feature(
     clients={"local": "features.local_model.client:LocalClient"},
     default_models={"local": PACKAGED_MODEL},
     capabilities={PACKAGED_MODEL: {"structured_output": True}},
+    settings={"context_window": "features.local_model.settings:CONTEXT_WINDOW"},
     ask_options={"local": "features.local_model.ask_option:LOCAL"},
     remedies={"a missing key": "LLMCALL_API_TYPE=local needs no key"},
 )

@@ -97,7 +97,7 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
             raise
     records: dict[str, Record] = {}
     missing: dict[str, Call] = {}
-    progress = failures = None
+    progress = None
     try:
         for call in calls:
             key = call.request.cache_key
@@ -105,16 +105,15 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
                 continue  # of identical texts, the first is looked up, and gives the record its position
             record = found(call, await Look(call.store, call.request)) if looks_up else None
             if record is None:
-                progress = progress or Progress(is_read=first.is_streamed)
+                progress = progress or Progress()
                 missing[key] = call.begun(progress)
             else:
                 records[key] = record
         for hold in answers_held_back:
             await Wait(None, hold(calls))
         if progress is not None:
-            if first.is_counted and first.is_streamed:
-                failures = first.failures
-                failures.begin(progress, first.position.path, first.label)
+            if first.is_streamed:
+                first.begin_stream(progress)
             for batch in first.kind.batches([*missing.values()]):
                 records |= await share(batch)
         for call in missing.values():  # an identical call with another format may have got it
@@ -132,13 +131,13 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
         answers = [records[call.request.cache_key] for call in calls]
         for call, record in zip(calls, answers, strict=True):
             call.note_answer(record)
-        if failures is not None and progress is not None:
-            failures.end(progress)
+        if progress is not None:
+            first.end_stream(progress)
         return answers
     except BaseException as error:
         note_failure(error, first._replace(progress=progress))
-        if failures is not None and progress is not None:
-            failures.end(progress, error)
+        if progress is not None:
+            first.end_stream(progress, error)
         raise
     finally:
         if progress is not None:
@@ -285,14 +284,17 @@ async def send_once(
         if call.is_streamed:
             assert transport is not None  # of a function, which is never streamed
             chunks = await Open(transport, request, timeout, call.progress)
-        if chunks is not None:
-            sent, source = await exchange.read_stream(chunks, gate, assembler), chunks.name
-        else:
+        if chunks is None:
             if call.is_streamed:  # the transport does not stream
                 own_body: Any = request.body
                 own_body.pop("stream_options", None)
             sent = Sent(await call.kind.send(call, transport, request, timeout))
-            source = sent.response.source
+            source, chunks = sent.response.source, sent.response.chunks
+            if chunks is not None:
+                assert call.progress is not None  # it was begun
+                call.begin_stream(call.progress)
+        if chunks is not None:
+            sent, source = await exchange.read_stream(chunks, gate, assembler), chunks.name
         response = sent.response
         try:
             with naming_source(call, source, response):

@@ -147,7 +147,7 @@ def send(
     check_stops(stops())
     with _InCallback(inside):
         answer = transport.send(request, timeout)
-    return _response(answer, request, f"{transport.class_name}.send")
+    return _response(answer, request, f"{transport.class_name}.send", inside)
 
 
 async def asend(
@@ -171,17 +171,28 @@ async def asend(
         background = transport.background
         source = method if background is None else background.url
         answer = await in_time(InContext(context, begin), seconds, source)
-    return _response(answer, request, method)
+    return _response(answer, request, method, inside, context)
 
 
-def _response(answer: Mapping[str, Data], request: Request, method: str) -> Response:
-    """Return the response that a method of a transport returned, checked."""
+def _response(
+    answer: Mapping[str, Data],
+    request: Request,
+    method: str,
+    inside: Progress | None,
+    context: Context | None = None,
+) -> Response:
+    """Return the response that a method of a transport returned, checked.
+
+    :param context: that in which an event loop ran it.
+    """
     if not isinstance(answer, Response):
         _check_type(answer, Mapping, f"{method} returned", "a dict")
         answer = Response(
             plain_answer(answer, f"{method}(…)") if request.kind == "chat" else answer
         )
     answer.source = answer.source or method
+    if answer.chunks is not None:
+        answer.chunks = answer.chunks._replace(inside=inside, context=context)
     return answer
 
 

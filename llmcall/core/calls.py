@@ -273,6 +273,21 @@ class Call(NamedTuple):
             return Failures()  # nothing is recorded, and nothing reported
         return process_failures
 
+    def begin_stream(self, progress: Progress) -> None:
+        """Note that its answer is read in pieces from now on; it counts as abandoned unless
+        :meth:`end_stream` follows.
+        """
+        progress.is_read = True
+        self.failures.begin(progress, self.position.path, self.label)
+
+    def end_stream(self, progress: Progress, error: BaseException | None = None) -> None:
+        """Note the end of an answer that was read in pieces, if it was.
+
+        :param error: with which it ended.
+        """
+        if progress.is_read:
+            self.failures.end(progress, error)
+
     @property
     def is_taped(self) -> bool:
         """Return whether a cassette has the answer, here or in the process that answers; known once that began."""
@@ -292,7 +307,8 @@ class Call(NamedTuple):
             if position.branches and cassette is not None
             else position
         )
-        cache = CacheStore(at.cache, mode, below, overwrites, self.is_streamed)
+        is_read = self.progress is not None and self.progress.is_read
+        cache = CacheStore(at.cache, mode, below, overwrites, is_read)
         store: Store = cache
         if cassette is not None:
             # Outside any scope, identical calls share a record, and a program that waits for an end needs the

@@ -71,11 +71,8 @@ class Failover:
         :param gate: the gate of the send that failed.
         :param transport: what sent it, or ``None`` if there was none yet.
         """
-        was_retryable = error.retryable
-        if error.failure.is_read:
-            error.retryable = False
         if isinstance(error, RateLimitError) and not isinstance(error, QuotaExceededError):
-            return was_retryable and self._let_rest(error, endpoint, gate)
+            return error.retryable and self._let_rest(error, endpoint, gate)
         if error.failure.is_read:
             return False
         if isinstance(error, QuotaExceededError):
@@ -98,7 +95,7 @@ class Failover:
             seconds = REST_SECONDS if has_others else self._call.options.waiting_time
         named_by_server = error.retry_after is not None
         free_after = gate.rest(endpoint, seconds, named_by_server=named_by_server)
-        if not error.retryable:
+        if error.failure.is_read:
             return False
         if free_after < seconds and self._is_first_status(endpoint, 429):
             warn_once(
@@ -156,7 +153,9 @@ def pause_after(error: APIError, call: Call) -> float | None:
     :param error: the attempt's; its ``attempts`` are how many were made.
     """
     options = call.options
-    if not error.retryable or options.max_attempts == 1:  # as of a recorded function
+    if not error.retryable or error.failure.is_read:
+        return None
+    if options.max_attempts == 1:  # as of a recorded function
         return None
     from ..support.libraries import tenacity
 

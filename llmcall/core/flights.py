@@ -62,7 +62,7 @@ async def lead(
         await _look_and_send([call for call, _ in led], records, send)
         return records
     except APIError as own_error:
-        if not calls[0].is_streamed and _concerns_followers(own_error, calls[0]):
+        if _concerns_followers(own_error, calls[0]):
             error = own_error
         raise
     finally:
@@ -152,7 +152,9 @@ def _begin_flights(
 
 
 def _concerns_followers(error: APIError, call: Call) -> bool:
-    """Return whether the error of a failed call concerns more than this call."""
+    """Return whether the error of a failed call concerns more than this call: not that of a stream."""
+    if call.progress is not None and call.progress.is_read:
+        return False
     seconds_left = call.deadline.time_left()
     return not error.failure.is_late and (seconds_left is None or seconds_left > 0)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ..scopes.draw_numbers import RecordedCallers
     from ..traffic.usage import Meter
+    from .effects import Chunks
 
 
 # A piece of a streamed answer, in the API's form; the bytes of an answer that is recorded as it is.
@@ -104,9 +105,10 @@ class Response(dict[str, Data]):
     :ivar server_copy: the server's copy, if it keeps one until the answer is stored or refused.
     :ivar status_code: the HTTP status, or ``None`` if no server gave one.
     :ivar source: the method that returned it, for messages.
+    :ivar chunks: of an answer that comes in pieces though the request does not say so; ``None``: it is whole.
     """
 
-    __slots__ = ("request_id", "server_copy", "source", "status_code")
+    __slots__ = ("chunks", "request_id", "server_copy", "source", "status_code")
 
     def __init__(
         self,
@@ -114,12 +116,14 @@ class Response(dict[str, Data]):
         request_id: str | None = None,
         server_copy: ServerCopy | None = None,
         status_code: int | None = None,
+        chunks: Chunks | None = None,
     ) -> None:
         super().__init__(data)
         self.request_id = request_id
         self.server_copy = server_copy
         self.status_code = status_code
         self.source = ""
+        self.chunks = chunks
 
 
 class Background(Protocol):

@@ -163,9 +163,12 @@ class CallOfProcess:
         """Return the result of an effect."""
         match effect:
             case Send():
-                return self._response(effect, await self._begin(effect))
+                told = await self._begin(effect)
+                if isinstance(told, messages.Opened):  # though the request does not say so
+                    return Response({}, chunks=self._opened(told))
+                return self._response(effect, told)
             case Open():
-                return await self._open(effect)
+                return self._opened(await self._begin(effect))
             case Next():
                 return await self._next(effect)
             case Leave():
@@ -174,7 +177,7 @@ class CallOfProcess:
                 return None
         return await loops.perform(effect)
 
-    async def _begin(self, effect: Send | Open) -> messages.Message:
+    async def _begin(self, effect: Send | Open) -> Any:
         """Have the process send a request, and return its answer."""
         check_stops(stops())
         request, context = effect.request, copy_context()
@@ -208,8 +211,7 @@ class CallOfProcess:
         response.source = told.source
         return response
 
-    async def _open(self, effect: Open) -> Chunks | None:
-        told: messages.Opened = await self._begin(effect)
+    def _opened(self, told: messages.Opened) -> Chunks | None:
         if told.class_name is None:
             return None
         self._sender.class_name, self._is_open = told.class_name, True

@@ -182,12 +182,16 @@ class Errand:
                 if (inside := _inside(gate)) is not None:
                     stack.callback(setattr, inside, "has_ended", True)
                 await gate.acquire()
-                if not told.is_read:
+                if told.is_read:
+                    chunks = await Open(transport, request, told.timeout, inside)
+                    if chunks is None:
+                        return messages.Opened(None)
+                else:
                     response = await Send(transport, request, told.timeout, inside)
-                    _settle(gate, kind.usage_in(response))
-                    return self._sent(call, response)
-                if (chunks := await Open(transport, request, told.timeout, inside)) is None:
-                    return messages.Opened(None)
+                    chunks = response.chunks
+                    if chunks is None:
+                        _settle(gate, kind.usage_in(response))
+                        return self._sent(call, response)
             hold_ticket(told.inside.ticket)  # what the loop over the stream runs is inside the call
             await stack.enter_async_context(Reading(chunks))
             self._reading = stack.pop_all()

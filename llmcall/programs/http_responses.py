@@ -58,7 +58,7 @@ async def respond(
         recorded of a response.
     """
     library, to_record, kind = transport.library, transport.to_record, call.request.kind
-    if not to_record.requests_stream:
+    if kind != "http" and not to_record.requests_stream:
         answer = await procedure
     else:
         is_sync = await Blocks()
@@ -224,7 +224,7 @@ def _streamed(
 
     headers = transport.headers or _headers(EVENTS if is_chat else transport.media_type)
     body = body_class(library)(pieces(), close)
-    response: httpx.Response = library.Response(OK, headers=headers, stream=body)
+    response: httpx.Response = library.Response(transport.status, headers=headers, stream=body)
     return response
 
 

@@ -12,8 +12,9 @@ from ..apis.bodies import read_object
 from ..apis.masking import mask, secrets_of
 from ..clients.api_errors import connection_error, failure, proxy_hint
 from ..clients.chat import chunks_of_event, streamed_chunks
+from ..core import loops, threads
 from ..core.deadlines import Deadline
-from ..core.effects import Blocks, Timed
+from ..core.effects import Blocks, Chunks, Timed
 from ..core.kinds import check_embeddings, ordered_embeddings
 from ..core.procedure_transport import ProcedureTransport
 from ..core.seams import OK, Response
@@ -22,7 +23,7 @@ from ..keys.plain_data import in_order
 from ..support.failures import UnrecordedAnswer
 from ..support.secrets import note_request
 from ..support.waits import as_async, resolved
-from .whole_answers import EVENTS, check_answer, checked_api
+from .whole_answers import EVENTS, LINES, check_answer, checked_api
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -59,6 +60,7 @@ class ProgramTransport(ProcedureTransport):
     :ivar last_response: the response to the last attempt, or ``None`` without one.
     :ivar headers: the headers of the last response that the program gets, too, if it is an answer.
     :ivar media_type: of an answer that is passed on as it comes.
+    :ivar status: of that answer.
     :ivar has_opened: whether the server streams the answer to a chat.
     """
 
@@ -70,6 +72,7 @@ class ProgramTransport(ProcedureTransport):
         self.last_response: httpx.Response | None = None
         self.headers: list[tuple[bytes, bytes]] = []
         self.media_type = ""
+        self.status = OK
         self._send_below = send_below
         self.has_opened = False
         self._passed_on = b""  # what came of an answer that is passed on
@@ -77,13 +80,15 @@ class ProgramTransport(ProcedureTransport):
         note_request(to_record.http)
 
     async def response(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
-        """Return the API's response; for a request that is recorded as it is, only what is recorded of it."""
+        """Return the API's response; for a request that is recorded as it is, what is recorded of it, or the pieces of
+        a stream.
+        """
         blocks = await Blocks()
+        if request.kind == "http":
+            return await self._http_response(request, timeout, blocks)
         async with self._response(request, timeout, blocks) as received:
             await _read_body(received, blocks)
         self.last_response = received
-        if request.kind == "http":
-            return self._recordable(received)
         if received.status_code != OK:
             raise response_error(received, self.to_record.http)
         response = read_object(received.content, "answer", in_order)
@@ -108,6 +113,19 @@ class ProgramTransport(ProcedureTransport):
         if request.kind == "http":
             return self._pieces(request, timeout)
         return self._chunks(request, timeout)
+
+    async def _http_response(
+        self, request: Request, timeout: float | None, blocks: bool
+    ) -> Response:
+        """Return what is recorded of an answer, or the pieces of a stream, once its headers are there."""
+        self._passed_on = b""
+        pieces = self._pieces(request, timeout)
+        items: Any = threads.Each(pieces) if blocks else loops.each(pieces)
+        first = await resolved(next(items) if blocks else anext(items))
+        if not first:
+            return Response({}, chunks=Chunks(items, self))
+        await resolved(items.close() if blocks else items.aclose())
+        return first  # type: ignore[no-any-return]
 
     async def _chunks(
         self, request: Request, timeout: float | None
@@ -217,11 +235,20 @@ class ProgramTransport(ProcedureTransport):
     async def _pieces(
         self, request: Request, timeout: float | None
     ) -> AsyncGenerator[bytes | Response, None]:
-        """Yield the pieces of an answer as they come, and last what is recorded of it."""
-        blocks = await Blocks()
+        """Yield the pieces of an answer as they come, and last what is recorded of it.
+
+        A stream that the request does not ask for begins with an empty response. If its answers are not checked, an
+        empty piece follows once the headers are there: the program may wait for these alone.
+        """
+        blocks, is_requested = await Blocks(), self.to_record.requests_stream
         async with self._response(request, timeout, blocks) as response:
-            self.media_type = _media_type(response)
-            if _is_recordable(response):
+            self.media_type, self.status = _media_type(response), response.status_code
+            is_stream = self.media_type == EVENTS or self.media_type.endswith(LINES)
+            if _is_recordable(response) and (is_stream or is_requested):
+                if not is_requested:
+                    yield Response({})
+                if checked_api(self.to_record) is None:
+                    yield b""
                 async for data in self._note_data(response, blocks):
                     yield data
             else:

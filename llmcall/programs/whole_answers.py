@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..apis.bodies import EventStream, read_object
+from ..apis.bodies import EventStream, parse_events, read_object
 from ..apis.endings import ending_problem
 from ..apis.interactions import ANSWERED
 from ..apis.message import object_in, objects_in
@@ -13,9 +13,10 @@ from ..keys.request import Data
 from .requests import RequestToRecord
 
 EVENTS = "text/event-stream"
+LINES = "ndjson"  # the end of the type of a stream of JSON lines
 # By the API's part of a path: the events of which one ends an answer, whatever comes after it.
 LAST_EVENTS = {
-    "/responses": ("response.completed", "response.incomplete"),
+    "/responses": ("response.completed", "response.incomplete", "response.failed"),
     "/messages": ("message_stop", "message_delta with a stop_reason"),
     "/interactions": ("interaction.completed",),
 }
@@ -36,9 +37,9 @@ class AnswerEnd:
     """
 
     def __init__(self, to_record: RequestToRecord, *, is_chat: bool) -> None:
-        self._api = COMPLETIONS if is_chat else checked_api(to_record) or ""
+        self._api = COMPLETIONS if is_chat else _streaming_api(to_record) or ""
         self._stream = EventStream()
-        count = to_record.body.get("n")
+        count = to_record.body.get("n") if isinstance(to_record.body, dict) else None
         self._choices = count if isinstance(count, int) else 1
         self._ended: set[str] = set()  # the choices that have ended
 
@@ -74,6 +75,14 @@ def checked_api(to_record: RequestToRecord) -> str | None:
     return GEMINI if path.startswith(GEMINI) else path or None
 
 
+def _streaming_api(to_record: RequestToRecord) -> str | None:
+    """Return the API whose events end the answer to a request, also to one without a body that reads it again."""
+    if to_record.body is not None:
+        return checked_api(to_record)
+    path = to_record.api_path or ""
+    return next((api for api in LAST_EVENTS if path.startswith(f"{api}/")), None)
+
+
 def check_answer(to_record: RequestToRecord, content: bytes, media_type: str) -> None:
     """Check that an answer of these APIs, or one in lines of JSON, is whole and successful; accept all
     other answers.
@@ -83,9 +92,12 @@ def check_answer(to_record: RequestToRecord, content: bytes, media_type: str) ->
     """
     api, stream = checked_api(to_record), EventStream()
     is_stream = media_type == EVENTS
-    if media_type.endswith("ndjson"):
+    if media_type.endswith(LINES):
         _check_lines([read_object(line, "line") for line in content.splitlines() if line.strip()])
     if api is None:
+        streaming_api = _streaming_api(to_record)
+        if is_stream and streaming_api is not None:
+            _check_last_event(streaming_api, list(parse_events(content)))
         return
     if is_stream:
         answers = [answer for answer in stream.feed(content + b"\n") if isinstance(answer, dict)]
@@ -112,12 +124,15 @@ def check_answer(to_record: RequestToRecord, content: bytes, media_type: str) ->
         _check_last(
             [*answers, *(object_in(answer.get("delta")) for answer in answers)], "stop_reason"
         )
-    if (
-        is_stream
-        and api in LAST_EVENTS
-        and not any(_event_name(answer) in LAST_EVENTS[api] for answer in answers)
-    ):
-        raise _broken_off(" or ".join(LAST_EVENTS[api]))
+    if is_stream:
+        _check_last_event(api, answers)
+
+
+def _check_last_event(api: str, answers: list[dict[str, Data]]) -> None:
+    """Refuse a stream of an API that lacks the event that ends an answer."""
+    last = LAST_EVENTS.get(api)
+    if last is not None and not any(_event_name(answer) in last for answer in answers):
+        raise _broken_off(" or ".join(last))
 
 
 def _event_name(event: dict[str, Data]) -> str:

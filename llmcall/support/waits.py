@@ -87,7 +87,7 @@ class Progress:
 
     What begins in the code that it runs, such as a task or the calls of a map, is made inside it.
 
-    :param is_read: whether its answer comes no faster than a reader reads it.
+    :ivar is_read: whether its answer comes no faster than a reader reads it.
     :ivar was_sent: whether it was sent to a model.
     :ivar is_counted: whether usage counts it as answered.
     :ivar held: what the send under way holds, or ``None``.
@@ -96,8 +96,8 @@ class Progress:
 
     __slots__ = ("_task", "_thread", "has_ended", "held", "is_counted", "is_read", "was_sent")
 
-    def __init__(self, *, is_read: bool = False) -> None:
-        self.is_read = is_read
+    def __init__(self) -> None:
+        self.is_read = False
         self.was_sent = False
         self.is_counted = False
         self.held: HeldBySend | None = None

@@ -53,7 +53,7 @@ class Outcomes(CallListener):
             call.failures.add(path, words, OVER_BUDGET)
         if (has_failed or is_left) and calls_model and not progress.was_sent:
             self.used(call, {"unsent": 1})
-        if is_left and not call.is_streamed:
+        if is_left and not progress.is_read:
             call.failures.add(path, words, ABANDONED)
         if not has_failed:
             return

@@ -24,6 +24,7 @@ import llmcall
 from llmcall import LLMClient, OpenAIClient
 from llmcall.core import flights, threads
 from llmcall.core.answer import answer_calls, reply_to
+from llmcall.core.calls import Call
 from llmcall.core.effects import AbandonedError, Procedure
 from llmcall.core.prepare import prepare_chat, prepare_embeddings
 from llmcall.core.seams import Response
@@ -166,8 +167,21 @@ def window(text: str) -> Procedure[Any]:
 def of_program(text: str) -> Procedure[Any]:
     """Ask as a program does that streams."""
     body = {"model": "m", "messages": [{"role": "user", "content": text}], "stream": True}
-    request = http.Request("POST", "http://localhost:9/v1/chat/completions", json=body)
-    events = [*map(json.dumps, chunks_of("Two ", "coins.")), "[DONE]"]
+    return reply_to(programs_call("/chat/completions", body, *chunks_of("Two ", "coins.")))
+
+
+def of_program_unrequested(text: str) -> Procedure[Any]:
+    """Ask as a program does that gets a stream, though its request does not say so."""
+    completed = {"type": "response.completed", "response": {"id": "r", "status": "completed"}}
+    return recorded_result(
+        programs_call("/responses", {"model": "m", "input": text}, {"type": "begun"}, completed)
+    )
+
+
+def programs_call(path: str, body: dict[str, Any], *answer: dict[str, Any]) -> Call:
+    """Return the call of a program's request whose answer is streamed."""
+    request = http.Request("POST", f"http://localhost:9/v1{path}", json=body)
+    events = [*map(json.dumps, answer), "[DONE]"]
     content = "".join(f"data: {event}\n\n" for event in events).encode()
     headers = {"content-type": "text/event-stream"}
     to_record = threads.run(request_to_record(request, (), is_models_host=True))
@@ -176,10 +190,11 @@ def of_program(text: str) -> Procedure[Any]:
         http, to_record, lambda _: http.Response(200, headers=headers, content=content)
     )
     [call] = calls_of(transport, ProgramClient(base_url="http://localhost:9/v1", on_error="raise"))
-    return reply_to(call)
+    return call
 
 
-CASES: list[Any] = [chat, chat_that_fails_twice, stream, embedded, function, of_program]
+CASES: list[Any] = [chat, chat_that_fails_twice, stream, embedded, function]
+CASES += [of_program, of_program_unrequested]
 CASES.append(pytest.param(window, marks=pytest.mark.ci))  # its journal is written to the disk
 
 

@@ -17,8 +17,9 @@ from typing import Any
 import certifi
 import hypothesis
 import pytest
-from commands import LONGEST
-from servers import RedisProcess
+from commands import LONGEST, PRICED
+from pytest_httpserver import HTTPServer
+from servers import NumberedServer, RedisProcess
 
 import llmcall
 from llmcall.features import FEATURES
@@ -192,6 +193,17 @@ def redis_process(only_loopback: None) -> Iterator[RedisProcess]:
         pytest.skip("there is no feature redis")
     with RedisProcess() as made:
         yield made
+
+
+@pytest.fixture
+def model(
+    httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> NumberedServer:
+    """A model's server, which the programs of a test find; their module says how slow it may be."""
+    made = NumberedServer(httpserver, slow=getattr(request.module, "SLOWLY", 0.0))
+    monkeypatch.setenv("MODEL_AT", made.address)
+    monkeypatch.setenv("LLMCALL_CONFIG", str(PRICED))
+    return made
 
 
 @pytest.fixture(params=["disk", pytest.param("redis", marks=pytest.mark.feature("redis"))])

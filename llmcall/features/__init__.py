@@ -26,6 +26,7 @@ FEATURES = (
     "closed_questions",
     "dbgpt",
     "effects",
+    "http_libraries",
     "importing",
     "local_model",
     "overrides",
@@ -64,6 +65,7 @@ class Feature:
     :param slots: the places of the types of slots that find an endpoint's number of calls at a time
         (``traffic/limits.py``), by the word of ``MAX_CONCURRENT_CALLS`` that asks for it.
     :param storages: the places of functions that return the storage of a cache at an address, by the scheme.
+    :param patches: the places of the replacements in an HTTP library (``programs/patches.py``), by the module's name.
     :param remedies: what to do about a trouble, for messages of the core, by the trouble's name there.
     """
 
@@ -85,6 +87,7 @@ class Feature:
     settings: Mapping[str, str] = field(default_factory=dict)
     slots: Mapping[str, str] = field(default_factory=dict)
     storages: Mapping[str, str] = field(default_factory=dict)
+    patches: Mapping[str, str] = field(default_factory=dict)
     remedies: Mapping[str, str] = field(default_factory=dict)
 
 

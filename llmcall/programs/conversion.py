@@ -1,6 +1,6 @@
-"""Requests, responses and errors of requests, aiohttp and urllib as httpx has them, and recorded answers as bytes.
+"""Requests, responses and errors of other HTTP libraries as httpx has them, and recorded answers as bytes.
 
-It is imported with the first request of one of these libraries.
+It is imported with the first request of such a library.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from ..support.notices import notice
 from .actors import Actor, is_named_by_text
 from .children import recorded_children
 from .interceptors import Sight
-from .patches import PatchedTransport, patched_by
+from .patches import PatchedTransport, patched_by, recorded_libraries
 from .placeholders import placeholder_keys
 from .recorder import Recorder
 
@@ -27,11 +27,6 @@ if TYPE_CHECKING:
     import openai
 
 Client = TypeVar("Client")
-
-RECORDED_LIBRARIES = (
-    "llmcall records what httpx, httpx2, requests, aiohttp and urllib send to APIs like those of OpenAI, Anthropic "
-    "and Gemini"
-)
 
 
 def http_client(
@@ -237,14 +232,19 @@ def unrecorded_lines(recorder: Recorder) -> Iterator[str]:
             else "was sent and not recorded, so a replay refuses it"
         )
         yield f"{address} {words}: llmcall records JSON that is posted to a model and answered in JSON"
+    *names, last = recorded_libraries()
+    libraries = f"{', '.join(names)} and {last}"
+    recorded = (
+        f"llmcall records what {libraries} send to APIs like those of OpenAI, Anthropic and Gemini"
+    )
     remedy = remedy_of_sockets(". If a library with sockets of its own")
     for host in recorder.seen[Sight.MODEL_CONNECTION]:
         if recorder.sends_nothing:
-            yield f"a replay refused a connection to {host}. {RECORDED_LIBRARIES}{remedy}"
+            yield f"a replay refused a connection to {host}. {recorded}{remedy}"
         else:
             yield (
                 f"requests that other clients sent to {host} are not recorded, so a replay cannot "
-                f"answer them. {RECORDED_LIBRARIES}{remedy}"
+                f"answer them. {recorded}{remedy}"
             )
 
 

@@ -34,7 +34,7 @@ from .children import recording_children
 from .entry import remedy_of_sockets, unrecorded_lines
 from .interceptors import Sight
 from .last_lines import summary_lines
-from .patches import patched_by
+from .patches import patched_by, recorded_libraries
 from .recorder import Recorder
 from .started import LONGEST_END, RoutesOfRecording
 from .status_line import StatusLine, shows_lines
@@ -287,7 +287,7 @@ class Execution(CallListener):
                 "hosts=(…) of llmcall.cassette or llmcall.patched"
             )
         return "; ".join(seen) or (
-            "no model request was seen (httpx, requests, aiohttp, urllib), no other connection and no child process"
+            f"no model request was seen ({', '.join(recorded_libraries())}), no other connection and no child process"
         )
 
 

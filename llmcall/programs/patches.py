@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ..core import loops, threads
+from ..features import additions, load
 from ..link.programs import interceptors
 from ..scopes.callers import begin_naming, current_caller, end_naming
 from ..support.request_origin import PROGRAM, llmcall_sends, sender
@@ -28,8 +29,8 @@ _lock = threading.RLock()
 def patched_by(interceptor: Interceptor) -> Iterator[None]:
     """Patch every HTTP client of the process for a block, so that an interceptor gets its requests.
 
-    It gets the requests of httpx, httpx2, requests, aiohttp and urllib, whether their library is imported
-    before the block or in it.
+    It gets the requests of httpx, httpx2, requests and the libraries of features, whether their library is
+    imported before the block or in it.
     """
     with _lock:
         _installation.open()  # also in a forked process, which has no interceptor and its parent's patches
@@ -105,34 +106,6 @@ def _send_recorded(send: Callable[..., Any], adapter: object, *args: Any, **kwar
     return recorded_send(interceptor, send, adapter, *args, **kwargs)
 
 
-def _open_recorded(
-    open_below: Callable[..., Any], opener: object, request: Any, data: object = None
-) -> object:
-    """Replace ``OpenerDirector._open``, between the opener's processors of requests and of responses.
-
-    This is a trick: the method is private, but older than any alternative, and the one place that every request
-    passes as it is sent: also redirects, answers to a 401 and those of a program's own handlers.
-    """
-    interceptor = active_interceptor()
-    if interceptor is None or request.type not in ("http", "https"):
-        return open_below(opener, request, data)
-    from .openers import recorded_open
-
-    return recorded_open(interceptor, open_below, opener, request)
-
-
-async def _connect_recorded(
-    connect: Callable[..., Any], connector: Any, req: Any, traces: object, timeout: Any
-) -> object:
-    """Replace ``BaseConnector.connect``, by which a session of aiohttp gets the connection of each request."""
-    interceptor = active_interceptor()
-    if interceptor is None or "Upgrade" in req.headers:  # a WebSocket
-        return await connect(connector, req, traces, timeout)
-    from .connectors import recorded_connect
-
-    return await recorded_connect(interceptor, connect, connector, req, traces, timeout)
-
-
 def _connect_noted(connect: Callable[..., Any], socket: object, address: object) -> object:
     """Connect a socket, and note it for the recorder if no recorded client does so.
 
@@ -151,6 +124,12 @@ def _connect_noted(connect: Callable[..., Any], socket: object, address: object)
     return connect(socket, address)
 
 
+def recorded_libraries() -> list[str]:
+    """Return the names of the HTTP libraries whose requests are recorded."""
+    of_features = [name.partition(".")[0] for name in additions("patches")]
+    return ["httpx", "httpx2", "requests", *of_features]
+
+
 def _of_httpx(library: str) -> list[Replacement]:
     choose = functools.partial(_choose_transport, library)
     return [(client, "_transport_for_url", choose) for client in ("Client", "AsyncClient")]
@@ -161,8 +140,7 @@ _installation = Installation(
         "httpx": _of_httpx("httpx"),
         "httpx2": _of_httpx("httpx2"),
         "requests": [("adapters.HTTPAdapter", "send", _send_recorded)],
-        "aiohttp": [("BaseConnector", "connect", _connect_recorded)],
-        "urllib.request": [("OpenerDirector", "_open", _open_recorded)],
+        **{library: load(place) for library, place in additions("patches").items()},
         "socket": [
             ("", "getaddrinfo", connections.getaddrinfo),
             ("socket", "connect", _connect_noted),

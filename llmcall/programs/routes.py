@@ -11,6 +11,7 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from ..features import additions
 from ..link import messages
 from ..link.wire import LOOPBACK, Address
 from .placeholders import note_keys, without_keys
@@ -116,5 +117,6 @@ def environment_of_child(
         changes[name] = ",".join(filter(None, [given.get(name), LOOPBACK]))
     place, token = route.link
     hello = token.encode() + messages.frame(messages.Greet(route.ticket))
-    value = json.dumps([pickle.dumps(route).hex(), before, place, hello.hex()])
+    content = [pickle.dumps(route).hex(), before, place, hello.hex(), [*additions("patches")]]
+    value = json.dumps(content)
     return {**given, **changes, **(served or {}), VARIABLE: value}

@@ -491,6 +491,7 @@ def test_a_cassette_records_every_client_of_its_maps_workers(
     assert len({*sent}) == len(model.asked) - 6 == 2
 
 
+@pytest.mark.feature("http_libraries")
 def test_a_worker_in_which_a_map_cannot_begin_runs_later_maps() -> None:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as one:
         one.submit(put_in_place_of_aiohttp, "BaseConnector").result()

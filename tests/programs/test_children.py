@@ -370,6 +370,7 @@ SENDERS = ("python-httpx", "python-requests", "aiohttp", "Python-urllib", "OpenA
 
 
 @pytest.mark.ci
+@pytest.mark.feature("http_libraries")
 def test_what_each_client_of_each_child_asks_is_sent_by_that_client_and_replays(
     model: NumberedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

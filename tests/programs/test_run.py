@@ -1131,9 +1131,9 @@ def test_a_child_process_is_named_without_its_command_line(model: NumberedServer
 def test_a_long_address_is_cut_in_the_report(model: NumberedServer) -> None:
     """The rest of what was seen can still be read."""
     script = """
-        import contextlib, urllib.request
-        with contextlib.suppress(OSError):
-            urllib.request.urlopen("http://127.0.0.1:1/" + "a" * 9_000)
+        import contextlib, httpx
+        with contextlib.suppress(httpx.ConnectError):
+            httpx.get("http://127.0.0.1:1/" + "a" * 9_000)
         """
     _, reported = ran(script, *A)
     assert f"GET 127.0.0.1/{'a' * 186}…" in reported and len(reported) < 1_000

@@ -20,19 +20,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 VARIABLE = "_LLMCALL_ROUTE"
-# llmcall replaces parts of these; none may be half imported when it does.
+# llmcall replaces parts of these, and of those that the route names; none may be half imported when it does.
 NEEDS = {
-    *("aiohttp", "asyncio", "concurrent.futures", "concurrent.futures.process"),
-    *(
-        "concurrent.futures.thread",
-        "httpx",
-        "httpx2",
-        "joblib",
-        "llmcall",
-        "loky",
-        "multiprocessing",
-    ),
-    *("requests", "socket", "subprocess", "urllib.request", "uvloop"),
+    *("asyncio", "concurrent.futures", "concurrent.futures.process", "concurrent.futures.thread"),
+    *("httpx", "httpx2", "joblib", "llmcall", "loky", "multiprocessing"),
+    *("requests", "socket", "subprocess", "uvloop"),
 }
 STARTERS = "fork", "forkpty", "system", "execv", "execve", "posix_spawn", "posix_spawnp"
 
@@ -44,7 +36,7 @@ def _begin() -> None:
     if value:
         import json
 
-        route, before, place, hello = json.loads(value)
+        route, before, place, hello, libraries = json.loads(value)
         _say(place, bytes.fromhex(hello))
         if _spec("llmcall") is not None:  # else it has the addresses in the environment alone
             del os.environ[VARIABLE]
@@ -52,7 +44,7 @@ def _begin() -> None:
                 os.environ.pop(name, None)
                 if given is not None:
                     os.environ[name] = given
-            _Beginning(route)
+            _Beginning(route, libraries)
     following = importlib.machinery.PathFinder.find_spec("sitecustomize", sys.path)
     if following is not None and following.loader is not None:
         module = importlib.util.module_from_spec(following)
@@ -84,10 +76,14 @@ def _spec(name: str, path: Sequence[str] | None = None) -> ModuleSpec | None:
 
 
 class _Beginning:
-    """Begins to record this process when it first needs that."""
+    """Begins to record this process when it first needs that.
 
-    def __init__(self, route: str) -> None:
+    :param libraries: the modules whose import needs it, besides ``NEEDS``.
+    """
+
+    def __init__(self, route: str, libraries: Sequence[str]) -> None:
         self._route: str | None = route
+        self._needs = NEEDS.union(libraries)
         self._starters: list[tuple[object, str, object]] = []
         for name in STARTERS:
             self._begin_before(os, name)
@@ -127,7 +123,7 @@ class _Beginning:
 
             sys.meta_path.insert(0, self)
             self._begin_before(threading.Thread, "start")
-        elif name in NEEDS:
+        elif name in self._needs:
             self._begin()
         else:
             return None

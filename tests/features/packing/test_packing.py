@@ -880,6 +880,7 @@ def test_a_study_whose_program_starts_processes_is_packed(
 
 
 @pytest.mark.ci
+@pytest.mark.feature("http_libraries")
 def test_a_program_that_needs_more_than_the_project_stops_the_packing(
     project: Path, tmp_path: Path
 ) -> None:

@@ -14,10 +14,16 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest
 from aiohttp.connector import Connection
 
-from ..core import loops
-from ..support.libraries import any_httpx as httpx
-from .conversion import LibraryErrors, httpx_request, is_whole, response_head, whole_response
-from .interceptors import Interceptor, passing
+from ...core import loops
+from ...programs.conversion import (
+    LibraryErrors,
+    httpx_request,
+    is_whole,
+    response_head,
+    whole_response,
+)
+from ...programs.interceptors import Interceptor, passing
+from ...support.libraries import any_httpx as httpx
 
 Connect = Callable[..., Awaitable[Connection]]
 

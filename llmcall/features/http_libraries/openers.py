@@ -14,10 +14,16 @@ from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from typing import Any
 
-from ..core import threads
-from ..support.libraries import any_httpx as httpx
-from .conversion import LibraryErrors, httpx_request, is_whole, response_head, whole_response
-from .interceptors import Interceptor, passing
+from ...core import threads
+from ...programs.conversion import (
+    LibraryErrors,
+    httpx_request,
+    is_whole,
+    response_head,
+    whole_response,
+)
+from ...programs.interceptors import Interceptor, passing
+from ...support.libraries import any_httpx as httpx
 
 PIECE = 1024  # bytes of an answer that are read at once
 BLOCK = 8192  # bytes of a file that http.client sends at once

@@ -1,0 +1,1 @@
+"""aiohttp and urllib: what their sessions and openers send to models is recorded."""

@@ -21,6 +21,7 @@ import nbconvert
 import nbformat
 from playwright.sync_api import Browser, sync_playwright
 from rich.console import Console
+from rich.terminal_theme import DEFAULT_TERMINAL_THEME, MONOKAI
 from rich.text import Text
 
 import llmcall
@@ -36,24 +37,30 @@ PICTURES = {
     "votes": ([EXAMPLES / "unchanged_program" / "votes.jsonl"], 1200, 540),
 }
 # What the picture of a terminal shows: a run is recorded and replayed, one person changes.
-WARY = "a fisherman who lost money on solar panels"
 COMMANDS = [
     "llmcall run --cassette monday.jsonl solar.py",
     "llmcall run --cassette monday.jsonl solar.py",
-    f'llmcall run --cassette tuesday.jsonl solar.py Ben="{WARY}"',
+    'llmcall run --cassette tuesday.jsonl solar.py Ben="a solar engineer"',
     "llmcall diff monday.jsonl tuesday.jsonl",
 ]
 COLUMNS = 88
-# Rich's own format loads a font from another host; every reader has a monospaced one.
+# Rich's own format loads a font from another host; every reader has a monospaced one. LIGHT is where
+# the colours for readers of a light page go.
 TERMINAL = """\
 <svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
+.{unique_id}-title {{ font-family: system-ui, sans-serif; font-size: 18px; }}
 .{unique_id}-matrix {{
     font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace;
     font-size: {char_height}px;
     line-height: {line_height}px;
 }}
 {styles}
+@media (prefers-color-scheme: light) {{
+svg > rect {{ fill: #f6f8fa; stroke: #d1d9e0; }}
+.{unique_id}-title {{ fill: #1f2328; }}
+LIGHT
+}}
 </style>
 <defs>
 <clipPath id="{unique_id}-clip-terminal">
@@ -109,9 +116,13 @@ def draw_terminal(folder: Path) -> None:
     for command in COMMANDS:
         console.print(Text.assemble(("$ ", "green"), (command, "bold")))
         console.print(Text.from_ansi(at_a_terminal(command, folder)))
-    console.save_svg(
-        str(FOLDER / "terminal.svg"), title="examples/solar", code_format=TERMINAL, unique_id="t"
+    light = console.export_svg(
+        theme=DEFAULT_TERMINAL_THEME, code_format="{styles}", unique_id="t", clear=False
     )
+    dark = console.export_svg(
+        title="examples/solar", theme=MONOKAI, code_format=TERMINAL, unique_id="t"
+    )
+    (FOLDER / "terminal.svg").write_text(dark.replace("LIGHT", light), encoding="utf-8")
     print("docs/pictures/terminal.svg")
 
 

@@ -48,7 +48,6 @@ def summary_lines(
         (sums["asked"], f"asked ({spent})" if spent else "asked"),
         (supplied, "from the cache"),
         (replayed, "replayed"),
-        (moved, "of these may have another caller's answer (give each an actor: --actor)"),
         *given,
         (sums["retries"], "retry" if sums["retries"] == 1 else "retries"),
         (sums["unsent"], "not sent"),
@@ -65,6 +64,9 @@ def summary_lines(
         recorder.seen[Sight.MODEL_CONNECTION] or recorder.seen[Sight.MODEL_REQUEST]
     ):
         lines += filter(None, [explain()])
+    if moved:
+        calls = counted(moved, "call")
+        lines.append(f"{calls} may have another caller's answer. Give each caller an actor: --actor")
     if supplied and not recorder.sends_nothing:
         lines.append(_how_to_repeat(cassette, another))
     if cassette is not None and cassette.unused_words:
@@ -103,5 +105,5 @@ def _spent(counts: Counts) -> Iterator[str]:
 
 def _how_to_repeat(cassette: Cassette | None, another: str) -> str:
     """Return how another run gets new answers instead of the cache's."""
-    own = "" if cassette is None else " and another cassette"
-    return f"the answers from the cache come {FROM_CACHE}. For another repeat, use {another}{own}"
+    own = "" if cassette is None else " and a new cassette"
+    return f"the answers from the cache come {FROM_CACHE}. For new ones, use {another}{own}"

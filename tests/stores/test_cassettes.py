@@ -638,7 +638,7 @@ def test_a_cassette_counts_the_answers_of_an_earlier_run(
             answer_to(client, text)
     assert warnings(caplog) == [
         f"{PATH}: 2 answers reused from the disk cache, from an earlier run, or from identical calls in this one. "
-        "For another repeat, use another scope name and another cassette"
+        "For new ones, use another scope name and a new cassette"
     ]
 
 

@@ -212,11 +212,9 @@ def _problem(done: Sequence[Replay]) -> list[str]:
             "Name the actors with --actor, or open a scope for each job.",
         ]
     if last.code != first.code:
-        codes = f"the exit code is {last.code}, and {first.code} in replay {first.seed}"
-        return [
-            codes,
-            *(f"  replay {it.seed}: {line}" for it in (first, last) for line in it.errors),
-        ]
+        ends = [(it.seed, [f"exit code {it.code}", *it.errors]) for it in (first, last)]
+        lines = [f"  replay {seed}: {line}" for seed, end in ends for line in end]
+        return ["the exit code differs:", *lines]
     difference = first_difference(
         first.output,
         last.output,

@@ -155,7 +155,7 @@ FROM_CACHE = (
     "from an earlier run, or from identical calls in this one"  # the cache does not know which
 )
 FURTHER_DRAWS = "like all further draws of requests that the run made"
-REUSED = f"reused from the disk cache, {FROM_CACHE}. For another repeat, use another scope name and another cassette"
+REUSED = f"reused from the disk cache, {FROM_CACHE}. For new ones, use another scope name and a new cassette"
 
 
 MOVED = (

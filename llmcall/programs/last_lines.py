@@ -66,7 +66,7 @@ def summary_lines(
         lines += filter(None, [explain()])
     if moved:
         calls = counted(moved, "call")
-        lines.append(f"{calls} may have another caller's answer. Give each caller an actor: --actor")
+        lines.append(f"{calls} may have another caller's answer. Name the actors: --actor")
     if supplied and not recorder.sends_nothing:
         lines.append(_how_to_repeat(cassette, another))
     if cassette is not None and cassette.unused_words:

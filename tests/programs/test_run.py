@@ -558,7 +558,7 @@ def test_the_last_line_of_a_replay_counts_calls_that_may_have_another_callers_an
     _, reported = ran(WORKERS.replace("[2, 2]", "[3, 1]"), *NONE)
     assert reported.splitlines() == [
         "5 calls replayed from a.jsonl",
-        "4 calls may have another caller's answer. Give each caller an actor: --actor",
+        "4 calls may have another caller's answer. Name the actors: --actor",
     ]
 
 

@@ -9,6 +9,7 @@ The pages that mention it in words are printed, too; someone has to edit them.
 from __future__ import annotations
 
 import ast
+import configparser
 import re
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from collections.abc import Iterable, Iterator
 from importlib.util import resolve_name
 from pathlib import Path
 
+from llmcall._version import __version__
 from llmcall.features import FEATURES, Feature, feature
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,6 +29,7 @@ CODE = ("llmcall", "tests", "benchmarks", "examples")
 # What a feature has outside its folder and that of its tests
 OWN = (
     "benchmarks/{}.py",
+    "examples/{}",
     "examples/{}.*",
     "tests/typing/{}.py",
     "tests/live/test_{}.py",
@@ -36,6 +39,7 @@ PAGE_TESTS = (
     "test_code_on_pages_gives_the_output_that_they_show",
     "test_the_examples_that_a_page_shows_run_as_it_says_without_extras",
 )
+DISTRIBUTION = "llmcall_sim"
 QUICK = ("-m", "not (ci or slow)", "--hypothesis-profile=few")
 
 
@@ -66,9 +70,27 @@ def environment_for(folder: Path) -> str:
     made = folder / ".venv"
     venv.create(made, symlinks=True)
     [packages] = made.glob("lib/python*/site-packages")
-    libraries = [path for path in sys.path if path.endswith("site-packages")]
-    (packages / "copy.pth").write_text("\n".join([str(folder), *libraries]), encoding="utf-8")
+    for libraries in (Path(path) for path in sys.path if path.endswith("site-packages")):
+        for library in libraries.iterdir():
+            # not the metadata of this llmcall, whose entry points the copy need not have
+            if not (packages / library.name).exists() and DISTRIBUTION not in library.name:
+                (packages / library.name).symlink_to(library)
+    (packages / "copy.pth").write_text(str(folder), encoding="utf-8")
     return str(made / "bin" / "python")
+
+
+def write_metadata(folder: Path) -> None:
+    """Write what an installation of the copy says of it: its entry points, without those of deleted features."""
+    package = configparser.ConfigParser()
+    package.read(folder / "setup.cfg", encoding="utf-8")
+    name = package["metadata"]["name"]
+    made = folder / f"{DISTRIBUTION}-{__version__}.dist-info"
+    made.mkdir()
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {__version__}\n"
+    (made / "METADATA").write_text(metadata, encoding="utf-8")
+    groups = package["options.entry_points"].items()
+    points = "".join(f"[{group}]{listed}\n" for group, listed in groups)
+    (made / "entry_points.txt").write_text(points, encoding="utf-8")
 
 
 def public_names(added: Feature) -> list[str]:
@@ -85,7 +107,10 @@ def delete(name: str, folder: Path) -> None:
         shutil.rmtree(of_feature, ignore_errors=True)
     for pattern in OWN:
         for path in folder.glob(pattern.format(name)):
-            path.unlink()
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
     edit(folder / "llmcall" / "features" / "__init__.py", rf'\s*"{name}",')
     edit(
         folder / "setup.cfg", rf"    features/{name}/.*\n|    \w+ = llmcall\.features\.{name}\b.*\n"
@@ -173,6 +198,7 @@ def check(name: str, tests: Iterable[str]) -> bool:
         python = environment_for(folder)
         for each in gone:
             delete(each, folder)
+        write_metadata(folder)
         for script in ("docs/_ext/names.py", "docs/pictures/architecture.py"):
             subprocess.run([python, script], cwd=folder, check=True, stdout=subprocess.DEVNULL)
         left = [line for each in gone for line in left_behind(each, gone, folder)]

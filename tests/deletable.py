@@ -176,6 +176,7 @@ def mentions(added: Feature, folder: Path) -> dict[Path, bool]:
     """Return the pages that mention what a deleted feature added, each with whether code on it does."""
     words = [rf"\b{public}\b" for public in public_names(added)]
     words += [rf"\bllmcall {command}\b" for command in added.commands]
+    words += [rf"\b{option}=" for option in added.map_options]
     if not words:
         return {}
     pattern = re.compile("|".join(words))

@@ -26,6 +26,7 @@ FEATURES = (
     "closed_questions",
     "dbgpt",
     "effects",
+    "executors",
     "http_libraries",
     "importing",
     "local_model",
@@ -66,6 +67,7 @@ class Feature:
         (``traffic/limits.py``), by the word of ``MAX_CONCURRENT_CALLS`` that asks for it.
     :param storages: the places of functions that return the storage of a cache at an address, by the scheme.
     :param patches: the places of the replacements in an HTTP library (``programs/patches.py``), by the module's name.
+    :param map_options: the places of what answers the options of ``map`` (``many/map_options.py``), by their names.
     :param remedies: what to do about a trouble, for messages of the core, by the trouble's name there.
     """
 
@@ -88,6 +90,7 @@ class Feature:
     slots: Mapping[str, str] = field(default_factory=dict)
     storages: Mapping[str, str] = field(default_factory=dict)
     patches: Mapping[str, str] = field(default_factory=dict)
+    map_options: Mapping[str, str] = field(default_factory=dict)
     remedies: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import resolve as config
 from ..config.settings import ON_ERROR, Settings
 from ..errors import ScopeError
+from ..features import additions, load
 from ..scopes.active import ActiveScope, OpenedBy, here, scope_of_call
 from ..scopes.draws import Draws
 from ..scopes.position import Position
@@ -122,6 +123,19 @@ def check_names(method: str, map_options: Iterable[str], *own: str) -> None:
         if name not in names:
             near = nearest(name, sorted({*names, *own}))
             raise TypeError(f"{method}() has no argument {name!r}{near}")
+
+
+def of_feature(option: str) -> Any:
+    """Return what a feature adds for an option of ``map``.
+
+    :raises TypeError: if there is no such feature.
+    """
+    place = additions("map_options").get(option)
+    if place is None:
+        raise TypeError(
+            f"this installation of llmcall lacks what map's option {option}= needs. Leave the option out"
+        )
+    return load(place)
 
 
 def checked_count(name: str, value: int) -> int:

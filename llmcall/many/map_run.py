@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sized
 from concurrent.futures import CancelledError, Future
 from contextvars import Context
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..config import resolve as config
 from ..errors import (
@@ -31,12 +31,12 @@ from ..support.waits import check_stops, set_stops, stops
 from ..traffic import usage as metering
 from ..traffic.call_listeners import report_refused
 from .bar import Bar
+from .map_options import of_feature
 from .names import ItemNames, is_at_hand
 from .tasks import MISSING, DaemonThreads, NotBegunError, Task, TaskResult, run_job, tasks_of
 
 if TYPE_CHECKING:
     from .map_options import MapOptions
-    from .task_sender import TaskSender
     from .tasks import Job
 
 LOOK_AHEAD = 2  # tasks submitted for each worker, so that no worker waits for its next task
@@ -58,6 +58,19 @@ CANCELLED = (
     "the executor cancelled it before it began, as executor.shutdown(cancel_futures=True) does: let the map end before "
     "you shut the executor down"
 )
+
+
+class Sender(Protocol):
+    """A sender of a map's tasks to an executor: what a feature makes for the option ``executor``."""
+
+    def submit(self, task: Task) -> Future[Any]:
+        """Send a task; the future's result has ``value`` and ``error``."""
+
+    def note(self, received: Any, task: Task) -> None:
+        """Note what came of a task: the future's result, or a ``TaskResult`` with its error."""
+
+    def close(self) -> None:
+        """End the sending."""
 
 
 class MapRun:
@@ -105,11 +118,9 @@ class MapRun:
         # The next item may be long in coming, from a generator or while an iterator is not read.
         with_one = not yields and is_at_hand(items)
         self._threads = DaemonThreads(self._workers, with_one=with_one)
-        self._sender: TaskSender | None = None
+        self._sender: Sender | None = None
         if options.executor is not None:
-            from .task_sender import TaskSender  # not for a map in threads
-
-            self._sender = TaskSender(self, options.executor)
+            self._sender = of_feature("executor")(self, options.executor)
         self._names = ItemNames(options.item_key, job.identity)
         order = next_order()
         self._tasks = tasks_of(job, items, options.repeats, self._names, self.active, order, maker)
@@ -164,18 +175,18 @@ class MapRun:
         draws = self.active.draws if self.active.path else Draws()
         return task.position.scope(draws, task.draw_list, self.active.used_records)
 
-    def _note_received(self, task: Task, future: Future[TaskResult]) -> None:
+    def _note_received(self, task: Task, future: Future[Any]) -> None:
         """Note the result of a task that ran on an executor, in the thread that received it."""
         assert self._sender is not None
         try:
             error = future.exception()
         except CancelledError:
             error = NotBegunError(CANCELLED)
-        result = TaskResult(error=error) if error else future.result()
+        received = TaskResult(error=error) if error else future.result()
         try:
-            self._sender.note(result, task)
+            self._sender.note(received, task)
         finally:
-            self._note_result(task, result)
+            self._note_result(task, TaskResult(received.value, received.error))
 
     def _note_result(self, task: Task, result: TaskResult) -> None:
         """Note a task's result. If the error ends the run, no further task begins."""

@@ -21,7 +21,6 @@ from ..support.waits import Stops, check_stops
 from .names import MAX_TEXT_CHARACTERS, ItemNames, is_at_hand, item_label, rows_of
 
 if TYPE_CHECKING:
-    from ..distributed.elsewhere import Noted
     from ..typed.rows import RowJob
 
     Function: TypeAlias = Callable[[Any], Any] | "HasJob"  # what a map runs over its items
@@ -232,16 +231,10 @@ def tasks_of(
 
 
 class TaskResult(NamedTuple):
-    """A task's value, or the exception that it raised.
-
-    :param traceback: of the exception in another process.
-    :param noted: what the map's process does not know of a task on another machine.
-    """
+    """A task's value, or the exception that it raised."""
 
     value: object = None
     error: BaseException | None = None
-    traceback: str = ""
-    noted: Noted | None = None
 
 
 class NotBegunError(CancelledError):

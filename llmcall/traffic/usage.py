@@ -258,7 +258,7 @@ def _natural_group(group: str | tuple[str, ...]) -> list[object]:
 
 
 process_meter = Meter()
-# The meters of tracked blocks are added. In a worker on another machine, distributed/elsewhere.py adds one: its
+# The meters of tracked blocks are added. In a worker of a map on another machine, what runs its tasks adds one: its
 # ``add`` is called with what any call uses, in the call's thread, under the lock.
 meters: list[Meter | Counts] = [process_meter]
 

@@ -318,6 +318,7 @@ def look_and_ask(item: int) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.feature("executors")
 def test_a_key_is_sent_to_workers_in_memory_alone(
     outputs: Outputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

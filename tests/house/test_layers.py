@@ -33,7 +33,6 @@ LAYERS = [
     "clients testing contracts",
     "recorded_functions",
     "link",
-    "distributed",
     "many",
     "typed",
     "programs",

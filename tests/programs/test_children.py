@@ -800,6 +800,7 @@ def test_work_in_threads_of_the_program_is_its_own_and_replays(model: NumberedSe
 
 
 @pytest.mark.ci
+@pytest.mark.feature("executors")
 def test_a_cassette_in_mode_none_sends_nothing_from_a_maps_workers(model: NumberedServer) -> None:
     """Whatever cassette the program opens around the map; what its workers swallow is a miss of the run."""
     write(
@@ -855,6 +856,7 @@ def test_llmcalls_own_calls_in_a_child_are_the_runs(model: NumberedServer) -> No
 
 
 @pytest.mark.ci
+@pytest.mark.feature("executors")
 def test_each_call_of_a_pools_workers_is_recorded_once(model: NumberedServer) -> None:
     """Those of a map's items, llmcall's own, those by its HTTP client, and any other."""
     write(

@@ -281,6 +281,7 @@ def different(answers: Any) -> set[str]:
 
 
 @pytest.mark.ci
+@pytest.mark.feature("executors")
 def test_blocks_and_runs_replay_one_anothers_maps_in_processes(
     program: Any, model: NumberedServer
 ) -> None:
@@ -299,6 +300,7 @@ def test_blocks_and_runs_replay_one_anothers_maps_in_processes(
     assert len(model.asked) == asked
 
 
+@pytest.mark.feature("executors")
 def test_a_block_replays_a_map_in_processes_as_one_in_threads(
     program: Any, model: NumberedServer
 ) -> None:
@@ -333,6 +335,7 @@ def test_an_update_names_the_callers_that_a_fresh_recording_names(program: Any) 
 
 
 @pytest.mark.ci
+@pytest.mark.feature("executors")
 def test_a_map_in_processes_that_failed_gives_its_programs_draws_back(
     program: Any, model: NumberedServer
 ) -> None:

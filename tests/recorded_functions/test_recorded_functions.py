@@ -623,6 +623,7 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.feature("executors")
 def test_a_function_recorded_by_workers_of_a_pool_is_replayed_without_a_pool(method: str) -> None:
     """A function of the script itself has the same name in the processes that import the script."""
     if method not in multiprocessing.get_all_start_methods():

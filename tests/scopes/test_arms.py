@@ -151,6 +151,7 @@ def drawn_twice(item: Any = None) -> list[str | None]:
 
 
 @pytest.mark.parametrize("first", ["a", "b"])
+@pytest.mark.feature("executors")
 def test_a_process_pool_carries_an_arms_counts(first: str) -> None:
     """A map in an arm goes on from the arm's draws, and the arm counts its draws."""
     with ProcessPoolExecutor(1) as pool, llmcall.scope("r"):

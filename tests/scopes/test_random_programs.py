@@ -334,6 +334,7 @@ def scoped(steps: Any) -> list[Any]:
 
 @pytest.mark.slow
 @NEEDS_POSIX
+@pytest.mark.feature("executors")
 def test_a_program_with_workers_replays() -> None:
     """Items of its maps are worked on in other processes."""
     with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as workers:

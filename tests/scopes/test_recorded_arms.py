@@ -111,6 +111,7 @@ def drawn_twice(_: int) -> list[str]:
     return [sample("bread"), sample("bread")]
 
 
+@pytest.mark.feature("executors")
 def test_an_arms_calls_in_other_processes_are_named() -> None:
     """A map brings them home."""
     with (

@@ -105,7 +105,10 @@ ENVIRONMENTS = {
 
 
 @pytest.mark.ci
-@pytest.mark.parametrize("name", ENVIRONMENTS)
+@pytest.mark.parametrize(
+    "name",
+    ["Execution", "Replay", pytest.param("Elsewhere", marks=pytest.mark.feature("executors"))],
+)
 def test_a_listener_of_a_run_a_test_or_a_worker_keeps_the_contract_there(name: str) -> None:
     command, lines = ENVIRONMENTS[name]
     Path("program.py").write_text(CHECKING + lines)

@@ -543,6 +543,7 @@ def test_a_process_forked_while_others_write_and_call_uses_the_cache(cache_path:
 
 @pytest.mark.ci
 @NEEDS_POSIX
+@pytest.mark.feature("executors")
 def test_forked_processes_lose_nothing_where_other_threads_had_the_database_open(
     tmp_path: Path,
 ) -> None:

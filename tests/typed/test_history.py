@@ -216,6 +216,7 @@ def test_examples_vary_in_a_table() -> None:
 
 
 @pytest.mark.parametrize("history", ["talk", EXAMPLES])
+@pytest.mark.feature("executors")
 def test_a_call_with_a_history_travels_to_other_processes(history: Any) -> None:
     call = LLMCall(user="{{ name }}?", history=history, client=Echo())
     rows = [{**row, "first": "gold"} for row in ROWS]

@@ -98,6 +98,7 @@ def test_rows_that_fail_keep_their_index(adults: Any) -> None:
         assert table["error"].isna().tolist() == [True, False, True]
 
 
+@pytest.mark.feature("executors")
 def test_a_table_of_other_processes_keeps_the_index(adults: Any) -> None:
     with ProcessPoolExecutor(1) as pool:
         table = CALL.table(adults, executor=pool)

@@ -166,6 +166,7 @@ def test_numpys_numbers_and_truth_values_are_options_as_pythons_are() -> None:
     assert client.usage.calls == asked_before
 
 
+@pytest.mark.feature("executors")
 def test_cells_travel_to_other_processes() -> None:
     call = llmcall.LLMCall(user="{{ name }}: bread?", temperature=1)
     vary = {"temperature": [0.5, 1]}

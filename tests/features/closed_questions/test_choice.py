@@ -560,6 +560,7 @@ def test_outside_a_scope_the_order_depends_on_the_item() -> None:
         assert read_order(row) == (*OPTIONS[start:], *OPTIONS[:start])
 
 
+@pytest.mark.feature("executors")
 def test_orders_are_the_same_in_other_processes() -> None:
     """A process pool asks in the orders of threads, outside any scope too."""
     choice = llmcall.choice("What?", OPTIONS, order="shuffle", client=ScriptedFirst())

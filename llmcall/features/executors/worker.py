@@ -16,26 +16,39 @@ from contextvars import copy_context
 from traceback import format_exception
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..config import resolve as config
-from ..config.resolve import Layers
-from ..core.parents import linked
-from ..distributed.elsewhere import Elsewhere, picklable
-from ..link.child import Parent
-from ..link.wire import Address
-from ..scopes.active import ActiveScope, ScopedRecord
-from ..scopes.draws import DrawList, Drawn, Draws, DrawsElsewhere, MapIsOverError
-from ..scopes.position import hold_ticket
-from ..stores.cassettes.current import none_open
-from ..support.system import after_fork_in_child
-from ..traffic import budgets
-from .tasks import TaskResult, run_job
+from ...config import resolve as config
+from ...config.resolve import Layers
+from ...core.parents import linked
+from ...link.child import Parent
+from ...link.wire import Address
+from ...many.tasks import TaskResult, run_job
+from ...scopes.active import ActiveScope, ScopedRecord
+from ...scopes.draws import DrawList, Drawn, Draws, DrawsElsewhere, MapIsOverError
+from ...scopes.position import hold_ticket
+from ...stores.cassettes.current import none_open
+from ...support.system import after_fork_in_child
+from ...traffic import budgets
+from .elsewhere import Elsewhere, Noted, picklable
 
 if TYPE_CHECKING:
-    from .map_run import MapRun
-    from .tasks import Job, TaskPosition
+    from ...many.map_run import MapRun
+    from ...many.tasks import Job, TaskPosition
 
 KEPT = 8  # jobs and states of maps that a worker keeps, with their clients and connections
 maps_here: dict[str, MapRun] = {}  # the maps that run in this process, by token
+
+
+class RemoteResult(NamedTuple):
+    """What came of a task in another process: its value, or the exception that it raised.
+
+    :param traceback: of the exception.
+    :param noted: what the map's process does not know of a task on another machine.
+    """
+
+    value: object
+    error: BaseException | None
+    traceback: str
+    noted: Noted | None
 
 
 class RemoteTask(NamedTuple):
@@ -55,7 +68,7 @@ class RemoteTask(NamedTuple):
     ticket: str
     drawn: list[Drawn]
 
-    def __call__(self) -> TaskResult:
+    def __call__(self) -> TaskResult | RemoteResult:
         """Run the task here, with the settings of the map's process."""
         if (map_here := maps_here.get(self.token)) is not None:
             # This is that process: the executor pickled the task for threads of its own.
@@ -73,8 +86,8 @@ class RemoteTask(NamedTuple):
                 scope = self.position._replace(position=position).scope(draws)
                 result = copy_context().run(self._run, scope)
             if (error := result.error) is None:
-                return result._replace(noted=noted)
-            return TaskResult(None, picklable(error), "".join(format_exception(error)), noted)
+                return RemoteResult(result.value, None, "", noted)
+            return RemoteResult(None, picklable(error), "".join(format_exception(error)), noted)
 
     def _run(self, scope: ActiveScope) -> TaskResult:
         hold_ticket(self.ticket)

@@ -11,15 +11,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
-from ..errors import CacheError, LLMCallError
-from ..features import additions
-from ..link.remote import NotedMeter
-from ..scopes.active import ScopedRecord
-from ..scopes.draws import Drawn
-from ..support.failures import UnrecordedCall, process_failures
-from ..support.listeners import CallListener, listen, stop_listening
-from ..support.system import last_in
-from ..traffic.usage import UsageDelta, meters
+from ...errors import CacheError, LLMCallError
+from ...features import additions
+from ...link.remote import NotedMeter
+from ...scopes.active import ScopedRecord
+from ...scopes.draws import Drawn
+from ...support.failures import UnrecordedCall, process_failures
+from ...support.listeners import CallListener, listen, stop_listening
+from ...support.system import last_in
+from ...traffic.usage import UsageDelta, meters
 
 # The errors of pickle for an object that it cannot pickle.
 UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError)

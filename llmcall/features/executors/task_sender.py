@@ -10,24 +10,24 @@ from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from typing import TYPE_CHECKING
 
-from ..config import resolve as config
-from ..distributed.elsewhere import UNPICKLABLE, Noted
-from ..link import messages, programs
-from ..link.link_server import Link
-from ..scopes.active import ActiveScope
-from ..scopes.draws import Drawn, MapIsOverError
-from ..scopes.position import hold_scope
-from ..stores.cassettes.current import open_current_cassette
-from ..support.failures import process_failures
-from ..support.listeners import notify
-from ..traffic import budgets
-from ..traffic import usage as metering
-from .tasks import Task, TaskResult
-from .worker import RemoteTask, State, maps_here
+from ...config import resolve as config
+from ...link import messages, programs
+from ...link.link_server import Link
+from ...many.tasks import Task, TaskResult
+from ...scopes.active import ActiveScope
+from ...scopes.draws import Drawn, MapIsOverError
+from ...scopes.position import hold_scope
+from ...stores.cassettes.current import open_current_cassette
+from ...support.failures import process_failures
+from ...support.listeners import notify
+from ...traffic import budgets
+from ...traffic import usage as metering
+from .elsewhere import UNPICKLABLE, Noted
+from .worker import RemoteResult, RemoteTask, State, maps_here
 
 if TYPE_CHECKING:
-    from ..stores.cassettes.cassette import Cassette
-    from .map_run import MapRun
+    from ...many.map_run import MapRun
+    from ...stores.cassettes.cassette import Cassette
 
 
 class WorkerError(Exception):
@@ -58,7 +58,7 @@ class TaskSender:
             self._packed  # noqa: B018
         maps_here[self._token] = run
 
-    def submit(self, task: Task) -> Future[TaskResult]:
+    def submit(self, task: Task) -> Future[TaskResult | RemoteResult]:
         """Send a task; :meth:`note` takes the future's result."""
         return self._executor.submit(SentTask(self, task))
 
@@ -109,14 +109,16 @@ class TaskSender:
             self._until_closed = stack.pop_all()
         return packed
 
-    def note(self, result: TaskResult, task: Task) -> None:
+    def note(self, received: TaskResult | RemoteResult, task: Task) -> None:
         """Note the end of a task, and count here what it did on another machine."""
         if (ticket := self._tickets.pop(task, None)) is not None:
             self._link.take(messages.Dismiss(ticket))
-        if result.noted is not None:
-            self._count(result.noted, task)
-        if result.error is not None and result.traceback:
-            result.error.__cause__ = WorkerError(f"in another process:\n{result.traceback}")
+        if not isinstance(received, RemoteResult):  # it ran here, or never
+            return
+        if received.noted is not None:
+            self._count(received.noted, task)
+        if received.error is not None:
+            received.error.__cause__ = WorkerError(f"in another process:\n{received.traceback}")
 
     def _count(self, noted: Noted, task: Task) -> None:
         active, client = self.run.active, self.run.job.client
@@ -158,7 +160,7 @@ class SentTask:
         self._sender = sender
         self._task = task
 
-    def __call__(self) -> TaskResult:
+    def __call__(self) -> TaskResult | RemoteResult:
         """Run the task."""
         return self._sender.run.run_task(self._task)
 

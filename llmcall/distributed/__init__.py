@@ -1,1 +1,0 @@
-"""Workers of a map on other machines, which share a cache with its process."""

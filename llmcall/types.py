@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .core.seams import AsyncTransport as AsyncTransport
     from .core.seams import Transport as Transport
     from .keys.request import Request as Request
-    from .many.plans import Plan as Plan
+    from .many.plan import Plan as Plan
     from .programs.requests import ProgramRequest as ProgramRequest
     from .review.comparison import Comparison as Comparison
     from .stores.cache.storages import Storage as Storage
@@ -37,7 +37,7 @@ _MODULES = {
     "core.reply": "Reply",
     "core.seams": "AsyncTransport Transport",
     "keys.request": "Request",
-    "many.plans": "Plan",
+    "many.plan": "Plan",
     "programs.requests": "ProgramRequest",
     "review.comparison": "Comparison",
     "stores.cassettes.cassette": "Cassette",

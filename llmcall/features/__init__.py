@@ -32,6 +32,7 @@ FEATURES = (
     "local_model",
     "overrides",
     "packing",
+    "plans",
     "redis",
     "report",
     "resend",

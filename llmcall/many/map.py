@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ..scopes.scope import Scope
 from ..support.tracebacks import hide_own_frames
-from .map_options import MapOptions
+from .map_options import MapOptions, of_feature
 from .map_run import MapRun
-from .plans import Plan, plan_map
+from .plan import Plan
 from .tasks import job_of
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def map(  # type: ignore[misc]  # options are those that it names
     if options.on_error == "raise":
         job.rehearse(items)
     if dry_run:
-        return copy_context().run(plan_map, job, items, options)
+        return copy_context().run(of_feature("dry_run"), job, items, options)
     run = MapRun(job, items, options, copy_context(), yields=False)
     try:
         for _ in run.as_completed():

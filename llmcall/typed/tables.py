@@ -24,7 +24,7 @@ from ..keys.schemas import optional_type
 from ..many.map import map as run_map
 from ..many.map_options import check_names
 from ..many.names import is_frame, rows_of
-from ..many.plans import Plan
+from ..many.plan import Plan
 from ..support.display import counted, data_frame, import_pandas
 from ..support.notices import notice
 from .corrections import Conversation

@@ -124,6 +124,7 @@ def test_the_price_of_priority_is_not_guessed(asking: Any) -> None:
     assert client.send_message(QUESTION, service_tier="priority").cost is None
 
 
+@pytest.mark.feature("plans")
 def test_a_plan_counts_at_the_tier_that_is_asked_for(asking: Any) -> None:
     """``dry_run`` at flex gives half of what it gives without."""
     client, _ = asking(OK)

@@ -698,6 +698,7 @@ def test_an_answer_at_once_has_the_standard_price(server: BackgroundServer) -> N
     assert (server.counts["look"], awaited()) == (0, 0)
 
 
+@pytest.mark.feature("plans")
 def test_a_plan_reckons_with_the_price_of_the_window(server: BackgroundServer) -> None:
     """So does what is expected of it after a pilot."""
     plans = {}

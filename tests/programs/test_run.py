@@ -366,6 +366,7 @@ def test_calls_of_threads_after_ctrl_c_are_recorded(model: NumberedServer) -> No
 
 
 @pytest.mark.ci
+@pytest.mark.feature("plans")
 def test_a_plan_finds_the_answers_of_a_recording_that_broke_off(model: NumberedServer) -> None:
     """The next run replays those, and asks for the others."""
     text = """

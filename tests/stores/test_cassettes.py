@@ -310,6 +310,7 @@ def test_a_recording_that_went_on_is_that_of_an_undisturbed_run() -> None:
         *((99, mode) for mode in ("new", "update", "rewrite")),
     ],
 )
+@pytest.mark.feature("plans")
 def test_a_plan_for_other_rows_leaves_a_recording_as_it_is(until: int, mode: str) -> None:
     """A dry run comes to its end, but asks nothing, and drops no answer. A broken recording goes on then."""
     with suppress(ZeroDivisionError), cassette(PATH):
@@ -322,6 +323,7 @@ def test_a_plan_for_other_rows_leaves_a_recording_as_it_is(until: int, mode: str
         assert len(played(echoing())) == 6
 
 
+@pytest.mark.feature("plans")
 def test_a_record_whose_call_is_not_made_keeps_its_settings() -> None:
     """That of a dry run, and that of a recorded function, which an update does not run again."""
     config_file("[OpenAI]\nMODEL = fake-1\nEMBEDDING_MODEL = fake-3\n")

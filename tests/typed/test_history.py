@@ -225,6 +225,7 @@ def test_a_call_with_a_history_travels_to_other_processes(history: Any) -> None:
 
 
 @pytest.mark.parametrize("history", ["talk", EXAMPLES])
+@pytest.mark.feature("plans")
 def test_a_plan_knows_what_is_recorded_and_what_it_cost(history: Any) -> None:
     """Corrections of the recorded answers count, answers to other calls do not."""
     tokens = {"prompt_tokens": 10, "completion_tokens": 2}

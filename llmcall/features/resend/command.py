@@ -9,7 +9,7 @@ import click
 
 from ...cli.options import Source, UserPath, unicode_text
 from ...cli.output import echo
-from ...many.plans import Plan
+from ...many.plan import Plan
 from ...review.runs import load
 from ...support.display import counted, visible
 from .resend import file_of, last_calls

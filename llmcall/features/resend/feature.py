@@ -5,7 +5,7 @@ from __future__ import annotations
 from .. import Feature
 
 FEATURE = Feature(
-    needs=("effects",),
+    needs=("effects", "plans"),
     names={"features.resend.resend": "resend"},
     commands={"resend": "features.resend.command:resend"},
 )

@@ -572,6 +572,7 @@ def test_orders_are_the_same_in_other_processes() -> None:
             assert here["order"].tolist() == there["order"].tolist()
 
 
+@pytest.mark.feature("plans")
 def test_a_plan_counts_the_orders(tmp_path: Path) -> None:
     """A dry run looks up the very requests: what is recorded is a hit, another order a miss."""
     client = ScriptedClient(first, cache_mode="auto", cache_path=tmp_path)
@@ -583,6 +584,7 @@ def test_a_plan_counts_the_orders(tmp_path: Path) -> None:
     assert (plan.hits, plan.misses) == (6, 6)
 
 
+@pytest.mark.feature("plans")
 def test_a_plan_outside_a_scope_knows_the_orders(tmp_path: Path) -> None:
     """They are those of the items."""
     client = ScriptedClient(first, cache_mode="auto", cache_path=tmp_path)

@@ -1,103 +1,33 @@
-"""Plans of a ``map``: the number of recorded answers, and the cost of the others."""
+"""Plans of a ``map``: they look its requests up, and reckon what those without an answer cost."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..apis.token_usage import tier_of, total_cost
-from ..core import threads
-from ..core.reply import Reply
-from ..keys.request import Data, Request
-from ..scopes.callers import current_caller
-from ..scopes.draws import Draws
-from ..stores.cassettes.current import open_current_cassette
-from ..stores.cassettes.stores import CacheStore, CassetteStore
-from ..stores.record import Record
-from ..support.display import counted, money
-from ..traffic.estimates import costliest_parts, estimate, uses_server_tools
-from .names import ItemNames
-from .tasks import FunctionJob, Task, tasks_of
+from ...apis.token_usage import tier_of, total_cost
+from ...core import threads
+from ...core.reply import Reply
+from ...keys.request import Data, Request
+from ...many.names import ItemNames
+from ...many.plan import Plan
+from ...many.tasks import FunctionJob, Task, tasks_of
+from ...scopes.callers import current_caller
+from ...scopes.draws import Draws
+from ...stores.cassettes.current import open_current_cassette
+from ...stores.cassettes.stores import CacheStore, CassetteStore
+from ...stores.record import Record
+from ...traffic.estimates import costliest_parts, estimate, uses_server_tools
 
 if TYPE_CHECKING:
-    from ..clients.base import LLMClient
-    from ..models.prices import Price
-    from ..typed.corrections import SendMessage
-    from ..typed.rows import RowJob
-    from .map_options import MapOptions
-    from .tasks import Job
-
-
-class Plan(NamedTuple):
-    """The plan of a map. You can add plans with ``+`` and ``sum``; an item in both counts twice.
-
-    :param hits: the number of draws whose answers, corrections included, are recorded.
-    :param misses: the number of draws that are not recorded; where calls are allowed, they are sent. Only
-        the first call of a draw is counted, and not its corrections.
-    :param input_tokens: the tokens in the prompts of the misses, as counted by llmcall.
-    :param cost: the lowest and the highest cost of the misses in USD. The lowest is that of the
-        prompts alone, as if the provider had cached them. The highest is what a budget reserves: with
-        the longest answers (``max_tokens``, else the model's largest output), and all prompts written
-        to the provider's cache. Corrections are not included. It covers the expected cost. ``None`` if a price is
-        unknown.
-    :param priced_by: the price sources, with their dates, as in :class:`llmcall.types.Usage`.
-    :param expected_cost: USD, estimated from the plan's hits, at current prices: each prompt's tokens at the
-        average price of the hits' prompt tokens, and for each draw the average cost of the hits' answers and
-        corrections; with ``vary``, cell by cell. ``None`` without hits, or if a price is unknown.
-    :param notes: further sentences about it.
-
-    >>> greet = llmcall.LLMCall(user="{{ greeting }}", max_tokens=16)
-    >>> plan = greet.map([{"greeting": "Good evening, Sir!"}, {"greeting": "Good night, Sir!"}], dry_run=True)
-    >>> plan.hits, plan.misses
-    (0, 2)
-    >>> sum([plan, plan]).misses
-    4
-    """
-
-    hits: int
-    misses: int
-    input_tokens: int
-    cost: tuple[float, float] | None
-    priced_by: tuple[str, ...] = ()
-    expected_cost: float | None = None
-    notes: tuple[str, ...] = ()
-
-    def __add__(self, other: object) -> Plan:
-        if not isinstance(other, Plan):
-            return NotImplemented
-        cost = None
-        if self.cost is not None and other.cost is not None:
-            cost = self.cost[0] + other.cost[0], self.cost[1] + other.cost[1]
-        return Plan(
-            self.hits + other.hits,
-            self.misses + other.misses,
-            self.input_tokens + other.input_tokens,
-            cost,
-            tuple(sorted({*self.priced_by, *other.priced_by})),
-            total_cost([self.expected_cost, other.expected_cost]),
-            tuple(dict.fromkeys((*self.notes, *other.notes))),
-        )
-
-    def __radd__(self, other: object) -> Plan:
-        # sum() starts with 0
-        return self if other == 0 else NotImplemented
-
-    def __str__(self) -> str:
-        cost = "cost ? (a price is unknown)"
-        if self.cost is not None:
-            cost = f"cost {money(self.cost[0])} to {money(self.cost[1])}"
-            if self.expected_cost is not None and self.misses:
-                cost += f", {money(self.expected_cost)} expected"
-            cost += f" (priced by {', '.join(self.priced_by)})" if self.priced_by else ""
-        tokens = counted(self.input_tokens, "input token")
-        counts = f"{self.hits:,} recorded, {self.misses:,} not recorded, {tokens}"
-        return "; ".join((f"{counts}, {cost}", *self.notes))
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(str(self))}</p>"
+    from ...clients.base import LLMClient
+    from ...many.map_options import MapOptions
+    from ...many.tasks import Job
+    from ...models.prices import Price
+    from ...typed.corrections import SendMessage
+    from ...typed.rows import RowJob
 
 
 class UnrecordedDraw(NamedTuple):

@@ -142,16 +142,16 @@ def spent_words(usage: TokenUsage, cost: float | None) -> list[str]:
     return words
 
 
-def tier_of(data: object, window: str | None = None) -> str | None:
-    """Return the service tier that a request's body or a response names, or ``None``. A window counts as
-    a tier.
+def tier_of(data: object, asked: str | None = None) -> str | None:
+    """Return the service tier that a request's body or a response names, or ``None``. The time
+    that an answer in the background may take counts as a tier.
 
-    :param window: the requested window; it counts if the response was made in the background.
+    :param asked: the requested tier; it counts if the response was made in the background.
     """
     if not isinstance(data, dict):
         return None
-    if window is not None and data.get("background") is True:
-        return window
+    if asked is not None and data.get("background") is True:
+        return asked
     of_gemini = object_in(data.get("usageMetadata")).get("serviceTier")
     tier = (
         window_of(data)
@@ -174,7 +174,7 @@ def _dearer(fields: object) -> str | None:
 
 
 def window_of(body: Mapping[str, object]) -> str | None:
-    """Return the window in which a request is to be answered, or ``None`` for at once.
+    """Return the time within which a request is to be answered in the background, or ``None`` for at once.
 
     :param body: the body that is sent.
     """

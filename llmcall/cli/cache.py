@@ -9,11 +9,9 @@ from shutil import get_terminal_size
 
 import click
 
-from ..clients.openai import OpenAIClient
 from ..clients.registry import settings
-from ..clients.windows import cancel_awaited
 from ..config.values import without_password
-from ..errors import CacheCorruptError, CacheError
+from ..errors import CacheError
 from ..keys.keys import short_key
 from ..review.conversations import read_by_actor
 from ..review.runs import RecordedRun
@@ -28,6 +26,8 @@ from .options import (
     Source,
     UserPath,
     Where,
+    cache_part_options,
+    cache_parts,
     conflict_option,
     full_key,
     json_option,
@@ -79,34 +79,28 @@ def stats(response_cache: ResponseCache, where: Where | None, as_json: bool) -> 
                 totals[name] = None if total is None or amount is None else total + amount
     size = response_cache.stats().size
     count = models.total()
-    awaited = _awaited_count(response_cache)
+    beside = {name: part.count(response_cache) for name, part in cache_parts().items()}
     if as_json:
         data = {
             "path": str(response_cache.path),
             "records": count,
             **totals,
             "size": size,
-            "awaited": "damaged" if awaited is None else awaited,
+            **{name: "damaged" if number is None else number for name, number in beside.items()},
             "models": models,
             "since": oldest,
         }
         echo(visible_json(data))
         return
     echo(f"{response_cache.path}: {counted(count, 'record')}, {size / 1e6:,.1f} MB")
-    if awaited != 0:
-        echo(f"awaited: {'damaged' if awaited is None else counted(awaited, 'answer')}")
+    for name, number in beside.items():
+        if number != 0:
+            noun = cache_parts()[name].noun
+            echo(f"{name}: {'damaged' if number is None else counted(number, noun)}")
     if count:
         names = (f"{printable(name)} ({number:,})" for name, number in models.most_common())
         sums = (f"{name.replace('_', ' ')} {quantity(name, totals[name])}" for name in TOTALS)
         echo(f"since {_date(oldest)}\nmodels: {', '.join(names)}\n{', '.join(sums)}")
-
-
-def _awaited_count(response_cache: ResponseCache) -> int | None:
-    """Return the number of awaited answers, or ``None`` if the journal is damaged."""
-    try:
-        return len(response_cache.awaited)
-    except CacheCorruptError:
-        return None
 
 
 def _date(stored_at: float | None) -> str:
@@ -275,46 +269,30 @@ def delete(
 
 @cache.command()
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-@click.option(
-    "--awaited",
-    is_flag=True,
-    help="Cancel and delete the answers awaited in a window; delete no record.",
-)
+@cache_part_options
 @click.pass_obj
-def clear(response_cache: ResponseCache, yes: bool, awaited: bool) -> None:
-    """Delete all records, or cancel all answers that are awaited."""
-    count = _awaited_count(response_cache)
-    awaited_words = "the damaged journal" if count is None else counted(count, "awaited answer")
-    what = awaited_words if awaited else counted(len(response_cache), "record")
+def clear(response_cache: ResponseCache, yes: bool, part: str | None) -> None:
+    """Delete all records, or what is kept beside them."""
+    beside = {name: each.count(response_cache) for name, each in cache_parts().items()}
+    what = counted(len(response_cache), "record")
+    if part is not None:
+        what = _words(part, beside[part])
     if not what.startswith("0 ") and not yes:
         click.confirm(f"Delete {what} in {response_cache.path}?", abort=True)
-    if awaited:
-        if count is None:
-            response_cache.awaited.delete()
-            echo(
-                "the damaged journal of awaited answers is deleted; the requests will be sent again"
-            )
-        elif count:
-            _clear_awaited(response_cache)
-        else:
-            echo("no answer is awaited")
+    if part is not None:
+        cache_parts()[part].clear(response_cache)
         return
     echo(f"{counted(response_cache.clear(), 'record')} deleted")
-    if count:
-        echo(f"{awaited_words} left; --awaited cancels and deletes them at the server")
+    for name, number in beside.items():
+        if number:
+            echo(f"{_words(name, number)} left; --{name} {cache_parts()[name].left}")
 
 
-def _clear_awaited(response_cache: ResponseCache) -> None:
-    """Cancel and delete the awaited answers at the servers in these settings, and forget all others."""
-    with OpenAIClient() as openai_client:
-        others = cancel_awaited(openai_client, response_cache.awaited)
-    echo("all awaited answers are cancelled and deleted")
-    for url, count in others.items():
-        echo(
-            f"{counted(count, 'answer')} at {printable(url)} only forgotten, because these settings do not have "
-            "this address; the server deletes them after 30 days",
-            err=True,
-        )
+def _words(name: str, count: int | None) -> str:
+    """Return in words how many there are of what a cache has beside its records."""
+    if count is None:
+        return "the damaged journal"
+    return counted(count, f"{name} {cache_parts()[name].noun}")
 
 
 @cache.command()

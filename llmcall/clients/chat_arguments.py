@@ -5,8 +5,11 @@ The method itself takes what it is given: Python would fill in thirty names at e
 
 from __future__ import annotations
 
+import inspect
 from functools import partial, update_wrapper
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..core.options import known_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +25,24 @@ def shown_as(declared: Callable[..., object]) -> Callable[[Method], Method]:
     return partial(update_wrapper, wrapped=declared, assigned=("__doc__",))  # type: ignore[return-value]
 
 
+def with_options(declared: Method) -> Method:
+    """Add the options of features to a declaration, before ``sample``."""
+    signature = inspect.signature(declared)
+    own = [*signature.parameters.values()]
+    place = [*signature.parameters].index("sample")
+    own[place:place] = [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation="str | None"
+        )
+        for name in known_options()
+    ]
+    about = "".join(f"{option.about.strip()}\n    " for option in known_options().values())
+    declared.__doc__ = str(declared.__doc__).replace(":param sample:", f"{about}:param sample:")
+    declared.__signature__ = signature.replace(parameters=own)  # type: ignore[attr-defined]
+    return declared
+
+
+@with_options
 def send_message(
     self: LLMClient,
     current_messages: str | Sequence[Mapping[str, object]],
@@ -45,7 +66,6 @@ def send_message(
     max_attempts: int | None = None,
     waiting_time: float | None = None,
     exponential_backoff_factor: float | None = None,
-    window: str | None = None,
     sample: str | int | None = None,
     cache: bool | None = None,
     on_error: str | None = None,
@@ -70,9 +90,6 @@ def send_message(
     :param max_attempts: the number of attempts, the first included. ``waiting_time`` is the
         first wait between them, in seconds; each further wait is
         ``exponential_backoff_factor`` times as long.
-    :param window: ``"2h"`` or ``"8h"``: the answer may take so long, and costs less; ``"none"``
-        takes a configured window back. A program that is stopped and started again waits for the
-        same answer.
     :param sample: the draw to take, instead of the next one.
     :param cache: ``False`` bypasses the disk cache.
     :param on_error: what to do if the call fails after all retries: ``"raise"`` the exception,

@@ -13,8 +13,8 @@ from ..config.endpoints import Endpoint
 from ..config.settings import DEFAULT_MODEL, Settings, checked_layer
 from ..core.callbacks import aclose, call_callback, close
 from ..core.calls import Call, Options, Resolved
+from ..core.options import known_options
 from ..core.seams import Sends, Transport
-from ..errors import ConfigError
 from ..keys.parameters import EFFORT, configured_parameters
 from ..keys.request import Data
 from ..models import catalog
@@ -212,21 +212,16 @@ class ConfiguredClient:
         return transport
 
     def transport_for(self, call: Call, endpoint: Endpoint) -> Transport:
-        """Return the transport that sends a call to an endpoint."""
-        return self.shared_transport(endpoint)
+        """Return the transport that sends a call to an endpoint, as the options of features have it."""
+        transport = self.shared_transport(endpoint)
+        for name, _ in call.options.added:
+            transport = known_options()[name].around(transport, call, endpoint)
+        return transport
 
-    def in_window(
-        self, options: Options, fields: dict[str, Data]
-    ) -> tuple[Options, dict[str, Data]]:
-        """Return the options and the fields of a chat call that is to be answered within a window.
-
-        A client without windows raises its error when the call is sent: a recorded answer needs no window.
-        """
-        return options, fields
-
-    def check_window(self, call: Call) -> None:
-        """Raise an error if a call cannot be answered within its window; only OpenAI's API has windows."""
-        raise no_window(call.options.window, f"the client {self.api_type!r} has no windows")
+    def check_options(self, call: Call) -> None:
+        """Raise an error if a call cannot be sent with an option that a feature adds."""
+        for name, _ in call.options.added:
+            known_options()[name].check(call)
 
     def wire(self, body: Mapping[str, Data], capabilities: Capabilities) -> str:
         """Return the API format of a body; custom clients use Chat Completions.
@@ -279,13 +274,6 @@ class ConfiguredClient:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(model={self.model_named(None)!r})"
-
-
-def no_window(window: str, reason: str) -> ConfigError:
-    """Return the error of a call that cannot be answered within a window."""
-    return ConfigError(
-        f"WINDOW = {window}: {reason}. window='none' sends the call without a window"
-    )
 
 
 _lock = ProcessLock()

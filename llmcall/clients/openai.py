@@ -13,7 +13,6 @@ from ..config.values import check_address, host_of, is_loopback
 from ..errors import ConfigError
 from ..features import additions
 from .base import LLMClient
-from .configured import no_window
 from .user_transports import unless_own
 
 if TYPE_CHECKING:
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ..config.settings import Settings
-    from ..core.calls import Call, Options
-    from ..core.seams import Sends, Transport
+    from ..core.seams import Sends
     from ..keys.request import Data
     from ..models.catalog import Capabilities
     from .sdk import SDKTransport
@@ -32,8 +30,6 @@ if TYPE_CHECKING:
 ADDRESSES = {"openai": "https://api.openai.com/v1", "ollama": "http://localhost:11434/v1"}
 # Azure OpenAI documentation, "Microsoft Entra ID"
 ENTRA_SCOPE = "https://cognitiveservices.azure.com/.default"
-HOURS = {"2h": 2.0, "8h": 8.0}
-PATIENCE = 1.25  # windows: the deadline of a call that has none
 # The SDK requires a key. This one is sent to a server on this machine that needs none, and is a
 # placeholder if a function returns the key for each request.
 NO_KEY = "no key needed"
@@ -94,7 +90,7 @@ class OpenAIClient(LLMClient):
 
         ``auto`` is chat completions, and the Responses API only
         if Chat Completions cannot do it: a model that only the Responses API serves, tools
-        while the model reasons, an answer within a window.
+        while the model reasons, an answer that is made in the background.
 
         :param capabilities: the model's capabilities.
         """
@@ -110,46 +106,6 @@ class OpenAIClient(LLMClient):
             )
             wire = "responses" if needs_responses else "chat"
         return wire
-
-    def in_window(
-        self, options: Options, fields: dict[str, Data]
-    ) -> tuple[Options, dict[str, Data]]:
-        """Return the options and the fields of a chat call that is to be answered within a window."""
-        window = {"completion_window": options.window}
-        fields = {"store": True, **fields, "background": True, "background_options": window}
-        if options.deadline is None:
-            options = options._replace(deadline=PATIENCE * HOURS[options.window] * 3600)
-        return options, fields
-
-    def transport_for(self, call: Call, endpoint: Endpoint) -> Transport:
-        """Return the transport that sends a call to an endpoint: in a window, one that waits for hours."""
-        if window_of(call.request.body) is None:
-            return self.shared_transport(endpoint)
-        from .windows import WindowTransport
-
-        return WindowTransport(call, endpoint)
-
-    def check_window(self, call: Call) -> None:
-        """Raise an error if a call cannot be answered within its window."""
-        endpoints = call.site.endpoints
-        api_types = {endpoint.api_type or self.api_type for endpoint in endpoints}
-        reason = ""
-        if api_types != {"openai"}:
-            reason = f"{', '.join(sorted(api_types))} has no windows"
-        elif any(self.shared_transport(endpoint).background is None for endpoint in endpoints):
-            reason = "custom transports have no windows"
-        elif call.is_streamed:
-            reason = "a stream is answered at once"
-        elif call.options.cache is False or call.settings.cache_mode == "off":
-            reason = "without a disk cache (cache=False, MODE = off) nothing notes which answer the call waits for"
-        elif call.request.body["store"] is False:
-            reason = "with store=False the server keeps no answer"
-        elif call.settings.api == "chat":
-            reason = "chat completions (API = chat) have no windows"
-        elif not call.cache.is_directory:
-            reason = "only a cache in a directory has a journal of awaited answers"
-        if reason:
-            raise no_window(call.options.window, reason)
 
     def host(self, endpoint: Endpoint) -> str:
         """Return an endpoint's host, without port or credentials."""

@@ -51,7 +51,6 @@ class Settings:
     # also limits TEMPERATURE to 2, which other servers do not.
     api_type: str = _setting(values.text, "openai")
     api: str = _setting(one_of("auto", "chat", "responses"), "auto")
-    window: str = _setting(one_of("none", "2h", "8h"), "none")
     model: str = _setting(values.text, DEFAULT_MODEL)
     embedding_model: str = _setting(values.text, "text-embedding-3-small")
     base_url: str | None = _setting(values.check_address)
@@ -97,6 +96,7 @@ class Settings:
     models: Mapping[str, Mapping[str, Any]] = _setting(setting.parse_models, FrozenDict())
     # What features add: ``python docs/_ext/names.py`` writes it, until the next comment.
     context_window: int
+    window: str
     # The end of what features add.
     layer: Layer
 

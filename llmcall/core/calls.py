@@ -24,6 +24,7 @@ from ..support.secrets import note_used
 from ..support.waits import Progress
 from .deadlines import Deadline
 from .kinds import Kind
+from .options import WITHOUT, Added, added_options, known_options
 from .seams import Account, Store
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 stores_around: list[Callable[[Call, Store], Store]] = []
 # Features that hold recorded answers back: each returns for how many seconds, for calls that are looked up together.
 answers_held_back: list[Callable[[Sequence[Call]], float]] = []
-ALLOWED = {"on_error": ON_ERROR, "window": ("2h", "8h", "none")}
 
 
 class Options(NamedTuple):
@@ -50,12 +50,12 @@ class Options(NamedTuple):
     :param waiting_time: seconds before the second attempt.
     :param exponential_backoff_factor: what each further wait is multiplied by.
     :param on_error: ``"raise"``, ``"none"`` or ``"return"``.
-    :param window: the window in which the answer is made: ``"2h"``, ``"8h"`` or ``"none"``.
     :param sample: which draw this is, instead of the next one.
     :param cache: ``False`` bypasses the disk cache.
     :param dedent_messages: remove the common indentation of every text.
     :param enable_pydantic_model_return: return the object that ``response_format`` reads, instead
         of the reply.
+    :param added: those that features add, and that are not left out.
     """
 
     timeout: float | None
@@ -64,11 +64,11 @@ class Options(NamedTuple):
     waiting_time: float
     exponential_backoff_factor: float
     on_error: str
-    window: str
     sample: str | None = None
     cache: bool | None = None
     dedent_messages: bool = False
     enable_pydantic_model_return: bool = False
+    added: Added = ()
 
     @classmethod
     def of(cls, settings: Settings) -> Options:
@@ -80,11 +80,11 @@ class Options(NamedTuple):
             settings.retry_waiting_time,
             settings.retry_exponential_backoff_factor,
             settings.on_error,
-            settings.window,
+            added=added_options(settings, {}),
         )
 
 
-OPTIONS = frozenset(Options._fields)
+OPTIONS = frozenset(Options._fields) - {"added"}
 
 
 def split_options(
@@ -99,11 +99,16 @@ def split_options(
     """
     options: dict[str, Any] = {}
     others: dict[str, Data] = {}
+    added = dict(defaults.added)
     for name, value in arguments.items():
-        if name not in OPTIONS:
+        if name in known_options():
+            added |= {} if value is None else {name: _checked_option(name, value)}
+        elif name not in OPTIONS:
             others[name] = value
         elif value is not None:
             options[name] = _checked_option(name, value)
+    if added:
+        options["added"] = tuple(item for item in sorted(added.items()) if item[1] != WITHOUT)
     return defaults._replace(**options) if options else defaults, others
 
 
@@ -111,9 +116,9 @@ def _checked_option(name: str, value: Any) -> Any:
     value = checked_argument(name, value)
     if name == "waiting_time" and value < 0:
         raise ValueError(f"{name} is {value}; it must be at least 0")
-    if name in ALLOWED and value not in ALLOWED[name]:
-        allowed = ", ".join(map(repr, ALLOWED[name]))
-        raise ValueError(f"{name} is {value!r}; it must be one of {allowed}")
+    allowed = (*known_options()[name].values, WITHOUT) if name in known_options() else ON_ERROR
+    if (name in known_options() or name == "on_error") and value not in allowed:
+        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, allowed))}")
     if name == "sample":
         if value == "":
             raise ValueError("sample is ''; it must name a draw")

@@ -130,7 +130,7 @@ class OfClient(Kind):
     def to_send(self, call: Call) -> Request:
         """Return the request without what its model refuses; a stream's body also requests the usage.
 
-        :raises ConfigError: if it cannot be sent in its window.
+        :raises ConfigError: if it cannot be sent with an option that a feature adds.
         """
         body = sent_body(call.request.body, call.site.capabilities)
         _report_left_out(call.request.body, body)
@@ -141,10 +141,9 @@ class OfClient(Kind):
     def wire(self, call: Call, body: Mapping[str, Data]) -> str:
         """Return the API that a body goes to.
 
-        :raises ConfigError: if it cannot be sent in its window.
+        :raises ConfigError: if it cannot be sent with an option that a feature adds.
         """
-        if call.options.window != "none" and call.request.kind == "chat":
-            call.client.check_window(call)
+        call.client.check_options(call)
         return call.client.wire(body, call.site.capabilities)
 
     def transport(self, call: Call, endpoint: Endpoint) -> Transport:

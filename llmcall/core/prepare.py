@@ -36,6 +36,7 @@ from ..support.notices import warn_once
 from ..support.request_origin import llmcall_sends
 from .calls import Call, InnerCall, split_options
 from .kinds import KINDS
+from .options import known_options, without_added
 from .parents import parents, way_from
 
 if TYPE_CHECKING:
@@ -212,14 +213,14 @@ def _prepare(
         fallbacks = tuple(map(client.model_named, settings.fallbacks.get(model, ())))
     elif options.sample is not None:
         raise TypeError("embeddings take no sample, because the same text has the same embedding")
-    elif options.window != "none":
-        warn_once(f"WINDOW = {options.window}: embeddings are sent without a window")
+    else:
+        options = without_added(options, "embeddings")
     headers = sent.pop("extra_headers", {})
     hashed = {"model": model, **keyed_parameters(sent, settings.cassette_allow)}
     if namespace := client.namespace(model):
         hashed["namespace"] = namespace
-    if kind == "chat" and options.window != "none":
-        options, sent = client.in_window(options, sent)
+    for name, _ in options.added:
+        options, sent = known_options()[name].prepare(client, options, sent)
     body = {"model": model, **sent}
     response_format = params.get("response_format")
     expected = None if response_format is None else expected_form(response_format)

@@ -81,7 +81,7 @@ class ServerCopy(Protocol):
     """A copy of a response that its server keeps until it is released.
 
     :ivar endpoint: the endpoint that made it.
-    :ivar tier: the service tier or window in which it was made.
+    :ivar tier: the service tier in which it was made.
     """
 
     endpoint: Endpoint
@@ -169,8 +169,7 @@ class Transport(ABC):
     with the names of these.
 
     :ivar renewable: whether a key that was refused may be replaced: a function returns it for each attempt.
-    :ivar background: queries the server about background responses, for windows; ``None``
-        if it makes none.
+    :ivar background: queries the server about background responses; ``None`` if it makes none.
 
     >>> class Parrot(llmcall.types.Transport):
     ...     def send(self, request, timeout):
@@ -295,7 +294,7 @@ class Gate:
 
         :param answer: as its API gives it unstreamed; it names its tier and its model.
         :param endpoint: the endpoint that gave it.
-        :param tier: the service tier or window in which it was made, if that is known apart from the answer.
+        :param tier: the service tier in which it was made, if that is known apart from the answer.
         :param is_part: whether it is only the part of a stream that arrived.
         """
         return Used()

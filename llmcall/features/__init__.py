@@ -38,6 +38,7 @@ FEATURES = (
     "resend",
     "serve",
     "tinytroupe",
+    "windows",
     "xagent",
 )
 
@@ -62,6 +63,7 @@ class Feature:
     :param header_notes: the places of the notes of a file's header, by name.
     :param formats: the places of functions that return the records of another program's file, by its path, or
         ``None`` for any other file; by the file's name in words.
+    :param options: the places of the options of a call (``core/calls.py``), by name, which is that of a setting, too.
     :param other_keys: the places of another program's keys in config.ini (``config/setting.py``), by its name.
     :param settings: the places of the settings (``config/setting.py``), by name.
     :param slots: the places of the types of slots that find an endpoint's number of calls at a time
@@ -69,6 +71,9 @@ class Feature:
     :param storages: the places of functions that return the storage of a cache at an address, by the scheme.
     :param patches: the places of the replacements in an HTTP library (``programs/patches.py``), by the module's name.
     :param map_options: the places of what answers the options of ``map`` (``many/map_options.py``), by their names.
+    :param cache_parts: the places of what is kept beside the records of a cache (``cli/options.py``), by the name of
+        the option of ``llmcall cache clear`` that clears it.
+    :param tiers: the shares of the standard price that are paid, by the name of a tier.
     :param remedies: what to do about a trouble, for messages of the core, by the trouble's name there.
     """
 
@@ -86,12 +91,15 @@ class Feature:
     given: Mapping[str, str] = field(default_factory=dict)
     header_notes: Mapping[str, str] = field(default_factory=dict)
     formats: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
     other_keys: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     slots: Mapping[str, str] = field(default_factory=dict)
     storages: Mapping[str, str] = field(default_factory=dict)
     patches: Mapping[str, str] = field(default_factory=dict)
     map_options: Mapping[str, str] = field(default_factory=dict)
+    cache_parts: Mapping[str, str] = field(default_factory=dict)
+    tiers: Mapping[str, float] = field(default_factory=dict)
     remedies: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from ..config.settings import Settings
+from ..features import additions
 from ..models.catalog import Capabilities, parameters_of
 from ..support.arguments import nearest
 from ..support.secrets import (
@@ -71,7 +72,7 @@ KINDS: dict[str, tuple[object, ...]] = {
     "waiting_time": NUMBER,
     "exponential_backoff_factor": NUMBER,
     "max_attempts": WHOLE_NUMBER,
-    "window": ("a string", str),
+    **dict.fromkeys(additions("options"), ("a string", str)),
     "sample": ("a string or a whole number", str, int),
     "cache": SWITCH,
     "dedent_messages": SWITCH,

@@ -64,7 +64,7 @@ class Sender(Transport):
         """Return the misfit that the process found."""
         return self.misfit
 
-    def check_window(self, call: Call) -> None:
+    def check_options(self, call: Call) -> None:
         """Leave it to the process."""
 
     def wire(self, *_: object) -> str:

@@ -73,11 +73,11 @@ def map(  # type: ignore[misc]  # options are those that it names
         plain data. Items with the same name are numbered in their order; a warning reports if they differ.
     :param repeats: the number of draws of each item. Each draw after the first has its own child
         scope, even outside a scope.
-    :param workers: the number of items that run at once. The default is 32 threads (1,000 in a
-        window), or fewer if ``MAX_CONCURRENT_CALLS`` of all endpoints allows fewer calls; if it is ``auto``,
-        there or for the client whose method it is, 256 for each endpoint, up to 1,000. With an executor, it is the
-        number of the executor's workers, which you only need to give if the executor does not tell it;
-        the executor gets twice as many items ahead.
+    :param workers: the number of items that run at once. The default is 32 threads (1,000 if answers may
+        take hours), or fewer if ``MAX_CONCURRENT_CALLS`` of all endpoints allows fewer calls; if it is
+        ``auto``, there or for the client whose method it is, 256 for each endpoint, up to 1,000. With an
+        executor, it is the number of the executor's workers, which you only need to give if the executor
+        does not tell it; the executor gets twice as many items ahead.
     :param progress: whether to show a bar on standard error; ``None`` means only on a terminal or
         in a notebook, and not inside another map.
     :param on_error: what to do if an item fails: ``"raise"`` cancels all items that have not begun

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # Threads mostly wait for a server; there are fewer if MAX_CONCURRENT_CALLS allows fewer calls.
 WORKERS = 32
-MAX_WORKERS = 1000  # in a window, or where endpoints find their number of calls
+MAX_WORKERS = 1000  # where answers take hours, or where endpoints find their number of calls
 UNKNOWN_WORKERS = 512  # for an executor that does not report its number, such as a cluster's
 
 
@@ -88,11 +88,11 @@ class MapOptions:
             )
         return active
 
-    def worker_count(self, window: str, client_settings: Settings) -> int:
+    def worker_count(self, client_settings: Settings, *, is_slow: bool) -> int:
         """Return the number of tasks that run at once.
 
-        :param window: the window in which their calls are answered, or ``"none"``.
         :param client_settings: the settings of their client, if known.
+        :param is_slow: whether answers may take hours.
         """
         if self.workers is not None:
             return self.workers
@@ -100,10 +100,10 @@ class MapOptions:
             # A private attribute: an executor has no public one for its number of workers.
             return getattr(self.executor, "_max_workers", None) or UNKNOWN_WORKERS
         settings = config.settings()
-        workers = WORKERS if window == "none" else MAX_WORKERS
+        workers = MAX_WORKERS if is_slow else WORKERS
         allowed = settings.limits_max_concurrent_calls  # by one endpoint
         word = client_settings.limits_max_concurrent_calls
-        if isinstance(word, str) and window == "none":  # calls in a window are not counted
+        if isinstance(word, str) and not is_slow:  # calls that take hours are not counted
             workers, allowed = MAX_WORKERS, slot_types()[word].most_calls
         if not isinstance(allowed, int):
             return workers

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..config import resolve as config
+from ..core.options import added_options, is_slow
 from ..errors import (
     BudgetExceededError,
     CacheCorruptError,
@@ -113,8 +114,8 @@ class MapRun:
         # lines of its wait() leaves its lock released, and would come out as a RuntimeError.
         self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
         settings = config.settings() if job.client is None else job.client.settings
-        self._window = job.window or settings.window  # in which its calls are answered
-        self._workers = options.worker_count(self._window, settings)
+        self._is_slow = is_slow(added_options(settings, job.named_options))
+        self._workers = options.worker_count(settings, is_slow=self._is_slow)
         # The next item may be long in coming, from a generator or while an iterator is not read.
         with_one = not yields and is_at_hand(items)
         self._threads = DaemonThreads(self._workers, with_one=with_one)
@@ -295,7 +296,7 @@ class MapRun:
         """End the run. It may be called again, after an exception during an earlier call.
 
         After an error, tasks that have not begun are cancelled, and the others are waited for; but not
-        in a window, and after Ctrl-C for at most a second. All draws are retracted, and the error gets
+        where they may take hours, and after Ctrl-C for at most a second. All draws are retracted, and the error gets
         the results. If the caller leaves an iterator, nothing is waited for, and yielded items keep
         their draws.
 
@@ -328,8 +329,8 @@ class MapRun:
 
     def _wait_for_end(self, error: BaseException) -> BaseException:
         """Wait for the running tasks; return the error, or a ``KeyboardInterrupt`` that came meanwhile."""
-        # In a window this would take hours; another run will wait for the same answers.
-        is_interrupted = isinstance(error, KeyboardInterrupt) or self._window != "none"
+        # If this would take hours, another run will wait for the same answers.
+        is_interrupted = isinstance(error, KeyboardInterrupt) or self._is_slow
         deadline = self._interrupt() if is_interrupted else None
         while deadline is None or time.monotonic() < deadline:
             try:

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from ..apis.token_usage import MILLION, Bill, Cost, Parts, TokenUsage
+from ..features import additions
 from ..support.notices import warn_once
 
 if TYPE_CHECKING:
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
 # The share of the standard price of tokens that is paid.
 # "Flex processing", OpenAI's guide: tokens are priced at the rates of the Batch API. "Batch API",
 # OpenAI's guide: 50 % of the standard price. Azure's "Use Flex processing" says 50 %, too.
-# "Background mode", OpenAI's guide: 30 % and 40 % below it for answers within 2 and 8 hours.
-SHARES = {"flex": 0.5, "batch": 0.5, "2h": 0.7, "8h": 0.6}
+SHARES = {"flex": 0.5, "batch": 0.5, **additions("tiers")}
 # These tiers cost more than the standard one, by a factor that depends on the model: OpenAI's price list,
 # "Service tiers"; Anthropic's "Fast mode" and "Data residency" (``us``).
 DEARER_TIERS = frozenset({"priority", "fast", "us"})
@@ -106,10 +106,10 @@ def price_of(
     :param model: its name after aliases.
     :param configured: ``[Prices]``, which comes first: USD per million tokens of input, of output
         and optionally of cached input, which otherwise costs as much as input. A tier's price has a
-        name such as ``"gpt-6-luna flex"``, a window's ``"gpt-6-luna 8h"``.
+        name such as ``"gpt-6-luna flex"``.
     :param address: the API's address. If the package does not know its provider, only OpenAI's own models
         have a price, since others may serve the rest at any price.
-    :param service_tier: the API's name for the tier, or a window. The tiers flex and batch cost half; a
+    :param service_tier: the API's name for the tier, or a feature's. The tiers flex and batch cost half; a
         more expensive one has a price only in ``configured``; any other tier costs the standard price.
     :param time: the time of the call; ``None`` is now.
     """

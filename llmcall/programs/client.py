@@ -7,8 +7,8 @@ from ..clients.configured import ResolvedSettings
 from ..clients.openai import OpenAIClient
 from ..core.calls import Call
 from ..core.kinds import ProgramChat, ProgramEmbeddings
+from ..core.options import without_added
 from ..keys.request import Data
-from ..support.notices import warn_once
 from .transport import ProgramTransport
 
 LIMIT = "max_completion_tokens"  # another name for max_tokens
@@ -21,13 +21,11 @@ class ProgramClient(OpenAIClient):
 
     def _resolve(self) -> ResolvedSettings:
         """Return the resolved settings. Of the default parameters, only those given in code apply:
-        the program's requests stay its own, without a window. Its own HTTP client sets the timeouts.
+        the program's requests stay its own. Its own HTTP client sets the timeouts.
         """
         resolved = super()._resolve()
-        if resolved.settings.window != "none":
-            window = resolved.settings.window
-            warn_once(f"WINDOW = {window}: a program's calls are sent without a window")
-        options = resolved.options._replace(timeout=None, on_error="raise", window="none")
+        options = without_added(resolved.options, "a program's calls")
+        options = options._replace(timeout=None, on_error="raise")
         overridden = {
             name: value for name, value in resolved.defaults.items() if name in self._overrides
         }

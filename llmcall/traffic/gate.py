@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..apis.shapes import served_model
-from ..apis.token_usage import TokenUsage, tier_of, window_of
+from ..apis.token_usage import TokenUsage, tier_of
 from ..config.endpoints import Endpoint
+from ..core.options import is_slow
 from ..core.seams import Gate, Used
 from ..errors import BudgetExceededError, ConfigError
 from ..keys.request import Data, Request
@@ -50,7 +51,7 @@ class ClientGate(Gate):
         self._call = call
         self._pool = pool
         self._request = request
-        self._slot = slot or _slot_type(pool, request)(pool)
+        self._slot = slot or _slot_type(pool, call)(pool)
         self._held: list[Slot | Reservation] = [self._slot]
         self._estimated: tuple[int, int] | None = None  # tokens of prompt and answer
 
@@ -216,10 +217,10 @@ def _unknown_price(model: str, service_tier: str | None) -> ConfigError:
     )
 
 
-def _slot_type(pool: Pool, request: Request) -> type[Slot]:
-    """Return the class of a send's slot; in a window of hours, one without a limit of calls at a time."""
+def _slot_type(pool: Pool, call: Call) -> type[Slot]:
+    """Return the class of a send's slot; if the answer may take hours, one that finds no number of calls at a time."""
     most = pool.settings.limits_max_concurrent_calls
-    if not isinstance(most, str) or window_of(request.body) is not None:
+    if not isinstance(most, str) or is_slow(call.options.added):
         return Slot
     return slot_types()[most]
 

@@ -51,9 +51,9 @@ class RowJob:
         return self.call.client
 
     @property
-    def window(self) -> str:
-        """Return the window that its call names; empty if it names none."""
-        return self.call.model_params.get("window") or ""
+    def named_options(self) -> Mapping[str, object]:
+        """Return the parameters that its call names, with the options of features among them."""
+        return self.call.model_params
 
     def call_for(self, item: Any) -> LLMCall:
         """Return a row's call; with ``vary``, its cell's."""

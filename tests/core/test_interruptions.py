@@ -195,7 +195,7 @@ def programs_call(path: str, body: dict[str, Any], *answer: dict[str, Any]) -> C
 
 CASES: list[Any] = [chat, chat_that_fails_twice, stream, embedded, function]
 CASES += [of_program, of_program_unrequested]
-CASES.append(pytest.param(window, marks=pytest.mark.ci))  # its journal is written to the disk
+CASES.append(pytest.param(window, marks=[pytest.mark.ci, pytest.mark.feature("windows")]))
 
 
 def held() -> dict[str, Any]:
@@ -239,9 +239,9 @@ def test_a_call_that_is_interrupted_at_any_effect_leaves_nothing_held(
                     assert len(driver.effects) > number
                     Driver().run(ask(text))
                     assert held() == NOTHING, text
-        noted = dict(shared_cache(str(tmp_path)).awaited.items())
+        beside: Any = shared_cache(str(tmp_path))._beside
     left = WithBackground.server.responses.keys()  # of calls that ended while they deleted it
-    assert left == {awaited.id for awaited in noted.values()}
+    assert left == {awaited.id for journal in beside.values() for _, awaited in journal.items()}
 
 
 def test_a_call_that_is_closed_in_another_context_changes_nothing_there() -> None:

@@ -73,6 +73,7 @@ def test_too_long_a_prompt_is_a_context_length_error(model_server: ModelServer) 
         client_of(model_server).send_message("word " * 5000, **ASKED)
 
 
+@pytest.mark.feature("windows")
 def test_a_server_without_windows_answers_at_once(model_server: ModelServer) -> None:
     """It is taken, and nothing is awaited."""
     client = client_of(model_server, api="auto", cache_mode="auto", window="8h")

@@ -736,6 +736,7 @@ def test_a_notebook_shows_the_bar(
     assert ("1/1" in log_file.getvalue()) is is_shown
 
 
+@pytest.mark.feature("windows")
 def test_a_failure_is_raised_without_waiting_for_windows() -> None:
     """The other calls would take hours; another run waits on for their answers."""
     begun = threading.Event()

@@ -369,14 +369,6 @@ def locked(self: Any, rest: str) -> None:
     raise PermissionError(f"{rest} is locked")
 
 
-def in_a_window() -> object:
-    """Wait for an answer, without a place for its note."""
-    client = llmcall.OpenAIClient(
-        cache_path="jsonfile://a.json", api_key="k", base_url="http://127.0.0.1:1/v1"
-    )
-    return client.send_message("Hello", window="2h")
-
-
 @error_table(
     (
         "ConfigError: ...PATH = unfinished://x: Mine raised TypeError: ...get",
@@ -397,7 +389,6 @@ def in_a_window() -> object:
         "ConfigError: ...'unknown'. Known: ...jsonfile...llmcall.types.Storage ...scheme='unknown'",
         lambda: ResponseCache("unknown://x"),
     ),
-    ("ConfigError: ...only a cache in a directory has a journal", in_a_window),
 )
 def test_an_error_names_the_address_and_the_storage(line: str, call: Callable[[], object]) -> None:
     """And what to do."""

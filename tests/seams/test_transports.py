@@ -16,19 +16,16 @@ import pytest
 import werkzeug
 from clients import http
 from pytest_httpserver import HTTPServer
-from servers import BackgroundServer, chunks_of, completion, event
+from servers import chunks_of, completion, event
 
 import llmcall
 from llmcall import ConfigError, LLMClient, OpenAIClient, ServiceError
-from llmcall.clients.windows import WindowTransport
 from llmcall.contracts import rule_checks
 from llmcall.core import threads
-from llmcall.core.prepare import prepare_chat
 from llmcall.keys.request import Request
 from llmcall.programs.requests import request_to_record
 from llmcall.programs.transport import ProgramTransport
 from llmcall.support.system import running_loop
-from llmcall.support.waits import Progress
 from llmcall.testing import check_transport
 from llmcall.types import AsyncTransport, Transport
 
@@ -275,19 +272,6 @@ def test_the_sdks_transport_keeps_the_contract(httpserver: HTTPServer) -> None:
     with OpenAIClient(base_url=httpserver.url_for("/v1"), api_key="k") as client:
         [endpoint] = client.endpoints("m")
         check_transport(lambda: client.make_transport(endpoint))
-
-
-def test_a_windows_transport_keeps_the_contract(
-    httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("llmcall.clients.windows.FIRST_WAIT", 0.001)
-    server = BackgroundServer(httpserver)
-    client = OpenAIClient(base_url=server.base_url, api_key="k", window="8h", model="gpt-6-luna")
-    call = prepare_chat(client, "Hello", {}).begun(Progress())
-    [endpoint] = client.endpoints("gpt-6-luna")
-    request = call.kind.to_send(call)
-    check_transport(lambda: WindowTransport(call, endpoint), request, at_once=False)
-    assert not server.responses
 
 
 @pytest.mark.parametrize("kind", ["chat", "http"])

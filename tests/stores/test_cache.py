@@ -26,7 +26,6 @@ from servers import TOOL_CALL, RedisProcess
 
 import llmcall
 from llmcall import CacheCorruptError, CacheError, CacheMissError, ConfigError, ResponseCache
-from llmcall.stores.cache.awaited import Awaited
 from llmcall.testing import ScriptedClient
 from llmcall.types import Record
 
@@ -607,20 +606,13 @@ def test_a_copy_of_a_cache_is_the_same_cache(copied: Any, cache_path: str) -> No
 # The directory
 
 
-@pytest.mark.parametrize("first", ["an answer", "a note"])
 @pytest.mark.parametrize("exists", [False, True])
-def test_a_caches_directory_is_private_and_out_of_git(
-    exists: bool, first: str, tmp_path: Path
-) -> None:
-    """It has the mode 0700 and a .gitignore that covers all, whether it was made or was empty, and
-    whatever is stored first: an answer, or the note of an awaited answer.
-    """
+def test_a_caches_directory_is_private_and_out_of_git(exists: bool, tmp_path: Path) -> None:
+    """It has the mode 0700 and a .gitignore that covers all, whether it was made or was empty."""
     folder = tmp_path / "cache"
     if exists:
         folder.mkdir(mode=0o755)
     cache = ResponseCache(folder)
-    if first == "a note":
-        cache.awaited.note("key", Awaited("id", "url", "2h", 0.0, ""))
     filled(cache, 1)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert (folder / ".gitignore").read_text() == "*\n"

@@ -191,7 +191,7 @@ class Planner:
         if not unrecorded:
             self._hits += 1
             if answers:
-                # The price is today's, also that of a window, which is not part of a recorded request.
+                # The price is today's, also that of a tier, which is not part of a recorded request.
                 price = price_of(self._client, answers[0][0].body)
                 self._costs[call].add([record for _, record in answers], price)
             return

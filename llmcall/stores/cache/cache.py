@@ -7,8 +7,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from ...config import resolve as config
 from ...config.settings import CACHE_MODES
@@ -33,9 +33,19 @@ if TYPE_CHECKING:
 
     from ..misses.causes import Source
     from ..misses.report import Miss
-    from .awaited import Journal
 
 
+class Beside(Protocol):
+    """What a feature keeps in a cache's folder, beside the records."""
+
+    def disconnect(self) -> None:
+        """Close this thread's connections until the next use."""
+
+    def close(self) -> None:
+        """Close all connections; the next use opens them again."""
+
+
+B = TypeVar("B", bound=Beside)
 REKEY = "'llmcall cache export FILE', 'llmcall cassette rekey FILE', 'llmcall cache load FILE'"
 _shared_caches: dict[str, ResponseCache] = {}  # by path
 _shared_lock = ProcessLock()
@@ -85,11 +95,12 @@ class ResponseCache:
         name = self.storage.name
         self.used_keys = _used_keys_by_path.setdefault(name, set())
         self._refreshed_keys = _refreshed_keys_by_path.setdefault(name, set())
+        self._beside: dict[Callable[[str], Beside], Beside] = {}
         self._unstored = _unstored_by_path.setdefault(name, UnstoredAnswers(self.storage))
 
     @property
     def is_directory(self) -> bool:
-        """Return whether the records are in a directory, in which the answers that are awaited are noted, too."""
+        """Return whether the records are in a directory."""
         return isinstance(self.storage, Directory)
 
     @property
@@ -269,12 +280,15 @@ class ResponseCache:
             self.records(where=where), lambda record: record.cache_key in used_keys, levels
         )
 
-    @cached_property
-    def awaited(self) -> Journal:
-        """Return the journal of the answers that servers make in the background."""
-        from .awaited import Journal
+    def beside(self, kind: Callable[[str], B]) -> B:
+        """Return what a feature keeps in the cache's folder, beside the records; it is closed with the cache.
 
-        return Journal(self.storage.name)
+        :param kind: makes it for a folder.
+        """
+        found = self._beside.get(kind)
+        if found is None:
+            found = self._beside.setdefault(kind, kind(self.storage.name))
+        return found  # type: ignore[return-value]
 
     def is_on_disk(self, key: str) -> bool:
         """Return whether a key has a record in the storage, not only in memory."""
@@ -282,7 +296,8 @@ class ResponseCache:
 
     def disconnect(self) -> None:
         """Close this thread's connections until the next use, before a wait that may take hours."""
-        self.awaited.disconnect()
+        for part in list(self._beside.values()):
+            part.disconnect()
         self.storage.disconnect()
 
     def stats(self) -> CacheStats:
@@ -399,7 +414,8 @@ class ResponseCache:
     def close(self) -> None:
         """Store the answers in memory, and close the handles; the next use opens them again."""
         self._unstored.retry("in memory only")
-        self.awaited.close()
+        for part in list(self._beside.values()):
+            part.close()
         self.storage.close()
 
     def __enter__(self) -> ResponseCache:

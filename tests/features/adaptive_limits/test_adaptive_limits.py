@@ -281,13 +281,14 @@ def test_auto_releases_the_slot_of_a_cancelled_task(monkeypatch: pytest.MonkeyPa
     assert asyncio.run(main()).content == "yes"
 
 
+@pytest.mark.feature("windows")
 def test_calls_in_a_window_neither_count_nor_wait(
     httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three are awaited at once where one call may run."""
     monkeypatch.setattr("llmcall.features.adaptive_limits.slots.FIRST", 1)
-    monkeypatch.setattr("llmcall.clients.windows.FIRST_WAIT", 0.001)
-    monkeypatch.setattr("llmcall.clients.windows.LONGEST_WAIT", 0.01)
+    monkeypatch.setattr("llmcall.features.windows.transport.FIRST_WAIT", 0.001)
+    monkeypatch.setattr("llmcall.features.windows.transport.LONGEST_WAIT", 0.01)
     server = BackgroundServer(httpserver, looks=sys.maxsize)
 
     def before(operation: str, _: object) -> None:

@@ -12,16 +12,18 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
-from ..apis.token_usage import window_of
-from ..config.endpoints import Endpoint
-from ..config.values import host_of
-from ..core import loops, threads
-from ..core.callbacks import acall_callback, call_callback
-from ..core.calls import Call
-from ..core.effects import Blocks, Do, Procedure, Wait
-from ..core.procedure_transport import ProcedureTransport
-from ..core.seams import OK, AlreadyRecorded, Background, Response
-from ..errors import (
+from ...apis.token_usage import window_of
+from ...clients.base import LLMClient
+from ...clients.configured import ConfiguredClient as Client
+from ...config.endpoints import Endpoint
+from ...config.values import host_of
+from ...core import loops, threads
+from ...core.callbacks import acall_callback, call_callback
+from ...core.calls import Call
+from ...core.effects import Blocks, Do, Procedure, Wait
+from ...core.procedure_transport import ProcedureTransport
+from ...core.seams import OK, AlreadyRecorded, Background, Response
+from ...errors import (
     APIError,
     CacheError,
     ConfigError,
@@ -29,13 +31,11 @@ from ..errors import (
     RateLimitError,
     ServiceError,
 )
-from ..keys.request import Request
-from ..stores.cache.awaited import IDENTIFIER, Awaited, Journal
-from ..support.display import counted
-from ..support.loop_waits import in_time
-from ..support.notices import logger, notice, warn_once
-from .base import LLMClient
-from .configured import ConfiguredClient as Client
+from ...keys.request import Request
+from ...support.display import counted
+from ...support.loop_waits import in_time
+from ...support.notices import logger, notice, warn_once
+from .awaited import IDENTIFIER, Awaited, Journal
 
 T = TypeVar("T")
 # Seconds before the first look at a response that was just begun, and between any two looks at most.
@@ -61,7 +61,7 @@ class WindowTransport(ProcedureTransport):
         self._call = call
         self._endpoint = endpoint
         self._key = call.request.cache_key
-        self._journal = call.cache.awaited
+        self._journal = call.cache.beside(Journal)
 
     async def response(self, request: Request, timeout: float | None) -> Response:
         """Return the answer, which the server keeps until it is released.
@@ -112,7 +112,7 @@ class WindowTransport(ProcedureTransport):
         """
         journal, label = self._journal, self._call.label
         server = self._call.client.shared_transport(self._endpoint).background
-        assert server is not None  # LLMClient.check_window saw to it
+        assert server is not None  # Window.check saw to it
         window = window_of(request.body) or ""
         unsent = Awaited(None, server.url, window, time.time(), self._endpoint.name)
         try:
@@ -248,7 +248,7 @@ class _Copy:
             return
         is_gone = await self.delete()
         if is_gone or not is_stored:
-            cache.awaited.remove(self._key, self.awaited.id)
+            cache.beside(Journal).remove(self._key, self.awaited.id)
         cache.disconnect()  # a thousand calls that wait have as many threads
 
 
@@ -315,7 +315,7 @@ async def _delete_leftovers(call: Call) -> None:
 
     The first window call of a process does this.
     """
-    journal = call.cache.awaited
+    journal = call.cache.beside(Journal)
     if journal.is_swept:
         return
     now = time.time()

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ...errors import CacheCorruptError, CacheError
+from ...stores.cache.directory import Directory
+from ...stores.cache.storages import Change
 from ...support.notices import warn_once
-from .directory import Directory
-from .storages import Change
 
 FOLDER = "awaited"  # in the cache's folder
 IDENTIFIER = re.compile(r"[\w-]{1,200}", re.ASCII)  # it becomes a part of an address

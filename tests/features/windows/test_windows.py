@@ -6,9 +6,11 @@ import asyncio
 import json
 import os
 import signal
+import stat
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from werkzeug import Request
 import llmcall
 from llmcall import AzureClient, OpenAIClient, ResponseCache
 from llmcall.clients.openai import OllamaClient
+from llmcall.core.prepare import prepare_chat
 from llmcall.errors import (
     BudgetExceededError,
     CacheCorruptError,
@@ -34,7 +37,10 @@ from llmcall.errors import (
     RequestTimeoutError,
     ServiceError,
 )
-from llmcall.testing import ScriptedClient
+from llmcall.features.windows.awaited import Awaited, Journal
+from llmcall.features.windows.transport import WindowTransport
+from llmcall.support.waits import Progress
+from llmcall.testing import ScriptedClient, check_transport
 
 PRICES = {"gpt-6-luna": (1.0, 2.0)}
 FULL = 10 * 1.0e-6 + 10 * 2.0e-6  # USD of an answer's 10 and 10 tokens at PRICES
@@ -43,8 +49,8 @@ FULL = 10 * 1.0e-6 + 10 * 2.0e-6  # USD of an answer's 10 and 10 tokens at PRICE
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look for answers after milliseconds."""
-    monkeypatch.setattr("llmcall.clients.windows.FIRST_WAIT", 0.001)
-    monkeypatch.setattr("llmcall.clients.windows.LONGEST_WAIT", 0.01)
+    monkeypatch.setattr("llmcall.features.windows.transport.FIRST_WAIT", 0.001)
+    monkeypatch.setattr("llmcall.features.windows.transport.LONGEST_WAIT", 0.01)
 
 
 @pytest.fixture
@@ -212,7 +218,7 @@ def test_a_note_that_cannot_be_removed_is_warned_of(
 
     def before(operation: str, _: Any) -> None:
         if operation == "look":
-            monkeypatch.setattr("llmcall.stores.cache.awaited._JournalRows.write", fail)
+            monkeypatch.setattr("llmcall.features.windows.awaited._JournalRows.write", fail)
 
     server.before = before
     client = client_at(server)
@@ -294,7 +300,7 @@ def test_a_cancelled_call_has_noted_what_was_being_sent(server: BackgroundServer
 
 
 PROGRAM = """
-import llmcall.clients.windows as windows
+import llmcall.features.windows.transport as windows
 windows.FIRST_WAIT = windows.LONGEST_WAIT = 0.01
 client = llmcall.OpenAIClient(base_url=sys.argv[1], window="8h", on_error="raise", retry_waiting_time=0)
 print(client.send_message("Hello").content)
@@ -320,7 +326,7 @@ def killed_before(server: BackgroundServer, operation: str) -> None:
 def killed_at(server: BackgroundServer, method: str, condition: str) -> None:
     """Run a program that asks, and that is killed where it calls one of llmcall's own functions."""
     kill = f"""
-import llmcall.stores.cache.awaited, llmcall.stores.cache.cache, signal
+import llmcall.features.windows.awaited, llmcall.stores.cache.cache, signal
 owner, name = {method}
 function = getattr(owner, name)
 def killed(self, *args, **kwargs):
@@ -376,7 +382,7 @@ def test_a_kill_before_the_response_is_noted_sends_again(
     server: BackgroundServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The server's answer came, and nobody noted it."""
-    killed_at(server, 'llmcall.stores.cache.awaited.Journal, "note"', "args[1].id is not None")
+    killed_at(server, 'llmcall.features.windows.awaited.Journal, "note"', "args[1].id is not None")
     assert client_at(server).send_message("Hello").content == "Hello 2"
     assert "1 request was not acknowledged" in caplog.text
 
@@ -931,3 +937,49 @@ def test_a_request_that_cannot_be_sent_leaves_no_note(
     folder = Path(client_at(server).cache.path) / "awaited"
     assert in_database(folder, "SELECT COUNT(*) FROM Cache") == [(0,)]
     assert server.counts["create"] == 0
+
+
+def test_a_windows_transport_keeps_the_contract(
+    httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmcall.features.windows.transport.FIRST_WAIT", 0.001)
+    server = BackgroundServer(httpserver)
+    client = OpenAIClient(base_url=server.base_url, api_key="k", window="8h", model="gpt-6-luna")
+    call = prepare_chat(client, "Hello", {}).begun(Progress())
+    [endpoint] = client.endpoints("gpt-6-luna")
+    request = call.kind.to_send(call)
+    check_transport(lambda: WindowTransport(call, endpoint), request, at_once=False)
+    assert not server.responses
+
+
+class Nowhere(llmcall.types.Storage, scheme="nowhere"):
+    """A storage that keeps nothing."""
+
+    def __init__(self, rest: str) -> None:
+        self.rest = rest
+
+    def get(self, key: str) -> None:
+        """Return no row."""
+
+    def rows(self) -> Iterator[Any]:
+        """Yield no row."""
+        yield from ()
+
+    def write(self, changes: object) -> int:
+        """Write nothing."""
+        return 0
+
+
+def test_a_cache_of_a_storage_of_ones_own_has_no_windows(server: BackgroundServer) -> None:
+    """It has no place for the note of what is awaited."""
+    client = client_at(server, cache_path="nowhere://a")
+    with pytest.raises(ConfigError, match="only a cache in a directory has a journal"):
+        client.send_message("Hello", window="2h")
+
+
+def test_a_note_makes_a_private_directory_out_of_git(tmp_path: Path) -> None:
+    """As the first answer in a cache does."""
+    folder = tmp_path / "cache"
+    ResponseCache(folder).beside(Journal).note("key", Awaited("id", "url", "2h", 0.0, ""))
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert (folder / ".gitignore").read_text() == "*\n"

@@ -1,0 +1,1 @@
+"""Completion windows: answers that may take hours, for a lower price."""

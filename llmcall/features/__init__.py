@@ -53,27 +53,27 @@ class Feature:
     :param types: those of ``llmcall.types``.
     :param aio: those of ``llmcall.aio``.
     :param commands: the places of the commands, by name.
+    :param run_options: the places of the options of ``llmcall run`` (``cli/options.py``), by the name of their value.
     :param ask_options: the places of the options of ``llmcall ask`` (``cli/options.py``), by the name of their value.
+    :param cache_parts: the places of what is kept beside the records of a cache (``cli/options.py``), by the name of
+        the option of ``llmcall cache clear`` that clears it.
+    :param map_options: the places of what answers the options of ``map`` (``many/map_options.py``), by their names.
+    :param settings: the places of the settings (``config/setting.py``), by name.
+    :param other_keys: the places of another program's keys in config.ini (``config/setting.py``), by its name.
+    :param options: the places of the options of a call (``core/calls.py``), by name, which is that of a setting, too.
     :param clients: the places of the clients, by api_type.
     :param default_models: the models that clients ask while ``MODEL`` has its default, by api_type.
     :param capabilities: what such a model can do, as in a section [Model] of config.ini, by its name.
-    :param run_options: the places of the options of ``llmcall run`` (``cli/options.py``), by the name of their value.
+    :param slots: the places of the types of slots that find an endpoint's number of calls at a time
+        (``traffic/limits.py``), by the word of ``MAX_CONCURRENT_CALLS`` that asks for it.
+    :param tiers: the shares of the standard price that are paid, by the name of a tier.
     :param notes: the places of the notes of a record (``stores/notes.py``), by name.
     :param given: the words for answers that no model gave, such as ``"overridden"``, by the name of their note.
     :param header_notes: the places of the notes of a file's header, by name.
+    :param storages: the places of functions that return the storage of a cache at an address, by the scheme.
     :param formats: the places of functions that return the records of another program's file, by its path, or
         ``None`` for any other file; by the file's name in words.
-    :param options: the places of the options of a call (``core/calls.py``), by name, which is that of a setting, too.
-    :param other_keys: the places of another program's keys in config.ini (``config/setting.py``), by its name.
-    :param settings: the places of the settings (``config/setting.py``), by name.
-    :param slots: the places of the types of slots that find an endpoint's number of calls at a time
-        (``traffic/limits.py``), by the word of ``MAX_CONCURRENT_CALLS`` that asks for it.
-    :param storages: the places of functions that return the storage of a cache at an address, by the scheme.
     :param patches: the places of the replacements in an HTTP library (``programs/patches.py``), by the module's name.
-    :param map_options: the places of what answers the options of ``map`` (``many/map_options.py``), by their names.
-    :param cache_parts: the places of what is kept beside the records of a cache (``cli/options.py``), by the name of
-        the option of ``llmcall cache clear`` that clears it.
-    :param tiers: the shares of the standard price that are paid, by the name of a tier.
     :param remedies: what to do about a trouble, for messages of the core, by the trouble's name there.
     """
 
@@ -82,24 +82,24 @@ class Feature:
     types: Mapping[str, str] = field(default_factory=dict)
     aio: Mapping[str, str] = field(default_factory=dict)
     commands: Mapping[str, str] = field(default_factory=dict)
+    run_options: Mapping[str, str] = field(default_factory=dict)
     ask_options: Mapping[str, str] = field(default_factory=dict)
+    cache_parts: Mapping[str, str] = field(default_factory=dict)
+    map_options: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    other_keys: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
     clients: Mapping[str, str] = field(default_factory=dict)
     default_models: Mapping[str, str] = field(default_factory=dict)
     capabilities: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
-    run_options: Mapping[str, str] = field(default_factory=dict)
+    slots: Mapping[str, str] = field(default_factory=dict)
+    tiers: Mapping[str, float] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
     given: Mapping[str, str] = field(default_factory=dict)
     header_notes: Mapping[str, str] = field(default_factory=dict)
-    formats: Mapping[str, str] = field(default_factory=dict)
-    options: Mapping[str, str] = field(default_factory=dict)
-    other_keys: Mapping[str, str] = field(default_factory=dict)
-    settings: Mapping[str, str] = field(default_factory=dict)
-    slots: Mapping[str, str] = field(default_factory=dict)
     storages: Mapping[str, str] = field(default_factory=dict)
+    formats: Mapping[str, str] = field(default_factory=dict)
     patches: Mapping[str, str] = field(default_factory=dict)
-    map_options: Mapping[str, str] = field(default_factory=dict)
-    cache_parts: Mapping[str, str] = field(default_factory=dict)
-    tiers: Mapping[str, float] = field(default_factory=dict)
     remedies: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -15,7 +15,7 @@ from ...keys.http_identity import under_settings
 from ...keys.keys import key_of
 from ...keys.request import Data
 from ...support.display import printable
-from ..notes import known_notes
+from ..notes import known_header_notes, known_notes
 from ..record import NumberedDraw, Record, draw_of
 from ..records.answers import Conflict, combine
 from ..records.header import Header
@@ -114,6 +114,7 @@ INCOMPLETE = (
     "the recording is incomplete: its run broke off, or it was left open, so it lacks the calls that would "
     "have followed. Run the program again with the mode 'once', which goes on"
 )
+KEPT_NOTE = "note %r, and keeps it unchanged"
 
 
 class Finding(NamedTuple):
@@ -138,11 +139,15 @@ class Finding(NamedTuple):
 
 
 def findings(file: RecordFile) -> Iterator[Finding]:
-    """Yield that a recording is incomplete, the records whose key does not match the header or with a note that
-    nobody here knows, then those that follow a missing draw.
+    """Yield that a recording is incomplete, notes of the header that nobody here knows, the records whose key does
+    not match the header or with such a note, then those that follow a missing draw.
     """
     if not file.header.is_complete:
         yield Finding("complete", 0, "", INCOMPLETE)
+    for name in sorted(file.header.notes.keys() - known_header_notes().keys()):
+        yield Finding(
+            "note", 0, "", f"this llmcall does not know the header's {KEPT_NOTE % name[:40]}"
+        )
     settings = _settings_with(file.header.settings)
     later: list[tuple[int, str, NumberedDraw]] = []  # draws, each with the one before it
     for number, record in enumerate(file.records(), 1):
@@ -155,7 +160,7 @@ def findings(file: RecordFile) -> Iterator[Finding]:
             words = "under the header's settings its request has another key, so no call finds it"
             yield Finding("key", number, sample, words)
         for name in sorted(record.notes.keys() - known_notes().keys()):
-            words = f"this llmcall does not know its note {name[:40]!r}, and keeps it unchanged"
+            words = f"this llmcall does not know its {KEPT_NOTE % name[:40]}"
             yield Finding("note", number, sample, words)
         draw = draw_of(record)
         if draw is not None and draw.number:

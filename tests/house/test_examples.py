@@ -216,7 +216,9 @@ def survey(only_loopback: None, tmp_path_factory: pytest.TempPathFactory) -> tup
     return executed("survey.ipynb", environment, folder), folder
 
 
+@pytest.mark.feature("closed_questions")
 @pytest.mark.feature("local_model")
+@pytest.mark.feature("plans")
 @pytest.mark.slow
 @needs_pandas_and_matplotlib
 def test_the_survey_gives_what_is_saved_in_it(survey: tuple[Any, Path]) -> None:
@@ -225,7 +227,9 @@ def test_the_survey_gives_what_is_saved_in_it(survey: tuple[Any, Path]) -> None:
     assert results(survey[0]) == results(saved)
 
 
+@pytest.mark.feature("closed_questions")
 @pytest.mark.feature("local_model")
+@pytest.mark.feature("plans")
 @pytest.mark.slow
 @needs_pandas_and_matplotlib
 def test_the_survey_shows_its_pictures_and_its_bar(survey: tuple[Any, Path]) -> None:
@@ -238,7 +242,9 @@ def test_the_survey_shows_its_pictures_and_its_bar(survey: tuple[Any, Path]) -> 
     )
 
 
+@pytest.mark.feature("closed_questions")
 @pytest.mark.feature("local_model")
+@pytest.mark.feature("plans")
 @pytest.mark.slow
 @needs_pandas_and_matplotlib
 def test_the_survey_makes_no_cache(survey: tuple[Any, Path]) -> None:

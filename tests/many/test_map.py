@@ -213,7 +213,9 @@ def test_a_key_may_name_a_column_or_a_field() -> None:
     assert names(items, "name") == ["Lisa", "Bart", "Oscar"]
 
 
-@pytest.mark.parametrize("options", [{}, {"dry_run": True}])
+@pytest.mark.parametrize(
+    "options", [{}, pytest.param({"dry_run": True}, marks=pytest.mark.feature("plans"))]
+)
 def test_outside_any_scope_a_key_is_an_error(options: dict[str, Any]) -> None:
     """It would name nothing: the error names ``scope=``."""
     with pytest.raises(ScopeError, match=r"key= names the scope .* scope="):
@@ -436,7 +438,12 @@ def ask_rows(rows: list[dict[str, Any]], **options: Any) -> None:
             {"key": "id"},
             3,
         ),
-        ([{"name": "Lisa", "id": 1}, {"name": "Lisa", "id": 2}], {"dry_run": True}, 2),
+        pytest.param(
+            [{"name": "Lisa", "id": 1}, {"name": "Lisa", "id": 2}],
+            {"dry_run": True},
+            2,
+            marks=pytest.mark.feature("plans"),
+        ),
     ],
 )
 def test_different_items_of_one_name_are_warned_of(

@@ -65,6 +65,7 @@ def test_the_columns_hold_the_labels_after_the_rows() -> None:
 
 @pytest.mark.parametrize("vary", [VARY, {"tone": ["kindly"]}, None])
 @pytest.mark.feature("effects")
+@pytest.mark.feature("plans")
 def test_the_plan_of_a_table_says_how_to_plan_its_rows(vary: Any) -> None:
     rows = ROWS if vary else [{"name": "Ann", "tone": "kindly"}]
     assert "llmcall.units_needed" in str(call_of(numbered()).table(rows, vary=vary, dry_run=True))

@@ -2,7 +2,7 @@
 # make test    each rule once: no network, no model, no more than two minutes
 # make ci      the tests that start many processes, simulate studies or repeat a property many times
 # make all     both
-# make slow    the tests that break things: killed processes, full disks, many workers
+# make slow    the tests that break things: killed processes, full disks, many workers; and make deletable
 # make deletable delete features from a copy, each in turn or the named one (make deletable FEATURE=serve), and test the rest
 # make live    the tests against a real, small model in this process (downloads 130 MB once)
 # make programs  other people's libraries, unchanged, recorded from that model and replayed (installs each of them once)
@@ -54,6 +54,7 @@ all: $(VENV)/.test
 
 slow: $(VENV)/.test
 	$(MANY) -m slow
+	$(MAKE) deletable FEATURE="$(FEATURE)" TESTS="$(TESTS)"
 
 deletable: $(VENV)/.test
 	PYTHONPATH=. "$(VENV)/bin/python" tests/deletable.py $(FEATURE) -- $(TESTS)

@@ -372,13 +372,9 @@ def scope_of(record: Record) -> str | None:
     return None if record.sample is None else record.scope
 
 
-def by_scope(records: Iterable[Record]) -> list[Record]:
-    """Return records as a file groups them: by scope path, those outside any scope first."""
-    groups: dict[str | None, list[Record]] = {}
-    for record in records:
-        groups.setdefault(scope_of(record), []).append(record)
-    paths = sorted(groups, key=lambda path: (path is not None, (path or "").split("/")))
-    return [record for path in paths for record in groups[path]]
+def sorted_scopes(paths: Iterable[str | None]) -> list[str | None]:
+    """Return scope paths in the order of a file: what is outside any scope first."""
+    return sorted(paths, key=lambda path: (path is not None, (path or "").split("/")))
 
 
 def _copied_request(record: Record) -> dict[str, Data]:

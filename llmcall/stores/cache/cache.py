@@ -347,8 +347,10 @@ class ResponseCache:
         from ..records.keyed_settings import settings_shown
         from ..records.writer import write
 
-        records = without_lone_callers(map(kept, self.records(where=where)))
-        records = [with_history(record, UNKNOWN) for record in records]
+        found = list(map(kept, self.records(where=where)))
+        records = without_lone_callers(found).changed(
+            lambda _, record: with_history(record, UNKNOWN)
+        )
         if records:  # an empty file would replace a recording by nothing
             write(path, Header(settings_shown(records)), records)
         return len(records)

@@ -109,7 +109,10 @@ def _open_source(source: str | Storage) -> tuple[str, Callable[[], Iterable[Reco
             return source, lambda: found
     file = read(source)
     settings = file.header.settings
-    records = without_lone_callers(record for record in file if not record.given)
+    found = file.records()
+    if file.has_given:
+        found = found.at(number for number, record in enumerate(found) if not record.given)
+    records = without_lone_callers(found)
     if given := len(file) - len(records):
         notice("%s: %s not loaded: no model gave them", source, counted(given, "answer"))
     recorded = {name: settings[name] for name in KEY_SETTINGS if name in settings}

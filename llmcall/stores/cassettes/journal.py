@@ -30,6 +30,7 @@ from ..records.served import model_of
 from ..records.writer import header_line, record_line, text_line
 
 LONGEST_NAME = 255  # bytes of a file's name
+LONGEST_LINE = 2**32  # bytes
 BINARY = getattr(os, "O_BINARY", 0)  # on Windows
 RECORD_LINE, TEXT_LINE = b'{"kind"', b'{"text"'  # how lines that llmcall wrote begin
 # What a header of a journal names: the digest of the content that the recording goes on from, or this
@@ -105,7 +106,9 @@ class Journal:
         self._file: int | None = None  # its descriptor
         self._size = 0
         self._is_torn = False  # whether more may follow than its size
-        self._texts: dict[str, tuple[int, int]] = {}  # where the lines of long texts are, by digest
+        # Where the lines of long texts begin, times LONGEST_LINE, plus their lengths, by digest: a run of long answers
+        # has as many
+        self._texts: dict[str, int] = {}
         self._checked_texts: set[int] = set()
         self._read = lru_cache(2)(self._record)  # a record's fields are read one after the other
         self._read_lines = self._lines  # one object for all records
@@ -178,7 +181,8 @@ class Journal:
         start = 0
         for line in BytesIO(self.taken):
             if line.startswith(TEXT_LINE):
-                self._texts[parse_line(line)["text"]] = start, len(line)
+                digest = parse_line(line)["text"]
+                self._texts[digest] = start * LONGEST_LINE + len(line)
             start += len(line)
 
     @property
@@ -266,7 +270,7 @@ class Journal:
         start, texts = self._size + sum(map(len, lines)), {}
         for digest, line in entry.texts.items():
             if digest not in self._texts:
-                texts[digest] = start, len(line)
+                texts[digest] = start * LONGEST_LINE + len(line)
                 lines.append(line)
                 start += len(line)
         if not self._write(b"".join([*lines, entry.line])):
@@ -340,12 +344,16 @@ class Journal:
         if not WITHOUT_NOTES.match(line) or b'"$data"' in line:
             return None
         digests = [digest.decode() for digest in TEXT_MARKER.findall(line)]
-        texts = {digest: self._bytes(*self._texts[digest]).decode() for digest in digests}
+        texts = {digest: self._text_line(digest).decode() for digest in digests}
         return WrittenLines(line.decode(), texts)
 
     def _text(self, digest: str) -> str | None:
         """Return the long text with a digest."""
-        return "\n".join(parse_line(self._bytes(*self._texts[digest]))["lines"])
+        return "\n".join(parse_line(self._text_line(digest))["lines"])
+
+    def _text_line(self, digest: str) -> bytes:
+        """Return the line of the long text with a digest."""
+        return self._bytes(*divmod(self._texts[digest], LONGEST_LINE))
 
     def _bytes(self, start: int, length: int) -> bytes:
         assert self._file is not None

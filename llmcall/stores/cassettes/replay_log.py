@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...config.values import FrozenDict
@@ -14,7 +15,9 @@ from ...scopes.position import CallOrder, Position
 from ...scopes.replayed_callers import history_after, history_text
 from ...support.system import lock
 from ..notes import HISTORY, Notes, merged_notes
-from ..record import Record, by_scope, draw_of, scope_of
+from ..record import Record, draw_of, scope_of, sorted_scopes
+from ..records.reader import Records
+from .gained import Column, GainedRecords, KeyNumbers, Numbered
 
 if TYPE_CHECKING:
     from ..records.reader import RecordFile
@@ -48,6 +51,73 @@ def function_scope(request: Mapping[str, Data], sample: str | None) -> str:
     return f"{name.replace('/', '.').replace('#', '.')}.{key[:8]}"
 
 
+def sort_key_of(path: str, order: CallOrder) -> SortKey:
+    """Return the sort key of a call.
+
+    :param path: its scope path.
+    """
+    return path.split("/") if path else [], *order
+
+
+NOT_USED, PLANNED, LONG, FIRST = range(4)
+
+
+class FirstCalls:
+    """The first calls that records answered, by the numbers of the records' keys.
+
+    :param paths: the scope paths of the run.
+    """
+
+    def __init__(self, paths: Numbered[str]) -> None:
+        self._all_paths = paths
+        self._paths = Column("I")
+        # The order of a call that is one number, from FIRST on; or one of the numbers before
+        self._orders = Column("q")
+        self._long_orders: dict[int, CallOrder] = {}
+
+    def note(self, number: int, position: Position) -> None:
+        """Note a call, which may be the first."""
+        path, order = position.path, position.order
+        if self.has(number) and self.get(number) <= sort_key_of(path, order):
+            return
+        self._paths[number] = self._all_paths.add(path)
+        if len(order) == 1:
+            self._orders[number] = FIRST + order[0]
+        else:
+            self._long_orders[number] = order
+            self._orders[number] = LONG
+
+    def note_planned(self, number: int) -> None:
+        """Note that a dry run looked a record up, which comes after all."""
+        if not self.has(number):
+            self._orders[number] = PLANNED
+
+    def has(self, number: int) -> bool:
+        """Return whether a record answered a call."""
+        return number >= 0 and self._orders[number] != NOT_USED
+
+    def get(self, number: int) -> SortKey:
+        """Return the sort key of a record's first call; unused records come last."""
+        order = self._orders[number] if number >= 0 else NOT_USED
+        if order < LONG:
+            return AFTER_ALL
+        path = self._all_paths[self._paths[number]]
+        return sort_key_of(path, self._long_orders[number] if order == LONG else (order - FIRST,))
+
+    def numbers(self) -> Iterator[int]:
+        """Yield the numbers of the records that answered calls."""
+        return (number for number, order in enumerate(self._orders) if order)
+
+    def numbers_in(self, path: str) -> Iterator[int]:
+        """Yield those whose first calls were in a scope."""
+        wanted = self._all_paths.get(path)
+        return (
+            number
+            for number, (order, found) in enumerate(zip(self._orders, self._paths, strict=False))
+            if order >= LONG and found == wanted
+        )
+
+
 class ReplayLog:
     """A log of the records that answered calls, each with its first call and its caller.
 
@@ -74,16 +144,19 @@ class ReplayLog:
         self._names_callers = names_callers
         self._earlier_calls = earlier_calls
         self._recorded: NamedDraws | None = None  # of the file, read at first use
-        self._callers: dict[str, str] = {}  # key of a record → the caller that got it first
-        # Keys of the records that callers told from identical ones
-        self._told_apart: set[str] = set()
-        self._first_calls: dict[str, SortKey] = {}  # by the key of a record
-        self._levels: dict[str, list[str]] = {}  # of each path, which many calls share
-        # key of a record → arm → the arm's first call that it answered
-        self._arms: dict[str, dict[str, CallOrder]] = {}
-        # Key of a record → the notes of the call that requested it first, in the order of the calls.
-        self._notes: dict[str, tuple[SortKey, Notes]] = {}
-        self._later_notes: dict[str, Notes] = {}  # by key, those about the answer
+        self.keys = KeyNumbers()
+        self.paths = Numbered[str]()
+        # By the number of a record's key: its first call, and the number of the caller that got it first, plus one
+        self._first_calls = FirstCalls(self.paths)
+        self._names = Numbered[str]()
+        self._callers = Column("I")
+        self._told_apart = Column("B")  # whether callers told it from identical ones
+        self._arms: dict[
+            int, dict[str, CallOrder]
+        ] = {}  # arm → the arm's first call that it answered
+        # The notes of the call that requested it first, in the order of the calls
+        self._notes: dict[int, tuple[SortKey, Notes]] = {}
+        self._later_notes: dict[int, Notes] = {}  # those about the answer
         # The scopes of recorded functions that were replayed, and so did not run → arm → its call of the function
         self._skipped_scopes: dict[str, dict[str, CallOrder]] = {}
 
@@ -93,9 +166,6 @@ class ReplayLog:
         :param is_replayed: whether the record existed before the call.
         """
         key, caller = record.cache_key, position.caller
-        path = position.path
-        levels = self._levels.setdefault(path, path.split("/") if path else [])
-        sort_key: SortKey = levels, *position.order
         skipped: set[str] = set()
         if is_replayed and record.kind == "function" and not self.has_used(key):  # it did not run
             scope_name = function_scope(record.request, record.sample)
@@ -106,47 +176,47 @@ class ReplayLog:
         with lock:
             for scope in skipped:
                 self._skipped_scopes.setdefault(scope, {}).setdefault(position.arm, position.order)
-            self._first_calls[key] = min(sort_key, self._first_calls.get(key, sort_key))
+            number = self.keys.add(key)
+            self._first_calls.note(number, position)
             if position.notes:
-                first = self._notes.get(key)
+                sort_key = sort_key_of(position.path, position.order)
+                first = self._notes.get(number)
                 if first is None or sort_key < first[0]:
-                    self._notes[key] = sort_key, position.notes
+                    self._notes[number] = sort_key, position.notes
             if arm := position.arm:
-                orders = self._arms.setdefault(key, {})
+                orders = self._arms.setdefault(number, {})
                 orders[arm] = min(position.order, orders.get(arm, position.order))
             if caller is not None and self._names_callers:
-                self._callers.setdefault(key, caller)
+                if not self._callers[number]:
+                    self._callers[number] = self._names.add(caller) + 1
                 if not position.is_in_order:
-                    self._told_apart.add(key)
+                    self._told_apart[number] = True
 
     def note_planned(self, key: str) -> None:
         """Log a record that a dry run looked up; it counts as used."""
         with lock:
-            self._first_calls.setdefault(key, AFTER_ALL)
+            self._first_calls.note_planned(self.keys.add(key))
 
     def count_in(self, path: str, arm: str) -> int:
         """Return how many records answered calls in a scope; in an arm, calls of that arm."""
-        levels = path.split("/")
         with lock:
             return sum(
-                first[0] == levels and (not arm or arm in self._arms.get(key, ()))
-                for key, first in self._first_calls.items()
+                not arm or arm in self._arms.get(number, ())
+                for number in self._first_calls.numbers_in(path)
             )
 
     def has_used(self, key: str) -> bool:
         """Return whether a record answered a call."""
-        return key in self._first_calls
+        return self._first_calls.has(self.keys.get(key))
 
     def first_call(self, key: str) -> SortKey:
         """Return the sort key of a record's first call; unused records come last."""
         earlier = self._earlier_calls.get(key, AFTER_ALL)
-        return min(earlier, self._first_calls.get(key, AFTER_ALL))
+        return min(earlier, self._first_calls.get(self.keys.get(key)))
 
     def first_calls(self) -> dict[str, SortKey]:
         """Return the sort keys of the first calls of all used records."""
-        with lock:
-            keys = {*self._first_calls, *self._earlier_calls}
-        return {key: self.first_call(key) for key in keys}
+        return {key: self.first_call(key) for key in {*self.used_keys(), *self._earlier_calls}}
 
     # An unused record has no place among this run's calls, so where a file keeps it is a decision. It
     # follows the record that preceded it in the file, the nearest one of its scope that this run used. So
@@ -156,39 +226,66 @@ class ReplayLog:
     # of a request in the file's order. Behind all others was rejected, since the next run would bring an
     # unused record back to its place, and every run of a part would move the rest; before the record that
     # followed it was rejected, since the file of a run that broke off would then end with its own calls.
-    def in_order(self, stored: Iterable[Record], gained: Iterable[Record]) -> list[Record]:
-        """Return the records of a file in the order of this run's calls, each scope's in turn.
+    def in_order(self, stored: Sequence[Record], gained: GainedRecords) -> Iterator[int]:
+        """Yield the places of a file's records in the order of this run's calls, each scope's in turn.
 
-        :param stored: the records that the file had and keeps, in its order.
-        :param gained: those that this run recorded.
+        :param stored: the records that the file had and keeps, in its order: their places come first.
+        :param gained: those that this run recorded: the numbers of their keys follow.
         """
-        used = {record.cache_key: record for record in gained}
-        followers: dict[tuple[str | None, str], list[Record]] = {}  # by the used record before them
-        last_used: dict[str | None, str] = {}
-        unused: list[tuple[Record, str]] = []  # each with the key of the used record before it
-        for record in stored:
-            scope, key = scope_of(record), record.cache_key
-            if self.first_call(key) != AFTER_ALL:
-                used[key], last_used[scope] = record, key
+        used: dict[str | None, array[int]] = {}  # places by scope
+        for number in gained.numbers():
+            scope = gained.scope_at(number)
+            used.setdefault(scope, array("Q")).append(len(stored) + number)
+        last_used: dict[str | None, int] = {}
+        unused: dict[str | None, list[tuple[int, int]]] = {}  # each with the used place before it
+        for place, record in enumerate(stored):
+            scope = scope_of(record)
+            if self.first_call(record.cache_key) != AFTER_ALL:
+                used.setdefault(scope, array("Q")).append(place)
+                last_used[scope] = place
             else:
-                unused.append((record, last_used.get(scope, "")))
-        last_own: dict[tuple[str, str, str], str] = {}  # by scope, request and caller
-        for key, record in used.items() if unused else ():
-            if own := _own_draws(record, self._callers.get(key, record.caller)):
-                last_own[own] = max(last_own.get(own, key), key, key=self.first_call)
-        for record, before in unused:
-            own = _own_draws(record, record.caller)
-            after = last_own.get(own, before) if own else before
-            if before and self.first_call(after) < self.first_call(before):
-                after = before
-            followers.setdefault((scope_of(record), after), []).append(record)
-        first = [record for (_, key), records in followers.items() if not key for record in records]
-        ordered = [
-            record
-            for key in sorted(used, key=lambda key: (self.first_call(key), key))
-            for record in (used[key], *followers.get((scope_of(used[key]), key), ()))
-        ]
-        return by_scope((*first, *ordered))
+                unused.setdefault(scope, []).append((place, last_used.get(scope, -1)))
+
+        def record_at(place: int) -> Record:
+            return stored[place] if place < len(stored) else gained.at(place - len(stored))
+
+        def number_at(place: int) -> int:
+            is_stored = place < len(stored)
+            return self.keys.get(stored[place].cache_key) if is_stored else place - len(stored)
+
+        def key_at(place: int) -> bytes:
+            is_stored = place < len(stored)
+            return (
+                bytes.fromhex(stored[place].cache_key)
+                if is_stored
+                else self.keys.packed(place - len(stored))
+            )
+
+        def first_call_at(place: int) -> SortKey:
+            if self._earlier_calls:
+                return self.first_call(key_at(place).hex())
+            return self._first_calls.get(number_at(place))
+
+        for scope in sorted_scopes({*used, *unused}):
+            # First by key, then, as sorting is stable, by call: pairs of both would take more memory.
+            places = sorted(sorted(used.get(scope, ()), key=key_at), key=first_call_at)
+            followers: dict[int, list[int]] = {}  # by the used place before them
+            last_own: dict[tuple[str, str, str], int] = {}  # by scope, request and caller
+            for place in places if scope in unused else ():
+                record = record_at(place)
+                caller = self._caller_of(record.cache_key) or record.caller
+                if own := _own_draws(record, caller):
+                    last_own[own] = place
+            for place, before in unused.get(scope, ()):
+                own = _own_draws(stored[place], stored[place].caller)
+                after = last_own.get(own, before) if own else before
+                if before >= 0 and first_call_at(after) < first_call_at(before):
+                    after = before
+                followers.setdefault(after, []).append(place)
+            yield from followers.get(-1, ())
+            for place in places:
+                yield place
+                yield from followers.get(place, ())
 
     def unused(self, records: Iterable[Record], others: list[Record] | None = None) -> list[Record]:
         """Return the records that answered no call and belong to no replayed function.
@@ -222,7 +319,7 @@ class ReplayLog:
 
     def arms(self) -> dict[str, list[str]]:
         """Return the arms that used each used record, by its key, in the order of their first calls."""
-        used = {key: self._arms.get(key, {}) for key in self.used_keys()}
+        used = {key: self._arms.get(self.keys.get(key), {}) for key in self.used_keys()}
         return {key: sorted(orders, key=orders.__getitem__) for key, orders in used.items()}
 
     def with_arms(self, record: Record, *, is_gained: bool, drops_unused: bool) -> Record:
@@ -232,7 +329,7 @@ class ReplayLog:
 
         :param is_gained: whether this run recorded it; then all its arms are of this run.
         """
-        orders = self._arms.get(record.cache_key, {})
+        orders = self._arms.get(self.keys.get(record.cache_key), {}) if self._arms else {}
         if self._is_recording and self._skipped_scopes and record.arms:
             skipped = self._arms_skipped(record.scope)
             orders = {arm: skipped[arm] for arm in record.arms if arm in skipped} | orders
@@ -256,19 +353,21 @@ class ReplayLog:
     def used_keys(self) -> list[str]:
         """Return the keys of the records that the run got."""
         with lock:
-            return [*self._first_calls]
+            return [self.keys[number] for number in self._first_calls.numbers()]
 
     def add_notes(self, key: str, notes: Notes) -> None:
         """Log notes about an answer, which its caller makes when it has read it."""
         with lock:
-            self._later_notes[key] = {**self._later_notes.get(key, {}), **notes}
+            number = self.keys.add(key)
+            self._later_notes[number] = {**self._later_notes.get(number, {}), **notes}
 
     def with_notes(self, record: Record) -> Record:
         """Return a record with the notes that this run made about it."""
-        first = self._notes.get(record.cache_key)
+        number = self.keys.get(record.cache_key) if self._notes else -1
+        first = self._notes.get(number)
         if first is None:
             return record
-        noted = {**first[1], **self._later_notes.get(record.cache_key, {})}
+        noted = {**first[1], **self._later_notes.get(number, {})}
         notes = merged_notes(record.notes, noted)
         return record if notes == record.notes else record.replace(notes=notes)
 
@@ -289,40 +388,62 @@ class ReplayLog:
         histories = {number: draw.history for number, draw in draws.items()}
         return RecordedCallers(callers, self._is_recording, histories=histories)
 
+    def _caller_of(self, key: str) -> str | None:
+        """Return the caller of this run that got a record first, or ``None``."""
+        name = self._callers[self.keys.get(key)]
+        return self._names[name - 1] if name else None
+
     def with_callers(
-        self, records: Iterable[Record], gained_keys: Container[str], *, is_complete: bool
-    ) -> list[Record]:
+        self, records: Records, is_gained: Callable[[str], bool], *, is_complete: bool
+    ) -> Records:
         """Return records with the names of their callers, where the file needs them to distinguish equal
         requests.
 
         An incomplete recording needs every name, since a missing call may come before the others.
 
         :param records: all that the file will have.
-        :param gained_keys: the keys of those that this run recorded.
+        :param is_gained: whether this run recorded the record with a key.
         """
-        records = list(records)
-        names = [
-            self._callers.get(
-                record.cache_key, None if record.cache_key in gained_keys else record.caller
-            )
-            for record in records
-        ]
-        told_apart = self._told_apart | {record.cache_key for record in self._stored.named()}
-        named = _named_if_needed(records, names, told_apart, is_complete=is_complete)
-        histories = self._histories(named)
-        return [with_history(record, histories.get(record.cache_key)) for record in named]
+        named_before = {record.cache_key for record in self._stored.named()}
+        are_told_apart = bool(named_before) or any(self._told_apart)
+        recorded, names = [], []
+        for record in records:
+            recorded.append(record.caller)
+            if are_told_apart or record.sample is None:
+                key = record.cache_key
+                names.append(self._caller_of(key) or (None if is_gained(key) else record.caller))
+            else:
+                names.append(None)
 
-    def _histories(self, records: Iterable[Record]) -> dict[str, str]:
+        def is_told_apart(record: Record) -> bool:
+            key = record.cache_key
+            return bool(self._told_apart[self.keys.get(key)]) or key in named_before
+
+        named = _named_if_needed(records, recorded, names, is_told_apart, is_complete=is_complete)
+        histories = self._histories(named)
+        if not histories:
+            return named
+        return named.changed(
+            lambda _, record: with_history(record, histories.get(record.cache_key))
+        )
+
+    def _histories(self, records: Records) -> dict[str, str]:
         """Return what the callers of this run had asked in their scopes before each call, as digests, by the keys of
         the records that name a caller.
         """
         named = {record.cache_key: record.scope for record in records if record.caller}
-        scopes = {scope for key, scope in named.items() if key in self._callers}
-        used = [it for it in records if it.scope in scopes and it.cache_key in self._callers]
+        own = {key: scope for key, scope in named.items() if self._caller_of(key)}
+        scopes = {*own.values()}
+        used = [
+            number
+            for number, record in enumerate(records)
+            if record.scope in scopes and self._caller_of(record.cache_key)
+        ]
         last: dict[tuple[str, str], int] = {}
         found = {}
-        for record in sorted(used, key=lambda record: self.first_call(record.cache_key)):
-            caller = record.scope, self._callers[record.cache_key]
+        for number in sorted(used, key=lambda it: self.first_call(records[it].cache_key)):
+            record = records[number]
+            caller = record.scope, self._caller_of(record.cache_key) or ""
             if record.cache_key in named:
                 found[record.cache_key] = "" if record.arms else history_text(last.get(caller, 0))
             digest = identity(record.kind, record.request).hexdigest()
@@ -331,11 +452,11 @@ class ReplayLog:
 
     def has_new_callers(self) -> bool:
         """Return whether the records of the file need other names than they have."""
-        is_lone = len({*self._callers.values()}) < 2
+        is_lone = len(self._names) < 2
         if is_lone and next(self._stored.named(), None) is None:
             return False
-        records = list(self._stored)
-        named = self.with_callers(records, (), is_complete=True)
+        records = Records.of(list(self._stored))
+        named = self.with_callers(records, lambda key: False, is_complete=True)
         return any(
             (new.caller, HISTORY.of(new)) != (old.caller, HISTORY.of(old))
             for new, old in zip(named, records, strict=True)
@@ -372,60 +493,59 @@ def named_draws(records: Iterable[Record]) -> NamedDraws:
     return named
 
 
-def without_lone_callers(
-    records: Iterable[Record],
-    told_apart: Collection[str] | None = None,
-    *,
-    is_complete: bool = True,
-) -> list[Record]:
+def without_lone_callers(records: Sequence[Record]) -> Records:
     """Return records without the callers' names that distinguish nothing: where one caller has all draws of
-    a request in a scope, and they count from 0; and where these followed one another.
+    a request in a scope, and they count from 0.
 
     The name stays where an earlier draw is missing, since without it the caller would draw that one.
-
-    :param told_apart: the keys of the records that their callers tell from identical ones; ``None`` for all.
-    :param is_complete: whether no further draw may come before these.
     """
-    records = list(records)
-    names = [record.caller for record in records]
-    return _named_if_needed(records, names, told_apart, is_complete=is_complete)
+    records = Records.of(records)
+    recorded = [record.caller for record in records]
+    return _named_if_needed(records, recorded, [*recorded], lambda record: True, is_complete=True)
 
 
 def _named_if_needed(
-    records: Sequence[Record],
+    records: Records,
+    recorded: list[str | None],
     names: list[str | None],
-    told_apart: Collection[str] | None,
+    is_told_apart: Callable[[Record], bool],
     *,
     is_complete: bool,
-) -> list[Record]:
+) -> Records:
     """Return records with those names that distinguish something; see :func:`without_lone_callers`.
 
-    :param names: of their callers.
+    :param recorded: the names of their callers, as they have them.
+    :param names: as they would all have them.
+    :param is_told_apart: whether its caller tells a record from identical ones; otherwise these followed one another.
+    :param is_complete: whether no further draw may come before these.
     """
+    by_scope: dict[str, array[int]] = {}
     named_scopes = {
-        record.scope for record, name in zip(records, names, strict=True) if name is not None
+        scope for scope, name in zip(records.scopes(), names, strict=True) if name is not None
     }
-    by_scope: dict[str, list[int]] = {}
-    for number, record in enumerate(records):
-        if record.sample is not None and record.scope in named_scopes:
-            by_scope.setdefault(record.scope, []).append(number)
+    for number, scope in enumerate(records.scopes()) if named_scopes else ():
+        if scope in named_scopes and records[number].sample is not None:
+            by_scope.setdefault(scope, array("I")).append(number)
     for drawn in (drawn for some in by_scope.values() for drawn in _draws_of_one(records, some)):
         numbers = {(records[number].sample or "").partition("#")[2] for number in drawn}
         has_gap = numbers != {str(number) for number in range(len(drawn))}
         is_lone = not has_gap and len({names[number] for number in drawn} - {None}) == 1
-        is_in_order = told_apart is not None and not any(
-            records[number].cache_key in told_apart for number in drawn
-        )
+        is_in_order = not any(is_told_apart(records[number]) for number in drawn)
         if is_in_order or (is_complete and is_lone):
             for number in drawn:
                 names[number] = None
-    return [
-        record if record.caller == name else with_history(record.replace(caller=name), None)
-        for record, name in zip(records, names, strict=True)
-    ]
+    if names == recorded:
+        return records
+    return records.changed(
+        lambda number, record: (
+            record
+            if record.caller == names[number]
+            else with_history(record.replace(caller=names[number]), None)
+        )
+    )
 
 
-def _draws_of_one(records: Sequence[Record], numbers: Sequence[int]) -> Iterable[list[int]]:
+def _draws_of_one(records: Sequence[Record], numbers: Sequence[int]) -> Iterable[Sequence[int]]:
     """Return the draws of each request in a scope.
 
     :param numbers: of the records of the scope.

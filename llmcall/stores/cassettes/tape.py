@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ...errors import CacheError
@@ -17,14 +18,15 @@ from ...support.notices import logger
 from ...support.system import ProcessLock
 from ..days import Days, day_of
 from ..notes import merged_notes
-from ..record import GotFrom, Record, draw_of
+from ..record import GotFrom, Record, draw_of, scope_of
 from ..records.answers import same_answer
 from ..records.content import Content, content_of
 from ..records.header import Header
 from ..records.keyed_settings import joined_settings
-from ..records.packed import LazyRecords, kept
-from ..records.reader import Question, RecordFile, header_in
+from ..records.packed import kept
+from ..records.reader import Question, RecordFile, Records, header_in
 from ..records.writer import check_writable, write
+from .gained import GainedRecords
 from .journal import Journal
 from .replay_log import ReplayLog
 
@@ -123,7 +125,7 @@ class CassetteFile:
         check_writable(self.real_path)
         self.journal.claim()
 
-    def write(self, header: Header, records: list[Record]) -> dict[str, str]:
+    def write(self, header: Header, records: Sequence[Record]) -> dict[str, str]:
         """Write the file, if all of it can be written; else return why a record cannot, by its key.
 
         :raises CacheError: if another process wrote it.
@@ -180,7 +182,7 @@ class Tape:
         self._explained: set[str] = set()  # the keys of the file's records that they entered
         self.is_over = self.has_ended = False
         self.drops_unused = False
-        self._gained = LazyRecords()
+        self._gained = GainedRecords(log.keys, log.paths)
         self._in_memory: set[str] = set()  # the keys of those that are not in the journal
 
     def note_settings(self, key: str | None, taken: SettingsTaken) -> None:
@@ -197,7 +199,7 @@ class Tape:
 
     def settings_of(self, records: Iterable[Record]) -> dict[str, Data]:
         """Return the settings that entered the keys of the records that the file will have, for its header."""
-        is_explained = all(
+        is_explained = not len(self.stored) or all(
             record.cache_key in self._explained or record.cache_key in self._gained
             for record in records
         )
@@ -309,12 +311,27 @@ class Tape:
         """Return the number of gained records, or of those from a source."""
         return sum(source is None or source in sources for sources in self._gained.sources())
 
-    def in_order(self) -> list[Record]:
+    def in_order(self) -> Records:
         """Return all records in the order of the run or, if it only replays, in that of the file."""
+        stored = list(self.stored)
         if not self.may_record:
-            return list(self.stored)
-        others = (record for record in self.stored if record.cache_key not in self._gained)
-        return self.log.in_order(others, self._gained)
+            return Records.of(stored)
+        if self._gained:
+            stored = [record for record in stored if record.cache_key not in self._gained]
+        places = array("I", self.log.in_order(stored, self._gained))
+
+        def read(place: int) -> Record:
+            return stored[place] if place < len(stored) else self._gained.at(place - len(stored))
+
+        def scopes(places: Iterable[int]) -> Iterator[str | None]:
+            return (
+                scope_of(stored[place])
+                if place < len(stored)
+                else self._gained.scope_at(place - len(stored))
+                for place in places
+            )
+
+        return Records(read, places, scopes)
 
     def unused(self) -> list[Record]:
         """Return the file's records that answered no call; see :meth:`Cassette.unused`."""
@@ -345,12 +362,17 @@ class Tape:
         """Return a record with the arms that used it, and the notes about it."""
         return self.log.with_notes(self.with_arms(record))
 
-    def to_write(self, dropped_keys: set[str], *, is_complete: bool) -> list[Record]:
+    def to_write(self, dropped_keys: set[str], *, is_complete: bool) -> Records:
         """Return the records that the file will have, without the dropped ones."""
-        records = (
-            self.noted(record) for record in self.in_order() if record.cache_key not in dropped_keys
-        )
-        return self.log.with_callers(records, self._gained, is_complete=is_complete)
+        records = self.in_order()
+        if dropped_keys:
+            records = records.at(
+                number
+                for number, record in enumerate(records)
+                if record.cache_key not in dropped_keys
+            )
+        noted = records.changed(lambda _, record: self.noted(record))
+        return self.log.with_callers(noted, self.has_gained, is_complete=is_complete)
 
     @property
     def has_calls(self) -> bool:

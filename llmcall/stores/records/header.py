@@ -94,7 +94,7 @@ class Header(NamedTuple):
 
     def with_answers(self, keys: Iterable[str]) -> Header:
         """Return the header of a file with these records: dropped answers among them were drawn again."""
-        redrawn = self.forgotten.intersection(keys)
+        redrawn = self.forgotten.intersection(keys if self.forgotten else ())
         return self._replace(
             forgotten=self.forgotten - redrawn, redrawn=tuple(sorted((*self.redrawn, *redrawn)))
         )

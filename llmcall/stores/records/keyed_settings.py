@@ -139,11 +139,16 @@ def _without_empty(settings: Mapping[str, Data]) -> dict[str, Data]:
     return {name: value for name, value in settings.items() if value not in (None, {}, [])}
 
 
-def with_used_models(header: Mapping[str, Data], records: Iterable[Record]) -> dict[str, Data]:
-    """Return a header's settings without the models, and the ``[Model …]`` sections, of which no record is."""
+def with_used_models(
+    header: Mapping[str, Data], models: Iterable[tuple[str, Data]]
+) -> dict[str, Data]:
+    """Return a header's settings without the models, and the ``[Model …]`` sections, of which no record is.
+
+    :param models: the kinds of the records and the models in their requests.
+    """
     if header.keys().isdisjoint((*MODELS, SECTIONS)):
         return {**header}
-    asked = {(DEFAULT_MODELS.get(record.kind), record.request.get("model")) for record in records}
+    asked = {(DEFAULT_MODELS.get(kind), model) for kind, model in models}
     aliases, sections = header.get("aliases", {}), header.get(SECTIONS, {})
     used = {
         model: _as_json(section)

@@ -8,7 +8,7 @@ and no function: a stranger's cache can lie and waste memory, but cannot run cod
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from io import BytesIO
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from ...keys.plain_data import plain
 from ...keys.request import Data
 from ..days import days_entry, parse_days
 from ..notes import NO_NOTES, Notes, known_header_notes
-from ..record import GotFrom, Record
+from ..record import Record
 
 READ_AGAIN = ("_request", "response", "_model_answer")
 HELD = tuple(name for name in Record.__slots__ if name not in READ_AGAIN)
@@ -82,68 +82,6 @@ class LazyRecord(Record):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Record._shallow_copy, (self._shallow_copy(),)  # in another process it is whole
-
-
-# The fields of a record that others seldom share
-OWN = ("sample", "cost", "stored_at", "notes", "header_notes")
-COMMON = tuple(name for name in (*HELD, "_read", "read_lines") if name not in (*OWN, "_cache_key"))
-
-
-class LazyRecords:
-    """Lazy records by their keys, each with its source, in half of their memory: what many have in common is held
-    once. A run gains a million.
-    """
-
-    def __init__(self) -> None:
-        self._entries: dict[str, tuple[Any, ...]] = {}
-        self._met: dict[tuple[Any, ...], tuple[Any, ...]] = {}
-
-    def put(self, record: LazyRecord, source: GotFrom) -> None:
-        """Hold a record."""
-        common = source, *(getattr(record, name) for name in COMMON)
-        common = self._met.setdefault(common, common)
-        own = (getattr(record, name) for name in OWN)
-        self._entries[record.cache_key] = common, *own, *record._place
-
-    def get(self, key: str) -> LazyRecord | None:
-        """Return the record with a key, or ``None``."""
-        entry = self._entries.get(key)
-        return None if entry is None else self._record(key, entry)
-
-    def _record(self, key: str, entry: tuple[Any, ...]) -> LazyRecord:
-        (_, *common), *rest = entry
-        record = LazyRecord.__new__(LazyRecord)
-        record._cache_key = key
-        for name, value in zip((*COMMON, *OWN), (*common, *rest), strict=False):
-            setattr(record, name, value)
-        record._place = tuple(rest[len(OWN) :])
-        return record
-
-    def source_of(self, key: str) -> GotFrom:
-        """Return where a record came from; nowhere, if there is none with the key."""
-        entry = self._entries.get(key)
-        return GotFrom(0) if entry is None else entry[0][0]
-
-    def sources(self) -> Iterator[GotFrom]:
-        """Yield where each record came from."""
-        return (entry[0][0] for entry in list(self._entries.values()))
-
-    def keys(self) -> list[str]:
-        """Return the keys of all."""
-        return list(self._entries)
-
-    def discard(self, key: str) -> bool:
-        """Drop the record with a key; return whether there was one."""
-        return self._entries.pop(key, None) is not None
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._entries
-
-    def __iter__(self) -> Iterator[LazyRecord]:
-        return (self._record(key, entry) for key, entry in list(self._entries.items()))
-
-    def __len__(self) -> int:
-        return len(self._entries)
 
 
 # The number of the layout comes before the fields. Most records have neither arms nor a note of their file's

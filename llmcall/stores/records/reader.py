@@ -14,7 +14,7 @@ from ...errors import CacheCorruptError, CacheError
 from ...features import additions
 from ...keys.plain_data import is_same
 from ...keys.request import Data
-from ..record import Record
+from ..record import Record, scope_of, sorted_scopes
 from .content import Content
 from .header import Header, check_record, first_header, no_header, record_of, resolved
 from .keyed_settings import Undecided
@@ -39,15 +39,21 @@ class Records(Sequence[Record]):
 
     :param read: returns the record at a place; it is never changed.
     :param places: those of the records, in their order.
+    :param scopes: yields the scope paths at places, ``None`` outside any; by default, they are read.
     :param file: the file in which they stand, if it is one.
     """
 
-    __slots__ = ("_read", "file", "places")
+    __slots__ = ("_read", "_scopes", "file", "places")
 
     def __init__(
-        self, read: Callable[[int], Record], places: Sequence[int], file: RecordFile | None = None
+        self,
+        read: Callable[[int], Record],
+        places: Sequence[int],
+        scopes: Callable[[Iterable[int]], Iterator[str | None]] | None = None,
+        file: RecordFile | None = None,
     ) -> None:
         self._read = read
+        self._scopes = scopes or (lambda places: (scope_of(read(place)) for place in places))
         self.places = places
         self.file = file
 
@@ -66,13 +72,27 @@ class Records(Sequence[Record]):
 
     def moved(self, places: Iterable[int]) -> Records:
         """Return the records of the same source at other places."""
-        return Records(self._read, array("I", places), self.file)
+        return Records(self._read, array("I", places), self._scopes, self.file)
+
+    def changed(self, change: Callable[[int, Record], Record]) -> Records:
+        """Return the records as a function returns them, by number and record; each keeps its scope."""
+
+        def scopes(numbers: Iterable[int]) -> Iterator[str | None]:
+            return self._scopes(self.places[number] for number in numbers)
+
+        return Records(lambda number: change(number, self[number]), range(len(self)), scopes)
+
+    def by_scope(self) -> Records:
+        """Return them as a file groups them: by scope path, those outside any scope first."""
+        groups: dict[str | None, array[int]] = {}
+        for number, path in enumerate(self._scopes(self.places)):
+            groups.setdefault(path, array("I")).append(number)
+        order = (number for path in sorted_scopes(groups) for number in groups[path])
+        return self.at(order)
 
     def scopes(self) -> Iterator[str]:
         """Yield the scope path of each."""
-        if self.file is None:
-            return (record.scope for record in self)
-        return self.file.scopes(self.places)
+        return (path or "" for path in self._scopes(self.places))
 
     def lines(self) -> Iterator[bytes | None]:
         """Yield the line of each; ``None`` outside files. Equal lines have equal requests and answers."""
@@ -150,7 +170,7 @@ class RecordFile:
         self._hashes = array("q")  # sorted; _places has the place of each among the starts
         self._places = array("I")
         self._scopes = array("I")  # of the records, as numbers of the paths
-        self._paths: dict[str, int] = {}
+        self._paths: dict[str | None, int] = {}  # ``None`` outside any scope
         self._texts: dict[str, int] = {}  # the starts of the lines of long texts, by digest
         self._read_texts: dict[str, str] = {}
         self._arms: dict[int, list[str]] = {}  # by start: those of a record that has several lines
@@ -209,7 +229,8 @@ class RecordFile:
                     _hash(entry["kind"], entry.get("sample"), entry["request"], is_line=True)
                 )
                 self._starts.append(start)
-                path = (entry.get("sample") or "").partition("#")[0]
+                sample = entry.get("sample")
+                path = None if sample is None else sample.partition("#")[0]
                 self._scopes.append(self._paths.setdefault(path, len(self._paths)))
             elif "text" in entry:
                 checked_text(entry)
@@ -335,12 +356,12 @@ class RecordFile:
 
         :param in_scope: whether a scope path is one of them.
         """
-        numbers = {number for path, number in self._paths.items() if in_scope(path)}
+        numbers = {number for path, number in self._paths.items() if in_scope(path or "")}
         places = array("I", (p for p, number in enumerate(self._scopes) if number in numbers))
-        return Records(lru_cache(MOST_READ)(self._record), places, self)
+        return Records(lru_cache(MOST_READ)(self._record), places, self.scopes, self)
 
-    def scopes(self, places: Iterable[int]) -> Iterator[str]:
-        """Yield the scope paths of the records at some places."""
+    def scopes(self, places: Iterable[int]) -> Iterator[str | None]:
+        """Yield the scope paths of the records at some places; ``None`` outside any."""
         paths = [*self._paths]
         return (paths[self._scopes[place]] for place in places)
 

@@ -33,20 +33,15 @@ def model_of(record: Record) -> str | None:
 Answered = tuple[str | None, Days | None]
 
 
-def answered(records: Iterable[Record]) -> list[Answered]:
-    """Return the model and the days of each answer: a record is read for them, and equal ones are one object."""
-    met: dict[Answered, Answered] = {}
-    found = []
-    for record in records:
-        model = model_of(record)
-        pair = model, None if model is None else record.days
-        found.append(met.setdefault(pair, pair))
-    return found
+def answered(record: Record) -> Answered:
+    """Return the model and the days of an answer."""
+    model = model_of(record)
+    return model, None if model is None else record.days
 
 
 def served_by(records: Iterable[Record]) -> dict[str, Days | None]:
     """Return the models that gave the answers of some records, sorted, each with its days."""
-    return _served(answered(records))
+    return _served(map(answered, records))
 
 
 def _served(found: Iterable[Answered]) -> dict[str, Days | None]:
@@ -117,20 +112,21 @@ class ServedDays(NamedTuple):
         )
 
 
-def served_entry(records: Iterable[Record], found: Sequence[Answered]) -> dict[str, Data]:
+def served_entry(records: Sequence[Record], found: Sequence[Answered]) -> dict[str, Data]:
     """Return the models that gave the answers of some records, with their days, as a header's JSON data.
 
-    :param found: what :func:`answered` returns of the records.
+    :param found: what :func:`answered` returns of each.
     """
     listed: dict[str, list[tuple[str, str]]] = {}
     served = {model: days for model, days in _served(found).items() if days is not None}
-    for record, (model, days) in zip(records, found, strict=True):
+    for number, (model, days) in enumerate(found):
         of_model = served.get(model or "")
         # Without any day that is known, there is nothing to list.
         if of_model is not None and any(day for day, _ in of_model.counts):
             day = days.day if days else ""
             if day != of_model.first:
-                listed.setdefault(model or "", []).append((day, short_key(record.cache_key)))
+                key = short_key(records[number].cache_key)
+                listed.setdefault(model or "", []).append((day, key))
     return {
         model: {**days_entry(days), **_lists(sorted(listed.get(model, ())))}
         for model, days in served.items()

@@ -16,7 +16,7 @@ from ...support import secrets
 from ...support.surrogates import check_unicode
 from ...support.system import file_beside
 from ..notes import header_notes_of
-from ..record import Record, by_scope
+from ..record import Record
 from .answers import stable_response
 from .content import content_of
 from .header import Header
@@ -31,18 +31,18 @@ from .line import (
     text_digest,
 )
 from .packed import LazyRecord, WrittenLines
-from .reader import header_in
-from .served import answered, served_entry
+from .reader import Records, header_in
+from .served import Answered, answered, served_entry
 
 
 def encode(
-    header: Header, records: list[Record], left_out: dict[str, str] | None = None
+    header: Header, records: Sequence[Record], left_out: dict[str, str] | None = None
 ) -> Iterator[str]:
     """Yield the lines of a file, each with its newline.
 
     :param header: the header; only the models and ``[Model …]`` sections of the records are written.
     :param records: the records in the order of the calls; they are written by scope path. They are
-        read several times.
+        read twice.
     :param left_out: gets, by key, why a record cannot be written; ``None`` raises the first reason.
     :raises ValueError: if a record is nested too deeply, or a request holds NaN, an infinity or a lone
         surrogate; names the location.
@@ -51,17 +51,23 @@ def encode(
     """
     allow = config.settings().cassette_allow
     secrets.note_proxies(os.environ)
-    records = by_scope(records)
+    records = Records.of(records).by_scope()
+    notes, models, found = [], set(), []
+    met: dict[Answered, Answered] = {}  # so that equal ones are one object
+    for record in records:  # each may be read from a file for it
+        notes.append(record.header_notes)
+        models.add((record.kind, record.request.get("model")))
+        pair = answered(record)
+        found.append(met.setdefault(pair, pair))
     header = header._replace(
-        notes={**header_notes_of([record.header_notes for record in records]), **header.notes},
+        notes={**header_notes_of(notes), **header.notes},
         # A parameter stays without a record that shows it: a forgotten answer is drawn again with it.
-        settings=with_used_models(header.settings, records),
+        settings=with_used_models(header.settings, models),
     )
     # A record whose model's name looks like a credential is left out below.
-    found = answered(records)
     hidden = {model for model in {model for model, _ in found} if secrets.find(model or "", allow)}
     named = [number for number, (model, _) in enumerate(found) if model not in hidden]
-    served = served_entry((records[number] for number in named), [found[n] for n in named])
+    served = served_entry(records.at(named), [found[number] for number in named])
     yield header_line(header, served, allow)
     written_texts: set[str] = set()  # digests
     checked_texts: set[int] = set()
@@ -194,7 +200,7 @@ def _encoded(data: Data, texts: dict[str, str]) -> Data:
 def write(
     path: str | os.PathLike[str],
     header: Header,
-    records: list[Record],
+    records: Sequence[Record],
     *,
     replaces: bytes | None = None,
     left_out: dict[str, str] | None = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterable
+from weakref import WeakKeyDictionary
 
 from ..errors import LLMCallError
 from ..scopes.active import ActiveScope, here, next_order
@@ -15,7 +16,7 @@ from ..stores.notes import Notes
 from ..support.system import ProcessLock, running_loop
 from . import messages
 from .errand import Errand
-from .wire import Address, Connection, Line, LoopLine
+from .wire import Address, Connection, LoopConnection
 
 DIGITS_OF_TASK = 16
 _lock = ProcessLock()
@@ -43,6 +44,7 @@ class Parent:
         self.outlives = outlives
         self._over = over
         self._connection: Connection | None = None
+        self._of_loops: WeakKeyDictionary[object, Connection] = WeakKeyDictionary()
         self.told: set[str] = set()  # the credentials that it knows
 
     def is_alive(self) -> bool:
@@ -93,14 +95,22 @@ class Parent:
                 self._connection = connection = Connection(self.address)
         return Connection(self.address) if connection.is_read_here else connection
 
-    def line(self, *, blocks: bool) -> Line | LoopLine:
-        """Return a line for a call.
+    def connection_here(self, *, blocks: bool) -> Connection:
+        """Return the connection for a call that is made here: an event loop of asyncio has its own.
 
         :param blocks: whether it blocks the thread.
+        :raises OSError: if the recording process has ended.
         """
-        if not blocks and running_loop() is not None:
-            return LoopLine(self.address)
-        return Line(self.connection(), blocks=blocks)
+        loop = None if blocks else running_loop()
+        if loop is None:
+            return self.connection()
+        connection = self._of_loops.get(loop)
+        if connection is None or not connection.is_open:
+            try:
+                connection = self._of_loops[loop] = LoopConnection(self.address)
+            except NotImplementedError:  # the loop reads no sockets, as on Windows
+                return self.connection()
+        return connection
 
     def tell(self, secrets: Iterable[str]) -> None:
         """Tell of credentials that a call may use, before what holds them is recorded."""

@@ -40,7 +40,7 @@ from .plain_values import chunk_data, error_data, error_in, record_in
 
 if TYPE_CHECKING:
     from .child import Parent
-    from .wire import Line, LoopLine
+    from .wire import Connection
 
 
 class _FreeSlot(Slot):
@@ -89,7 +89,10 @@ class Errand:
         self._where = where
         self._draws = draws
         self.is_taped = False
-        self._line: Line | LoopLine
+        self._blocks = False
+        self._connection: Connection
+        self._number: int  # of the call on it
+        self._has_ended = False
         self._call: Call
         self._errors: list[BaseException] = []  # that this process raised, in order
         self._transport: Transport | None = None
@@ -104,18 +107,21 @@ class Errand:
 
         :raises BaseException: what the recording process raises, or this one while it sends.
         """
-        blocks, self._call = await Blocks(), calls[0]
+        self._blocks, self._call = await Blocks(), calls[0]
         self._call.note_keys()
         before, message = held().ticket, self._question(calls)
         try:
-            with contextlib.closing(self._parent.line(blocks=blocks)) as self._line:
-                try:
-                    while isinstance(told := await self._follow(message), messages.Emit):
-                        self.is_taped = told.is_taped
-                        message = await self._emit(Piece(told.text, told.chunk))
-                finally:
-                    hold_ticket(before)
-                    await self._leave()
+            self._connection = self._parent.connection_here(blocks=self._blocks)
+            self._number = next(self._connection.numbers)
+            try:
+                while isinstance(told := await self._follow(message), messages.Emit):
+                    self.is_taped = told.is_taped
+                    message = await self._emit(Piece(told.text, told.chunk))
+            finally:
+                if not self._has_ended:
+                    self._connection.cancel(self._number)
+                hold_ticket(before)
+                await self._leave()
         except OSError as error:
             raise self._parent.over() from error
         return self._records(calls, told)
@@ -124,7 +130,8 @@ class Errand:
         """Send a message, do what the recording process tells, and return the next piece or the end of the call."""
         while True:
             self._parent.tell(used_credentials())
-            told = await self._line.ask(message)
+            told = await self._connection.answer(message, self._number, blocks=self._blocks)
+            self._has_ended = isinstance(told, messages.End)
             if isinstance(told, messages.Emit | messages.End):
                 return told
             try:

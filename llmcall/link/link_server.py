@@ -225,14 +225,10 @@ class Link:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft != hard:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            warn_once(
-                f"the calls of recorded processes need more than the {soft:,} files that this process could open "
-                f"(ulimit -n); it may open {hard:,} now"
-            )
             return
         warn_once(
             f"this process may open only {hard:,} files (ulimit -n), and further calls of recorded processes wait "
-            "until some are closed. Raise the limit, or let fewer processes and threads call at once"
+            "until some are closed. Raise the limit, or let fewer processes call at once"
         )
         self._pause()
         asyncio.get_running_loop().call_later(LOOK_FOR_FILES, self.accept_again)

@@ -19,17 +19,21 @@ import threading
 from collections import deque
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..support.loop_waits import in_thread
 from ..support.request_origin import PASSED, sent_by
 from ..support.system import this_process
 from . import messages
 
+if TYPE_CHECKING:
+    import asyncio
+
 TOKEN_BYTES = 16
 BACKLOG = 1024  # processes and threads that connect at once
 LOOPBACK = "127.0.0.1"
 MOST_READ = 1 << 16  # bytes that are read at once
+HAS_ENDED = "the recording process has ended"
 LONGEST_SLEEP = 1.0  # seconds until a thread that waits looks whether anybody reads
 
 
@@ -136,7 +140,8 @@ class Connection:
         self._reader: dict[None, int] = {}
         self._buffer = bytearray()
         self._told: dict[int, messages.Message] = {}  # by call
-        self._waiting: dict[int, SimpleQueue[None]] = {}  # by call, wakes its thread
+        # By call, wakes its thread, or its task
+        self._waiting: dict[int, SimpleQueue[None] | asyncio.Queue[None]] = {}
 
     @property
     def is_open(self) -> bool:
@@ -191,7 +196,7 @@ class Connection:
         :raises OSError: if the recording process has ended.
         """
         number = next(self.numbers) if call is None else call
-        woken = self._waiting[number] = SimpleQueue()
+        self._waiting[number] = woken = SimpleQueue[None]()
         own = threading.get_ident()
         try:
             self.send(message, number)
@@ -209,7 +214,7 @@ class Connection:
             self._told.pop(number, None)
             if not self._reader:  # another thread goes on reading
                 for other, its in list(self._waiting.items()):
-                    its.put(None)
+                    its.put_nowait(None)
                     if other not in self._told:
                         break
 
@@ -219,7 +224,7 @@ class Connection:
         # In one step, too: no byte is lost.
         deque(map(self._buffer.extend, map(self._socket.recv, (MOST_READ,))), 0)
         if len(self._buffer) == length:
-            raise ConnectionResetError("the recording process has ended")
+            raise ConnectionResetError(HAS_ENDED)
         while (found := messages.next_message(self._buffer)) is not None:
             end, call, message = found
             woken = self._waiting.get(call)  # None: its thread was interrupted
@@ -227,7 +232,12 @@ class Connection:
                 self._told[call] = message
             del self._buffer[:end]
             if woken is not None:
-                woken.put(None)
+                woken.put_nowait(None)
+
+    def cancel(self, call: int) -> None:
+        """Let the recording process forget a call."""
+        with contextlib.suppress(OSError):
+            self.send(messages.Cancel(), call)
 
     def close(self) -> None:
         """Close it: the recording process forgets what is under way on it."""
@@ -236,62 +246,57 @@ class Connection:
                 self._socket.shutdown(socket.SHUT_RDWR)  # for a thread that reads
         self._socket.close()
 
+    async def answer(
+        self, message: messages.Message, call: int, *, blocks: bool
+    ) -> messages.Message:
+        """Send a call's message, and return the answer.
 
-class Line:
-    """The line of a call to the recording process: of a thread's, or of one in Trio's event loop.
-
-    :param blocks: whether it blocks the thread, and not one of Trio's.
-    """
-
-    def __init__(self, connection: Connection, *, blocks: bool) -> None:
-        self._connection = connection
-        self._blocks = blocks
-        self._call = next(connection.numbers)
-        self._has_ended = False
-
-    async def ask(self, message: messages.Message) -> messages.Message:
-        """Send a message, and return the answer.
-
+        :param blocks: whether it blocks the thread, and not one of Trio's.
         :raises OSError: if the recording process has ended.
         """
-        ask = partial(self._connection.ask, message, self._call)
-        told = ask() if self._blocks else await in_thread(ask)
-        self._has_ended = isinstance(told, messages.End)
-        return told
-
-    def close(self) -> None:
-        """Let the recording process forget the call, unless that has ended it."""
-        if not self._has_ended:
-            with contextlib.suppress(OSError):
-                self._connection.send(messages.Cancel(), self._call)
+        ask = partial(self.ask, message, call)
+        return ask() if blocks else await in_thread(ask)
 
 
-class LoopLine:
-    """The line of a call in an event loop of asyncio: a connection of its own.
+class LoopConnection(Connection):
+    """The connection of all calls in an event loop of asyncio, which reads it. Sending blocks the loop: the recording
+    process takes at once what is sent.
 
-    One for all calls of a loop was rejected: where a call is cancelled while it reads, the loop loses what it read.
+    :raises NotImplementedError: if the loop reads no sockets.
     """
 
     def __init__(self, address: Address) -> None:
-        self._socket = connected(address)
-        self._socket.setblocking(False)
-        self._buffer = bytearray()
-
-    async def ask(self, message: messages.Message) -> messages.Message:
-        """Send a message, and return the answer."""
         import asyncio
 
-        loop = asyncio.get_running_loop()
-        await loop.sock_sendall(self._socket, messages.frame(message, 1))
-        while (found := messages.next_message(self._buffer)) is None:
-            data = await loop.sock_recv(self._socket, MOST_READ)
-            if not data:
-                raise ConnectionResetError("the recording process has ended")
-            self._buffer += data
-        end, _, told = found
-        del self._buffer[:end]
-        return told
+        super().__init__(address)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._socket, self._take)
 
-    def close(self) -> None:
-        """Close the connection."""
+    def __del__(self) -> None:
         self._socket.close()
+
+    def _take(self) -> None:
+        try:
+            self._read()
+        except OSError:
+            self._loop.remove_reader(self._socket)
+            self.close()
+            for woken in self._waiting.values():
+                woken.put_nowait(None)
+
+    async def answer(
+        self, message: messages.Message, call: int, *, blocks: bool
+    ) -> messages.Message:
+        """Send a call's message, and return the answer."""
+        import asyncio
+
+        self._waiting[call] = woken = asyncio.Queue[None]()
+        try:
+            self.send(message, call)
+            await woken.get()
+            if call not in self._told:
+                raise ConnectionResetError(HAS_ENDED)
+            return self._told[call]
+        finally:
+            del self._waiting[call]
+            self._told.pop(call, None)

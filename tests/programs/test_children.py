@@ -1303,15 +1303,27 @@ async def ask_all():
         await asyncio.gather(*map(ask_one, range(30)))
 asyncio.run(ask_all())
 """
+IN_PROCESSES = """
+started = []
+for number in range(30):
+    if (process := os.fork()) == 0:
+        ask(str(number))
+        time.sleep(2)
+        os._exit(0)
+    started.append(process)
+assert not any(os.waitpid(process, 0)[1] for process in started)
+"""
 
 
 @pytest.mark.ci
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have other limits")
-@pytest.mark.parametrize(("child", "lines"), [(IN_THREADS, 0), (IN_TASKS, 1)])
+@pytest.mark.parametrize(("child", "lines"), [(IN_THREADS, 0), (IN_TASKS, 0), (IN_PROCESSES, 1)])
 def test_calls_of_children_wait_where_the_run_may_open_few_files(
     model: NumberedServer, child: str, lines: int
 ) -> None:
-    """No call fails, and one line says why they wait; the threads of a child share a connection, and wait for none."""
+    """No call fails, and one line says why they wait; the threads and the tasks of a child share a connection, and wait
+    for none.
+    """
     write("child.py", child)
     write(
         "program.py",

@@ -24,7 +24,6 @@ from ..core.effects import (
 from ..core.parents import parents
 from ..core.prepare import Draft, place_in, place_without_draw
 from ..core.seams import Chunk, Response
-from ..keys.request import Request
 from ..scopes.position import Position
 from ..stores.cassettes.current import open_current_cassette
 from ..stores.record import Record
@@ -112,7 +111,7 @@ class CallOfProcess:
         return told
 
     async def _run(self) -> None:
-        end: messages.End = messages.Over()  # after a fault of llmcall's
+        end: messages.End = messages.Over([])  # after a fault of llmcall's
         try:
             end = await self._answer()
         finally:
@@ -134,7 +133,7 @@ class CallOfProcess:
             paths = [call.position.path for call in calls]
             return messages.Answered(data, paths, calls[0].is_taped, self._meter.noted, draw)
         except AbandonedError:
-            return messages.Abandoned(self._meter.noted)
+            return messages.Over(self._meter.noted)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - its process raises it
             raiser, number = getattr(error, "raised_there", (None, None))
             own = number if raiser is self else None
@@ -153,7 +152,7 @@ class CallOfProcess:
             ):
                 text, chunk = outcome.piece
                 told = await self.query(messages.Emit(text, chunk, calls[0].is_taped))
-                error = AbandonedError() if isinstance(told, messages.Left) else None
+                error = AbandonedError() if isinstance(told, messages.Leave) else None
             return outcome.result
         finally:
             error = None  # its traceback holds this frame
@@ -188,11 +187,8 @@ class CallOfProcess:
             return await self.query(
                 messages.Send(
                     context.run(self._inside, runs_function=request.kind == "function"),
-                    request.model,
-                    request.sample,
-                    request.cache_key,
+                    request._replace(hashed={}, headers={}, expected=None),
                     self._sender.endpoint,
-                    dict(request.body),
                     effect.timeout,
                     isinstance(effect, Open),
                 )
@@ -246,12 +242,12 @@ class CallOfProcess:
         calls = []
         if cassette is not None:
             cassette.opening.tell_overridden(lambda: forwarded.taken)
-        for hashed, body in forwarded.contents:
+        for request in forwarded.requests:
             call = Call(
                 None if in_process is None else self._sender,
                 self._at,
                 cassette,
-                Request(forwarded.kind, forwarded.model, hashed, body, {}, None, "", self._sender),
+                request._replace(sample=None, expected=self._sender),
                 forwarded.options,
                 kind,
                 Position(),
@@ -260,15 +256,13 @@ class CallOfProcess:
                 taken=lambda: forwarded.taken,
             )
             draft = Draft.of(call, forwarded.notes)
-            if forwarded.sample is not None:
-                position = Position(forwarded.sample.partition("#")[0], order)
-                call = draft.at(position, forwarded.sample)
+            if request.sample is not None:
+                position = Position(request.sample.partition("#")[0], order)
+                call = draft.at(position, request.sample)
                 calls.append(InnerCall._make(call) if forwarded.is_inner else call)
             # If this process is itself recorded, its recording process draws.
             elif (
-                forwarded.is_inner
-                or forwarded.kind == "embedding"
-                or (parents and cassette is None)
+                forwarded.is_inner or request.kind == "embedding" or (parents and cassette is None)
             ):
                 calls.append(place_without_draw(draft, active, order))
             else:

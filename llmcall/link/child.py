@@ -125,9 +125,7 @@ class Parent:
         """
         try:
             connection = self.connection()
-            connection.send(note)
-            if is_awaited:
-                connection.ask(messages.Flush())
+            connection.ask(note) if is_awaited else connection.send(note)
         except OSError:
             return False
         return True

@@ -160,8 +160,8 @@ class Errand:
             # The reader has left: the recording process ends the stream, and with it the transport's stream here. A
             # procedure that is being closed cannot wait for that.
             if not isinstance(error, GeneratorExit):
-                told = await self._follow(messages.Left())
-                if not isinstance(told, messages.Emit | messages.Over):
+                told = await self._follow(messages.Leave())
+                if not isinstance(told, messages.Emit):
                     count(self._call, told.used)
             raise
         return messages.Done()
@@ -210,14 +210,15 @@ class Errand:
     def _to_send(self, told: messages.Send) -> tuple[Call, Request]:
         """Return the call and the request as they are sent now."""
         call, kind = self._call, self._call.kind
-        request = call.request._replace(
-            model=told.model, sample=told.sample, cache_key=told.key, body=told.body
+        own = call.request
+        request = told.request._replace(
+            hashed=own.hashed, headers=own.headers, expected=own.expected
         )
         if kind.has_own_transport:
             return call, request
-        call = call._replace(request=request._replace(body=call.request.body))
+        call = call._replace(request=request._replace(body=own.body))
         assert isinstance(kind, OfClient)
-        return call, kind.once(request._replace(wire=kind.wire(call, told.body)))
+        return call, kind.once(request._replace(wire=kind.wire(call, request.body)))
 
     def _sent(self, call: Call, response: Response) -> messages.Sent:
         of_copy = None
@@ -271,15 +272,11 @@ class Errand:
             await reading.aclose()
 
     def _question(self, calls: Sequence[Call]) -> messages.Message:
-        call = calls[0]
-        request, kind = call.request, call.kind
+        call, kind = calls[0], calls[0].kind
         return messages.Calls(
             self._ticket,
             self._where,
-            request.kind,
-            request.model,
-            [(each.request.hashed, each.request.body) for each in calls],
-            request.sample,
+            [each.request._replace(headers={}, expected=None) for each in calls],
             call.options,
             kind.name,
             call.fallbacks,

@@ -364,13 +364,11 @@ class ProcessConnection(asyncio.Protocol):
             case messages.Calls():
                 ticket = link.ticket(message.ticket)
                 if ticket is None or link.is_closing:
-                    self.send(messages.Over(), number)
+                    self.send(messages.Over([]), number)
                 else:
                     self.calls[number] = CallOfProcess(self, number, ticket, message)
             case messages.Admit(name, where):
                 self.send(link.admit_inside(name, where, self.process), number)
-            case messages.Flush():
-                self.send(messages.Done(), number)
             case messages.Cancel():
                 if number in self.calls:
                     self.calls[number].cancel()
@@ -378,6 +376,8 @@ class ProcessConnection(asyncio.Protocol):
                 self.calls[number].take(message)
             case _:
                 link.take(message, self.process)
+                if number:
+                    self.send(messages.Done(), number)
 
     def ended(self, number: int) -> None:
         """Forget a call, which has ended."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ..config.endpoints import Endpoint
 from ..config.setting import Rank, SettingValue
 from ..core.calls import Options
-from ..keys.request import Data
+from ..keys.request import Data, Request
 from ..models.catalog import Capabilities
 from ..scopes.active import OpenedBy
 from ..scopes.position import Branch, Branches
@@ -159,7 +159,7 @@ class Cancel(NamedTuple):
 
 
 class Flush(NamedTuple):
-    """The question whether all notes have arrived."""
+    """The question whether all notes have arrived; any of them that is asked is one, too."""
 
 
 class Admit(NamedTuple):
@@ -173,8 +173,8 @@ class Calls(NamedTuple):
     """One call, or one call for each text to embed.
 
     :param ticket: of the code that makes them.
-    :param contents: of each what is hashed, and the body.
-    :param sample: the whole name of a draw that the scope does not enter, or ``None``.
+    :param requests: of each what is hashed, and the body; the first may have the whole name of a draw that the scope
+        does not enter.
     :param facts: of the client, pickled; see ``client_facts.py``.
     :param taken: the settings that the keys depend on, without those that code gives.
     :param name: of what is called, if it is not a model.
@@ -185,10 +185,7 @@ class Calls(NamedTuple):
 
     ticket: str
     where: Where
-    kind: str
-    model: str
-    contents: list[tuple[Data, Data]]
-    sample: str | None
+    requests: list[Request]
     options: Options
     name: str
     fallbacks: tuple[str, ...]
@@ -209,16 +206,14 @@ class Send(NamedTuple):
     """Send the request as it is now.
 
     :param inside: where calls are that are made inside this one.
+    :param request: without what the process has of it.
     :param endpoint: its number among the model's.
     :param is_read: whether the answer is to be read chunk by chunk.
     """
 
     inside: Base
-    model: str
-    sample: str | None
-    key: str
+    request: Request
     endpoint: int
-    body: dict[str, Data]
     timeout: float | None
     is_read: bool
 
@@ -230,7 +225,7 @@ class Next(NamedTuple):
 
 
 class Leave(NamedTuple):
-    """Close the chunks, which have not ended."""
+    """Close the chunks, which have not ended. A process answers a piece by it if the reader of the stream has left."""
 
 
 class Release(NamedTuple):
@@ -310,10 +305,6 @@ class Done(NamedTuple):
     """What the process was told to do is done."""
 
 
-class Left(NamedTuple):
-    """The reader of the stream has left."""
-
-
 # The ends of calls
 
 
@@ -362,23 +353,19 @@ class Unanswered(NamedTuple):
     used: list[UsedAmounts]
 
 
-class Abandoned(NamedTuple):
-    """The stream has ended, because its reader left."""
+class Over(NamedTuple):
+    """The reader of the stream has left, or the recording process answers no more calls."""
 
     used: list[UsedAmounts]
 
 
-class Over(NamedTuple):
-    """The recording process answers no more calls."""
-
-
-End = Answered | Unanswered | Abandoned | Over
+End = Answered | Unanswered | Over
 Message = Any  # a value of one of these classes
 
 PLAIN = (str, int, float, bytes, tuple, list, dict)
 # What a message is made of: plain data, the classes of this module, and some others.
 KINDS = frozenset(
-    [*PLAIN, Branch, Capabilities, Endpoint, Options, Rank, Received, SettingValue]
+    [*PLAIN, Branch, Capabilities, Endpoint, Options, Rank, Received, Request, SettingValue]
     + [kind for kind in vars().values() if isinstance(kind, type) and kind.__module__ == __name__]
 )
 NAMED = {(kind.__module__, kind.__qualname__): kind for kind in KINDS}

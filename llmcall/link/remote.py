@@ -98,9 +98,10 @@ class ForwardedFunction(Function):
 
 def kind_of(forwarded: messages.Calls, sender: Sender) -> Kind:
     """Return the kind of a call of another process."""
-    if forwarded.kind == "function":
+    kind = forwarded.requests[0].kind
+    if kind == "function":
         return ForwardedFunction(sender, forwarded.name)
-    if forwarded.kind == "http":
+    if kind == "http":
         return Http(
             sender,
             forwarded.name,
@@ -108,5 +109,5 @@ def kind_of(forwarded: messages.Calls, sender: Sender) -> Kind:
             prefers_calling=forwarded.prefers_calling,
         )
     if forwarded.is_clients:
-        return KINDS[forwarded.kind]
-    return ProgramChat(sender) if forwarded.kind == "chat" else ProgramEmbeddings(sender)
+        return KINDS[kind]
+    return ProgramChat(sender) if kind == "chat" else ProgramEmbeddings(sender)

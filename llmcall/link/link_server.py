@@ -57,12 +57,11 @@ class Link:
         self.other: Ticket | None = None
         self.tickets: dict[str, Ticket] = {}
         self.pythons = Pythons()
-        self._is_looking = False  # for them
         self._numbers = itertools.count()
         self._thread: LoopThread | None = None
         self.connections: set[ProcessConnection] = set()
-        self.unknown: set[ProcessConnection] = set()  # those that have not sent the token
-        self._accepts = False
+        # Those that have not sent the token, the oldest first
+        self.unknown: dict[ProcessConnection, None] = {}
         self.is_closing = False
         close_in_forks(self._socket)
 
@@ -108,11 +107,12 @@ class Link:
                 self.pythons.greet(name, process)
                 if process and name in self.tickets:
                     self.tickets[name].join(process)
-            case messages.Started(name, started, program):
-                if program is not None:
-                    self.pythons.expect(name, started, program)
-                else:
-                    self._watch(name, started)
+            case messages.Started(name, started, None):
+                if self.pythons.watch(name, started) and self._thread is not None:
+                    with contextlib.suppress(RuntimeError):  # it has ended
+                        self._thread.loop.call_soon_threadsafe(self._look_for_pythons)
+            case messages.Started(name, started, str(program)):
+                self.pythons.expect(name, started, program)
             case messages.Dismiss(name):  # further calls by it are refused
                 self.tickets.pop(name, None)
             case messages.Retract(name, number):
@@ -129,23 +129,8 @@ class Link:
                 if (recording := programs.innermost_recorder()) is not None:
                     recording.hear(note)
 
-    def _watch(self, name: str, process: int) -> None:
-        """Watch which Pythons a process starts.
-
-        :param name: of its ticket.
-        """
-        self.pythons.watch(name, process)
-        if self._thread is not None:
-            with contextlib.suppress(RuntimeError):  # it has ended
-                self._thread.loop.call_soon_threadsafe(self._begin_to_look)
-
-    def _begin_to_look(self) -> None:
-        if not self._is_looking:
-            self._look_for_pythons()
-
     def _look_for_pythons(self) -> None:
-        self._is_looking = self.pythons.look()
-        if self._is_looking:
+        if self.pythons.look():
             asyncio.get_running_loop().call_later(LOOK_FOR_PYTHONS, self._look_for_pythons)
 
     def missed(self) -> list[str]:
@@ -184,17 +169,8 @@ class Link:
     def _begin_to_accept(self) -> None:
         # Not by create_server, which keeps the sockets that it accepts to itself: a forked process closes its copies.
         self._socket.setblocking(False)
-        self.accept_again()
-
-    def accept_again(self) -> None:
-        """Accept connections, if none of too many strangers and no lack of open files forbids it now."""
-        if not (self._accepts or self.is_closing) and len(self.unknown) < MOST_UNKNOWN:
-            self._accepts = True
+        if not self.is_closing:
             asyncio.get_running_loop().add_reader(self._socket, self._accept)
-
-    def _pause(self) -> None:
-        self._accepts = False
-        asyncio.get_running_loop().remove_reader(self._socket)
 
     def _accept(self) -> None:
         try:
@@ -212,9 +188,9 @@ class Link:
             return
         connection = ProcessConnection(self, accepted)
         self.connections.add(connection)
-        self.unknown.add(connection)
-        if len(self.unknown) >= MOST_UNKNOWN:
-            self._pause()
+        self.unknown[connection] = None
+        if len(self.unknown) > MOST_UNKNOWN:  # whoever has the token sends it at once
+            next(iter(self.unknown)).close()
         if len(self.connections) == 1:
             asyncio.get_running_loop().call_later(LOOK_AT_PEERS, self._look_at_peers)
 
@@ -230,8 +206,9 @@ class Link:
             f"this process may open only {hard:,} files (ulimit -n), and further calls of recorded processes wait "
             "until some are closed. Raise the limit, or let fewer processes call at once"
         )
-        self._pause()
-        asyncio.get_running_loop().call_later(LOOK_FOR_FILES, self.accept_again)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._socket)
+        loop.call_later(LOOK_FOR_FILES, self._begin_to_accept)
 
     def _look_at_peers(self) -> None:
         """Release the permits of the processes that are stopped, as by SIGSTOP, where that can be known."""
@@ -268,12 +245,12 @@ class Link:
         self._closing = asyncio.Task(self._close(seconds, has_begun))
 
     async def _close(self, seconds: float, has_begun: threading.Event) -> None:
-        self._pause()
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._socket)
         ends = [connection.end for connection in self.connections]
         for connection in list(self.connections):
             if not connection.calls:
                 connection.close()
-        loop = asyncio.get_running_loop()
         loop.call_soon(has_begun.set)  # once these are closed
         if ends:
             await asyncio.wait(ends, timeout=seconds or None)
@@ -299,7 +276,6 @@ class ProcessConnection(asyncio.Protocol):
         self.calls: dict[int, CallOfProcess] = {}
         self._transport: Any = None
         self._buffer = bytearray()
-        self._has_token = False
         loop = asyncio.get_running_loop()
         self.end: asyncio.Future[None] = loop.create_future()
         accepted.setblocking(False)
@@ -318,17 +294,13 @@ class ProcessConnection(asyncio.Protocol):
         """Cancel the calls: their process has ended."""
         self.end.set_result(None)
         self.link.connections.discard(self)
-        self._leave_unknown()
+        self.link.unknown.pop(self, None)
         for call in list(self.calls.values()):
             call.cancel()
 
-    def _leave_unknown(self) -> None:
-        self.link.unknown.discard(self)
-        self.link.accept_again()
-
     def _leave_stranger(self) -> None:
         """End the connection, if it has not sent the token."""
-        if not self._has_token:
+        if self in self.link.unknown:
             self._transport.abort()
 
     def close(self) -> None:
@@ -340,15 +312,14 @@ class ProcessConnection(asyncio.Protocol):
         """Take the messages that have arrived complete."""
         buffer = self._buffer
         buffer += data
-        if not self._has_token:
+        if self in self.link.unknown:
             token = self.link.address.token.encode()
             if len(buffer) < len(token):
                 return
             if not hmac.compare_digest(bytes(buffer[: len(token)]), token):
                 self._transport.abort()
                 return
-            self._has_token = True
-            self._leave_unknown()
+            del self.link.unknown[self]
             del buffer[: len(token)]
         try:
             while (found := messages.next_message(buffer)) is not None:

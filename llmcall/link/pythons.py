@@ -38,9 +38,11 @@ class Pythons:
         """
         self._heard.add((ticket, process))
 
-    def watch(self, ticket: str, process: int) -> None:
-        """Watch what a process starts that is no Python yet."""
+    def watch(self, ticket: str, process: int) -> bool:
+        """Watch what a process starts that is no Python yet; return whether no other one was watched."""
+        was_idle = not self._watched
         self._watched[process] = ticket
+        return was_idle
 
     def look(self) -> bool:
         """See which Pythons run; return whether any watched process does."""

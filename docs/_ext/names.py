@@ -76,6 +76,9 @@ def config_file() -> str:
     for place, block in enumerate(sections):
         title, _, body = block.partition("\n")
         section = title.strip("[]")
+        if section not in {row.section for row in rows.values()}:  # of a feature that is gone
+            sections[place] = ""
+            continue
 
         def kept(match: re.Match[str], section: str = section) -> str:
             row = own.get((section, match[1]))
@@ -85,7 +88,7 @@ def config_file() -> str:
         entries = re.sub(r"(?m)^# .*\n([A-Z_]+) =.*\n", kept, f"{entries}\n" if blank else body)
         sections[place] = f"{title}\n{entries}{added.pop(section, '')}{blank[1:]}{rest}"
     new = "".join(f"\n[{section}]\n{lines}" for section, lines in added.items())
-    return head + "".join(sections) + new
+    return f"{head}{''.join(sections)}".rstrip() + f"\n{new}"
 
 
 def page() -> str:

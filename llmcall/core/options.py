@@ -22,7 +22,7 @@ WITHOUT = "none"
 
 
 class CallOption:
-    """An option of a chat that a feature adds. The setting of its name has its default; ``"none"`` is without it.
+    """An option of a chat that a feature adds. A setting of its name has its default; ``"none"`` is without it.
 
     :ivar values: what else it may be.
     :ivar about: what the docstrings of methods say of it.
@@ -65,7 +65,9 @@ def added_options(settings: Settings, given: Mapping[str, object]) -> Added:
 
     :param given: those that the call names.
     """
-    values = {name: str(given.get(name) or getattr(settings, name)) for name in known_options()}
+    values = {
+        name: str(given.get(name) or getattr(settings, name, WITHOUT)) for name in known_options()
+    }
     return tuple(item for item in values.items() if item[1] != WITHOUT)
 
 

@@ -60,7 +60,8 @@ class Feature:
     :param map_options: the places of what answers the options of ``map`` (``many/map_options.py``), by their names.
     :param settings: the places of the settings (``config/setting.py``), by name.
     :param other_keys: the places of another program's keys in config.ini (``config/setting.py``), by its name.
-    :param options: the places of the options of a call (``core/calls.py``), by name, which is that of a setting, too.
+    :param options: the places of the options of a call (``core/calls.py``), by name. A setting of
+        the same name has its default.
     :param clients: the places of the clients, by api_type.
     :param default_models: the models that clients ask while ``MODEL`` has its default, by api_type.
     :param capabilities: what such a model can do, as in a section [Model] of config.ini, by its name.

@@ -5,7 +5,6 @@ The method itself takes what it is given: Python would fill in thirty names at e
 
 from __future__ import annotations
 
-import inspect
 from functools import partial, update_wrapper
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,19 +25,9 @@ def shown_as(declared: Callable[..., object]) -> Callable[[Method], Method]:
 
 
 def with_options(declared: Method) -> Method:
-    """Add the options of features to a declaration, before ``sample``."""
-    signature = inspect.signature(declared)
-    own = [*signature.parameters.values()]
-    place = [*signature.parameters].index("sample")
-    own[place:place] = [
-        inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation="str | None"
-        )
-        for name in known_options()
-    ]
+    """Add what the docstrings of features' options say to the docstring of a declaration."""
     about = "".join(f"{option.about.strip()}\n    " for option in known_options().values())
     declared.__doc__ = str(declared.__doc__).replace(":param sample:", f"{about}:param sample:")
-    declared.__signature__ = signature.replace(parameters=own)  # type: ignore[attr-defined]
     return declared
 
 
@@ -66,6 +55,9 @@ def send_message(
     max_attempts: int | None = None,
     waiting_time: float | None = None,
     exponential_backoff_factor: float | None = None,
+    # What features add: ``python docs/_ext/names.py`` writes it, until the next comment.
+    window: str | None = None,
+    # The end of what features add.
     sample: str | int | None = None,
     cache: bool | None = None,
     on_error: str | None = None,

@@ -229,11 +229,12 @@ def test_the_package_exports_the_names_that_features_add() -> None:
         assert text == names["with_exports"](module)
 
 
-def test_the_settings_that_features_add_are_in_config_ini() -> None:
-    """And in the class, for type checkers."""
+def test_the_settings_and_options_that_features_add_are_in_the_text() -> None:
+    """In config.ini, and for type checkers in the class and the declaration."""
     names = runpy.run_path(str(ROOT / "docs" / "_ext" / "names.py"))
-    module = names["PACKAGE"] / names["SETTINGS"]
-    assert module.read_text(encoding="utf-8") == names["with_settings"]()
+    for module in "SETTINGS", "OPTIONS":
+        text = (names["PACKAGE"] / names[module]).read_text(encoding="utf-8")
+        assert text == names[f"with_{module.lower()}"]()
     assert names["CONFIG_FILE"].read_text(encoding="utf-8") == names["config_file"]()
 
 

@@ -16,8 +16,9 @@ from ...scopes.replayed_callers import history_after, history_text
 from ...support.system import lock
 from ..notes import HISTORY, Notes, merged_notes
 from ..record import Record, draw_of, scope_of, sorted_scopes
+from ..records.numbered import Column, KeyNumbers, Numbered
 from ..records.reader import Records
-from .gained import Column, GainedRecords, KeyNumbers, Numbered
+from .gained import GainedRecords
 
 if TYPE_CHECKING:
     from ..records.reader import RecordFile

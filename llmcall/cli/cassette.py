@@ -44,18 +44,18 @@ def merge(one: str, other: str, to: str, on_conflict: str) -> None:
             f"{one} and {other} were recorded under different settings: {differences}; keep both files, or record one "
             "again under the settings of the other"
         )
-    records, conflicts = combine(first, second, on_conflict)
-    _print_conflicts(conflicts)
-    if conflicts and on_conflict == "raise":
-        count = counted(len(conflicts), "request")
+    combined = combine(first.records(), second.records(), on_conflict)
+    _print_conflicts(combined.conflicts())
+    if combined.places and on_conflict == "raise":
+        count = counted(len(combined.places), "request")
         raise CacheError(
             f"{one} and {other} have different answers to {count}, so nothing was written; choose with --on-conflict"
         )
     merged = {os.path.realpath(one): first, os.path.realpath(other): second}
     replaced = merged.get(os.path.realpath(to))
     digest = None if replaced is None else replaced.digest
-    write(to, first.header.joined(second.header), records, replaces=digest)
-    echo(f"{counted(len(records), 'record')} written to {to}", err=True)
+    write(to, first.header.joined(second.header), combined.records, replaces=digest)
+    echo(f"{counted(len(combined.records), 'record')} written to {to}", err=True)
 
 
 @cassette.command()

@@ -134,7 +134,8 @@ def _load_records(run: object, in_scope: Callable[[str], bool]) -> RecordedRun:
 
     if isinstance(run, Cassette):
         header = run.tape.stored.header
-        records = list(filter(where, run.all_records()))
+        found = Records.of(run.all_records())
+        records = found.at(n for n, scope in enumerate(found.scopes()) if in_scope(scope))
         return RecordedRun(str(run.path), records, dict(header.settings), headers=(header,))
     if isinstance(run, (str, os.PathLike)):
         path = os.path.expanduser(run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +149,13 @@ def data_frame(
     """
     cells = [[_writable(value) for value in row] for row in rows]
     return import_pandas().DataFrame(cells, columns=list(names), **options)
+
+
+def frame_of(columns: Mapping[str, Sequence[object]]) -> pandas.DataFrame:
+    """Return columns by name as a DataFrame that pandas can write to any file."""
+    return import_pandas().DataFrame(
+        {name: list(map(_writable, values)) for name, values in columns.items()}
+    )
 
 
 def _writable(value: object) -> object:

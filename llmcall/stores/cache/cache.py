@@ -5,21 +5,23 @@ processes.
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from ...config import resolve as config
 from ...config.settings import CACHE_MODES
 from ...errors import CacheCorruptError, CacheError
+from ...keys.keys import short_key
 from ...keys.request import Data, Request
 from ...support.arguments import checked
 from ...support.notices import warn_once
 from ...support.system import ProcessLock
-from ..record import Record, make_record
+from ..record import Record, make_record, scope_of
 from ..records.frame import record_frame
-from ..records.packed import kept, pack, unpack
+from ..records.packed import pack, unpack
 from ..records.readable import incomplete, unreadable
 from .addresses import is_address, storage_at
 from .directory import Directory
@@ -345,15 +347,35 @@ class ResponseCache:
         from ..cassettes.replay_log import with_history, without_lone_callers
         from ..records.header import Header
         from ..records.keyed_settings import settings_shown
+        from ..records.numbered import Numbered
+        from ..records.reader import Records
         from ..records.writer import write
 
-        found = list(map(kept, self.records(where=where)))
+        keys, paths, scopes = [], Numbered[str | None](), array("I")
+        for record in self.records(where=where):
+            keys.append(record.cache_key)
+            scopes.append(paths.add(scope_of(record)))
+        read = lru_cache(2)(self._stored)  # a record's fields are read one after the other
+        found = Records(
+            lambda number: read(keys[number]),
+            range(len(keys)),
+            lambda numbers: (paths[scopes[number]] for number in numbers),
+        )
         records = without_lone_callers(found).changed(
             lambda _, record: with_history(record, UNKNOWN)
         )
         if records:  # an empty file would replace a recording by nothing
             write(path, Header(settings_shown(records)), records)
         return len(records)
+
+    def _stored(self, key: str) -> Record:
+        """Return a record that was there a moment ago."""
+        row = self.storage.get(key)
+        if row is None:
+            raise CacheError(
+                f"{self.path}: the record {short_key(key)}… was deleted meanwhile. Export again"
+            )
+        return unpack(key, *row)
 
     def load(
         self, path: str | os.PathLike[str] | ResponseCache, *, on_conflict: str = "keep"

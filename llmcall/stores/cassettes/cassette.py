@@ -22,7 +22,7 @@ from ..days import Days
 from ..record import GotFrom, Record
 from ..records.frame import record_frame
 from ..records.packed import kept
-from ..records.reader import read
+from ..records.reader import Records, read
 from ..records.served import served_by
 from .opening import Opening
 from .replay_log import ReplayLog
@@ -337,12 +337,12 @@ class Cassette(Block, ContextDecorator):
 
     # Records
 
-    def all_records(self) -> list[Record]:
+    def all_records(self) -> Sequence[Record]:
         """Return its records; before the first opening, and after a recording, the file's."""
         self.written = ""
         tape = self.tape
         if not self.file.real_path or (tape.has_ended and tape.count()):
-            return list(read(self.path)) if self.path.exists() else []
+            return read(self.path).records() if self.path.exists() else []
         return [
             # The journal may be gone when they are read.
             kept(record) if tape.has_gained(record.cache_key) else record
@@ -373,10 +373,12 @@ class Cassette(Block, ContextDecorator):
         :raises ValueError: if ``levels`` does not name exactly the levels of the deepest scope, or
             uses another column's name.
         """
-        records = sorted(self.all_records(), key=lambda record: natural(record.scope))
-        unused_records = self.tape.log.unused(records)
-        unused_keys = {record.cache_key for record in unused_records}
-        return record_frame(records, lambda record: record.cache_key not in unused_keys, levels)
+        records = Records.of(self.all_records())
+        scopes = list(records.scopes())
+        places = {scope: natural(scope) for scope in {*scopes}}
+        records = records.at(sorted(range(len(records)), key=lambda number: places[scopes[number]]))
+        is_unused = self.tape.log.unused_test(records)
+        return record_frame(records, lambda record: not is_unused(record), levels)
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{name}={count:,}" for name, count in self._counts().items())

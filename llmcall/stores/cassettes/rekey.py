@@ -20,7 +20,7 @@ from ..record import NumberedDraw, Record, draw_of
 from ..records.answers import Conflict, combine
 from ..records.header import Header
 from ..records.keyed_settings import NAMESPACES, namespaces_of
-from ..records.reader import RecordFile
+from ..records.reader import RecordFile, Records
 
 
 class Rekeyed(NamedTuple):
@@ -34,7 +34,7 @@ class Rekeyed(NamedTuple):
     """
 
     header: Header
-    records: list[Record]
+    records: Sequence[Record]
     conflicts: list[Conflict]
     changed: int
     joined: int
@@ -61,15 +61,15 @@ def rekeyed(recording: RecordFile, on_conflict: str) -> Rekeyed:
         )
         for record, request, sample in zip(records, requests, samples, strict=True)
     ]
-    kept, conflicts = combine(renamed, (), on_conflict)
+    combined = combine(Records.of(renamed), Records.of([]), on_conflict)
     return Rekeyed(
         header=header,
-        records=kept,
-        conflicts=conflicts,
+        records=combined.records,
+        conflicts=list(combined.conflicts()),
         changed=sum(
             old.cache_key != new.cache_key for old, new in zip(records, renamed, strict=True)
         ),
-        joined=len(records) - len(kept),
+        joined=len(records) - len(combined.records),
     )
 
 

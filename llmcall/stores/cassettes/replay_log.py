@@ -288,35 +288,41 @@ class ReplayLog:
                 yield place
                 yield from followers.get(place, ())
 
-    def unused(self, records: Iterable[Record], others: list[Record] | None = None) -> list[Record]:
+    def unused(self, records: Sequence[Record], others: list[Record] | None = None) -> list[Record]:
         """Return the records that answered no call and belong to no replayed function.
+
+        :param others: those that answered no call; ``None`` finds them by their keys.
+        """
+        if others is not None and not self._skipped_scopes:
+            return others
+        return list(filter(self.unused_test(records), records))
+
+    def unused_test(self, records: Iterable[Record]) -> Callable[[Record], bool]:
+        """Return a function that says whether a record answered no call and belongs to no replayed function.
 
         A record outside any scope, such as an embedding, may belong to any function. A function that
         was replayed outside any scope may own every record whose outermost scope this run did not
         enter.
 
-        :param others: those that answered no call; ``None`` finds them by their keys.
+        :param records: all that it will be asked about.
         """
+
+        def has_used(record: Record) -> bool:
+            return self.has_used(record.cache_key)
+
         with lock:
             skipped = [*self._skipped_scopes]
-        if others is not None and not skipped:
-            return others
-        records = list(records)
-        unused = [record for record in records if not self.has_used(record.cache_key)]
         if not skipped:
-            return unused
+            return lambda record: not has_used(record)
         inside = tuple(f"{path}/" for path in skipped)
-        entered = {
-            _outermost_scope(record) for record in records if self.has_used(record.cache_key)
-        }
+        entered = {_outermost_scope(record) for record in records if has_used(record)}
         is_any_outside = any("/" not in path for path in skipped)
-        return [
-            record
-            for record in unused
-            if record.sample is not None
+        return lambda record: (
+            not has_used(record)
+            and record.sample is not None
             and not f"{record.scope}/".startswith(inside)
             and not (is_any_outside and _outermost_scope(record) not in entered)
-        ]
+        )
 
     def arms(self) -> dict[str, list[str]]:
         """Return the arms that used each used record, by its key, in the order of their first calls."""

@@ -335,7 +335,7 @@ class Tape:
 
     def unused(self) -> list[Record]:
         """Return the file's records that answered no call; see :meth:`Cassette.unused`."""
-        return self.log.unused(self.stored, self.stored.others(self.log.has_used))
+        return self.log.unused(self.stored.records(), self.stored.others(self.log.has_used))
 
     def dropped(self, unused: Iterable[Record]) -> list[Record]:
         """Return the unused records that the file loses. Further draws of the run's requests stay, so as to leave

@@ -11,13 +11,14 @@ from ...features import additions
 from ...keys.keys import key_of
 from ...keys.request import Data
 from ...scopes.position import without_repeats
-from ...support.display import data_frame, printable
+from ...support.display import frame_of, printable
 from ..record import Record
 
 if TYPE_CHECKING:
     import pandas
 
 
+SHARED = ("scope", "arms", "kind", "model", "served", "finish_reason")  # by many records
 SAME_NAMES = ("arms", "kind", "model", "served", "prompt", "answer", "finish_reason", "refusal")
 
 
@@ -32,15 +33,23 @@ def record_frame(
     :raises ValueError: if their number is not the depth of the deepest scope, or one of them is a
         column's name.
     """
-    records = list(records)
     columns = _columns(is_used)
+    table: dict[str, list[Data]] = {name: [] for name in columns}
+    met: dict[Data, Data] = {}
+    for record in records:  # one at a time: a cache of a million has no room for them
+        for name, cell in columns.items():
+            value = cell(record)
+            table[name].append(met.setdefault(value, value) if name in SHARED else value)
     levels = [levels] if isinstance(levels, str) else levels
-    names = [] if levels is None else _checked_levels(list(levels), records, columns)
-    if not any(record.arms for record in records):
-        del columns["arms"]
-    level_columns = {name: partial(_level, number) for number, name in enumerate(names)}
-    columns = {"scope": columns["scope"], **level_columns, **columns}
-    return data_frame(([cell(record) for cell in columns.values()] for record in records), columns)
+    scopes = table["scope"]
+    names = [] if levels is None else _checked_levels(list(levels), scopes, columns)
+    if not any(table["arms"]):
+        del table["arms"]
+    level_columns = {
+        name: [next(iter(_levels_of(scope)[number:]), None) for scope in scopes]
+        for number, name in enumerate(names)
+    }
+    return frame_of({"scope": scopes, **level_columns, **table})
 
 
 def _columns(is_used: Callable[[Record], bool]) -> dict[str, Callable[[Record], Data]]:
@@ -63,25 +72,21 @@ def _has_note(name: str, record: Record) -> bool:
     return name in record.notes
 
 
-def _level(number: int, record: Record) -> str | None:
-    return next(iter(_levels_of(record)[number:]), None)
-
-
-def _levels_of(record: Record) -> list[str]:
+def _levels_of(scope: str | None) -> list[str]:
     """Return the names in a scope path, without repeats, which are in their item's scope."""
-    path, _ = without_repeats(record.scope)
+    path, _ = without_repeats(scope or "")
     return [name for name in path.split("/") if name]
 
 
 def _checked_levels(
-    names: list[str], records: Sequence[Record], columns: Collection[str]
+    names: list[str], scopes: Sequence[str | None], columns: Collection[str]
 ) -> list[str]:
     """Return the names of the levels, checked to be one for each level of the deepest scope."""
     if len({*columns, *names}) < len(columns) + len(names):
         raise ValueError(
             f"levels names a column twice: {', '.join(names)}; the table has {', '.join(columns)}"
         )
-    deepest = max(map(_levels_of, records), key=len, default=names)
+    deepest = max(map(_levels_of, {*scopes}), key=len, default=names)
     if len(names) != len(deepest):
         raise ValueError(
             f"levels names {len(names)} ({', '.join(names)}), but the deepest scope has {len(deepest)}: "

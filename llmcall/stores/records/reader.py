@@ -74,6 +74,23 @@ class Records(Sequence[Record]):
         """Return the records of the same source at other places."""
         return Records(self._read, array("I", places), self._scopes, self.file)
 
+    def with_others(self, others: Records) -> Records:
+        """Return these records, and others after them."""
+        sides = self, others
+
+        def side_of(place: int) -> tuple[Records, int]:
+            return (self, place) if place < len(self) else (others, place - len(self))
+
+        def read(place: int) -> Record:
+            side, number = side_of(place)
+            return side[number]
+
+        def scopes(places: Iterable[int]) -> Iterator[str | None]:
+            for side, number in map(side_of, places):
+                yield from side._scopes([side.places[number]])
+
+        return Records(read, range(sum(map(len, sides))), scopes)
+
     def changed(self, change: Callable[[int, Record], Record]) -> Records:
         """Return the records as a function returns them, by number and record; each keeps its scope."""
 

@@ -137,17 +137,21 @@ class Exchanges:
 
 async def _answer(transport: ProgramTransport, call: Call) -> Response:
     """Return the whole answer to a call; the stream of a chat is assembled."""
-    is_stream = call.request.kind == "chat" and call.is_streamed
-    chunks = await Open(transport, call.request, None) if is_stream else None
+    chunks = await Open(transport, call.request, None) if call.is_streamed else None
     if chunks is None:
-        return await Send(transport, call.request, None)
-    assembler = Assembler()
+        response = await Send(transport, call.request, None)
+        chunks = response.chunks
+        if chunks is None:
+            return response
+    assembler, whole = Assembler(), Response({})
     while (chunk := await Next(chunks, None)) is not None:
         if chunk is DONE:
             assembler.is_done = True
-        elif not isinstance(chunk, (Response, bytes)):
+        elif isinstance(chunk, Response):
+            whole = chunk
+        elif not isinstance(chunk, bytes):
             assembler.add(chunk)
-    return Response(assembler.response())
+    return whole or Response(assembler.response())
 
 
 def _message(message: Mapping[str, Any]) -> tuple[dict[str, str], bytes]:

@@ -96,8 +96,8 @@ ENVIRONMENTS = {
     "Elsewhere": (
         "program.py",
         # as on another machine, where the map's process cannot be asked
-        "import llmcall\nfrom llmcall.link import child\n"
-        "def refuse(*_): raise ConnectionRefusedError\nchild.connected = refuse\n"
+        "import llmcall\nfrom llmcall.link import wire\n"
+        "def refuse(*_): raise ConnectionRefusedError\nwire.connected = refuse\n"
         "if __name__ == '__main__':\n    with ProcessPoolExecutor(1) as pool:\n"
         "        llmcall.map(check, ['Elsewhere'], executor=pool)",
     ),

@@ -28,7 +28,7 @@ from ..apis.bodies import nan_as_none
 from ..errors import ConfigError
 from ..keys.plain_data import recordable
 from ..keys.request import Data, Request
-from ..support.loop_waits import InContext, awaited, in_thread, in_time
+from ..support.loop_waits import InContext, awaited, in_thread, in_time, next_step
 from ..support.request_origin import LLMCALL, sender
 from ..support.system import running_loop
 from ..support.waits import Progress, check_stops, enter_call, leave_call, stops
@@ -294,9 +294,7 @@ async def aleave(chunks: Chunks) -> None:
     """Close a transport's stream, with its connection."""
     try:
         if running_loop() is not None:
-            import asyncio
-
-            await asyncio.sleep(0)  # the loop may be about to close the chunks
+            await next_step()  # the loop may be about to close the chunks
     finally:  # a cancelled scope of anyio cancels each wait in it
         items = chunks.items
         is_running = isinstance(items, AsyncGeneratorType) and items.ag_running

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
-from types import CoroutineType
+from types import CoroutineType, coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ..errors import RequestTimeoutError
@@ -55,6 +55,12 @@ class InContext(Awaitable[T]):
 async def awaited(awaitable: Awaitable[T]) -> T:
     """Return the result of an awaitable."""
     return await awaitable
+
+
+@coroutine
+def next_step() -> Generator[None, None, None]:
+    """Let asyncio's loop go on for one step. A program's test may have replaced ``asyncio.sleep``."""
+    yield
 
 
 async def in_time(awaitable: Awaitable[T], seconds: float | None, source: str) -> T:

@@ -217,6 +217,20 @@ def test_an_answer_that_is_never_read_is_told(
     assert "1 call ended before the whole answer arrived" in caplog.text
 
 
+@pytest.mark.parametrize("read", [by_async_httpx(httpx), by_aiohttp], ids=["httpx", "aiohttp"])
+def test_a_program_that_replaces_the_sleep_of_asyncio_sees_its_own_alone(
+    read: Callable[..., Got], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A test of the program may count how often it waits."""
+    path, _ = RESPONSE
+    slept: list[float] = []
+    monkeypatch.setattr(asyncio, "sleep", slept.append)
+    with RawServer(sends(http_events())) as server, llmcall.cassette("run.jsonl", mode="once"):
+        got = read(server.base_url + path, None, nothing)
+    assert b"".join(got.pieces) == EVENTS
+    assert slept == []
+
+
 def test_a_reader_who_stops_at_the_last_event_has_it_recorded() -> None:
     """The SDK's helper for background responses reads no further, and leaves."""
     path, _ = RESPONSE

@@ -24,6 +24,7 @@ from ...programs.conversion import (
 )
 from ...programs.interceptors import Interceptor, passing
 from ...support.libraries import any_httpx as httpx
+from ...support.loop_waits import next_step
 
 Connect = Callable[..., Awaitable[Connection]]
 
@@ -227,7 +228,7 @@ class _Recorded(ResponseHandler):
         """Return the head of the answer, and the stream of its body."""
         if self._error is not None:
             raise self._error
-        await asyncio.sleep(0)  # the request is written first: aiohttp 3.10 cancels what writes it
+        await next_step()  # the request is written first: aiohttp 3.10 cancels what writes it
         message, stream = await super().read()
         if message.code >= FIRST_FINAL and not is_whole(self._answer):
             # not by the loop, where it would become a caller of its own

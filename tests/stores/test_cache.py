@@ -654,20 +654,24 @@ def test_diskcache_loses_nothing_of_a_cache(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["auto", "refresh", "replay"])
+@pytest.mark.parametrize(
+    ("limits", "named"),
+    [({}, "eviction_policy"), ({"eviction_policy": "none", "cull_limit": 0}, "size_limit")],
+    ids=["evicts", "keeps"],
+)
 def test_the_directory_of_another_diskcache_program_is_refused_before_a_call(
-    mode: str, tmp_path: Path
+    limits: dict[str, Any], named: str, mode: str, tmp_path: Path
 ) -> None:
     """Its limits and rows stay as they are; the error names its limits and a remedy."""
-    with diskcache.Cache(str(tmp_path / "theirs"), size_limit=2**20) as theirs:
+    with diskcache.Cache(str(tmp_path / "theirs"), **limits) as theirs:
         theirs["row"] = [1]
+        before = theirs.size_limit, theirs.eviction_policy, theirs.cull_limit
     client = ScriptedClient([], cache_path=str(tmp_path / "theirs"), cache_mode=mode)
-    with pytest.raises(
-        ConfigError, match=r"of another program .*eviction_policy least-recently-stored.*salvage"
-    ):
+    with pytest.raises(ConfigError, match=rf"of another program .*{named} .*salvage"):
         client.send_message("Bread?")
     with diskcache.Cache(str(tmp_path / "theirs")) as theirs:
-        limits = theirs.size_limit, theirs.eviction_policy, theirs.cull_limit
-        assert (theirs["row"], *limits) == ([1], 2**20, "least-recently-stored", 10)
+        after = theirs.size_limit, theirs.eviction_policy, theirs.cull_limit
+        assert (theirs["row"], after) == ([1], before)
 
 
 def test_a_directory_to_which_another_program_gave_limits_can_be_salvaged(tmp_path: Path) -> None:

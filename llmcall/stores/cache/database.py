@@ -21,8 +21,8 @@ from ...support.waits import NotAtOnceError
 from .forks import using_database
 
 # Settings that each program which opens a directory with limits of its own leaves there.
-LIMITS = ("eviction_policy", "cull_limit")
-_LIMITS = "SELECT key, value FROM Settings WHERE key IN (?, ?)"
+LIMITS = ("eviction_policy", "cull_limit", "size_limit")
+_LIMITS = "SELECT key, value FROM Settings WHERE key IN (?, ?, ?)"
 PAGE = 100  # rows that are read at a time
 SETTINGS = {
     "eviction_policy": "none",
@@ -222,7 +222,7 @@ def _check_limits(folder: str) -> None:
     if others:
         raise ConfigError(
             f"[Cache] PATH: {folder} is a directory of another program that uses diskcache ({', '.join(others)}), "
-            "which would evict answers. Name another directory. If it has answers of llmcall, 'llmcall cache --path "
+            "which may evict answers. Name another directory. If it has answers of llmcall, 'llmcall cache --path "
             f"{folder} salvage NEW_FOLDER' copies them"
         )
 

@@ -122,16 +122,19 @@ def by_aiohttp(url: str, body: Any, opened: Opened, *, is_left: bool = False) ->
     return asyncio.run(aread())
 
 
-LIBRARIES = {
+OF_CORE = {
     "httpx": by_httpx(httpx),
     "httpx2": by_httpx(httpx2),
     "async httpx": by_async_httpx(httpx),
     "async httpx2": by_async_httpx(httpx2),
     "requests": by_requests,
-    "urllib": by_urllib,
-    "aiohttp": by_aiohttp,
 }
-libraries = pytest.mark.parametrize("read", LIBRARIES.values(), ids=LIBRARIES)
+OF_FEATURES = {"urllib": by_urllib, "aiohttp": by_aiohttp}
+LIBRARIES = {name: pytest.param(read, id=name) for name, read in OF_CORE.items()} | {
+    name: pytest.param(read, marks=pytest.mark.feature("http_libraries"), id=name)
+    for name, read in OF_FEATURES.items()
+}
+libraries = pytest.mark.parametrize("read", LIBRARIES.values())
 both_requests = pytest.mark.parametrize(
     ("path", "body"), REQUESTS.values(), ids=[name.replace(" ", "-") for name in REQUESTS]
 )
@@ -217,7 +220,7 @@ def test_an_answer_that_is_never_read_is_told(
     assert "1 call ended before the whole answer arrived" in caplog.text
 
 
-@pytest.mark.parametrize("read", [by_async_httpx(httpx), by_aiohttp], ids=["httpx", "aiohttp"])
+@pytest.mark.parametrize("read", [LIBRARIES["async httpx"], LIBRARIES["aiohttp"]])
 def test_a_program_that_replaces_the_sleep_of_asyncio_sees_its_own_alone(
     read: Callable[..., Got], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -326,4 +326,7 @@ def test_a_child_has_the_response_once_its_headers_are_there() -> None:
                 printed, reported = program.communicate(timeout=LONGEST)
             asked = len(server.requests)
         assert printed.strip() == repr(EVENTS).encode(), reported
+        assert (
+            reported == b"0 asked: a.jsonl\n"
+        )  # a GET costs nothing; no word that no request was seen
         assert (program.returncode, asked) == (0, 1 if mode == "once" else 0)

@@ -99,7 +99,7 @@ def recording_options(command: Callable[..., object]) -> Callable[..., object]:
         click.option(
             "--actor",
             metavar="system|system:REGEX|user:REGEX|header:NAME|MODULE:FUNCTION",
-            help="How to name the sender of a request: by its system message; by the first group (or the match) of "
+            help="How to name the actor of a call: by its system message; by the first group (or the match) of "
             "a regular expression in the first system or user message; by a header's value; or by a function that "
             "gets the request (llmcall.types.ProgramRequest).",
         ),

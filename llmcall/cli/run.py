@@ -77,7 +77,7 @@ def run(
         raise click.UsageError(f"{option}there is no file {script}{hint}")
     if misplaced := _misplaced(arguments, None if module else Path(script)):
         echo(
-            f"{misplaced} stands after {script}, so it is the program's own: options of llmcall stand before that",
+            f"{misplaced} comes after {script}, so the program gets it. Put llmcall's options before {script}",
             err=True,
         )
     for name, value in of_features.items():

@@ -271,9 +271,7 @@ def connection_error(error: BaseException, url: str, description: str) -> Servic
     :param description: what happened.
     """
     what = description.rstrip(".")
-    message = (
-        f"the connection failed: {what}. Is the server at {url} running, and is that its address?"
-    )
+    message = f"the connection failed: {what}. Is a server running at {url}?"
     if _is_unresolved(error) and not proxy_hint(url):  # else it may be the proxy's name
         message = f"Cannot resolve {host_of(url)}. Is this machine online? Is BASE_URL right?"
     service_error = ServiceError(message)

@@ -141,7 +141,7 @@ def reset() -> None:
 
 
 def usage() -> Usage:
-    """Return this process's total usage; also how many calls run at each endpoint that finds how many it takes.
+    """Return this process's total usage, and how many calls run at each endpoint whose limit is ``auto``.
 
     >>> llmcall.client().send_message("Good morning!", max_tokens=16).content
     'Good morning!'

@@ -378,8 +378,8 @@ def _report_left_out(requested: Mapping[str, Data], sent: Mapping[str, Data]) ->
     for name in sorted(requested.keys() - sent.keys() - {"max_tokens"}):
         if requested[name] != NEUTRAL.get(name, ...):
             warn_once(
-                f"{model} does not support {name}, so llmcall leaves it out: another value of it is "
-                "another request, and makes no difference to the answers",
+                f"{model} does not support {name}, so llmcall leaves it out. Another value makes another "
+                "request, but no difference to the answers",
                 about=("unsupported", model, name),
             )
 

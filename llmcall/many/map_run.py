@@ -368,7 +368,9 @@ class MapRun:
             return
         note = done
         if isinstance(error, OutputError):
-            note = f'{done}; its answers are kept, too: on_error="return" goes on past such an item'
+            note = (
+                f'{done}; its answers are also kept. on_error="return" continues past such an item'
+            )
         elif done_count and not isinstance(error, CacheMissError):
             note = f"{done}; recorded answers are kept: run it again to continue"
         if self._failed_task is not None:

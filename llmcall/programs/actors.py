@@ -125,8 +125,8 @@ class Actors:
 def _stays_here(request: ProgramRequest) -> str | None:
     """Replace a function of actors that cannot be sent to another process."""
     raise TypeError(
-        "it cannot be sent to this process: actor= must be a function that can be imported, not a lambda or one "
-        "defined inside another"
+        "it cannot be sent to this process: actor= must be a function that can be imported, not a lambda or a "
+        "nested function"
     )
 
 

@@ -165,8 +165,8 @@ def _check_calls_no_model(
     """Check that what user code sends where nothing may be sent, such as an actor function, calls no model."""
     if is_models_host or (to_record is not None and to_record.calls_model):
         raise LLMCallError(
-            f"{_address(http)} is not sent: a replay sends nothing, and what is sent by a function that llmcall "
-            "calls, such as one that names the actor, is never recorded"
+            f"{_address(http)} is not sent: a replay sends nothing, and requests of functions that llmcall "
+            "calls, such as an actor function, are never recorded"
         )
 
 

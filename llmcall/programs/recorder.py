@@ -286,7 +286,9 @@ class Recorder(Interceptor):
 def _checked_host(host: object) -> str:
     """Return the name of a host that is to be recorded."""
     if not isinstance(host, str) or "/" in host or "*" in host or host.count(":") == 1:
-        raise ValueError(f"hosts has {host!r}; name hosts alone, such as 'api.example.com'")
+        raise ValueError(
+            f"hosts has {host!r}; give names of hosts alone, such as 'api.example.com'"
+        )
     return host.lower()
 
 

@@ -32,8 +32,9 @@ IN_A_PROCESS = (
 )
 
 IN_AN_ARM = (
-    "llmcall.bind takes a function of the arm {name!r} into another process, whose draws the arm would not know, so it "
-    "would make them again. Run the function with llmcall.map(function, items, executor=…), which brings them back"
+    "llmcall.bind takes a function of the arm {name!r} into another process. The arm would not know that process's "
+    "draws, and would make them again. Run the function with llmcall.map(function, items, executor=…), which reports "
+    "them"
 )
 BOUND_IN_A_THREAD = (
     "llmcall.bind is called in a thread that has no scope, but another thread has one open: the function would not run "

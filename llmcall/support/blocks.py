@@ -19,6 +19,6 @@ class Block:
         # As the interpreter ends, nothing can be logged.
         if self.written and not sys.is_finalizing():
             warn_once(
-                f"{self.written} was never entered, so it did nothing: write with {self.written}: "
+                f"{self.written} was never entered, so it did nothing. Write 'with {self.written}:' "
                 "and indent the code that it applies to"
             )

@@ -280,7 +280,7 @@ class Budget(Block):
 
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError(
-            f"{self!r} cannot be sent to other processes: open it around the map, whose workers it limits, too"
+            f"{self!r} cannot be sent to other processes: open it around the map, and it limits the workers"
         )
 
     def __repr__(self) -> str:

@@ -805,7 +805,7 @@ def test_the_doctor_does_not_look_for_an_endpoint_in_replay() -> None:
         ),
         (refusal(404, "no such route"), True, "/v1/models: 404: no such route", "/v1"),
         (Answer(502, "<html>Bad gateway</html>"), False, "/v1/models: 502", "llmcall config"),
-        (None, False, "Is the server at", "llmcall config"),
+        (None, False, "Is a server running at", "llmcall config"),
     ],
     ids=["401", "404", "502", "nobody"],
 )

@@ -260,7 +260,7 @@ def test_a_cassette_that_cannot_be_written_is_refused_when_it_opens(
     mode: str, locked: Path, tmp_path: Path
 ) -> None:
     """Nothing is asked, and the error names the user's file; so does an export's."""
-    message = r"tape\.jsonl cannot be written: this user may make no file in .*cache\."
+    message = r"tape\.jsonl cannot be written: you may not create files in .*cache\."
     with pytest.raises(CacheError, match=message), llmcall.cassette(locked / "tape.jsonl", mode):
         pass
     fill(tmp_path / "other", 1)

@@ -535,7 +535,12 @@ def test_a_server_with_a_self_signed_certificate_gets_nothing(way: str) -> None:
 # What a server does on the wire, the words of the error, its status, and the exception below it.
 BROKEN: dict[str, tuple[Behaviour, str, int | None, str]] = {
     "reset": (resets, "the connection failed", None, "APIConnectionError"),
-    "closed without a byte": (closes, "a response. Is the server at", None, "APIConnectionError"),
+    "closed without a byte": (
+        closes,
+        "a response. Is a server running at",
+        None,
+        "APIConnectionError",
+    ),
     "not HTTP": (
         sends(b"220 mail.example.org ESMTP\r\n\r\n"),
         "the connection failed",
@@ -690,7 +695,7 @@ def test_each_logged_failure_says_where_and_what_to_do(
     assert len(failures(caplog)) == 32
     for failure in failures(caplog):
         assert f"at {nobody} failed" in failure
-        assert "Is the server" in failure
+        assert "Is a server" in failure
         assert "llmcall doctor" in failure
         assert 'on_error="raise"' in failure
 

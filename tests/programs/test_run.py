@@ -237,8 +237,8 @@ def test_a_wrong_option_is_refused_before_the_program_starts(
 @pytest.mark.parametrize(
     ("knows", "lines"),
     [
-        ("", ["--cassette stands after program.py, so it is the program's own"]),
-        ("cassettes = 1", ["--cassette stands after program.py, so it is the program's own"]),
+        ("", ["--cassette comes after program.py, so the program gets it"]),
+        ("cassettes = 1", ["--cassette comes after program.py, so the program gets it"]),
         ("# my own cassette", []),
     ],
 )
@@ -250,8 +250,8 @@ def test_an_option_after_the_script_is_pointed_out(
     after = [sys.executable, "-m", "llmcall", "run", "program.py", "--cassette=x.jsonl"]
     done = subprocess.run(after, capture_output=True, text=True, timeout=LONGEST, check=True)
     assert done.stdout == "['--cassette=x.jsonl']\n"
-    found = [line.partition(": ")[0] for line in done.stderr.splitlines()]
-    assert [line for line in found if "stands after" in line] == lines
+    found = [line.partition(". ")[0] for line in done.stderr.splitlines()]
+    assert [line for line in found if "comes after" in line] == lines
 
 
 @pytest.mark.parametrize("script", [".", "nowhere.py"])

@@ -535,7 +535,7 @@ def test_a_miss_says_that_the_run_has_used_all_records_of_its_scope(
     assert miss.nearest is not None
     assert miss.nearest.request["messages"][-1]["content"] == DAYS[3]
     assert miss.causes == (
-        f"this run has used every chat record {place}, the nearest too: this call is one more",
+        f"this run has used every chat record {place}, including the nearest: this call is one more",
     )
 
 

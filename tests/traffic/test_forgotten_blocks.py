@@ -23,7 +23,7 @@ def test_a_block_that_nobody_entered_says_so(
 ) -> None:
     """A statement alone opens nothing."""
     make()
-    assert f"{written} was never entered, so it did nothing: write with {written}:" in caplog.text
+    assert f"{written} was never entered, so it did nothing. Write 'with {written}:'" in caplog.text
 
 
 @pytest.mark.parametrize("make", [param.values[0] for param in MAKERS])

@@ -225,7 +225,7 @@ def _problem(done: Sequence[Replay]) -> list[str]:
         return difference.lines(f"replay {first.seed}", f"replay {last.seed}")
     if note is None or first.note is None or note.used == first.note.used:
         return []
-    calls = f"{counted(note.calls, 'call')}, and {first.note.calls:,} in replay {first.seed}"
+    calls = f"{counted(note.calls, 'call')}, but {first.note.calls:,} in replay {first.seed}"
     return [
         f"{calls}: the program sends different requests",
         *([] if note.has_seed else ["It looks like chance. Record with --seed N, which fixes it."]),

@@ -35,8 +35,8 @@ CHECK_OPTION = RunOption(
         cls=NumberOption,
         usual=USUAL,
         type=click.IntRange(FEWEST),
-        help=f"Run the program N times more ({USUAL}) from its recording, with answers held back at random and another "
-        "hash seed, and compare exit code, output, and what each caller asks.",
+        help=f"Replay the program N times (default: {USUAL}), each time with other delays and another hash seed, and "
+        "compare exit code, output, and what each caller asks.",
     ),
     before=_check,
 )

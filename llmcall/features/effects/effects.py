@@ -193,7 +193,7 @@ def units_needed(
     width: float,
     level: float = LEVEL,
 ) -> UnitsNeeded:
-    """Estimate from a pilot how many units an interval of a width needs.
+    """Estimate from a pilot how many units an interval of this width needs.
 
     A pilot knows the spread only roughly: about half of the studies that are planned so get the width or less. In
     simulations with pilots of 5 to 20 units, one study in ten got an interval 1.3 to 1.9 times as wide.
@@ -261,7 +261,7 @@ def _units(means: _Means, width: float, level: float) -> int:
     found = bisect_left(units, True, key=is_narrow)
     if found == len(units):
         raise ArgumentError(
-            f"{MOST_UNITS:,} units do not give the width {width!r}; give a larger one"
+            f"{MOST_UNITS:,} units do not reach the width {width!r}; give a larger width"
         )
     return arms * units[found]
 

@@ -74,8 +74,8 @@ def import_answers(
 
     FILES are VCR cassettes (extra 'yaml'); the input and output of a batch; JSON Lines or CSV with
     prompt, answer (or response or completion) and optionally model, scope, system and parameters by their
-    names; or objects with messages. Columns that were not used are listed, and so are turns without a
-    readable answer, which are skipped. No call is made.
+    names; or objects with messages. Unused columns are listed. Turns without a readable answer are
+    listed and skipped. No call is made.
     """
     meaning = Columns(columns)
     paths = [os.path.realpath(file) for file in files]

@@ -109,7 +109,9 @@ def claim(states: Mapping[str, str]) -> str:
         )
         if len(others) < len(states):
             words += ". The others follow from these answers and this code"
-    return f"{words}. It is not proved who gave the answers; a DOI or a signed tag gives the date."
+    return (
+        f"{words}. This does not prove who gave the answers; a DOI or a signed tag gives the date."
+    )
 
 
 def verdict(states: Mapping[str, str]) -> str:

@@ -108,7 +108,7 @@ def resend(
     to: str | os.PathLike[str] | None = None,
     dry_run: bool = False,
 ) -> pandas.DataFrame | Plan:
-    """Send a sample of a recording's chat requests once more, and return the answers of then and now.
+    """Send a sample of a recording's chat requests once more, and return the old and new answers.
 
     The requests are sent exactly as they were recorded, with their histories, as new draws, by the
     configured client. Every request is equally likely. Requests with normalized text, with an image or sound

@@ -66,8 +66,8 @@ def read_token(_: click.Context, parameter: click.Parameter, value: str | None) 
     "--token",
     metavar="TEXT",
     callback=read_token,
-    help="The secret in the addresses, for ones that stay the same: at least 16 letters, digits, - or _, or @FILE, "
-    "which keeps it off lists of processes. By default random.",
+    help="The secret in the addresses, so that they stay the same: at least 16 letters, digits, - or _; or @FILE, "
+    "which hides it from process lists. Random by default.",
 )
 @click.option(
     "--to",
@@ -89,10 +89,10 @@ def serve(
 ) -> None:
     """Record or replay programs in any language.
 
-    Prints addresses of this machine as lines to export, and answers until Ctrl-C or SIGTERM, which
-    write the file. The header x-llmcall-scope names the actor (trial-1/Ada); it is not forwarded. A
-    command after -- runs with these variables; serve ends with it, and with its exit code, or with
-    1 instead of 0 if a call was refused or a record left out.
+    Prints addresses on this machine as lines to export, and answers until Ctrl-C or SIGTERM. Then it
+    writes the file. The header x-llmcall-scope names the actor (trial-1/Ada); it is not forwarded. A
+    command after -- runs with these variables. serve then ends with the command, and its exit code is
+    the command's, or 1 instead of 0 if a call was refused or a record left out.
     """
     target = find_target("llmcall serve", path, mode, normalizers, actor=actor)
     actors = target.options.actor

@@ -60,7 +60,7 @@ class Window(CallOption):
         elif call.is_streamed:
             reason = "a stream is answered at once"
         elif call.options.cache is False or call.settings.cache_mode == "off":
-            reason = "without a disk cache (cache=False, MODE = off) nothing notes which answer the call waits for"
+            reason = "without a disk cache (cache=False, MODE = off) nothing records which answer the call waits for"
         elif call.request.body["store"] is False:
             reason = "with store=False the server keeps no answer"
         elif call.settings.api == "chat":

@@ -43,7 +43,7 @@ FIRST_WAIT = 2.0
 LONGEST_WAIT = 60.0
 GROWTH = 1.5
 UNDER_WAY = ("queued", "in_progress")
-LATE = "the call's deadline passed while it waited in its window; made again, it waits for the same answer"
+LATE = "the call's deadline passed while it waited in its window. Make it again: it waits for the same answer"
 
 log = logger()
 
@@ -150,8 +150,8 @@ class WindowTransport(ProcedureTransport):
             journal.remove(self._key, None)
             if error.status_code is None and not error.failure.is_unreachable:
                 warn_once(
-                    f"{label} was sent, and {unsent.url} did not acknowledge it. If it is sent again, it may be paid "
-                    "for twice, like every other request that ends so",
+                    f"{label} was sent, but {unsent.url} did not acknowledge it. You may pay twice if you send it "
+                    "again, and the same holds for others that end like this",
                     about=("not acknowledged", unsent.url),
                 )
             raise

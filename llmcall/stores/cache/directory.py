@@ -165,8 +165,8 @@ class Directory(Storage):
             return Database(self.name)
         except sqlite3.OperationalError as error:
             raise CacheError(
-                f"the cache {self.name} cannot be opened ({error}): SQLite must be able to write to its folder, even "
-                "to read. Make room if the disk is full; if you may only read it, ask who may write to run "
+                f"the cache {self.name} cannot be opened ({error}): SQLite writes to its folder even when it "
+                "reads. If the disk is full, make room. If you may only read, ask someone who may write to run "
                 f"'llmcall cache --path {self.name} export FILE.jsonl', and use that file as a cassette"
             ) from error
         except sqlite3.DatabaseError as error:

@@ -159,8 +159,8 @@ class Journal:
         begins_at = _mark_of(content[: content.find(b"\n") + 1])
         if begins_at is None:
             return (
-                f"{self.path} is not a journal of this llmcall. Move it away; if another version of llmcall made it, "
-                "go on with that one"
+                f"{self.path} is not a journal of this llmcall. If another version of llmcall made it, continue with "
+                "that version; otherwise, move the file away"
             )
         self.is_of_rewrite = begins_at == OF_A_REWRITE
         if self._digest and self.is_of_rewrite and not self._is_rewrite:
@@ -325,7 +325,7 @@ class Journal:
             self._is_told = True
             warn_once(
                 f"{self.path} cannot be written ({error.strerror or error}): answers are kept in memory until the "
-                "recording ends, so make room before"
+                "recording ends. Make room before then"
             )
 
     def _record(self, start: int, length: int, unwritten: bytes) -> Record:

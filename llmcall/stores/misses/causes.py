@@ -243,7 +243,7 @@ def find_causes(
     path, _ = split_sample(request.sample)
     if result.all_used:
         causes.append(
-            f"this run has used every {request.kind} record {_place(path)}, the nearest too: this call "
+            f"this run has used every {request.kind} record {_place(path)}, including the nearest: this call "
             "is one more"
         )
     if path and path not in result.scopes:

@@ -261,6 +261,6 @@ def check_writable(path: str) -> None:
         folder = os.path.dirname(folder)
     if not (os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)):
         raise CacheError(
-            f"{path} cannot be written: this user may make no file in {folder}. Name a file in another "
+            f"{path} cannot be written: you may not create files in {folder}. Name a file in another "
             "folder, or make this one writable"
         )

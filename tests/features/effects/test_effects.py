@@ -202,5 +202,5 @@ def test_a_pilot_without_spread_is_an_error() -> None:
 
 
 def test_a_width_that_no_number_of_units_gives_is_an_error() -> None:
-    with pytest.raises(ValueError, match="1,000,000,000 units do not give the width 1e-09"):
+    with pytest.raises(ValueError, match="1,000,000,000 units do not reach the width 1e-09"):
         llmcall.units_needed(drug(), "hours", width=1e-9, **SLEEP)

@@ -283,7 +283,7 @@ def test_an_override_that_nobody_entered_says_so(caplog: pytest.LogCaptureFixtur
     """A statement alone answers nothing."""
     override(NO)
     written = "llmcall.override({('Ben', 2): …})"
-    assert f"{written} was never entered, so it did nothing: write with {written}:" in caplog.text
+    assert f"{written} was never entered, so it did nothing. Write 'with {written}:'" in caplog.text
 
 
 # Arms

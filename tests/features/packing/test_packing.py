@@ -180,7 +180,7 @@ def test_a_package_verifies(packed: Path) -> None:
     last = printed.splitlines()[-1]
     assert last.startswith("verified. This code gives these results with these answers. ")
     assert "It is not shown that these come from them: printed text. The others follow from" in last
-    assert "It is not proved who gave the answers" in last
+    assert "This does not prove who gave the answers" in last
 
 
 def test_a_package_holds_what_the_run_used(packed: Path) -> None:

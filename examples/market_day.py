@@ -12,6 +12,7 @@ import contextlib
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import sys
 import tempfile
@@ -356,4 +357,5 @@ def took(usage: llmcall.types.Usage, seconds: float) -> str:
 
 
 if __name__ == "__main__":
-    main(f"python {sys.argv[0]}", *sys.argv[1:])
+    # Python as it was called: after "make demo", the shell's own python may lack llmcall
+    main(shlex.join([sys.orig_argv[0], sys.argv[0]]), *sys.argv[1:])

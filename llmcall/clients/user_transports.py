@@ -54,7 +54,7 @@ def unless_own(client: C, make_transport: Callable[[], AsyncTransport]) -> C | S
     name = type(client).__name__
     for method, blocking in (("asend", "send"), ("astream", "stream")):
         if hasattr(client, method) and not hasattr(client, blocking):
-            raise ConfigError(f"{name} defines {method} alone: define {blocking}, too")
+            raise ConfigError(f"{name} defines {method} alone: also define {blocking}")
     transport = make_transport()
     stream = getattr(client, "stream", None)
     return transport if stream is None else _UserStreams(stream, transport, name)

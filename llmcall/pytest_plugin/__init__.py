@@ -46,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--llm-record",
         choices=list(MODES),
         help="none (default): only replay; once: record tests that have no cassette yet; new: add missing answers; "
-        "update: also move unused records to the cache; rewrite: record everything again. vcrpy's names work, too: "
+        "update: also move unused records to the cache; rewrite: record everything again. vcrpy's names also work: "
         "new_episodes (new) and all (rewrite).",
     )
     group.addoption(

@@ -269,7 +269,7 @@ def compare(
     192 actors make fewer calls in survey_need.jsonl: 18, bus, alone, ...
     """
     if not others:
-        raise TypeError("compare() takes two runs or more; give the other run, too")
+        raise TypeError("compare() takes two runs or more; also give the other run")
     first, *rest = [load(compared) for compared in (run, *others)]
     return Comparison(first, rest, align)
 

@@ -208,7 +208,7 @@ def test_a_subclass_that_overrides_an_asynchronous_method_alone_sends_nothing(
     """Its blocking calls would pass it by, and ask the server in earnest."""
     own = type("Own", (OpenAIClient,), {method: None})
     client = own(model="m", base_url=server.base_url, api_key="none", cache_mode="off")
-    with pytest.raises(ConfigError, match=f"Own defines {method} alone: define {blocking}"):
+    with pytest.raises(ConfigError, match=f"Own defines {method} alone: also define {blocking}"):
         client.send_message("Hello")
     assert server.requests == []
 

@@ -102,7 +102,7 @@ def import_answers(
 
     Each turn of the assistant becomes a record whose request is the messages before it. Identical requests in
     one scope become draws, in their order; outside any scope the first has no sample, and the next have
-    ``sample=1``, ``sample=2`` …. Each choice of a response is a draw, too. Settings and environment don't
+    ``sample=1``, ``sample=2`` …. Each choice of a response is also a draw. Settings and environment don't
     matter: the same input gives the same bytes.
 
     :param conversations: dicts, iterated over once, with these fields; only ``messages`` is required.

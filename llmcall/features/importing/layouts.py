@@ -104,12 +104,12 @@ def _batches(paths: Iterable[str], model: str | None) -> Iterator[LocatedEntry]:
                 )
             lines[name] = location, entry
     for found, missing, part, lack in (
-        (answered, asked, "output", "requests: name its input"),
-        (asked, answered, "input", "answers: name its output"),
+        (answered, asked, "output", "requests: also give its input"),
+        (asked, answered, "input", "answers: also give its output"),
     ):
         if found and not missing:
             raise CacheError(
-                f"{', '.join(paths)} is the {part} of a batch, which does not contain the {lack} file, too"
+                f"{', '.join(paths)} is the {part} of a batch, which does not contain the {lack} file"
             )
     for name, (location, entry) in asked.items():
         try:

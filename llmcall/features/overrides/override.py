@@ -175,7 +175,7 @@ class Override(Block, CallListener):
     def answers_to(self, call: Call) -> list[_Answer]:
         """Return the answers for a call, and count it.
 
-        :raises ScopeError: if an answer's actor fits another scope, too.
+        :raises ScopeError: if an answer's actor also fits another scope.
         """
         path, branches = call.position.path, call.position.branches
         fitting = [answer for answer in self._answers if f"/{path}".endswith(f"/{answer.actor}")]
@@ -342,7 +342,7 @@ def override(answers: Mapping[tuple[str, int], str | Mapping[str, object]]) -> O
         have ``tool_calls``).
     :returns: a context manager, for every thread, task and child process. In a scope or an arm, it applies to the
         calls in there. An actor that fits several scopes raises ``ScopeError`` at its call.
-        Entered in a recorded child process, it raises ``ScopeError``, too: its parent answers its calls.
+        Entered in a recorded child process, it also raises ``ScopeError``: the parent answers that child's calls.
     :raises TypeError: for another kind of key or answer.
     :raises ValueError: for a number below 1, or an empty answer.
 

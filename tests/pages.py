@@ -125,7 +125,8 @@ def _as_session(block: re.Match[str]) -> str:
         line = block.string.count("\n", 0, block.start(3)) + 1
         return f"{head}    >>> _block({line})\n" + "\n" * (body.count("\n") - 1)
     if language == "console":
-        lines = textwrap.dedent(body).rstrip("\n").split("\n")
+        whole = re.sub(r" \\\n +", " ", textwrap.dedent(body))  # a command over several lines
+        lines = whole.rstrip("\n").split("\n")
         session = [
             _command_line(line, after)
             for line, after in zip(lines, [*lines[1:], "$ "], strict=True)

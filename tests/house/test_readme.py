@@ -152,6 +152,16 @@ def test_code_blocks_have_no_options(page: Path) -> None:
     assert not any(block[2] for block in BLOCK.finditer(page.read_text(encoding="utf-8")))
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_code_on_pages_is_at_most_88_columns_wide(page: Path) -> None:
+    """As wide as the column of a code host: no line is broken or scrolled. Prompts may be longer."""
+    text = page.read_text(encoding="utf-8")
+    code = [*"\n".join(blocks(page, "python")).splitlines()]
+    code += [line for line in text.splitlines() if line.startswith((">>> ", "... "))]
+    code += re.findall(r"^ +(\$ .*)$", text, re.MULTILINE)
+    assert [line for line in code if len(line) > 88 and '"""' not in line] == []
+
+
 @pytest.mark.parametrize("name", ["README.rst", "CONTRIBUTING.rst", "CHANGELOG.rst"])
 def test_a_page_outside_the_documentation_has_no_error_of_markup(name: str) -> None:
     """Sphinx does not read it, and a code host shows a table with a row out of line as an error."""

@@ -84,7 +84,7 @@ def recorded(
     :param name: the name under which results are recorded; ``None`` means module and qualified name.
         Two functions with the same name get each other's results.
     :param version: separates the results from those of an earlier version.
-    :param shared: whether the arms of a scope share its results, as they share a model's answers:
+    :param shared: ``True``: the arms of a scope share its results, as they share a model's answers:
         for a die, a clock or a search. Otherwise each arm has its own results, because a function
         may read the state of the arm's world.
     :returns: the recorded function; it raises TypeError for an argument or a result that is not

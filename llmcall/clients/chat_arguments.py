@@ -86,7 +86,7 @@ def send_message(
     :param cache: ``False`` bypasses the disk cache.
     :param on_error: what to do if the call fails after all retries: ``"raise"`` the exception,
         ``"return"`` it, or ``"none"`` (log it and return ``None``).
-    :param dedent_messages: whether to remove the common indentation of every text.
+    :param dedent_messages: ``True`` removes the common indentation of every text.
     :returns: the reply, or ``None`` if the call failed after all retries and ``on_error`` is ``"none"``.
     :raises TypeError, ValueError: if an argument is wrong, before any call.
     :raises ConfigError: if a setting, such as the key, is missing or wrong.

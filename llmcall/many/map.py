@@ -78,7 +78,7 @@ def map(  # type: ignore[misc]  # options are those that it names
         ``auto``, there or for the client whose method it is, 256 for each endpoint, up to 1,000. With an
         executor, it is the number of the executor's workers, which you only need to give if the executor
         does not tell it; the executor gets twice as many items ahead.
-    :param progress: whether to show a bar on standard error; ``None`` means only on a terminal or
+    :param progress: ``True`` shows a bar on standard error, ``None`` only on a terminal or
         in a notebook, and not inside another map.
     :param on_error: what to do if an item fails: ``"raise"`` cancels all items that have not begun
         and raises the exception, ``"none"`` logs it and returns ``None`` for the item, ``"return"``
@@ -89,7 +89,7 @@ def map(  # type: ignore[misc]  # options are those that it names
         workers use the caller's scope, settings and keys, open cassette, budgets and limits; usage
         and records come back. Function, items and results must be picklable.
     :param scope: a scope to run in, or its name.
-    :param dry_run: whether to make no call and return a :class:`llmcall.types.Plan`; only for an ``LLMCall`` or
+    :param dry_run: ``True`` makes no call and returns a :class:`llmcall.types.Plan`; only for an ``LLMCall`` or
         ``@llm`` function.
     :returns: a list of results; with ``repeats``, a list of lists.
     :raises TypeError, ValueError: if an argument is wrong, before anything runs.

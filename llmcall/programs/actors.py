@@ -40,7 +40,7 @@ def is_named_by_text(actor: str) -> bool:
 class Actors:
     """The source of each request's actor, and of the actor's scope.
 
-    :param actor: names the sender of a request; see :func:`llmcall.http_client`.
+    :param actor: names the actor of a request; see :func:`llmcall.http_client`.
     :param is_linked: whether another process records this one, and counts the draws of its actors.
     :raises ValueError: if it has none of these forms, or its regular expression is invalid.
     :ivar given: the source as it was given.

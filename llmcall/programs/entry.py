@@ -40,7 +40,7 @@ def http_client(
     its ``openai.APIConnectionError``. An llmcall error is an ``openai.APIStatusError`` with
     the status 409, which the SDK does not retry.
 
-    :param actor: names the sender of a request: a function of a :class:`llmcall.types.ProgramRequest` that returns
+    :param actor: names the actor of a request: a function of a :class:`llmcall.types.ProgramRequest` that returns
         a scope's
         name or ``None``; ``"system"`` (each system message, after the normalizers of the settings,
         is an actor); ``"system:REGEX"`` or ``"user:REGEX"`` (the first group in the first such message
@@ -109,7 +109,7 @@ def patched(
     llmcall's own errors reaches the program as an error of the SDK (in requests: as a response with
     the status 409); the first one is raised again at the end of the block.
 
-    :param actor: names the sender of a request; see :func:`http_client`.
+    :param actor: names the actor of a request; see :func:`http_client`.
     :param hosts: further hosts whose JSON requests are recorded, besides those to models.
     :param overrides: settings by name, as for a client.
     :raises ConfigError, TypeError: if a setting is wrong, as for a client.
@@ -138,7 +138,7 @@ def cassette(
     It is a context manager and a decorator; ``.open()`` and ``.close()`` serve cells of a notebook.
     Outside any scope, identical requests of a program are draws of the scope ``run``, counted from 0 at
     each opening; identical calls of llmcall's own share an answer, unless ``llmcall run`` recorded the
-    file: they are draws then, too, and its ``--scope``, ``--actor`` and ``--seed`` hold. If calls were
+    file: then they are also draws, and its ``--scope``, ``--actor`` and ``--seed`` hold. If calls were
     refused and the code in the block went on, the first of these errors is raised at its end.
 
     :param path: the file, JSON Lines; ``~`` is the user's home.
@@ -146,7 +146,7 @@ def cassette(
         incomplete; otherwise it only reads. ``new`` adds missing answers. ``update`` also moves
         unused records to the disk cache. ``rewrite`` starts empty and requests
         everything again.
-    :param actor: names the sender of an SDK's request; see :func:`http_client`.
+    :param actor: names the actor of an SDK's request; see :func:`http_client`.
     :param hosts: further hosts whose JSON requests are recorded, besides those to models.
     :raises ValueError: for an unknown mode.
     :raises CacheError: when the block begins, if the path is a folder's.

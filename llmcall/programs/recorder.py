@@ -42,7 +42,7 @@ COUNTED_ERRORS = (BudgetExceededError, CacheMissError, ScopeError)
 class Recording(NamedTuple):
     """The options of a block, a run or an ``http_client``; those not given come from the ones around it.
 
-    :param actors: name the sender of a request, or ``None``.
+    :param actors: name the actor of a request, or ``None``.
     :param hosts: further hosts whose JSON requests are recorded as kind "http".
     :param client_at: returns the client that makes the calls to an address.
     :param overrides: the settings that were given for these clients.
@@ -106,7 +106,7 @@ class Recorder(Interceptor):
     """One recording of a program, and what was seen of it: of an ``http_client``, ``patched``, a cassette or a
     run. ``answering.response_to`` answers the requests themselves.
 
-    :param actor: names the sender of a request; see :func:`llmcall.http_client`.
+    :param actor: names the actor of a request; see :func:`llmcall.http_client`.
     :param overrides: settings by name.
     :param hosts: with those below, the options that :class:`Recording` has.
     :param function: the public function that took these arguments, for messages.

@@ -249,8 +249,9 @@ def compare(
     Actors are matched by their scope paths, without a first level that names the whole run; if a
     scope is given with each run, by their paths below it. Actors whose changed system messages name them
     (``actor="system"``) are matched by the words of these. An actor's calls are matched by identical
-    requests and draws, in whatever order; then by requests that differ in parameters alone; the others,
-    of one caller or system message, between these, in order, or by their words where these clearly say otherwise.
+    requests and draws, in whatever order; then by requests that differ in parameters alone. Between these, the
+    other calls of one caller or system message are matched in order, or by their words where these
+    clearly say otherwise.
 
     :param run: a cassette (its path or a :class:`~llmcall.types.Cassette`), an exported file, a cache or
         its directory; or a tuple of one of them and a scope: ``(cache, "rep-1")``.

@@ -130,7 +130,7 @@ def scope(name: str | float | None, *, process: bool = False) -> Scope:
 
     :param name: one level of the path, such as an actor's name or a number; in ``scope(None)``, calls
         have no scope.
-    :param process: whether every thread without a scope of its own is in it; only one such scope
+    :param process: ``True`` puts every thread without its own scope into it; only one such scope
         can be open at a time.
     :raises ValueError: for an empty name, or one that contains ``/`` or ``#``.
 

@@ -300,7 +300,7 @@ def arms(
     :param scope: the name of the scope around all repeats.
     :param repeats: how often each arm runs.
     :param workers: how many arms run at once; see :func:`llmcall.map`.
-    :param progress: whether to show a bar; see :func:`llmcall.map`.
+    :param progress: ``True`` shows a bar; see :func:`llmcall.map`.
     :param on_error: ``"raise"``, ``"none"`` or ``"return"``; see :func:`llmcall.map`.
     :returns: the results by arm and repeat.
     :raises TypeError: if an argument has a wrong type.

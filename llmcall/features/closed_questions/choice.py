@@ -161,9 +161,10 @@ def choice(
 ) -> Choice:
     """Make a closed question: a call whose value is one of the options.
 
-    The prompt lists each option once, on a line of its own under a letter. The answer may be the
+    The prompt lists each option once, on its own line, under a letter. The answer may be the
     letter, alone, on a line before its reasons, or followed by ``.``, ``)``, ``:`` or ``" -"`` and
-    anything else; bold, and after "Option" or "Answer:", too; or an option's whole text. Case, quotes
+    anything else. The letter may be bold, or follow "Option" or "Answer:". The answer may also be an
+    option's whole text. Case, quotes
     and closing punctuation don't matter. Anything else, an answer that names two options, and a
     refusal are missing values of ``.table``; a single call and ``.map`` raise an ``OutputError``. It is
     corrected only with ``output_retries=``.
@@ -171,7 +172,7 @@ def choice(
     The order depends on the options that move, the scope path and the repeat of a ``map`` (outside any
     scope, on the row). So a respondent reads the same order in every wording of the question, with
     every model and in every arm, and new rows change no other row's order; two questions with
-    different options have orders of their own. If the wording is a variable of the question, name the
+    different options have different orders. If the wording is a variable of the question, name the
     respondents with ``key=`` in a scope.
 
     :param question: the template of the user message, such as ``"Is {{ product }} too dear?"``.

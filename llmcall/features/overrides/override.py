@@ -337,7 +337,7 @@ def override(answers: Mapping[tuple[str, int], str | Mapping[str, object]]) -> O
 
     An overridden call is not sent. The calls that it changes are new requests, and the others replay.
 
-    :param answers: by actor and call. The actor is its whole scope path or the last levels of that; its calls count
+    :param answers: by actor and call. The actor is its whole scope path, or its last levels; its calls count
         from 1, as ``llmcall diff`` counts them. The answer is a text, or an assistant message (a dict, which may
         have ``tool_calls``).
     :returns: a context manager, for every thread, task and child process. In a scope or an arm, it applies to the

@@ -107,9 +107,9 @@ def pack(
     :param env: environment variables that the program gets: ``NAME``, with its current value, or
         ``NAME=VALUE``. A variable whose name says that it holds a credential, such as
         ``LAB_TOKEN`` or ``PGPASSWORD``, gets the value ``none``.
-    :param prune: whether to leave out records that no call used; without ``prune`` and ``whole``, such
+    :param prune: ``True`` leaves out records that no call used; without ``prune`` and ``whole``, such
         records are an error.
-    :param whole: whether to pack the recordings unchanged, as evidence, although the program uses only
+    :param whole: ``True`` packs the recordings unchanged, as evidence, although the program uses only
         a part of them.
     :param zip: a ZIP file to write as well; it must not exist.
     :returns: the package's files, and notes for its author.

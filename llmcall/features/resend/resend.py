@@ -126,7 +126,7 @@ def resend(
     :param model: another model instead of the recorded one; a warning says so.
     :param to: the cassette that records the new answers as they come. If it contains them already, they
         are replayed. By default ``run`` with ``.again`` before its suffix.
-    :param dry_run: whether to make no call and return a plan.
+    :param dry_run: ``True`` makes no call and returns a plan.
     :returns: a DataFrame with a row for each answer: request (the digest of the request without its draw, as in the
         frame of a cassette; with ``model``, of the request to that model), scope (without the repeats of a
         ``map``), when (``"then"``: each recorded draw; ``"now"``), answer, served (the server's name for the

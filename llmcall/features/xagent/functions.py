@@ -133,7 +133,7 @@ def chatcompletion_request(
 ) -> dict[str, object]:
     """Call a model and return the whole response as a dict, as the SDK's ``model_dump()`` does.
 
-    :param max_lenght_fallback: whether to try the next model of ``[Fallbacks]`` if the context is
+    :param max_lenght_fallback: ``True`` tries the next model of ``[Fallbacks]`` if the context is
         too long.
     :param request_timeout: seconds for one attempt.
     :param prompt: one user message, instead of ``messages``.

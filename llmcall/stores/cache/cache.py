@@ -175,7 +175,7 @@ class ResponseCache:
         says so.
 
         :param mode: instead of the cache's mode.
-        :param replace: whether to replace a stored record. In the mode ``refresh``, the first record
+        :param replace: ``True`` replaces a stored record. In the mode ``refresh``, the first record
             of a key in this process always does.
         """
         mode = mode or self.mode

@@ -13,7 +13,13 @@ author = "the llmcall authors"
 copyright = author
 release = version = llmcall.__version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.intersphinx", "page_links", "reference_tables"]
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
+    "page_links",
+    "public_names",
+    "reference_tables",
+]
 exclude_patterns = ["_build", "_ext"]
 default_role = None
 # A reference that leads nowhere is a warning. Type variables have no place; the SDK and httpx ship
@@ -21,7 +27,7 @@ default_role = None
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r".*\b(Arguments|Result|Value)|Data|Where|Actor"),
-    ("py:.*", r"(.*\.)?(Call|Change|Chunk|ConfiguredClient|Function|Key|Messages|P|ServerCopy)"),
+    ("py:.*", r"(.*\.)?(Call|Change|Chunks?|ConfiguredClient|Function|Key|Messages|P|ServerCopy)"),
     ("py:.*", r"(.*\.)?(CallPosition|Sends|T)"),
     ("py:.*", r"(httpx|openai)\..*"),
 ]

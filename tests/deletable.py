@@ -149,6 +149,16 @@ def marked_lines(text: str, gone: Iterable[str]) -> set[int]:
     }
 
 
+def words_in_use(added: Feature) -> list[str]:
+    """Return patterns of what programs and shells write to use a feature's settings and options."""
+    return [
+        *(rf"\bLLMCALL_{setting.upper()}\b" for setting in added.settings),
+        *(rf"\b{option}=[\"']" for option in (*added.settings, *added.options)),
+        *(rf"\bask\b.*--{flag}\b" for flag in added.ask_options),
+        *(rf"\bcache\b.*--{flag}\b" for flag in added.cache_parts),
+    ]
+
+
 def left_behind(name: str, gone: Iterable[str], folder: Path) -> Iterator[str]:
     """Yield the imports and names of a deleted feature in a copy's code.
 
@@ -158,6 +168,7 @@ def left_behind(name: str, gone: Iterable[str], folder: Path) -> Iterator[str]:
     words = [rf"\bfeatures[./]{name}\b"]
     words += [rf"\bllmcall\.(types\.)?{public}\b" for public in public_names(added)]
     words += [rf"(?<!from )\bllmcall {command}\b" for command in added.commands]
+    words += words_in_use(added)
     pattern = re.compile("|".join(words))
     for top in CODE:
         for path in sorted((folder / top).rglob("*.py")):
@@ -177,6 +188,7 @@ def mentions(added: Feature, folder: Path) -> dict[Path, bool]:
     words = [rf"\b{public}\b" for public in public_names(added)]
     words += [rf"\bllmcall {command}\b" for command in added.commands]
     words += [rf"\b{option}=" for option in added.map_options]
+    words += words_in_use(added)
     if not words:
         return {}
     pattern = re.compile("|".join(words))

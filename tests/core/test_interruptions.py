@@ -158,6 +158,7 @@ def function(text: str) -> Procedure[Any]:
     )
 
 
+@pytest.mark.feature("windows")
 def window(text: str) -> Procedure[Any]:
     """Ask within eight hours."""
     client = InWindows(model="gpt-6-luna", api_key="k", window="8h", on_error="raise")

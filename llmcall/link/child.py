@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterable
-from weakref import WeakKeyDictionary
+from typing import Any
 
 from ..errors import LLMCallError
 from ..scopes.active import ActiveScope, here, next_order
@@ -44,7 +44,7 @@ class Parent:
         self.outlives = outlives
         self._over = over
         self._connection: Connection | None = None
-        self._of_loops: WeakKeyDictionary[object, Connection] = WeakKeyDictionary()
+        self._of_loops: dict[Any, Connection] = {}
         self.told: set[str] = set()  # the credentials that it knows
 
     def is_alive(self) -> bool:
@@ -101,13 +101,16 @@ class Parent:
         :param blocks: whether it blocks the thread.
         :raises OSError: if the recording process has ended.
         """
-        loop = None if blocks else running_loop()
+        loop: Any = None if blocks else running_loop()
         if loop is None:
             return self.connection()
         connection = self._of_loops.get(loop)
         if connection is None or not connection.is_open:
+            with _lock:
+                for other in [other for other in self._of_loops if other.is_closed()]:
+                    self._of_loops.pop(other).close()
             try:
-                connection = self._of_loops[loop] = LoopConnection(self.address)
+                connection = self._of_loops[loop] = LoopConnection(self.address, loop)
             except NotImplementedError:  # the loop reads no sockets, as on Windows
                 return self.connection()
         return connection

@@ -265,24 +265,24 @@ class LoopConnection(Connection):
     :raises NotImplementedError: if the loop reads no sockets.
     """
 
-    def __init__(self, address: Address) -> None:
-        import asyncio
-
+    def __init__(self, address: Address, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(address)
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._socket, self._take)
-
-    def __del__(self) -> None:
-        self._socket.close()
+        self._loop = loop
+        loop.add_reader(self._socket, self._take)
 
     def _take(self) -> None:
         try:
             self._read()
         except OSError:
-            self._loop.remove_reader(self._socket)
             self.close()
             for woken in self._waiting.values():
                 woken.put_nowait(None)
+
+    def close(self) -> None:
+        """Close it, and let the loop read it no longer."""
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket)
+        super().close()
 
     async def answer(
         self, message: messages.Message, call: int, *, blocks: bool

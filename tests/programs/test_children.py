@@ -1303,6 +1303,18 @@ async def ask_all():
         await asyncio.gather(*map(ask_one, range(30)))
 asyncio.run(ask_all())
 """
+IN_LOOPS = """
+async def ask_in_loop(number):
+    async with httpx.AsyncClient(timeout=60, verify=False) as client:
+        messages = [{"role": "user", "content": str(number)}]
+        body = {"model": "gpt-4o-mini", "messages": messages}
+        address = os.environ["MODEL_AT"] + "/chat/completions"
+        (await client.post(address, json=body)).raise_for_status()
+import gc
+gc.disable()
+for number in range(30):
+    asyncio.run(ask_in_loop(number))
+"""
 IN_PROCESSES = """
 started = []
 for number in range(30):
@@ -1317,12 +1329,14 @@ assert not any(os.waitpid(process, 0)[1] for process in started)
 
 @pytest.mark.ci
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have other limits")
-@pytest.mark.parametrize(("child", "lines"), [(IN_THREADS, 0), (IN_TASKS, 0), (IN_PROCESSES, 1)])
+@pytest.mark.parametrize(
+    ("child", "lines"), [(IN_THREADS, 0), (IN_TASKS, 0), (IN_LOOPS, 0), (IN_PROCESSES, 1)]
+)
 def test_calls_of_children_wait_where_the_run_may_open_few_files(
     model: NumberedServer, child: str, lines: int
 ) -> None:
-    """No call fails, and one line says why they wait; the threads and the tasks of a child share a connection, and wait
-    for none.
+    """No call fails, and one line says why they wait; the threads and the tasks of a child share a connection, which
+    ends with their loop, and wait for none.
     """
     write("child.py", child)
     write(

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from commands import NEEDS_POSIX, done
+from files import read_only
 
 import llmcall
 from llmcall import CacheCorruptError, CacheError, cassette, scope
@@ -112,6 +113,20 @@ def test_a_replay_has_the_answers_of_a_killed_recording_and_leaves_them() -> Non
     assert recorded("none") == []
     assert JOURNAL.read_bytes() == left
     assert not PATH.exists()
+
+
+def test_in_a_read_only_folder_it_is_read_and_left() -> None:
+    """A replay has its answers; a recording, which could not write its file, is refused."""
+    left, folder = killed(*QUESTIONS), Path.cwd() / "tapes"
+    folder.mkdir()
+    (folder / JOURNAL).write_bytes(left)
+    with read_only(folder):
+        with cassette(folder / PATH, mode="none") as tape:
+            assert (play(client()), tape.replayed) == ([], len(QUESTIONS))
+        with pytest.raises(CacheError, match="cannot be written"), cassette(folder / PATH):
+            pass
+    assert (folder / JOURNAL).read_bytes() == left
+    assert os.listdir(folder) == [JOURNAL.name]
 
 
 def test_a_line_that_was_cut_is_asked_again() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from difflib import SequenceMatcher
@@ -161,7 +162,6 @@ class ChangedCall(NamedTuple):
     """A call that differs between two runs, or that only one of them has.
 
     :param actor: the number of its actor in the file.
-    :param words: the words of its answer in each run.
     :param scopes: its scope path in each run; ``None`` in one that lacks it.
     :param has_arms: whether it is an arm's, in each run.
     """
@@ -169,51 +169,84 @@ class ChangedCall(NamedTuple):
     place: int
     actor: int
     pair: Pair
-    words: tuple[str, str]
     scopes: tuple[str | None, str | None]
     has_arms: tuple[bool, bool]
 
-    @classmethod
-    def of(cls, actor: int, pair: Pair) -> ChangedCall:
-        """Return a call with what is compared of it again and again."""
-        one, other = pair.one, pair.other
-        words, other_words = _answer_words(one), _answer_words(other)
-        return cls(
-            pair.index,
-            actor,
-            pair,
-            (words, words if words == other_words else other_words),
-            (one.scope if one else None, other.scope if other else None),
-            (bool(one and one.arms), bool(other and other.arms)),
-        )
+
+class Answers:
+    """The words of answers by their numbers, in one piece of memory: two runs of a million may differ in each."""
+
+    def __init__(self) -> None:
+        self._words = bytearray()
+        self._ends = array("Q", [0])
+
+    def add(self, words: str) -> None:
+        """Add the words of the next answer."""
+        self._words += words.encode("utf-8", "surrogatepass")
+        self._ends.append(len(self._words))
+
+    def __getitem__(self, number: int) -> str:
+        words = self._words[self._ends[number] : self._ends[number + 1]]
+        return words.decode("utf-8", "surrogatepass")
+
+    def has(self, number: int, words: bytes) -> bool:
+        """Return whether an answer has some words, encoded."""
+        return self._words.find(words, self._ends[number], self._ends[number + 1]) >= 0
 
 
 class Changes:
     """The calls that differ between two runs, by place, then in the order of the file."""
 
     def __init__(self, actors: Sequence[Sequence[Pair]]) -> None:
-        self._changes = sorted(
-            (
-                ChangedCall.of(number, pair)
-                for number, pairs in enumerate(actors)
-                for pair in pairs
-                if pair.status != "same"
-            ),
-            key=lambda change: (change.place, change.actor),
-        )
+        changed = [
+            (pair.index, number, pair)
+            for number, pairs in enumerate(actors)
+            for pair in pairs
+            if pair.status != "same"
+        ]
+        changed.sort(key=lambda change: change[:2])
+        self._pairs = [pair for *_, pair in changed]
+        self._places = array("I", (place for place, *_ in changed))
+        self._actors = array("I", (actor for _, actor, _ in changed))
+        self._scopes: list[tuple[str | None, str | None]] = []
+        self._has_arms = bytearray(), bytearray()
+        self._answers = Answers(), Answers()  # of each run
+        self._are_same = bytearray()  # then the words are only among the first run's
+        met: dict[tuple[str | None, str | None], tuple[str | None, str | None]] = {}
+        for pair in self._pairs:
+            one, other = pair.one, pair.other
+            scopes = (one.scope if one else None, other.scope if other else None)
+            self._scopes.append(met.setdefault(scopes, scopes))
+            words, other_words = _answer_words(one), _answer_words(other)
+            is_same = words == other_words
+            self._are_same.append(is_same)
+            for side, (text, record) in enumerate(((words, one), (other_words, other))):
+                self._answers[side].add("" if side and is_same else text)
+                self._has_arms[side].append(bool(record and record.arms))
         self._settled: set[int] = set()  # their answers explain later ones of the same place
         self._changed_words: dict[int, frozenset[Stretch]] = {}
         self._holders: dict[Stretch, list[int]] = {}
         self._direct: set[Stretch] = set()  # in changes that are not consequences
 
     def __getitem__(self, index: int) -> ChangedCall:
-        return self._changes[index]
+        arms, other_arms = (bool(side[index]) for side in self._has_arms)
+        return ChangedCall(
+            self._places[index],
+            self._actors[index],
+            self._pairs[index],
+            self._scopes[index],
+            (arms, other_arms),
+        )
+
+    def _answers_of(self, index: int, side: int) -> Answers:
+        """Return the answers among which is the one of a run."""
+        return self._answers[0 if self._are_same[index] else side]
 
     def first_of_each_actor(self) -> dict[int, int]:
         """Return the index of the first change of each actor."""
         firsts: dict[int, int] = {}
-        for index, change in enumerate(self._changes):
-            firsts.setdefault(change.actor, index)
+        for index, actor in enumerate(self._actors):
+            firsts.setdefault(actor, index)
         return firsts
 
     def causes_first(self, indexes: Iterable[int]) -> Iterator[set[int]]:
@@ -248,13 +281,13 @@ class Changes:
 
         An answer whose own question has all of these words does not count: it may only repeat them.
         """
-        change = self._changes[index]
+        change = self[index]
         stretches, needs = self._words_changed_in(index), []
         for stretch in stretches:
             # The answers of smaller places come first; most of the same place only repeat their questions.
             needed: set[int] = set()
             for number in self._readable_answers(stretch, change, repeated=stretches):
-                if self._changes[number].place < change.place:
+                if self._places[number] < change.place:
                     break
                 needed.add(number)
             else:
@@ -264,7 +297,7 @@ class Changes:
     def _words_changed_in(self, index: int) -> frozenset[Stretch]:
         """Return the stretches of words that changed in the prompt of a call, computed once."""
         if index not in self._changed_words:
-            self._changed_words[index] = _changed_words(self._changes[index].pair)
+            self._changed_words[index] = _changed_words(self._pairs[index])
         return self._changed_words[index]
 
     def first_source(self, difference: Difference, index: int) -> int | None:
@@ -296,7 +329,7 @@ class Changes:
         for side, text in enumerate(sides):
             prompt = searchable(text)
             for index in self._answers_with(Stretch(side, words)):
-                for answer in self._changes[index].words[side].split("|"):
+                for answer in self._answers_of(index, side)[index].split("|"):
                     if words in answer and len(answer) > len(words):
                         prompt = prompt.replace(answer, "  ")
             counts.append(prompt.count(words))
@@ -304,9 +337,9 @@ class Changes:
 
     def _first_answer(self, stretch: Stretch, index: int) -> int | None:
         """Return the first answer with given words that a call could have read, or ``None``."""
-        change = self._changes[index]
+        change = self[index]
         for source in self._readable_answers(stretch, change):
-            if source in self._settled or self._changes[source].place < change.place:
+            if source in self._settled or self._places[source] < change.place:
                 return source
         return None
 
@@ -319,7 +352,7 @@ class Changes:
         :param repeated: leaves out the answers of the same place whose own questions have all these words.
         """
         for index in self._answers_with(stretch):
-            source = self._changes[index]
+            source = self[index]
             if source.place > reader.place:
                 return
             if (
@@ -337,26 +370,30 @@ class Changes:
         if stretch not in self._holders:
             words = stretch.words.split()
             whole = words if stretch.words.startswith(" ") else words[1:-1]  # the others may be cut
-            answers = min(
-                (self._answers_by_word.get((stretch.side, word), []) for word in whole), key=len
-            )
+            by_word = self._answers_by_word[stretch.side]
+            found = (by_word.get(word, ()) for word in whole)
+            answers = min(((it,) if isinstance(it, int) else it for it in found), key=len)
+            sought = stretch.words.encode("utf-8", "surrogatepass")
             self._holders[stretch] = [
                 index
                 for index in answers
-                if stretch.words in self._changes[index].words[stretch.side]
+                if self._answers_of(index, stretch.side).has(index, sought)
             ]
         return self._holders[stretch]
 
     @cached_property
-    def _answers_by_word(self) -> dict[tuple[int, str], list[int]]:
-        """Return, by side and word, the changed answers that have it."""
-        answers: dict[tuple[int, str], list[int]] = {}
-        for index, change in enumerate(self._changes):
-            if change.words[0] != change.words[1]:
-                for side, text in enumerate(change.words):
-                    for word in {*text.split()}:
-                        answers.setdefault((side, word), []).append(index)
-        return answers
+    def _answers_by_word(self) -> tuple[dict[str, int | array[int]], ...]:
+        """Return, by side and word, the changed answers that have it: one, or several."""
+        by_word: tuple[dict[str, int | array[int]], ...] = {}, {}
+        for index, is_same in enumerate(self._are_same):
+            for side, answers in enumerate(self._answers) if not is_same else ():
+                for word in {*answers[index].split()}:
+                    known = by_word[side].setdefault(word, index)
+                    if isinstance(known, array):
+                        known.append(index)
+                    elif known != index:
+                        by_word[side][word] = array("I", (known, index))
+        return by_word
 
 
 def _circles(needs: Mapping[int, list[set[int]]]) -> set[int]:

@@ -153,12 +153,12 @@ def test_another_exit_code_or_number_of_calls_is_a_difference(model: NumberedSer
     ran(*A)
     Path("count").touch()
     printed, _ = ran(*CHECK, code=1)
-    assert printed == (
-        "replay 2 of 3 (seed 2): the exit code differs:\n"
-        "  replay 1: exit code 0\n"
-        "  replay 2: exit code 1\n"
-        "  replay 2: the second replay fails\n"
+    assert printed.startswith("replay 2 of 3 (seed 2): the exit code differs:\n")
+    ends = (
+        "  replay 1: exit code 0\n",
+        "  replay 2: exit code 1\n  replay 2: the second replay fails\n",
     )
+    assert all(end in printed for end in ends)
     write("ask('Bread?')\nif random.random() < .5: ask('Milk?')")
     printed, _ = ran(*CHECK, "30", code=1)
     assert "the program sends different requests" in printed

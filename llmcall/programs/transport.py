@@ -244,7 +244,8 @@ class ProgramTransport(ProcedureTransport):
         async with self._response(request, timeout, blocks) as response:
             self.media_type, self.status = _media_type(response), response.status_code
             is_stream = self.media_type == EVENTS or self.media_type.endswith(LINES)
-            if _is_recordable(response) and (is_stream or is_requested):
+            comes_in_pieces = _is_recordable(response) and (is_stream or is_requested)
+            if comes_in_pieces:
                 if not is_requested:
                     yield Response({})
                 if checked_api(self.to_record) is None:
@@ -252,8 +253,8 @@ class ProgramTransport(ProcedureTransport):
                 async for data in self._note_data(response, blocks):
                     yield data
             else:
-                self._passed_on = await _read_body(response, blocks)
-        self.last_response = self._as_it_came(response)
+                await _read_body(response, blocks)
+        self.last_response = self._as_it_came(response) if comes_in_pieces else response
         yield Response(self._recordable(self.last_response))
 
     async def _note_data(

@@ -60,7 +60,9 @@ def summary_lines(
         lines = [f"{counted(replayed, 'call')} replayed from {where}"]
     else:
         lines = [f"{', '.join(shown)}: {where}"]
-    is_used = cassette is not None and (cassette.recorded or cassette.replayed)
+    is_used = cassette is not None and (
+        cassette.recorded or cassette.replayed or cassette.failures.is_used
+    )
     if shown == ["0 asked"] and not (
         is_used or recorder.seen[Sight.MODEL_CONNECTION] or recorder.seen[Sight.MODEL_REQUEST]
     ):

@@ -133,9 +133,13 @@ def report_problem(words: str) -> None:
 
 
 class Failures:
-    """The calls of one run that left no record, for a warning at its end."""
+    """The calls of one run that left no record, for a warning at its end.
+
+    :ivar is_used: whether it ever heard of a call: one that failed, or a stream.
+    """
 
     def __init__(self) -> None:
+        self.is_used = False
         self._lock = threading.RLock()
         # by reason and key; a stream is abandoned until it ends
         self._calls: defaultdict[str, dict[object, UnrecordedCall]] = defaultdict(dict)
@@ -155,6 +159,7 @@ class Failures:
         notify("unrecorded", scope, description, reason)
         if self is process_failures:
             _warn_at_exit()
+        self.is_used = True
         with self._lock:
             calls = self._calls[reason]
             if key not in calls:
@@ -169,6 +174,7 @@ class Failures:
         """Note that a stream begins: it counts as ``ABANDONED`` unless :meth:`end` follows."""
         if self is process_failures:
             _warn_at_exit()
+        self.is_used = True
         with self._lock:
             self._calls[ABANDONED][progress] = UnrecordedCall(scope, description)
 

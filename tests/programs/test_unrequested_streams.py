@@ -330,3 +330,23 @@ def test_a_child_has_the_response_once_its_headers_are_there() -> None:
             reported == b"0 asked: a.jsonl\n"
         )  # a GET costs nothing; no word that no request was seen
         assert (program.returncode, asked) == (0, 1 if mode == "once" else 0)
+
+
+@pytest.mark.ci
+def test_a_run_that_leaves_a_stream_says_that_and_nothing_else() -> None:
+    """Not that no request was seen."""
+    path, _ = RESPONSE
+    program = CHILD.replace("print(answer.read())", "sys.exit()")
+    Path("program.py").write_text(program, encoding="utf-8")
+    answer = Paused(DELTA, COMPLETED, after=1)
+    command = [sys.executable, "-m", "llmcall", "run", "--cassette", "a.jsonl", "program.py"]
+    with RawServer(answer) as server:
+        ran = subprocess.run(
+            command,
+            env={**os.environ, "MODEL_AT": server.base_url + path},
+            capture_output=True,
+            text=True,
+            timeout=LONGEST,
+        )
+    assert "1 call ended before the whole answer arrived" in ran.stderr
+    assert "was seen" not in ran.stderr

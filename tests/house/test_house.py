@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import LONGEST
+from commands import LONGEST, done
+
+from llmcall.review.outputs import ALIKE
+from llmcall.support.normalizers import NORMALIZERS
 
 ROOT = Path(__file__).resolve().parents[2]
 # Written so that this file does not match itself.
@@ -67,3 +70,12 @@ def test_the_picture_of_the_architecture_is_what_the_code_draws() -> None:
     script = ROOT / "docs" / "pictures" / "architecture.py"
     drawn = runpy.run_path(str(script))["picture"]()
     assert drawn == script.with_suffix(".svg").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", NORMALIZERS)
+def test_a_normalizer_is_named_wherever_they_are_listed(name: str) -> None:
+    """In the configuration, on the pages, in the help, and where two outputs of a program are compared."""
+    for page in ("config.ini", "docs/howto/misses.rst", "docs/howto/programs.rst"):
+        assert name in (ROOT / page).read_text(encoding="utf-8"), page
+    assert name in done("run", "-h")
+    assert name in ALIKE

@@ -352,21 +352,30 @@ class ResponseCache:
         from ..records.writer import write
 
         keys, paths, scopes = [], Numbered[str | None](), array("I")
-        for record in self.records(where=where):
-            keys.append(record.cache_key)
-            scopes.append(paths.add(scope_of(record)))
+        names_callers = False
+
+        def noted() -> Iterator[Record]:
+            nonlocal names_callers
+            for record in self.records(where=where):
+                keys.append(record.cache_key)
+                scopes.append(paths.add(scope_of(record)))
+                names_callers = names_callers or record.caller is not None
+                yield record
+
+        header = Header(settings_shown(noted()))
         read = lru_cache(2)(self._stored)  # a record's fields are read one after the other
         found = Records(
             lambda number: read(keys[number]),
             range(len(keys)),
             lambda numbers: (paths[scopes[number]] for number in numbers),
         )
-        records = without_lone_callers(found).changed(
-            lambda _, record: with_history(record, UNKNOWN)
-        )
-        if records:  # an empty file would replace a recording by nothing
-            write(path, Header(settings_shown(records)), records)
-        return len(records)
+        if names_callers:
+            found = without_lone_callers(found).changed(
+                lambda _, record: with_history(record, UNKNOWN)
+            )
+        if found:  # an empty file would replace a recording by nothing
+            write(path, header, found)
+        return len(found)
 
     def _stored(self, key: str) -> Record:
         """Return a record that was there a moment ago."""

@@ -97,6 +97,7 @@ def blocks_with_examples(page: Path) -> str:
     return "\n".join(block for block in found if "examples/" in block and "thesis" not in block)
 
 
+@pytest.mark.feature("local_model")
 @pytest.mark.parametrize(
     "page",
     [

@@ -16,9 +16,10 @@ from .config import resolve as config
 from .config.settings import Settings
 from .core import loops, threads
 from .core.answer import answer_calls
-from .core.calls import Call, Options, Resolved
+from .core.calls import Call, Resolved
 from .core.effects import Do
 from .core.kinds import Function, Kind
+from .core.options import Options
 from .core.prepare import Draft, place
 from .core.seams import Response, Transport
 from .keys.plain_data import map_texts, plain, recordable

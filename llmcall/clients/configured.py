@@ -12,8 +12,8 @@ from ..config import resolve as config
 from ..config.endpoints import Endpoint
 from ..config.settings import DEFAULT_MODEL, Settings, checked_layer
 from ..core.callbacks import aclose, call_callback, close
-from ..core.calls import Call, Options, Resolved
-from ..core.options import known_options
+from ..core.calls import Call, Resolved
+from ..core.options import Options, known_options
 from ..core.seams import Sends, Transport
 from ..keys.parameters import EFFORT, configured_parameters
 from ..keys.request import Data

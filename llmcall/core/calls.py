@@ -1,17 +1,17 @@
-"""One call: its options, its request, its position in the program, and the store of its record."""
+"""One call: what it resolved, its request, its position in the program, and the store of its record."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
-from ..config.settings import ON_ERROR, Settings
+from ..config.settings import Settings
 from ..errors import CacheMissError, ConfigError, ScopeError
 from ..keys.keys import short_key
-from ..keys.parameters import EFFORT, checked_argument, with_effort
-from ..keys.request import Data, Request
+from ..keys.parameters import EFFORT, with_effort
+from ..keys.request import Request
 from ..scopes.active import ScopedRecord
 from ..scopes.draws import Draw
 from ..scopes.position import Position
@@ -24,7 +24,7 @@ from ..support.secrets import note_used
 from ..support.waits import Progress
 from .deadlines import Deadline
 from .kinds import Kind
-from .options import WITHOUT, Added, added_options, known_options
+from .options import Options
 from .seams import Account, Store
 
 if TYPE_CHECKING:
@@ -39,94 +39,6 @@ if TYPE_CHECKING:
 stores_around: list[Callable[[Call, Store], Store]] = []
 # Features that hold recorded answers back: each returns for how many seconds, for calls that are looked up together.
 answers_held_back: list[Callable[[Sequence[Call]], float]] = []
-
-
-class Options(NamedTuple):
-    """The options of one call; none of them enters its key.
-
-    :param timeout: seconds for one attempt.
-    :param deadline: seconds for the whole call with its retries and waits; ``None`` means no limit.
-    :param max_attempts: attempts in all.
-    :param waiting_time: seconds before the second attempt.
-    :param exponential_backoff_factor: what each further wait is multiplied by.
-    :param on_error: ``"raise"``, ``"none"`` or ``"return"``.
-    :param sample: which draw this is, instead of the next one.
-    :param cache: ``False`` bypasses the disk cache.
-    :param dedent_messages: remove the common indentation of every text.
-    :param enable_pydantic_model_return: return the object that ``response_format`` reads, instead
-        of the reply.
-    :param added: those that features add, and that are not left out.
-    """
-
-    timeout: float | None
-    deadline: float | None
-    max_attempts: int
-    waiting_time: float
-    exponential_backoff_factor: float
-    on_error: str
-    sample: str | None = None
-    cache: bool | None = None
-    dedent_messages: bool = False
-    enable_pydantic_model_return: bool = False
-    added: Added = ()
-
-    @classmethod
-    def of(cls, settings: Settings) -> Options:
-        """Return the options of a call that names none."""
-        return cls(
-            settings.timeout,
-            settings.deadline,
-            settings.retry_max_attempts,
-            settings.retry_waiting_time,
-            settings.retry_exponential_backoff_factor,
-            settings.on_error,
-            added=added_options(settings, {}),
-        )
-
-
-OPTIONS = frozenset(Options._fields) - {"added"}
-
-
-def split_options(
-    arguments: Mapping[str, object], defaults: Options
-) -> tuple[Options, dict[str, Data]]:
-    """Return a call's options, checked, and its other arguments.
-
-    :param arguments: by name; ``None`` means not given.
-    :param defaults: the options that the arguments do not name.
-    :raises TypeError: for an option of the wrong type, naming it.
-    :raises ValueError: for one out of range.
-    """
-    options: dict[str, Any] = {}
-    others: dict[str, Data] = {}
-    added = dict(defaults.added)
-    for name, value in arguments.items():
-        if name in known_options():
-            added |= {} if value is None else {name: _checked_option(name, value)}
-        elif name not in OPTIONS:
-            others[name] = value
-        elif value is not None:
-            options[name] = _checked_option(name, value)
-    if added:
-        options["added"] = tuple(item for item in sorted(added.items()) if item[1] != WITHOUT)
-    return defaults._replace(**options) if options else defaults, others
-
-
-def _checked_option(name: str, value: Any) -> Any:
-    value = checked_argument(name, value)
-    if name == "waiting_time" and value < 0:
-        raise ValueError(f"{name} is {value}; it must be at least 0")
-    allowed = (*known_options()[name].values, WITHOUT) if name in known_options() else ON_ERROR
-    if (name in known_options() or name == "on_error") and value not in allowed:
-        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, allowed))}")
-    if name == "sample":
-        if value == "":
-            raise ValueError("sample is ''; it must name a draw")
-        return str(value)
-    is_number = name in ("timeout", "deadline", "max_attempts", "exponential_backoff_factor")
-    if is_number and value <= 0:
-        raise ValueError(f"{name} is {value}; it must be more than 0")
-    return value
 
 
 class Resolved(NamedTuple):

@@ -34,9 +34,9 @@ from ..stores.records.keyed_settings import settings_taken
 from ..support.normalizers import normalizer
 from ..support.notices import warn_once
 from ..support.request_origin import llmcall_sends
-from .calls import Call, InnerCall, split_options
+from .calls import Call, InnerCall
 from .kinds import KINDS
-from .options import known_options, without_added
+from .options import known_options, split_options, without_added
 from .parents import parents, way_from
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ..config.endpoints import Endpoint
 from ..config.setting import Rank, SettingValue
-from ..core.calls import Options
+from ..core.options import Options
 from ..keys.request import Data, Request
 from ..models.catalog import Capabilities
 from ..scopes.active import OpenedBy

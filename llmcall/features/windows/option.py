@@ -11,7 +11,8 @@ from .settings import HOURS
 if TYPE_CHECKING:
     from ...clients.configured import ConfiguredClient as Client
     from ...config.endpoints import Endpoint
-    from ...core.calls import Call, Options
+    from ...core.calls import Call
+    from ...core.options import Options
     from ...core.seams import Transport
     from ...keys.request import Data
 

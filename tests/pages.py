@@ -189,7 +189,7 @@ def command(line: str, *, shown: bool) -> None:
         settings["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = (
             "1"  # other plugins take more time than the tests
         )
-        pytest = ["-m", "pytest", "-p", "no:cacheprovider", "-p", "llmcall.pytest_plugin"]
+        pytest = ["-m", "pytest", "-p", "no:cacheprovider", "-p", "llmcall"]
         modules = {"llmcall": ["-m", "llmcall"], "pytest": pytest, "python": []}
         whole = [sys.executable, *modules[words[0]], *words[1:]]
         done = subprocess.run(

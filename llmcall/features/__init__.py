@@ -33,6 +33,7 @@ FEATURES = (
     "overrides",
     "packing",
     "plans",
+    "pytest_plugin",
     "redis",
     "report",
     "resend",

@@ -37,7 +37,6 @@ LAYERS = [
     "typed",
     "programs",
     "review",
-    "pytest_plugin",
     "cli",
     " ".join(f"features.{name}" for name in FEATURES),
     "__main__ aio types __init__",

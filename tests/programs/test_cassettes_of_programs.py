@@ -291,6 +291,7 @@ def test_draws():
 
 
 @pytest.mark.ci
+@pytest.mark.feature("pytest_plugin")
 def test_a_marked_test_of_the_sdk_is_recorded_and_replayed_without_a_key(
     httpserver: HTTPServer,
 ) -> None:
@@ -311,7 +312,7 @@ def test_a_marked_test_of_the_sdk_is_recorded_and_replayed_without_a_key(
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
-                *("-p", "llmcall.pytest_plugin", *options),
+                *("-p", "llmcall", *options),
             ],
             capture_output=True,
             text=True,

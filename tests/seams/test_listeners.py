@@ -90,7 +90,7 @@ def check(name):
 ENVIRONMENTS = {
     "Execution": ("llmcall run program.py", "check('Execution')"),
     "Replay": (
-        "pytest -s -p no:cacheprovider -p llmcall.pytest_plugin program.py",
+        "pytest -s -p no:cacheprovider -p llmcall program.py",
         "import pytest\n@pytest.mark.llm\ndef test_with_a_cassette(): pass\ndef test_it(): check('Replay')",
     ),
     "Elsewhere": (
@@ -107,7 +107,11 @@ ENVIRONMENTS = {
 @pytest.mark.ci
 @pytest.mark.parametrize(
     "name",
-    ["Execution", "Replay", pytest.param("Elsewhere", marks=pytest.mark.feature("executors"))],
+    [
+        "Execution",
+        pytest.param("Replay", marks=pytest.mark.feature("pytest_plugin")),
+        pytest.param("Elsewhere", marks=pytest.mark.feature("executors")),
+    ],
 )
 def test_a_listener_of_a_run_a_test_or_a_worker_keeps_the_contract_there(name: str) -> None:
     command, lines = ENVIRONMENTS[name]

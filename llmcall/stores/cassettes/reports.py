@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-CURRENT_TEST = "PYTEST_CURRENT_TEST"
 MOST_REASONS = 20  # that a warning lists
 
 
@@ -112,43 +110,8 @@ class CommandOwner(Owner):
         return f"{self.command(path)} --mode {mode} …"
 
 
-class TestOwner(Owner):
-    """A test of the pytest plugin, which reports the use itself, since other tests may use the file, too.
-
-    :param bypasses_cache: whether this run requests everything anew.
-    :param earlier_calls: the first calls of the tests that have passed.
-    """
-
-    writes = False
-    raises_refusals = False  # a failed test reports its own error
-    knows_use = False
-
-    def __init__(self, bypasses_cache: bool, earlier_calls: Mapping[str, SortKey]) -> None:
-        self.bypasses_cache = bypasses_cache
-        self.earlier_calls = earlier_calls
-
-    def note_passed(self) -> None:
-        """Let the file be written, since the test passed."""
-        self.writes = self.raises_refusals = True
-
-    def place(self) -> str:
-        return "for this test by the pytest plugin; remove one of the two"
-
-    def how_to_record(self, path: Path, mode: str) -> str:
-        return recording_command(mode)
-
-
 BLOCK = Owner()
 SETTINGS = _SettingsOwner()
-
-
-def recording_command(mode: str) -> str:
-    """Return the command that records the running test."""
-    import shlex
-
-    test = os.environ.get(CURRENT_TEST, "").rpartition(" (")[0]
-    one_process = "-n 0 " if "PYTEST_XDIST_WORKER" in os.environ else ""
-    return f"pytest {one_process}--llm-record={mode} {shlex.quote(test) if test else ''}".rstrip()
 
 
 FROM_CACHE = (

@@ -22,7 +22,7 @@ from llmcall.features.packing.verify import OK
 EXAMPLES = ROOT / "examples"
 # What is no study: what makes the examples' files, tests with the module that they call, and a child process.
 MAKERS = {"record.py", "published/make.py"}
-TESTS = {"replay_in_tests/cinema.py", "replay_in_tests/test_cinema.py", "solar/test_solar.py"}
+TESTS = {"pytest_plugin/cinema.py", "pytest_plugin/test_cinema.py", "solar/test_solar.py"}
 OTHERS = {*MAKERS, *TESTS, "three_processes/citizen.py"}
 STUDIES = sorted(
     path

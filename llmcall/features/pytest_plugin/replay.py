@@ -14,29 +14,29 @@ from typing import Any
 
 import pytest
 
-from ..core.calls import Call
-from ..errors import CacheError, CacheMissError, ConfigError, LLMCallError
-from ..keys.keys import short_key
-from ..programs.connections import configured_models, refused_connection
-from ..programs.entry import recording_programs
-from ..programs.interceptors import Interceptor, Sight
-from ..programs.patches import patched_by
-from ..review.text import record_name
-from ..scopes.active import forget_scopes
-from ..stores.cassettes.cassette import Cassette, keep_in_cache
-from ..stores.cassettes.current import none_open
-from ..stores.cassettes.replay_log import NO_CALLS, SortKey, without_lone_callers
-from ..stores.cassettes.reports import TestOwner, recording_command
-from ..stores.record import Record
-from ..stores.records.reader import Records, read
-from ..stores.records.writer import write
-from ..support.display import visible
-from ..support.failures import REFUSED, process_failures
-from ..support.listeners import CallListener, listen, stop_listening
-from ..support.notices import forget_notices, keep_notices, notice, stop_keeping_notices
-from ..support.tracebacks import hide_own_frames
-from ..testing import answers_in_process
+from ...core.calls import Call
+from ...errors import CacheError, CacheMissError, ConfigError, LLMCallError
+from ...keys.keys import short_key
+from ...programs.connections import configured_models, refused_connection
+from ...programs.entry import recording_programs
+from ...programs.interceptors import Interceptor, Sight
+from ...programs.patches import patched_by
+from ...review.text import record_name
+from ...scopes.active import forget_scopes
+from ...stores.cassettes.cassette import Cassette, keep_in_cache
+from ...stores.cassettes.current import none_open
+from ...stores.cassettes.replay_log import NO_CALLS, SortKey, without_lone_callers
+from ...stores.record import Record
+from ...stores.records.reader import Records, read
+from ...stores.records.writer import write
+from ...support.display import visible
+from ...support.failures import REFUSED, process_failures
+from ...support.listeners import CallListener, listen, stop_listening
+from ...support.notices import forget_notices, keep_notices, notice, stop_keeping_notices
+from ...support.tracebacks import hide_own_frames
+from ...testing import answers_in_process
 from .naming import item_name, item_path, read_marker
+from .owner import TestOwner, recording_command
 from .summary import CassetteUse, Summary
 
 FIXTURE = "llm_cassette"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from ..support.display import counted
+from ...support.display import counted
 
 MAX_NAMES = 3  # of a cassette's unused records
 

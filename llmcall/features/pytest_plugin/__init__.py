@@ -2,7 +2,7 @@
 
 A test reaches a model only if its marker allows this. The plugin does nothing, and imports nothing
 more, until a project uses the marker ``llm``, the fixture ``llm_cassette``, or one of the plugin's
-options; see :mod:`llmcall.pytest_plugin.replay`.
+options; see :mod:`llmcall.features.pytest_plugin.replay`.
 
 PYTEST_DONT_REWRITE: nothing is asserted here.
 """
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from ..stores.cassettes.cassette import Cassette
+    from ...stores.cassettes.cassette import Cassette
     from .replay import Replay
 
 __all__ = ["llm_cassette", "llm_cassette_name"]

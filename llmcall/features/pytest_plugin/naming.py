@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 if TYPE_CHECKING:
-    from ..programs.actors import Actor
+    from ...programs.actors import Actor
 
 FOLDER = "cassettes"
 SUFFIX = ".jsonl"

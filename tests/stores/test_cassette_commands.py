@@ -20,6 +20,7 @@ from files import HOSTILE, chat, conversation, embedding, function, read_records
 from servers import CALLING, completion
 
 import llmcall
+from llmcall.core.parents import add_notes
 from llmcall.testing import ScriptedClient
 from llmcall.types import Record
 
@@ -643,6 +644,14 @@ def test_check_names_wrong_keys_and_missing_draws(monkeypatch: pytest.MonkeyPatc
         ("key", 1, "s#0"),
         ("draws", 2, "s#2"),
     ]
+
+
+def test_a_note_that_is_added_to_an_answer_is_in_the_file() -> None:
+    """Its call needs no note of its own."""
+    with llmcall.cassette(TAPE):
+        reply = ScriptedClient(["Perhaps."]).send_message("Tea?")
+        add_notes(reply.cache_key, {"unread": True})
+    assert '"unread": true' in Path(TAPE).read_text(encoding="utf-8")
 
 
 def test_a_note_that_nobody_knows_is_kept_and_named() -> None:

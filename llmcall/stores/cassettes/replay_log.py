@@ -370,11 +370,11 @@ class ReplayLog:
 
     def with_notes(self, record: Record) -> Record:
         """Return a record with the notes that this run made about it."""
-        number = self.keys.get(record.cache_key) if self._notes else -1
-        first = self._notes.get(number)
-        if first is None:
+        if not (self._notes or self._later_notes):
             return record
-        noted = {**first[1], **self._later_notes.get(number, {})}
+        number = self.keys.get(record.cache_key)
+        first = self._notes.get(number)
+        noted = {**(first[1] if first else {}), **self._later_notes.get(number, {})}
         notes = merged_notes(record.notes, noted)
         return record if notes == record.notes else record.replace(notes=notes)
 

@@ -80,6 +80,8 @@ def config_file() -> str:
     for (section, key), row in own.items():
         if row.comment:
             default = "" if row.default is None else row.default
+            if isinstance(default, bool):
+                default = "yes" if default else "no"
             line = f"# {row.comment}\n{key} = {default}".rstrip()
             added[section] = f"{added.get(section, '')}{line}\n"
     head, *sections = re.split(r"(?m)^(?=\[)", text)

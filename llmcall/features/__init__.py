@@ -61,8 +61,10 @@ class Feature:
     :param map_options: the places of what answers the options of ``map`` (``many/map_options.py``), by their names.
     :param settings: the places of the settings (``config/setting.py``), by name.
     :param other_keys: the places of another program's keys in config.ini (``config/setting.py``), by its name.
-    :param options: the places of the options of a call (``core/calls.py``), by name. A setting of
+    :param options: the places of the options of a call (``core/options.py``), by name. A setting of
         the same name has its default.
+    :param listeners: the places of the listeners (``support/listeners.py``) that hear of all calls of a process, by
+        any name.
     :param clients: the places of the clients, by api_type.
     :param default_models: the models that clients ask while ``MODEL`` has its default, by api_type.
     :param capabilities: what such a model can do, as in a section [Model] of config.ini, by its name.
@@ -91,6 +93,7 @@ class Feature:
     settings: Mapping[str, str] = field(default_factory=dict)
     other_keys: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
+    listeners: Mapping[str, str] = field(default_factory=dict)
     clients: Mapping[str, str] = field(default_factory=dict)
     default_models: Mapping[str, str] = field(default_factory=dict)
     capabilities: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)

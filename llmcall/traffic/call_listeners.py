@@ -9,6 +9,7 @@ from ..apis.endings import is_cut
 from ..apis.shapes import choices_of
 from ..apis.token_usage import TokenUsage
 from ..errors import APIError, BudgetExceededError, CacheMissError, ScopeError
+from ..features import additions, load
 from ..keys.request import Data
 from ..scopes.repeated import RepeatedAnswers
 from ..stores.record import Record
@@ -163,5 +164,8 @@ def _warn_of_cut_prompt(call: Call, reported: int | None) -> None:
 
 
 # Those that every process has, in the order in which they are notified.
-for _listener in (Outcomes(), AnswerWarnings(), RepeatedAnswers()):
+for _listener in (
+    *(Outcomes(), AnswerWarnings(), RepeatedAnswers()),
+    *(load(place) for place in additions("listeners").values()),
+):
     listen(_listener)

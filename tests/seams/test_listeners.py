@@ -347,3 +347,50 @@ def test_a_listener_hears_of_a_call_whose_scope_is_unclear() -> None:
         error = pool.submit(client.send_message, "Hello").exception()
     assert isinstance(error, llmcall.ScopeError)
     assert notes.heard == [("failed", "ScopeError")]
+
+
+FEATURE_OF_A_LISTENER = """
+from llmcall.features import Feature
+
+FEATURE = Feature(listeners={"loud": "features.loud.listener:LISTENER"})
+"""
+LOUD_LISTENER = """
+from llmcall.support.listeners import CallListener
+
+
+class Loud(CallListener):
+    def stored(self, call, record):
+        print("stored", call.request.sample)
+
+
+LISTENER = Loud()
+"""
+PROGRAM_OF_A_FEATURE = """
+import llmcall.features
+
+llmcall.features.__path__.append(".")
+llmcall.features.FEATURES += ("loud",)
+
+import llmcall
+from llmcall.testing import ScriptedClient
+
+with llmcall.scope("Ann"):
+    ScriptedClient(["Hello!"], cache_mode="auto").send_message("Greet me.")
+"""
+
+
+def test_a_listener_of_a_feature_hears_of_the_first_call() -> None:
+    """Nothing but its feature's declaration names it."""
+    folder = Path("loud")
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "feature.py").write_text(FEATURE_OF_A_LISTENER, encoding="utf-8")
+    (folder / "listener.py").write_text(LOUD_LISTENER, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM_OF_A_FEATURE],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=LONGEST,
+    )
+    assert done.stdout == "stored Ann#0\n"

@@ -5,6 +5,7 @@ smallest.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -60,8 +61,9 @@ class Market:
         ).stdout
 
 
+SCRIPT = shlex.join([sys.executable, "market_day.py"])  # Python as it was called
 COMMANDS = {
-    "python market_day.py": ["market_day.py"],
+    SCRIPT: ["market_day.py"],
     "python -m llmcall demo": ["-m", "llmcall", "demo"],
 }
 
@@ -69,7 +71,7 @@ COMMANDS = {
 @pytest.fixture(
     scope="module",
     params=[
-        "python market_day.py",
+        SCRIPT,
         pytest.param("python -m llmcall demo", marks=pytest.mark.ci),
     ],
     ids=["script", "llmcall demo"],

@@ -606,7 +606,7 @@ def test_a_map_that_an_unreadable_answer_ended_names_on_error() -> None:
     with pytest.raises(OutputError) as caught:
         rate.map([{"name": "Ann"}])
     [note] = caught.value.__notes__
-    assert 'on_error="return" goes on' in note
+    assert 'on_error="return" continues' in note
     assert "run it again" not in note
 
 

@@ -175,13 +175,6 @@ class Call(NamedTuple):
         return self.settings.cache_mode != "replay"
 
     @property
-    def skips_recorded(self) -> bool:
-        """Return whether it is made anew, though the disk cache has an answer; outside any scope, though a cassette has
-        one.
-        """
-        return self.kind.prefers_calling and self.may_call
-
-    @property
     def failures(self) -> Failures:
         """Return the list that reports at the end of the run what was not recorded."""
         if self.cassette is not None:
@@ -215,9 +208,8 @@ class Call(NamedTuple):
         """Return what holds its record: the cassette over the disk cache, or the cache alone."""
         cassette, position, at = self.cassette, self.position, self.at
         mode = "off" if self.options.cache is False else at.settings.cache_mode
-        # as the property says: each replay comes here
-        skips_recorded = self.kind.prefers_calling and self.may_call
-        overwrites = skips_recorded or (cassette is not None and cassette.bypasses_cache)
+        calls_anew = self.kind.calls_anew(self)
+        overwrites = calls_anew or (cassette is not None and cassette.bypasses_cache)
         # Under a cassette, the cassette says which arms used a record: the cache does not see all uses.
         below = (
             position._replace(branches=())
@@ -230,7 +222,7 @@ class Call(NamedTuple):
         if cassette is not None:
             # Outside any scope, identical calls share a record, and a program that waits for an end needs the
             # last one, now and in a replay.
-            replaces = skips_recorded and self.request.sample is None
+            replaces = calls_anew and self.request.sample is None
             store = CassetteStore(cassette, cache, position, replaces, self.taken)
         for around in stores_around:
             store = around(self, store)
@@ -239,7 +231,9 @@ class Call(NamedTuple):
     @property
     def shared_by(self) -> ResponseCache | Cassette | None:
         """Return the object by which identical concurrent calls share an answer; ``None`` if they share none."""
-        if self.options.cache is False or (self.skips_recorded and self.request.sample is None):
+        if self.options.cache is False or (
+            self.request.sample is None and self.kind.calls_anew(self)
+        ):
             return None
         if self.settings.cache_mode != "off":
             return self.cache

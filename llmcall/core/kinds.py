@@ -54,8 +54,7 @@ class Kind:
     :ivar calls_model: whether a model answers.
     :ivar has_own_transport: whether something else than a client's transports sends, and makes a failed call again.
     :ivar is_programs: whether it is a request of a program, which knows no scopes.
-    :ivar prefers_calling: whether it is called anew where that is allowed, though the disk cache has an answer; outside
-        any scope, though a cassette has one.
+    :ivar prefers_calling: whether it is called anew where that is allowed; see :meth:`calls_anew`.
     """
 
     name = ""
@@ -63,6 +62,12 @@ class Kind:
     has_own_transport = False
     is_programs = False
     prefers_calling = False
+
+    def calls_anew(self, call: Call) -> bool:
+        """Return whether a call is made though the disk cache has an answer; outside any scope, though a cassette has
+        one.
+        """
+        return self.prefers_calling and call.may_call
 
     def batches(self, calls: Sequence[Call]) -> Iterator[Sequence[Call]]:
         """Yield the calls of one request each."""

@@ -44,7 +44,7 @@ class Parent:
         self.outlives = outlives
         self._over = over
         self._connection: Connection | None = None
-        self._of_loops: dict[Any, Connection] = {}
+        self._of_loops: dict[Any, LoopConnection] = {}  # while they have calls
         self.told: set[str] = set()  # the credentials that it knows
 
     def is_alive(self) -> bool:
@@ -106,14 +106,23 @@ class Parent:
             return self.connection()
         connection = self._of_loops.get(loop)
         if connection is None or not connection.is_open:
-            with _lock:
-                for other in [other for other in self._of_loops if other.is_closed()]:
-                    self._of_loops.pop(other).close()
             try:
                 connection = self._of_loops[loop] = LoopConnection(self.address, loop)
             except NotImplementedError:  # the loop reads no sockets, as on Windows
                 return self.connection()
+        connection.calls += 1
         return connection
+
+    def leave(self, connection: Connection) -> None:
+        """Note that a call on a connection has ended. An event loop's is closed with its last call, since the program
+        may leave the loop, which must not be held here.
+        """
+        if isinstance(connection, LoopConnection):
+            connection.calls -= 1
+            if not connection.calls:
+                if self._of_loops.get(connection.loop) is connection:
+                    del self._of_loops[connection.loop]
+                connection.close()
 
     def tell(self, secrets: Iterable[str]) -> None:
         """Tell of credentials that a call may use, before what holds them is recorded."""

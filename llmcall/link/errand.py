@@ -120,6 +120,7 @@ class Errand:
             finally:
                 if not self._has_ended:
                     self._connection.cancel(self._number)
+                self._parent.leave(self._connection)
                 hold_ticket(before)
                 await self._leave()
         except OSError as error:

@@ -263,11 +263,13 @@ class LoopConnection(Connection):
     process takes at once what is sent.
 
     :raises NotImplementedError: if the loop reads no sockets.
+    :ivar calls: the number of those under way on it.
     """
 
     def __init__(self, address: Address, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(address)
-        self._loop = loop
+        self.loop = loop
+        self.calls = 0
         loop.add_reader(self._socket, self._take)
 
     def _take(self) -> None:
@@ -281,15 +283,20 @@ class LoopConnection(Connection):
     def close(self) -> None:
         """Close it, and let the loop read it no longer."""
         if self._socket.fileno() >= 0:
-            self._loop.remove_reader(self._socket)
+            self.loop.remove_reader(self._socket)
         super().close()
 
     async def answer(
         self, message: messages.Message, call: int, *, blocks: bool
     ) -> messages.Message:
-        """Send a call's message, and return the answer."""
+        """Send a call's message, and return the answer.
+
+        :raises RuntimeError: in another loop, as asyncio does: this one would not wake it.
+        """
         import asyncio
 
+        if asyncio.get_running_loop() is not self.loop:
+            raise RuntimeError("this call was begun in a different event loop")
         self._waiting[call] = woken = asyncio.Queue[None]()
         try:
             self.send(message, call)

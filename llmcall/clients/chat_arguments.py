@@ -6,6 +6,7 @@ The method itself takes what it is given: Python would fill in thirty names at e
 from __future__ import annotations
 
 from functools import partial, update_wrapper
+from textwrap import dedent
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..core.options import known_options
@@ -26,8 +27,14 @@ def shown_as(declared: Callable[..., object]) -> Callable[[Method], Method]:
 
 def with_options(declared: Method) -> Method:
     """Add what the docstrings of features' options say to the docstring of a declaration."""
-    about = "".join(f"{option.about.strip()}\n    " for option in known_options().values())
-    declared.__doc__ = str(declared.__doc__).replace(":param sample:", f"{about}:param sample:")
+    before, sample, after = str(declared.__doc__).partition(":param sample:")
+    indent = before.rpartition("\n")[2]  # none from Python 3.13 on
+    lines = [
+        f"{line}\n{indent}"
+        for option in known_options().values()
+        for line in dedent(option.about).strip().split("\n")
+    ]
+    declared.__doc__ = "".join((before, *lines, sample, after))
     return declared
 
 

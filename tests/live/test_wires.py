@@ -71,13 +71,3 @@ def test_a_cassette_of_one_wire_replays_on_the_other(
 def test_too_long_a_prompt_is_a_context_length_error(model_server: ModelServer) -> None:
     with pytest.raises(llmcall.ContextLengthError):
         client_of(model_server).send_message("word " * 5000, **ASKED)
-
-
-@pytest.mark.feature("windows")
-def test_a_server_without_windows_answers_at_once(model_server: ModelServer) -> None:
-    """It is taken, and nothing is awaited."""
-    client = client_of(model_server, api="auto", cache_mode="auto", window="8h")
-    reply = client.send_message(QUESTION, **ASKED)
-    assert "Paris" in str(reply.content)
-    assert len(client.cache.awaited) == 0
-    assert client.send_message(QUESTION, **ASKED).cached

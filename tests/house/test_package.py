@@ -49,6 +49,7 @@ HEAVY = {
     "diskcache",
     "tenacity",
     "dotenv",
+    "pytest",
 }
 
 

@@ -85,7 +85,7 @@ class Project:
 
     def result(self, *arguments: str, **outcomes: int) -> pytest.RunResult:
         """Run the tests, and check how many passed, failed … if that is given."""
-        plugins = ("-p", "llmcall.features.pytest_plugin", "-p", "no:cacheprovider")
+        plugins = ("-p", "llmcall.features.pytest_plugin.plugin", "-p", "no:cacheprovider")
         found = self.pytester.runpytest_inprocess(*plugins, *arguments)
         if outcomes:
             counts = {
@@ -144,7 +144,7 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Proje
 def test_pytest_finds_the_plugin() -> None:
     """Installing llmcall adds it."""
     [point] = entry_points(group="pytest11", name="llmcall")
-    assert point.load() is llmcall.features.pytest_plugin
+    assert point.load() is llmcall.features.pytest_plugin.plugin
 
 
 # Recording and replaying
@@ -421,7 +421,7 @@ def test_collecting_imports_only_small_modules(project: Project) -> None:
         "import json, sys, pytest; pytest.main(['-q', '--co'])\nprint(json.dumps([*sys.modules]))"
     )
     command = [sys.executable, "-c", look]
-    environment = {**os.environ, "PYTEST_ADDOPTS": "-p llmcall.features.pytest_plugin"}
+    environment = {**os.environ, "PYTEST_ADDOPTS": "-p llmcall.features.pytest_plugin.plugin"}
     printed = subprocess.check_output(command, env=environment, timeout=LONGEST)
     loaded = set(json.loads(printed.splitlines()[-1]))
     assert {name for name in loaded if name.partition(".")[0] == "llmcall"} == {
@@ -432,6 +432,7 @@ def test_collecting_imports_only_small_modules(project: Project) -> None:
         "llmcall.support",
         "llmcall.support.lazy_names",
         "llmcall.features.pytest_plugin",
+        "llmcall.features.pytest_plugin.plugin",
     }
     assert loaded.isdisjoint({"openai", "httpx", "pydantic", "jinja2", "tqdm", "diskcache"})
 
@@ -446,10 +447,10 @@ def test_the_tests_of_a_project_that_takes_warnings_for_errors_are_recorded(tmp_
     installed.mkdir(parents=True)
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: llmcall-sim\nVersion: 0\n")
     (installed / "RECORD").write_text(
-        "llmcall/__init__.py,,\nllmcall/features/pytest_plugin/__init__.py,,\n"
+        "llmcall/__init__.py,,\nllmcall/features/pytest_plugin/plugin.py,,\n"
     )
     (installed / "entry_points.txt").write_text(
-        "[pytest11]\nllmcall = llmcall.features.pytest_plugin\n"
+        "[pytest11]\nllmcall = llmcall.features.pytest_plugin.plugin\n"
     )
     (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
     (tmp_path / "test_one.py").write_text("def test_one(): pass\n")

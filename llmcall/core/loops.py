@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import suppress
 from types import coroutine
@@ -169,40 +168,13 @@ async def pieces(
 async def each(items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
     """Yield the items of an asynchronous generator that awaits effects."""
     try:
-        while isinstance(outcome := await _inner(run(_next(items), is_read=True)), Ended):
+        while isinstance(outcome := await run(_next(items), is_read=True), Ended):
             if outcome.result is None:
                 return
             [item] = outcome.result
             yield item
     finally:
         await run(_close(items))
-
-
-@coroutine
-def _inner(steps: Any) -> Generator[Any, Any, Any]:
-    """Await the steps of :func:`run`, which begin asynchronous generators that an outer one closes.
-
-    A loop that ends closes all generators it knows, at the same time: an inner one would be closed twice at once.
-    """
-    result: Any = None
-    error: BaseException | None = None
-    try:
-        while True:
-            begins, finalizes = sys.get_asyncgen_hooks()
-            sys.set_asyncgen_hooks(firstiter=None)
-            try:
-                future = steps.send(result) if error is None else steps.throw(error)
-            except StopIteration as stop:
-                return stop.value
-            finally:
-                sys.set_asyncgen_hooks(begins, finalizes)
-            result = error = None
-            try:
-                result = yield future
-            except BaseException as raised:  # noqa: BLE001 - its own
-                error = raised
-    finally:
-        error = None  # its traceback holds this frame
 
 
 async def _next(items: AsyncGenerator[T, None]) -> tuple[T] | None:

@@ -234,40 +234,6 @@ def test_a_program_that_replaces_the_sleep_of_asyncio_sees_its_own_alone(
     assert slept == []
 
 
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [
-        RESPONSE,
-        pytest.param(
-            *("/responses", {"model": "m", "input": "Bread?", "stream": True}),
-            marks=pytest.mark.skipif(
-                sys.version_info >= (3, 13),
-                reason="from 3.13 on, it is told of without llmcall, too",
-            ),
-        ),
-    ],
-    ids=["read again", "asked for"],
-)
-def test_a_loop_that_ends_with_an_unread_stream_has_closed_it_without_a_word(
-    path: str, body: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The loop closes the asynchronous generators that it knows, all at once."""
-    method, options = sent(body)
-    kept: list[Any] = []
-
-    async def leave(url: str) -> None:
-        client = httpx2.AsyncClient(timeout=LATE)
-        request = client.build_request(method, url, headers=OF_SDK, **options)
-        kept.extend((client, await client.send(request, stream=True)))
-
-    answer = Paused(DELTA, COMPLETED, after=1)
-    with RawServer(answer) as server, llmcall.cassette("run.jsonl", mode="once"):
-        asyncio.run(leave(server.base_url + path))
-        assert answer.left.wait(LATE)
-    assert not [record for record in caplog.records if record.name == "asyncio"]
-    assert "1 call ended before the whole answer arrived" in caplog.text
-
-
 def test_a_reader_who_stops_at_the_last_event_has_it_recorded() -> None:
     """The SDK's helper for background responses reads no further, and leaves."""
     path, _ = RESPONSE

@@ -20,6 +20,7 @@ from servers import chunks_of, completion, embeddings, event
 
 import llmcall
 from llmcall import LLMClient, OpenAIClient
+from llmcall.testing import ScriptedClient
 
 RETRY_AT_ONCE = {"retry_waiting_time": 0.0001, "retry_max_attempts": 3}
 
@@ -55,6 +56,15 @@ def client_for(base_url: str, **settings: Any) -> OpenAIClient:
 
 
 PRICES = {"gpt-4o-mini": (1.0, 2.0)}
+
+
+def numbered(**settings: Any) -> ScriptedClient:
+    """Return a client whose every call that is asked gets another answer."""
+    numbers = itertools.count()
+    return ScriptedClient(
+        lambda messages: f"answer {next(numbers)}",
+        **{"cache_mode": "auto", "on_error": "raise", **settings},
+    )
 
 
 class Streamed(llmcall.LLMClient):

@@ -9,23 +9,14 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from clients import numbered
 from commands import LONGEST
 from map_functions import sample
 
 import llmcall
 from llmcall.errors import ScopeError
-from llmcall.testing import ScriptedClient
 
 ASKED = "Bread?"
-
-
-def numbered(**settings: Any) -> ScriptedClient:
-    """Return a client whose every call that is asked gets another answer."""
-    numbers = itertools.count()
-    return ScriptedClient(
-        lambda messages: f"answer {next(numbers)}",
-        **{"cache_mode": "auto", "on_error": "raise", **settings},
-    )
 
 
 def ask(client: llmcall.LLMClient, text: str = ASKED) -> str:

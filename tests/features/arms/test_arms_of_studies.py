@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import random
 import signal
 import statistics
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from clients import numbered
 from commands import LONGEST, NEEDS_POSIX, ran, start
 from map_functions import Dice
 from pytest_httpserver import HTTPServer
@@ -24,15 +24,6 @@ import llmcall
 from llmcall.testing import ScriptedClient
 
 ASKED = "Bread?"
-
-
-def numbered(**settings: Any) -> ScriptedClient:
-    """Return a client whose every call that is asked gets another answer."""
-    numbers = itertools.count()
-    return ScriptedClient(
-        lambda messages: f"answer {next(numbers)}",
-        **{"cache_mode": "auto", "on_error": "raise", **settings},
-    )
 
 
 def ask(client: llmcall.LLMClient, text: str = ASKED) -> str:

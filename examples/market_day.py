@@ -337,7 +337,8 @@ def main(program: str, *options: str) -> None:
             f"The second day took {comparison.same + new} answers: {comparison.same} of the first day, and "
             f"{new} new ones, for {CHANGED} and for everybody who heard {CHANGED} or each other."
         )
-        say(f"Nothing else was asked again. To play a day of your own: {program} --help")
+        say("Nothing else was asked again. To play a day of your own:")
+        print(f"  {program} --help")  # whole on any terminal, to be pasted
 
 
 def took(usage: llmcall.types.Usage, seconds: float) -> str:

@@ -247,7 +247,7 @@ class Actor:
         self.is_async = is_async
         self.holds = holds
         self.results: dict[str, Any] = {}
-        self._kept_scopes = {name: (scope(name), os.urandom(8)) for name in NAMES}
+        self._kept_scopes: dict[str, tuple[Any, bytes]] = {}
         self._look = recorded(name="look")(lambda text: chance.answer("look", text))
         self._alook = recorded(name="look, async")(self._look_async)
         self._ask = recorded(name="ask")(lambda text: self.model.send_message(text).content)
@@ -375,6 +375,8 @@ class Actor:
         await self._within(scope(name), self.position.inside(name), inside, tag)
 
     async def _kept(self, name: str, inside: Any, tag: str) -> None:
+        if name not in self._kept_scopes:  # one that nobody enters would say so when it goes
+            self._kept_scopes[name] = scope(name), os.urandom(8)
         opened, number = self._kept_scopes[name]
         await self._within(opened, self.position.inside(name, number), inside, tag)
 

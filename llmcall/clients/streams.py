@@ -60,7 +60,7 @@ class _AnyStream(EndedAtExit):
         self._is_left = False
         # A weak reference, so that a stream that is dropped half-way is closed at once.
         self._pieces = drive(procedure, partial(setattr, proxy(self), "reply"))
-        _suspended[id(self)] = self._procedure, self._pieces
+        self._suspend()
         super().__init__()
 
     def __repr__(self) -> str:
@@ -79,6 +79,10 @@ class _AnyStream(EndedAtExit):
             warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
         # An event loop closes the generator so late that another call may have drawn.
         self._call.release_draw()
+
+    def _suspend(self) -> None:
+        """Hold what stands still between two pieces."""
+        _suspended[id(self)] = self._procedure, self._pieces
 
     def _leave(self) -> None:
         """Note that the reader leaves, if the answer has not ended."""
@@ -172,16 +176,24 @@ class AsyncStream(_AnyStream):
 
     async def __anext__(self) -> str:
         self._check_not_left()
-        self._loop = running_loop()
-        while not (text := (await anext(self._pieces)).text):
+        while not (text := (await self._next_piece()).text):
             pass
         return text  # type: ignore[no-any-return]
 
     async def chunks(self) -> AsyncIterator[Mapping[str, Data]]:
         """Yield the API's chunks instead of the text."""
         self._check_not_left()
-        async for piece in self._pieces:
-            yield piece.chunk
+        with suppress(StopAsyncIteration):
+            while True:
+                yield (await self._next_piece()).chunk
+
+    async def _next_piece(self) -> Any:
+        self._loop = running_loop()
+        # The task that waits holds it meanwhile: nothing else may, if that task ends with its loop.
+        _suspended.pop(id(self), None)
+        piece = await anext(self._pieces)
+        self._suspend()
+        return piece
 
     def __del__(self) -> None:
         super().__del__()

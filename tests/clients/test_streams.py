@@ -12,6 +12,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -453,6 +454,45 @@ def test_a_stream_that_a_closed_loop_has_left_returns_what_it_reserved() -> None
         gc.collect()
         assert client.send_message("Hello", deadline=5)["content"] == "one two three"
         assert budget.spent.calls == 2
+
+
+class _Silent(llmcall.types.AsyncTransport):
+    """Sends no chunk."""
+
+    def send(self, request: Any, timeout: float | None) -> Any:
+        raise NotImplementedError
+
+    async def asend(self, request: Any, timeout: float | None) -> Any:
+        return {"choices": [{"message": {"content": "one"}, "finish_reason": "stop"}]}
+
+    async def astream(self, request: Any, timeout: float | None) -> AsyncIterator[Any]:  # type: ignore[override]
+        await asyncio.sleep(3600)
+        yield {}
+
+
+@pytest.mark.filterwarnings("ignore:a stream of m was left unread:ResourceWarning")
+@pytest.mark.parametrize("way", ["text", "chunks"])
+def test_a_stream_for_which_a_closed_loop_has_a_task_waiting_holds_up_no_call(
+    way: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """asyncio logs that the task was pending."""
+    client = llmcall.LLMClient(transport=_Silent(), model="m", cache_path=tmp_path / "cache")
+
+    async def read() -> None:
+        stream = client.astream_message("Hello")
+        async for _ in stream if way == "text" else stream.chunks():
+            pass
+
+    async def begin() -> None:
+        await asyncio.wait([asyncio.ensure_future(read())], timeout=0.01)
+
+    with llmcall.budget(calls=1):
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(begin())
+        loop.close()
+        gc.collect()
+        reply = asyncio.run(client.asend_message("Hello", deadline=5, on_error="raise"))
+    assert (reply["content"], "pending" in caplog.text) == ("one", True)
 
 
 @pytest.mark.parametrize("kind", ["stream", "asynchronous stream"])

@@ -13,6 +13,7 @@ from ...config import resolve as config
 from ...config.settings import Settings
 from ...keys.http_identity import under_settings
 from ...keys.keys import key_of
+from ...keys.plain_data import is_same
 from ...keys.request import Data
 from ...support.display import printable
 from ..notes import known_header_notes, known_notes
@@ -156,13 +157,13 @@ def findings(file: RecordFile) -> Iterator[Finding]:
         request.pop("namespace", None)
         if "namespace" in record.request:
             request["namespace"] = record.request["namespace"]
-        if key_of(record.kind, request, record.sample) != record.cache_key:
+        if not is_same(request, record.request):
             words = "under the header's settings its request has another key, so no call finds it"
             yield Finding("key", number, sample, words)
         for name in sorted(record.notes.keys() - known_notes().keys()):
             words = f"this llmcall does not know its {KEPT_NOTE % name[:40]}"
             yield Finding("note", number, sample, words)
-        draw = draw_of(record)
+        draw = None if sample.endswith("#0") else draw_of(record)
         if draw is not None and draw.number:
             later.append((number, sample, draw._replace(number=draw.number - 1)))
     # A second time, so that a file whose draws are all the first is not held in memory.

@@ -30,7 +30,7 @@ import json
 import os
 import re
 from base64 import b64decode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -43,7 +43,7 @@ from ..notes import NO_NOTES, Notes, known_header_notes, known_notes
 VERSION = 1
 KINDS = ("chat", "embedding", "function", "http")
 BEFORE_NOTES = ("kind", "sample", "caller", "arms")
-RECORD = (*BEFORE_NOTES, "request", "response", "cost")
+RECORD = frozenset({*BEFORE_NOTES, "request", "response", "cost"})
 # The types of a line's fields.
 TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("kind", "sample", "caller", "text", "journal"), (str,)),
@@ -114,7 +114,7 @@ def parse_line(line: bytes) -> dict[str, Data]:
 _right_types: set[Any] = set()
 
 
-def _check_fields(entry: dict[str, Data], names: tuple[str, ...]) -> None:
+def _check_fields(entry: dict[str, Data], names: Collection[str]) -> None:
     """Refuse a line whose fields do not match version 1 of the format."""
     version = entry.get("llmcall")
     if type(version) is int and version > VERSION:

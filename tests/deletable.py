@@ -95,8 +95,8 @@ def write_metadata(folder: Path) -> None:
 
 
 def public_names(added: Feature) -> list[str]:
-    """Return the public names of ``llmcall`` and ``llmcall.types`` that a feature adds."""
-    return " ".join((*added.names.values(), *added.types.values())).split()
+    """Return the public names of ``llmcall``, ``llmcall.types`` and ``llmcall.aio`` that a feature adds."""
+    return " ".join((*added.names.values(), *added.types.values(), *added.aio.values())).split()
 
 
 def delete(name: str, folder: Path) -> None:
@@ -167,7 +167,7 @@ def left_behind(name: str, gone: Iterable[str], folder: Path) -> Iterator[str]:
     """
     added = feature(name)
     words = [rf"\bfeatures[./]{name}\b"]
-    words += [rf"\bllmcall\.(types\.)?{public}\b" for public in public_names(added)]
+    words += [rf"\bllmcall\.((types|aio)\.)?{public}\b" for public in public_names(added)]
     words += [rf"(?<!from )\bllmcall {command}\b" for command in added.commands]
     words += words_in_use(added)
     pattern = re.compile("|".join(words))

@@ -165,7 +165,7 @@ class OfClient(Kind):
         return bool(chunk_text(chunk))
 
 
-class Chat(OfClient):
+class Chat(Kind):
     """A chat, streamed or not."""
 
     def pieces(self, response: Response) -> Sequence[Piece]:
@@ -200,7 +200,7 @@ class Chat(OfClient):
         return [make_record(call.request, answer, cost=received.cost, api_type=api_type, host=host)]
 
 
-class Embeddings(OfClient):
+class Embeddings(Kind):
     """Embeddings, one call for each text."""
 
     def batches(self, calls: Sequence[Call]) -> Iterator[Sequence[Call]]:
@@ -259,7 +259,18 @@ class Embeddings(OfClient):
         return records
 
 
-KINDS: dict[str, Kind] = {"chat": Chat(), "embedding": Embeddings()}  # that clients send
+class ClientChat(OfClient, Chat):
+    """A chat of a client."""
+
+
+class ClientEmbeddings(OfClient, Embeddings):
+    """Embeddings of a client."""
+
+
+KINDS: dict[str, Kind] = {
+    "chat": ClientChat(),
+    "embedding": ClientEmbeddings(),
+}  # that clients send
 
 
 class OwnTransport(Kind):
@@ -273,21 +284,9 @@ class OwnTransport(Kind):
     def __init__(self, transport: Transport) -> None:
         self.own = transport
 
-    def to_send(self, call: Call) -> Request:
-        """Return the request as it is."""
-        return Kind.to_send(self, call)
-
     def transport(self, call: Call, endpoint: Endpoint) -> Transport:
         """Return its own transport."""
         return self.own
-
-    def once(self, request: Request) -> Request:
-        """Return the request as it is."""
-        return request
-
-    def begins_answer(self, chunk: Mapping[str, Data]) -> bool:
-        """Return whether a chunk says something."""
-        return says_something(chunk)
 
 
 class ProgramChat(OwnTransport, Chat):

@@ -165,6 +165,22 @@ class OfClient(Kind):
         return bool(chunk_text(chunk))
 
 
+class OwnTransport(Kind):
+    """A call that a transport of its own sends, with the request as it is.
+
+    :param transport: sends it.
+    """
+
+    has_own_transport = True
+
+    def __init__(self, transport: Transport) -> None:
+        self.own = transport
+
+    def transport(self, call: Call, endpoint: Endpoint) -> Transport:
+        """Return its own transport."""
+        return self.own
+
+
 class Chat(Kind):
     """A chat, streamed or not."""
 
@@ -271,22 +287,6 @@ KINDS: dict[str, Kind] = {
     "chat": ClientChat(),
     "embedding": ClientEmbeddings(),
 }  # that clients send
-
-
-class OwnTransport(Kind):
-    """A call that a transport of its own sends, with the request as it is.
-
-    :param transport: sends it.
-    """
-
-    has_own_transport = True
-
-    def __init__(self, transport: Transport) -> None:
-        self.own = transport
-
-    def transport(self, call: Call, endpoint: Endpoint) -> Transport:
-        """Return its own transport."""
-        return self.own
 
 
 class ProgramChat(OwnTransport, Chat):

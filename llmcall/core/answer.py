@@ -41,7 +41,7 @@ from .seams import NO_ENDPOINT, AlreadyRecorded, Gate, Transport
 from .sending import Exchange, Sent, naming_source, note_sent
 
 if TYPE_CHECKING:
-    from .flights import Calls, Records
+    from .flights import CallsInFlight, Records
 
 
 def answer_from_record(call: Call) -> Record | None:
@@ -176,7 +176,7 @@ async def share(calls: Sequence[Call]) -> Records:
 
     records: Records = {}
     while missing := [call for call in calls if call.request.cache_key not in records]:
-        followed: Calls = []
+        followed: CallsInFlight = []
         records |= await lead(missing, followed, shared_by, send)
         for call, flight in followed:
             records |= await follow(call, flight, send)

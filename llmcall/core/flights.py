@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..stores.cassettes.cassette import Cassette
 
 Records: TypeAlias = dict[str, Record]  # by the request's key
-Calls: TypeAlias = "list[tuple[Call, Flight]]"
+CallsInFlight: TypeAlias = "list[tuple[Call, Flight]]"
 SendCalls: TypeAlias = Callable[[Sequence[Call]], Awaitable[Records]]
 LATE = "the call's deadline passed while it waited for an identical call"
 
@@ -45,7 +45,7 @@ after_fork_in_child(flights.clear)  # a forked process lacks the threads that ma
 
 async def lead(
     calls: Sequence[Call],
-    followed: Calls,
+    followed: CallsInFlight,
     shared_by: ResponseCache | Cassette,
     send: SendCalls,
 ) -> Records:
@@ -54,7 +54,7 @@ async def lead(
     :param followed: gets the other calls, each with the flight that it follows.
     :param send: sends calls, and returns their records.
     """
-    led: Calls = []
+    led: CallsInFlight = []
     records: Records = {}
     error: APIError | None = None
     try:
@@ -126,8 +126,8 @@ async def _send_beside(call: Call, flight: Flight, send: SendCalls) -> Records:
 
 def _begin_flights(
     calls: Sequence[Call],
-    led: Calls,
-    followed: Calls,
+    led: CallsInFlight,
+    followed: CallsInFlight,
     shared_by: ResponseCache | Cassette,
 ) -> None:
     """Begin a flight for each request without one.

@@ -1,7 +1,8 @@
 """Kinds of calls: how each is sent, checked and recorded. Everything else is the same for all kinds.
 
-An answer is accepted if it is complete, neither filtered nor empty, and fits its request; any other raises an
-:class:`llmcall.APIError`. Embeddings are requested in batches, and each text gets its own record.
+A kind joins what is asked (:class:`Chat`, :class:`Embeddings`) and who sends it (:class:`OfClient`,
+:class:`OwnTransport`). An answer is accepted if it is complete, neither filtered nor empty, and fits its request;
+any other raises an :class:`llmcall.APIError`. Embeddings are requested in batches, and each text gets its own record.
 """
 
 from __future__ import annotations

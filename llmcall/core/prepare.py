@@ -97,7 +97,9 @@ class Draft(NamedTuple):
             notes,
         )
 
-    def at(self, position: Position, sample: str | None = None, draw: Draw | None = None) -> Call:
+    def call_at(
+        self, position: Position, sample: str | None = None, draw: Draw | None = None
+    ) -> Call:
         """Return the call at a position, with the key that follows from its sample."""
         if self.notes is not None:
             position = position._replace(notes=self.notes)
@@ -274,13 +276,13 @@ def place_in(draft: Draft, active: ActiveScope, order: CallOrder) -> Call:
         sample = f"{path}#{named_sample}"
         position = Position(path, order, branches, inherited.caller, inherited.draw)
     elif not path:
-        return draft.at(Position("", order))
+        return draft.call_at(Position("", order))
     else:
 
         def recorded_callers() -> RecordedCallers:
             if draft.cassette is not None and draft.cassette.tape.names_no_callers:
                 return draft.cassette.tape.no_callers
-            call = draft.at(Position("", order))
+            call = draft.call_at(Position("", order))
             return call.store.callers(path, draft.identity)
 
         source = draft.cassette or draft.blank.cache
@@ -288,7 +290,7 @@ def place_in(draft: Draft, active: ActiveScope, order: CallOrder) -> Call:
         draw = active.draw(digest, source, current_for_draw(), recorded_callers)
         sample, caller = draw.sample, None if draw.caller is None else draw.caller.name
         position = Position(path, order, branches, caller, draw.number, draw.is_in_order)
-    call = draft.at(position, sample, draw)
+    call = draft.call_at(position, sample, draw)
     return _in_arm(call, active) if branches else call
 
 
@@ -303,9 +305,9 @@ def place_without_draw(
     active = active or here()
     order = order or next_order(active)
     if llmcall_sends():
-        call: Call = InnerCall._make(draft.at(Position("", order)))
+        call: Call = InnerCall._make(draft.call_at(Position("", order)))
     else:
-        call = _in_arm(draft.at(active.position._replace(order=order)), active)
+        call = _in_arm(draft.call_at(active.position._replace(order=order)), active)
     return call if call.cassette is not None else call._replace(way=way_from(active, order))
 
 

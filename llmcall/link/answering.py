@@ -258,7 +258,7 @@ class CallOfProcess:
             draft = Draft.of(call, forwarded.notes)
             if request.sample is not None:
                 position = Position(request.sample.partition("#")[0], order)
-                call = draft.at(position, request.sample)
+                call = draft.call_at(position, request.sample)
                 calls.append(InnerCall._make(call) if forwarded.is_inner else call)
             # If this process is itself recorded, its recording process draws.
             elif (

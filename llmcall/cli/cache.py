@@ -12,6 +12,7 @@ import click
 from ..clients.registry import settings
 from ..config.values import without_password
 from ..errors import CacheError
+from ..features import additions
 from ..keys.keys import short_key
 from ..review.conversations import read_by_actor
 from ..review.runs import RecordedRun
@@ -226,16 +227,19 @@ def export(response_cache: ResponseCache, file: str, where: Where | None) -> Non
     echo(f"{counted(count, 'record')} written to {file}")
 
 
-@cache.command()
+CACHES = ", or ".join(("another cache's directory or server", *additions("formats")))
+
+
+@cache.command(
+    help=f"""Add the records of a file or another cache.
+
+    SOURCE is an exported file or cassette, {CACHES}."""
+)
 @click.argument("source", type=Source(exists=True))
 @conflict_option("keep", "keep the cache's answer, replace it, or load nothing")
 @click.pass_obj
 def load(response_cache: ResponseCache, source: str, on_conflict: str) -> None:
-    """Add the records of a file or another cache.
-
-    SOURCE is an exported file, a cassette, another cache's directory or server, or TinyTroupe's
-    pickle cache.
-    """
+    """Add the records of a file or another cache."""
     count = response_cache.load(source, on_conflict=on_conflict)
     echo(f"{counted(count, 'record')} loaded into {response_cache.path}")
 

@@ -333,7 +333,7 @@ def without_password(url: T) -> T:
     """Return an address with the credentials before ``@`` and in its query masked.
 
     In an HTTP address, the host part ends at the first slash. In others it ends at the last ``@``,
-    since an unquoted password may contain a slash. ``unix:///run/redis.sock`` has no host part.
+    since an unquoted password may contain a slash. ``unix:///run/server.sock`` has no host part.
     """
     if not isinstance(url, str) or "://" not in url:
         return url

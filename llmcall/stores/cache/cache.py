@@ -72,12 +72,11 @@ class CacheStats(NamedTuple):
 
 
 class ResponseCache:
-    """A cache of models' answers, in a diskcache directory, on a Redis server or in a custom storage.
-    Nothing is evicted, and no answer expires.
+    """A cache of models' answers, in a diskcache directory, on a server or in a custom storage. Nothing is evicted, and
+    no answer expires.
 
     :param path: the directory, made at the first write, private (mode 0700) and with a
-        ``.gitignore``; or an address: ``redis://…``, ``rediss://…`` or ``unix://…`` of a server, ``SCHEME://…`` of
-        a storage of one's own.
+        ``.gitignore``; or an address ``SCHEME://…`` of a server, or of a storage of one's own.
     :param mode: ``auto`` and ``replay`` read and keep what was stored first, ``refresh`` overwrites
         each key once per process and reads it from then on, ``off`` neither reads nor stores.
     :ivar used_keys: the keys of the records that calls of this process used or made; identical concurrent
@@ -392,7 +391,7 @@ class ResponseCache:
         """Add the records of an exported file, a cassette, or another cache or its path; return how
         many were stored. Answers that were filtered, broke off or are empty are left out.
 
-        :param path: also TinyTroupe's pickle cache.
+        :param path: also another program's cache that ``llmcall cache load --help`` names.
         :param on_conflict: what to do about a key that has another answer here: ``keep`` this one,
             ``replace`` it, or ``raise`` before anything is stored.
         :raises CacheCorruptError: if a line is broken, a chat cannot be read, or a file has two answers to one

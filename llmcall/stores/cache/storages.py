@@ -36,8 +36,8 @@ class Storage(ABC):
     """A store of bytes under keys, for a cache: a directory is one.
 
     A subclass with a ``scheme`` serves the addresses ``SCHEME://REST`` of ``[Cache] PATH``; it is made with the
-    REST. Of two with one scheme, the one that was defined last does; those of llmcall's features, such as ``redis``,
-    are taken. Where its module is not imported, the entry point SCHEME in the group ``llmcall.storages`` names it.
+    REST. Of two with one scheme, the one that was defined last does; those of llmcall's features are
+    taken. Where its module is not imported, the entry point SCHEME in the group ``llmcall.storages`` names it.
     When a method that stores returns, every reader gets the bytes. Threads use it at the same time. A failure
     is raised as an ``OSError`` or a :class:`llmcall.CacheError`; an answer that was paid for then stays in memory
     until it can be stored. :func:`llmcall.testing.check_storage` tests one.

@@ -379,7 +379,7 @@ class Cassette(Block, ContextDecorator):
             output_tokens, cost (USD), used (whether a call used it, or a dry run, since the cassette
             was opened), cache_key, request (the digest of the request without its draw: the same in
             another recording of the same question); and for each kind of answer that features give in the
-            model's place, whether it is one (``override``).
+            model's place, whether it is one.
         :raises CacheCorruptError: if the file is damaged.
         :raises ValueError: if ``levels`` does not name exactly the levels of the deepest scope, or
             uses another column's name.

@@ -126,7 +126,7 @@ class Chunks(NamedTuple):
 
 
 class Timed:
-    """The time for the next chunk, for a transport of llmcall's own, which may have to keep it itself.
+    """The deadline of the next chunk, as a transport of llmcall's own sees it: in a thread, nothing else ends its wait.
 
     :ivar deadline: of the chunk that is awaited.
     """

@@ -5,7 +5,6 @@ own transports, storages and listeners keep.
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +12,7 @@ from .apis.chunks import chunks_of
 from .clients.base import LLMClient
 from .keys.request import Request
 from .support.lazy_names import imported_by_name
+from .support.system import lock
 
 if TYPE_CHECKING:
     from .contracts.listener_contract import check_listener as check_listener
@@ -69,7 +69,6 @@ class ScriptedClient(LLMClient):
             raise TypeError(
                 "answers is a string; it must be a list of answers, or a function that returns one"
             )
-        self._lock = threading.Lock()
         self._answers = answers if callable(answers) else iter(list(answers))
         self.requests: list[Request] = []
         without_none = {name: value for name, value in overrides.items() if value is not None}
@@ -81,7 +80,7 @@ class ScriptedClient(LLMClient):
         :raises AssertionError: if the script has no answer left.
         """
         messages_or_texts = request.messages or request.body["input"]
-        with self._lock:
+        with lock:
             self.requests.append(request)
             answer = None if callable(self._answers) else next(self._answers, self)
         if answer is self:

@@ -14,6 +14,7 @@ from servers import chunks_of, completion
 
 import llmcall
 from llmcall import LLMClient
+from llmcall.testing import ScriptedClient
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 
@@ -76,6 +77,39 @@ def test_a_fork_while_another_thread_calls_asks_for_itself() -> None:
     finally:
         may_answer.set()
         thread.join()
+
+
+class Held(list[Any]):
+    """A list to which a thread adds until it may go on."""
+
+    def __init__(self) -> None:
+        self.is_held, self.may_go_on = threading.Event(), threading.Event()
+
+    def append(self, item: Any) -> None:
+        """Add an item."""
+        self.is_held.set()
+        assert self.may_go_on.wait(30)
+        super().append(item)
+
+
+def test_a_fork_while_another_thread_asks_a_scripted_client_asks_it_too() -> None:
+    """It waits until the client is in no thread's hands: its process lacks the thread that would let go of it."""
+    scripted = ScriptedClient(lambda messages: "Two coins.", on_error="raise")
+    scripted.send_message(
+        "Hello"
+    )  # the first call imports, and a fork in an import hangs by itself
+    scripted.requests = held = Held()
+    thread = threading.Thread(target=scripted.send_message, args=("Hello",))
+    thread.start()
+    assert held.is_held.wait(30)
+    threading.Timer(0.05, held.may_go_on.set).start()
+    process = os.fork()
+    if not process:
+        signal.alarm(20)
+        scripted.requests = []
+        os._exit(int(scripted.send_message("Hello").content != "Two coins."))
+    assert os.waitpid(process, 0)[1] == 0
+    thread.join()
 
 
 def test_a_fork_inside_a_transport_asks_for_itself() -> None:

@@ -527,6 +527,7 @@ def test_a_process_forked_while_others_write_and_call_uses_the_cache(cache_path:
         asked.wait()
         child = os.fork()
         if not child:
+            answer = threading.Event()  # another thread may hold the lock of the inherited one
             answer.set()
             assert client.send_message("before").cached and not client.send_message("of the child").cached
             assert not client.send_message("a").cached and len(list(client.cache.records())) >= 3

@@ -247,7 +247,9 @@ class Record:
     def answered_on(self, day: str) -> Days:
         """Return one day as the days of this answer, with its host."""
         fingerprint = self.model_answer.get("system_fingerprint")
-        fingerprints = (fingerprint,) if isinstance(fingerprint, str) and fingerprint else ()
+        fingerprints: tuple[str, ...] = ()
+        if isinstance(fingerprint, str) and fingerprint:
+            fingerprints = (fingerprint.encode(errors="replace").decode(),)  # no lone surrogates
         hosts = (self.host,) if self.host and self.is_from_server else ()
         return Days(day, day, fingerprints, hosts)
 

@@ -1807,6 +1807,43 @@ def test_a_record_that_cannot_be_written_is_left_out_and_named_and_the_file_has_
         assert answer_to(echoing(), "Last")
 
 
+def test_an_answer_whose_fingerprint_looks_like_a_credential_is_left_out_and_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The header would have it."""
+    made = {**completion("Yes."), "system_fingerprint": SECRET}
+    client = ScriptedClient([completion("No."), made], model="m")
+    with cassette(PATH), scope("a"):
+        answer_to(client, "First")
+        answer_to(client, "Second")
+    [warning] = warnings(caplog)
+    assert "(sample 'a#0'): served[1] contains what looks like" in warning
+    assert SECRET not in Path(PATH).read_text() + warning
+    assert asked_in() == ["First"]
+
+
+def test_a_fingerprint_that_is_no_text_does_not_keep_a_cassette_from_being_written() -> None:
+    """As a model's name, it has a question mark there."""
+    made = {**completion("Yes."), "system_fingerprint": "fp \ud800"}
+    with cassette(PATH):
+        answer_to(ScriptedClient([made], model="m"), "First")
+    assert '"fp ?"' in Path(PATH).read_text() and asked_in() == ["First"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("NAMESPACE", SECRET), ("NORMALIZE", SECRET), ("NORMALIZE", "\udcff")]
+)
+def test_settings_that_no_header_can_hold_are_refused_before_the_first_call(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answers could not be written."""
+    monkeypatch.setenv(f"LLMCALL_CACHE_{name}", value)
+    client = counting()
+    with cassette(PATH), pytest.raises((CacheError, ValueError), match=r"settings\.cache_n"):
+        answer_to(client, "Hi")
+    assert not client.requests and not Path(PATH).exists()
+
+
 def test_the_answer_of_a_record_that_is_left_out_stays_in_the_disk_cache() -> None:
     """Once the record is allowed, nothing is asked again."""
     client = echoing(cache_mode="auto")

@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import lru_cache
 from hashlib import sha256
 from io import BytesIO
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...config import resolve as config
 from ...errors import CacheError
@@ -28,6 +28,9 @@ from ..records.packed import LazyRecord, WrittenLines, pack_data, unpack_data
 from ..records.reader import header_in
 from ..records.served import model_of
 from ..records.writer import header_line, record_line, text_line
+
+if TYPE_CHECKING:
+    from ..records.keyed_settings import SettingsTaken
 
 LONGEST_NAME = 255  # bytes of a file's name
 LONGEST_LINE = 2**32  # bytes
@@ -110,6 +113,7 @@ class Journal:
         # has as many
         self._texts: dict[str, int] = {}
         self._checked_texts: set[int] = set()
+        self._checked: SettingsTaken | None = None
         self._read = lru_cache(2)(self._record)  # a record's fields are read one after the other
         self._read_lines = self._lines  # one object for all records
         self._is_told = self._is_of_other = False
@@ -227,6 +231,17 @@ class Journal:
                     self._file = file
                     return
             os.close(file)  # another process removed it meanwhile
+
+    def check_header(self, taken: SettingsTaken) -> None:
+        """Refuse settings that no header can hold, before an answer is paid for that would not be written.
+
+        :param taken: returns the settings that a call's key depends on.
+        :raises CacheError: if one looks like a credential, or the actor or scope of the run does.
+        :raises ValueError: if one has a lone surrogate.
+        """
+        if taken is not self._checked:
+            header_line(self._header._replace(settings=taken()), {}, self._allow)
+            self._checked = taken
 
     def encoded(self, record: Record) -> Entry | None:
         """Return a record as lines; ``None`` if it cannot be written."""

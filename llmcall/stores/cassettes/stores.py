@@ -152,7 +152,7 @@ class CassetteStore(NamedTuple):
                 tape.note_settings(request.cache_key, self.taken)
             return record
         if self.position is not None:
-            self.cassette.file.check_can_gain()
+            self.cassette.file.check_can_gain(self.taken)
         record = self.cache.get(request)
         # The caller of an earlier run does not count; in this run the first to get it does.
         return record and self._put(record.replace(caller=None), GotFrom.CACHE)
@@ -181,7 +181,7 @@ class CassetteStore(NamedTuple):
                 sample = f"{position.path}#{position.draw}"
                 tape.find(key_of(record.kind, record.request, sample), None, position)
             return record
-        self.cassette.file.check_can_gain()
+        self.cassette.file.check_can_gain(self.taken)
         replaced = tape.get(record.cache_key)
         if replaced is not None and not replaced.given:
             self.cache.cache.add_all([replaced])

@@ -112,10 +112,12 @@ class CassetteFile:
         """Return whether this process opened it. A forked process leaves it to its parent."""
         return self._process == os.getpid()
 
-    def check_can_gain(self) -> None:
+    def check_can_gain(self, taken: SettingsTaken) -> None:
         """Check that what a call records would not be lost.
 
+        :param taken: returns the settings that the call's key depends on.
         :raises CacheError: in a forked process, or if it cannot be written.
+        :raises ValueError: if a setting has a lone surrogate.
         """
         if not self.is_of_this_process():
             raise CacheError(
@@ -124,6 +126,7 @@ class CassetteFile:
             )
         check_writable(self.real_path)
         self.journal.claim()
+        self.journal.check_header(taken)
 
     def write(self, header: Header, records: Sequence[Record]) -> dict[str, str]:
         """Write the file, if all of it can be written; else return why a record cannot, by its key.

@@ -64,9 +64,9 @@ def encode(
         # A parameter stays without a record that shows it: a forgotten answer is drawn again with it.
         settings=with_used_models(header.settings, models),
     )
-    # A record whose model's name looks like a credential is left out below.
-    hidden = {model for model in {model for model, _ in found} if secrets.find(model or "", allow)}
-    named = [number for number, (model, _) in enumerate(found) if model not in hidden]
+    # A record whose model's name, host or fingerprint looks like a credential is left out below.
+    hidden = {pair for pair in met if any(secrets.find(text, allow) for text in _names(pair))}
+    named = [number for number, pair in enumerate(found) if pair not in hidden]
     served = served_entry(records.at(named), [found[number] for number in named])
     yield header_line(header, served, allow)
     written_texts: set[str] = set()  # digests
@@ -75,7 +75,8 @@ def encode(
         lines = record.written_lines() if isinstance(record, LazyRecord) else None
         if lines is None:
             try:
-                lines = _lines_of(record, number, allow, checked_texts)
+                hidden_names = _names(found[number - 1]) if found[number - 1] in hidden else ()
+                lines = _lines_of(record, number, allow, checked_texts, hidden_names)
             except (CacheError, TypeError, ValueError) as error:
                 if left_out is None:
                     raise
@@ -88,13 +89,27 @@ def encode(
         yield lines.line
 
 
+def _names(pair: Answered) -> tuple[str, ...]:
+    """Return what a header says of the model that gave an answer: its name, fingerprints and hosts."""
+    model, days = pair
+    return (model or "", *(days.fingerprints + days.hosts if days else ()))
+
+
 def _lines_of(
-    record: Record, number: int, allow: Sequence[str], checked_texts: set[int]
+    record: Record,
+    number: int,
+    allow: Sequence[str],
+    checked_texts: set[int],
+    served: Sequence[str],
 ) -> WrittenLines:
-    """Return the lines of a record; see :func:`encode` for what it raises."""
+    """Return the lines of a record; see :func:`encode` for what it raises.
+
+    :param served: names that the header would have for its sake, and cannot.
+    """
     sample = "" if record.sample is None else f" (sample {secrets.masked(record.sample)!r})"
     texts: dict[str, str] = {}
     line = record_line(record, f"record {number}{sample}", allow, checked_texts, texts)
+    secrets.refuse_credentials({"served": list(served)}, allow, f"record {number}{sample}")
     return WrittenLines(line, {digest: text_line(digest, texts[digest]) for digest in texts})
 
 

@@ -47,7 +47,8 @@ def reasoning_in(choice: Mapping[str, Data]) -> dict[str, Data]:
 
 def message_text(message: Mapping[str, Data]) -> str:
     """Return a message's text, refusal or audio transcript, with its images and tool calls below."""
-    text = message.get("content") or message.get("refusal") or transcript_of(message) or ""
+    content = without_images(message)
+    text = content or message.get("refusal") or transcript_of(message) or ""
     lines = [as_text(text), *image_names(message)]
     function_calls = filter(None, [message.get("function_call")])  # of an older API
     for call in (*(message.get("tool_calls") or ()), *function_calls):
@@ -64,9 +65,28 @@ def transcript_of(message: Mapping[str, object]) -> str | None:
     return transcript if isinstance(transcript, str) and transcript else None
 
 
+def images_in(message: Mapping[str, Data]) -> list[dict[str, Data]]:
+    """Return the images of an answer: in a field of their own, or among the parts of its content, where vLLM-Omni has
+    them. Those of a prompt are not meant.
+    """
+    parts = objects_in(message.get("content")) if message.get("role") in (None, "assistant") else []
+    return [
+        *objects_in(message.get("images")),
+        *(part for part in parts if part.get("type") == "image_url"),
+    ]
+
+
+def without_images(message: Mapping[str, Data]) -> Data:
+    """Return a message's content without the images of an answer."""
+    content, images = message.get("content"), images_in(message)
+    if isinstance(content, list) and images:
+        return [part for part in content if part not in images]
+    return content
+
+
 def image_names(message: Mapping[str, Data]) -> list[str]:
     """Return a name for each image of an answer, by its digest: different images have different names."""
-    images = [json.dumps(image, sort_keys=True) for image in objects_in(message.get("images"))]
+    images = [json.dumps(image, sort_keys=True) for image in images_in(message)]
     return [f"[image {sha256(image.encode()).hexdigest()[:8]}]" for image in images]
 
 
@@ -138,7 +158,8 @@ def content_text(content: object) -> str | None:
 
 def holds_answer(message: Mapping[str, Data]) -> bool:
     """Return whether a message holds a text, a tool call, a refusal, an image or audio."""
-    return bool(content_text(message.get("content")) or any(map(message.get, ANSWER_FIELDS)))
+    is_filled = any(map(message.get, ANSWER_FIELDS))
+    return bool(is_filled or content_text(message.get("content")) or images_in(message))
 
 
 def place_of_reasoning(message: Mapping[str, Data], response: Mapping[str, Data]) -> str | None:

@@ -7,7 +7,14 @@ from itertools import zip_longest
 from typing import NamedTuple
 
 from ..apis.endings import is_cut, is_ordinary, is_refused
-from ..apis.message import as_text, image_names, message_text, tool_call_text, transcript_of
+from ..apis.message import (
+    as_text,
+    image_names,
+    message_text,
+    tool_call_text,
+    transcript_of,
+    without_images,
+)
 from ..apis.shapes import CONTENT_FIELDS, body_messages, choices_of
 from ..features import additions
 from ..keys.messages import numbered_calls
@@ -234,7 +241,7 @@ def _utterance(message: Mapping[str, Data]) -> Utterance:
     """Return a message as an utterance."""
     role = str(message.get("role") or ANSWERING_ROLE)
     label = message.get("name") or message.get("tool_call_id")
-    content, calls = message.get("content"), message.get("tool_calls") or ()
+    content, calls = without_images(message), message.get("tool_calls") or ()
     if not isinstance(content, list):
         content = [] if content is None else [content]
     texts = [*map(_part_text, content), *image_names(message)]

@@ -77,6 +77,7 @@ ENDINGS = (
         message(refusal="I cannot help with that."),
         message(audio={"id": "a", "data": "UklGRg=="}),
         message(images=[PICTURE], content=""),
+        completion([PICTURE]),  # vLLM-Omni
         {
             "status": "completed",
             "output": [{"type": "image_generation_call", "result": "iVBORw0KGgo="}],

@@ -174,6 +174,10 @@ SHOWN = [
         chat("?", {"role": "assistant", "content": "", "images": [PICTURE]}),
         ["→ assistant", f"[image {sha256(json.dumps(PICTURE).encode()).hexdigest()[:8]}]"],
     ),
+    (
+        chat("?", {"role": "assistant", "content": [PICTURE]}),
+        ["→ assistant", f"[image {sha256(json.dumps(PICTURE).encode()).hexdigest()[:8]}]"],
+    ),
     (chat("?", {"role": "assistant", "content": ""}), ["→ assistant"]),
     (choices(), ["→ assistant, choice 1 of 2", "→ assistant, choice 2 of 2, ended by length"]),
     (

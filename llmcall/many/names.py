@@ -57,10 +57,13 @@ def is_at_hand(items: object) -> bool:
 
 
 def holds_nothing(value: object) -> bool:
-    """Return whether a cell holds nothing: ``None``, NaN, or pandas' ``NA`` or ``NaT``."""
-    if isinstance(value, Real):
-        return value != value
-    return value is None or type(value).__name__ in ("NAType", "NaTType")
+    """Return whether a cell holds nothing: ``None``, NaN (a decimal's, too), or the ``NA`` or ``NaT`` of pandas and
+    NumPy.
+    """
+    name = type(value).__name__
+    if isinstance(value, Real) or name in ("Decimal", "datetime64", "timedelta64"):
+        return bool(value != value)
+    return value is None or name in ("NAType", "NaTType")
 
 
 def rows_of(items: Any) -> Iterator[Any]:

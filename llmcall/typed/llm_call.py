@@ -18,7 +18,8 @@ from ..clients.registry import client as shared_client
 from ..core import loops, threads
 from ..core.reply import Reply
 from ..errors import OutputError
-from ..keys.plain_data import plain
+from ..keys.messages import messages_to_send
+from ..keys.plain_data import plain, recordable
 from ..keys.request import Data, UncheckedFormat
 from ..keys.schemas import read_type, response_format, unchecked_format
 from ..support.arguments import checked
@@ -324,8 +325,9 @@ class LLMCall(RowMethods):
         return self.templates().render(variables)
 
     def check(self, variables: Mapping[str, object]) -> None:
-        """Raise a ``TemplateError`` for variables that give no prompt; nothing is sent."""
-        self.templates().render(variables)
+        """Raise an error for variables that give no prompt; nothing is sent."""
+        messages, _ = messages_to_send(self.templates().render(variables))
+        recordable(messages, "messages")
 
     def notes(self, variables: Mapping[str, object]) -> dict[str, Data]:
         """Return the notes of a question's record: its form, and that its answer can be read."""

@@ -72,14 +72,16 @@ class RowJob:
     def rehearse(self, items: object) -> None:
         """Render the prompts of the rows of a list or a frame; nothing is sent.
 
-        :raises TemplateError: with the first row that has no prompt.
+        :raises TemplateError, TypeError, ValueError: with the first row that has no prompt.
         """
         if is_at_hand(items):
             for number, item in enumerate(rows_of(items)):
                 try:
                     self.call_for(item).check(self.variables(item, number))
-                except TemplateError as error:
-                    raise TemplateError(f"{error} ({item_label(number)})") from error
+                except (TemplateError, TypeError, ValueError) as error:
+                    kinds = (TemplateError, TypeError, ValueError)
+                    kind = next(kind for kind in kinds if isinstance(error, kind))
+                    raise kind(f"{error} ({item_label(number)})") from error
 
     def variables(self, item: Any, number: int | None = None) -> dict[str, Any]:
         """Return the templates' variables for a row. Cells that hold nothing are undefined.

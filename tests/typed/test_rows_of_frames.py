@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from llmcall import LLMCall
 from llmcall.testing import ScriptedClient
 
 pandas = pytest.importorskip("pandas")
+numpy = pytest.importorskip("numpy")
 
 NAMES = ["Ann", "Ben", "Cleo", "Dan"]
 AGES = [30, 9, 40, 50]
@@ -212,6 +214,39 @@ def test_a_row_dict_that_holds_nothing_is_found_before_the_first_call(
     rows = earners(kind).to_dict("records")
     with pytest.raises(llmcall.TemplateError, match=r"'wage' holds nothing in row 1 \("):
         LLMCall(user=text, client=client).map(rows)
+    assert not client.requests
+
+
+@pytest.mark.parametrize(
+    "nothing", [Decimal("NaN"), numpy.datetime64("NaT"), numpy.timedelta64("NaT")]
+)
+def test_a_row_dict_with_a_decimal_or_a_date_that_is_none_is_found_before_the_first_call(
+    nothing: object,
+) -> None:
+    """They are not equal to themselves, as NaN is not."""
+    client = Echo()
+    with pytest.raises(llmcall.TemplateError, match=r"'wage' holds nothing in row 1 \("):
+        LLMCall(user="{{ wage }}", client=client).map([{"wage": 1}, {"wage": nothing}])
+    assert not client.requests
+
+
+@pytest.mark.parametrize(
+    ("history", "message"),
+    [
+        ([{"role": "user", "content": "half \ud800"}], "has a lone surrogate at index 5"),
+        ([{"role": "user"}], r"messages\[0\] has no content"),
+        ([{"role": "persona", "content": "Hi"}], r"messages\[0\].role is 'persona'"),
+    ],
+)
+def test_a_row_whose_messages_cannot_be_sent_is_found_before_the_first_call(
+    history: Any, message: str
+) -> None:
+    """Whatever the template says of them."""
+    client = Echo()
+    with pytest.raises(ValueError, match=rf"{message}.*\(item 2\)"):
+        LLMCall(user="Go on.", history="so_far", client=client).map(
+            [{"so_far": []}, {"so_far": history}]
+        )
     assert not client.requests
 
 

@@ -55,7 +55,7 @@ def unknown(ask: Callable[[], object]) -> object:
 
 A_FUNCTION = "it must be a function"
 NO_CLIENT = "TypeError: the client for the api_type 'mine' is ... an LLMClient"
-LOST = "ConfigError: ...'opnai'. Did you mean 'openai'? Known: azure, local, mine, ollama"
+LOST = "ConfigError: ...'opnai'. Did you mean 'openai'? Known: azure, ...mine, ollama"
 FORMATS = "takes a dict, a pydantic model, a dataclass or a TypedDict, not"
 
 ERRORS = error_table(

@@ -26,6 +26,7 @@ from servers import TOOL_CALL, RedisProcess
 
 import llmcall
 from llmcall import CacheCorruptError, CacheError, CacheMissError, ConfigError, ResponseCache
+from llmcall.features import additions
 from llmcall.testing import ScriptedClient
 from llmcall.types import Record
 
@@ -380,7 +381,7 @@ def two_records() -> ResponseCache:
 
 
 def test_a_frame_has_the_columns_that_are_documented(two_records: ResponseCache) -> None:
-    """They stand in this order."""
+    """They stand in this order, those of features last."""
     pytest.importorskip("pandas")
     assert list(two_records.to_frame().columns) == [
         "scope",
@@ -398,7 +399,7 @@ def test_a_frame_has_the_columns_that_are_documented(two_records: ResponseCache)
         "used",
         "cache_key",
         "request",
-        "override",
+        *additions("given"),
     ]
 
 

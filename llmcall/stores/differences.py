@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from difflib import SequenceMatcher
 from functools import lru_cache
 from itertools import accumulate
@@ -159,25 +159,33 @@ def _changes(
     positions = list(accumulate(map(len, recorded), initial=0))
     requested_positions = list(accumulate(map(len, requested), initial=0))
     for begin, end, requested_begin, requested_end in differing(
-        recorded, requested, str.isspace, most_pairs
+        _distinct(recorded), _distinct(requested), most_pairs
     ):
+        same, _ = common_ends(recorded[begin:end], requested[requested_begin:requested_end])
         yield Passage(
-            positions[begin],
+            positions[begin + same],
             positions[end],
-            requested_positions[requested_begin],
+            requested_positions[requested_begin + same],
             requested_positions[requested_end],
         )
+
+
+def _distinct(pieces: Sequence[str]) -> list[str]:
+    """Return pieces of a text, each blank with the piece after it: alone, it would match every other blank."""
+    distinct, following = [], ""
+    for piece in reversed(pieces):
+        distinct.append(piece + following if piece.isspace() else piece)
+        following = following if piece.isspace() else piece
+    return distinct[::-1]
 
 
 def differing(
     recorded: Sequence[str],
     requested: Sequence[str],
-    is_junk: Callable[[str], bool] | None = None,
     most_pairs: int = MOST_PAIRS,
 ) -> Iterator[Passage]:
     """Yield where two lists of texts differ, as slices of both.
 
-    :param is_junk: tells items that match nothing by themselves, such as blanks.
     :param most_pairs: of items; a larger passage is one difference.
     """
     before, after = common_ends(recorded, requested)
@@ -186,7 +194,7 @@ def differing(
     if len(recorded) * len(requested) > most_pairs:
         yield Passage(before, before + len(recorded), before, before + len(requested))
         return
-    matcher = SequenceMatcher(is_junk, recorded, requested, autojunk=False)
+    matcher = SequenceMatcher(None, recorded, requested, autojunk=False)
     for kind, *slices in matcher.get_opcodes():
         if kind != "equal":
             yield Passage(*(before + index for index in slices))

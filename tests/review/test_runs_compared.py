@@ -606,6 +606,19 @@ def test_a_prompt_follows_from_the_first_answer_that_holds_its_words() -> None:
     ]
 
 
+def test_a_prompt_in_which_two_answers_changed_places_follows_from_them() -> None:
+    """Its changed words are the answers, however many equal words stand between them."""
+
+    def run(path: str, ada: str, ben: str) -> Path:
+        heard = f"Ada chose to {ada}. Ben chose to {ben}. And you?"
+        answers = ("Bread?", ada, "ada#0"), ("Soup?", ben, "ben#0"), (heard, "wait", "cem#0")
+        return write_cassette(path, [chat(*answer) for answer in answers])
+
+    found = llmcall.compare(run("a.jsonl", "wait", "buy"), run("b.jsonl", "buy", "wait"))
+    assert causes(found) == [("ada", 0, "draw"), ("ben", 0, "draw")]
+    assert found.divergences[-1].caused_by == ("ada", 0)
+
+
 def test_a_prompt_with_words_of_several_answers_follows_from_the_first() -> None:
     """Each stretch of changed words stands in one of them."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import socket
+import ssl
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -272,7 +273,10 @@ def connection_error(error: BaseException, url: str, description: str) -> Servic
     """
     what = description.rstrip(".")
     message = f"the connection failed: {what}. Is a server running at {url}?"
-    if _is_unresolved(error) and not proxy_hint(url):  # else it may be the proxy's name
+    if _has_cause(error, ssl.SSLCertVerificationError):
+        trust = "If you trust this server, set SSL_CERT_FILE to the file of the certificate that signs for it"
+        message = f"the connection failed: {what}. {trust}"
+    elif _has_cause(error, socket.gaierror) and not proxy_hint(url):  # else it may be the proxy's
         message = f"Cannot resolve {host_of(url)}. Is this machine online? Is BASE_URL right?"
     service_error = ServiceError(message)
     # of httpx, or of httpx2
@@ -280,12 +284,12 @@ def connection_error(error: BaseException, url: str, description: str) -> Servic
     return service_error
 
 
-def _is_unresolved(error: BaseException) -> bool:
-    """Return whether an error's cause is that no address is known for a name."""
+def _has_cause(error: BaseException, kind: type[BaseException]) -> bool:
+    """Return whether an error, or one that led to it, is of a kind."""
     cause: BaseException | None = error
     seen: set[int] = set()  # an error that was raised again may be among its own causes
     while cause is not None and id(cause) not in seen:
-        if isinstance(cause, socket.gaierror):
+        if isinstance(cause, kind):
             return True
         seen.add(id(cause))
         cause = cause.__cause__ or cause.__context__

@@ -54,7 +54,7 @@ class ArgumentError(ValueError):
 
 
 class Failure(NamedTuple):
-    """What the pipeline of a call notes about a failed send, beside what its error tells the user.
+    """The facts that a call's pipeline notes about a failed send, beside what its error tells the user.
 
     :param is_late: whether the call's own deadline allows no further wait or attempt.
     :param is_unreachable: whether no connection was made, so nothing was sent.

@@ -105,7 +105,7 @@ def other_clients(command: Callable[..., object]) -> Callable[..., object]:
 
 @dataclass(frozen=True)
 class CachePart:
-    """What a feature keeps beside the records of a cache, by the name of an option of ``llmcall cache clear``.
+    """A feature's storage beside the records of a cache, by the name of an option of ``llmcall cache clear``.
 
     :param option: adds the option, a flag.
     :param noun: what is counted there.

@@ -42,7 +42,7 @@ answers_held_back: list[Callable[[Sequence[Call]], float]] = []
 
 
 class Resolved(NamedTuple):
-    """What a call resolved when it began: nothing that is configured, opened or edited meanwhile changes it.
+    """The settings that a call resolved when it began: nothing configured, opened or edited meanwhile changes them.
 
     :param settings: its settings.
     :param cache: the disk cache that they name.

@@ -72,7 +72,7 @@ class Wait(Effect[None]):
 
 
 class _OfTransport(Effect[T]):
-    """What a transport does with a request.
+    """A transport's work on a request.
 
     :param timeout: in seconds; ``None`` means no limit.
     :param inside: the call inside which the transport runs.

@@ -61,7 +61,7 @@ class Store(Protocol):
 
 
 class Account(Protocol):
-    """What counts a call, such as its client.
+    """A counter of calls, such as their client.
 
     :ivar meter: counts what it uses.
     :ivar sends_nothing: whether the answer is made in a process of ours, without sending anything.

@@ -46,7 +46,7 @@ FEATURES = (
 
 @dataclass(frozen=True)
 class Feature:
-    """What a part or a feature adds. All of it is text, so that nothing is imported before it is used: a place is
+    """The additions of a part or a feature: texts, so that nothing is imported before it is used. A place is
     ``"MODULE:NAME"``, with the module's name below ``llmcall``.
 
     :param needs: the names of the features without which it cannot be; deleting one of them deletes it, too.

@@ -288,7 +288,7 @@ class Ended(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """What the process was told to do failed.
+    """The failure of what the process was told to do.
 
     :param number: of the error among those that the process raised in this call.
     :param renewable: as of a :class:`.seams.Transport`.
@@ -302,14 +302,14 @@ class Failed(NamedTuple):
 
 
 class Done(NamedTuple):
-    """What the process was told to do is done."""
+    """The end of what the process was told to do."""
 
 
 # The ends of calls
 
 
 class UsedAmounts(NamedTuple):
-    """What a call used.
+    """The amounts that a call used.
 
     :param amounts: by column of the usage.
     """

@@ -38,7 +38,7 @@ class NotedMeter(Meter):
 
 
 class Sender(Transport):
-    """What sends the call of another process: that process does. It stands where the core asks for a client, its
+    """The sender of another process's call: that process. It stands where the core asks for a client, its
     transport, or the form that the answer must have.
 
     :param meter: notes what the call uses.

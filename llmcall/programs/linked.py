@@ -44,7 +44,7 @@ class LinkedRecorder(Recorder):
 
     @property
     def _is_followed(self) -> bool:
-        """Whether a map without a recording runs here: its pool is older than it, and was recorded before."""
+        """Return whether a map without a recording runs here: its pool is older than it, and was recorded before."""
         return self._parent is not None and bool(parents) and parents[-1] is not self._parent
 
     @property

@@ -32,7 +32,7 @@ VARIABLE = "_LLMCALL_ROUTE"  # read by site/sitecustomize.py
 
 
 class Route(NamedTuple):
-    """How a child process reaches the process that records it. It can be pickled.
+    """A child process's way to the process that records it. It can be pickled.
 
     :param address: the recording process's HTTP server, with its token, for other languages; empty if it has none.
     :param link: the address of the recording process's link, for Python.

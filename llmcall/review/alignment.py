@@ -66,7 +66,7 @@ class PlacedCall:
 
 
 class Speaker(NamedTuple):
-    """Who is asked.
+    """The speaker whose answer a call requests.
 
     :param kind: of the record, with the function's name or the path.
     :param system: the system message.

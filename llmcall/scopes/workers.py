@@ -71,7 +71,7 @@ def is_open_in_parent() -> bool:
 
 
 class _IsOpen:
-    """Whether a scope is open here, at the moment it is pickled for a new process."""
+    """A flag for a new process: whether a scope is open here at the moment of pickling."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return bool, (bool(_open),)

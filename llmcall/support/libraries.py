@@ -74,7 +74,7 @@ _whole: dict[
 
 
 class _Keeping(threading.local):
-    """Whether a thread keeps random numbers: generators made meanwhile do not belong to the program."""
+    """A thread's flag while it keeps random numbers: generators made meanwhile do not belong to the program."""
 
     is_on = False
 

@@ -70,7 +70,7 @@ def check_stops(stops: Stops) -> None:
 
 
 class HeldBySend(Protocol):
-    """What a send holds.
+    """The permit and the reservation of a send.
 
     :ivar holds_budget: whether it may have reserved something of a budget, for which others may wait.
     """

@@ -176,7 +176,7 @@ def slot_types() -> dict[str, type[Slot]]:
 
 
 class FoundNumber(Protocol):
-    """What a type of slots knows of an endpoint.
+    """One endpoint's state in a type of slots.
 
     :ivar most: how many of these slots it takes at a time.
     """

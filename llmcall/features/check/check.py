@@ -35,7 +35,7 @@ REPLAYING = (None, "none", "replay")
 
 
 class Replay(NamedTuple):
-    """What a replay did.
+    """The result of a replay.
 
     :param seed: of its times and its hash seed.
     :param code: its exit code.

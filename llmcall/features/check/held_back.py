@@ -49,7 +49,7 @@ class Plan(NamedTuple):
 
 
 class Note(NamedTuple):
-    """What a replay noted at its end.
+    """A replay's notes at its end.
 
     :param calls: the number of calls that were answered from recordings.
     :param moved: the number of those that may have another caller's answer.
@@ -86,7 +86,7 @@ class Note(NamedTuple):
 
 
 class _Replay(CallListener):
-    """What a replay asks.
+    """A listener to the calls of a replay.
 
     :param seed: the seed of its delays.
     """

@@ -39,7 +39,7 @@ maps_here: dict[str, MapRun] = {}  # the maps that run in this process, by token
 
 
 class RemoteResult(NamedTuple):
-    """What came of a task in another process: its value, or the exception that it raised.
+    """The outcome of a task in another process: its value, or the exception that it raised.
 
     :param traceback: of the exception.
     :param noted: what the map's process does not know of a task on another machine.

@@ -33,7 +33,7 @@ MAX_CONDITIONS = 20  # more first levels of scopes are repeats
 
 
 class Circumstances(NamedTuple):
-    """What many calls have in common.
+    """The properties that many calls share.
 
     :param kind: the kind of their records.
     :param model: the model that was asked for, or ``None``.
@@ -79,7 +79,7 @@ class Circumstances(NamedTuple):
 
 
 class AskedCall(NamedTuple):
-    """What is counted of a call that a model answered. Memory for a run of a million calls allows no more.
+    """The properties of a call that a model answered. Memory for a run of a million calls allows no more.
 
     :param of: what it has in common with others.
     :param scope: its scope path.
@@ -102,7 +102,7 @@ class AskedCall(NamedTuple):
 
 
 class RunFacts:
-    """What a run's records and headers say, for its page, its checklist and a package's README.
+    """The facts in a run's records and headers, for its page, its checklist and a package's README.
 
     :param run: the run.
     :ivar shared: how many records several arms used.

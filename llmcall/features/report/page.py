@@ -100,7 +100,7 @@ class _Calls:
 
 
 class _Found(NamedTuple):
-    """Where two runs diverge, by scope, index and status.
+    """A place where two runs diverge, by scope, index and status.
 
     :param order: which of the divergences it is.
     """

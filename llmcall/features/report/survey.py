@@ -100,7 +100,7 @@ class Survey:
 
 
 class _Values:
-    """How often each value occurs, and each reason why an answer has none.
+    """The counts of each value, and of each reason why an answer has none.
 
     :ivar uses: how many were counted.
     :ivar is_free: whether they are free texts: too many to count.

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class Beside(Protocol):
-    """What a feature keeps in a cache's folder, beside the records."""
+    """A feature's own storage in a cache's folder, beside the records."""
 
     def disconnect(self) -> None:
         """Close this thread's connections until the next use."""

@@ -78,9 +78,9 @@ def recorded(
     A method's ``self`` (or ``cls``) is part of the key only if it is plain data itself; otherwise,
     two objects with the same arguments share a result, unless each has its own scope. Exceptions
     are not recorded, nor is a result that was computed while a call in the function failed. The
-    function's own calls to models have a scope for each of its calls, below the
-    current scope, because a replay does not run the function. For the same reason its caller sees no context
-    variable that it sets.
+    function's own calls to models are in a scope below the current one, another for each of its calls,
+    because a replay does not run the function. For the same reason, its caller sees no context variable that
+    it sets.
 
     :param name: the name under which results are recorded; ``None`` means module and qualified name.
         Two functions with the same name get each other's results.

@@ -36,7 +36,7 @@ NO_KEY = "no key needed"
 
 
 class OpenAIClient(LLMClient):
-    """A client of OpenAI, or of any OpenAI-compatible server (``base_url``).
+    """A client for OpenAI, or for any OpenAI-compatible server (``base_url``).
 
     :param settings: settings to use instead of the process's.
     :param http_client: the SDK's HTTP client (``httpx2.Client`` for openai 3.x, ``httpx.Client``
@@ -226,7 +226,7 @@ class OpenAIClient(LLMClient):
 
 
 class AzureClient(OpenAIClient):
-    """A client of Azure OpenAI, with a key, or with Entra ID (extra ``azure``, or
+    """A client for Azure OpenAI, with a key, or with Entra ID (extra ``azure``, or
     ``azure_ad_token_provider=``).
 
     >>> client = llmcall.AzureClient(

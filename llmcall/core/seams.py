@@ -221,7 +221,7 @@ class Transport(ABC):
 
 
 class AsyncTransport(Transport):
-    """A transport that also sends requests asynchronously. Others' ``send`` runs in threads for event loops.
+    """A transport that also sends requests asynchronously. In an event loop, the ``send`` of others runs in threads.
 
     :ivar keeps_time: whether it keeps to the timeout itself: it may send several requests, each within it.
 

@@ -76,8 +76,8 @@ def map(  # type: ignore[misc]  # options are those that it names
     :param workers: the number of items that run at once. The default is 32 threads (1,000 if answers may
         take hours), or fewer if ``MAX_CONCURRENT_CALLS`` of all endpoints allows fewer calls; if it is
         ``auto``, there or for the client whose method it is, 256 for each endpoint, up to 1,000. With an
-        executor, it is the number of the executor's workers, which you only need to give if the executor
-        does not tell it; the executor gets twice as many items ahead.
+        executor, it is the number of the executor's workers, needed only if the executor does not report
+        it; twice as many items are submitted ahead.
     :param progress: ``True`` shows a bar on standard error, ``None`` only on a terminal or
         in a notebook, and not inside another map.
     :param on_error: what to do if an item fails: ``"raise"`` cancels all items that have not begun

@@ -41,8 +41,7 @@ def http_client(
     the status 409, which the SDK does not retry.
 
     :param actor: names the actor of a request: a function of a :class:`llmcall.types.ProgramRequest` that returns
-        a scope's
-        name or ``None``; ``"system"`` (each system message, after the normalizers of the settings,
+        a scope's name or ``None``; ``"system"`` (each system message, after the normalizers of the settings,
         is an actor); ``"system:REGEX"`` or ``"user:REGEX"`` (the first group in the first such message
         is the name, or the match); or ``"header:NAME"`` (the header's value is). A request that names no
         actor is in the surrounding scope; without one, in an open cassette in the scope ``run``.
@@ -149,7 +148,7 @@ def cassette(
     :param actor: names the actor of an SDK's request; see :func:`http_client`.
     :param hosts: further hosts whose JSON requests are recorded, besides those to models.
     :raises ValueError: for an unknown mode.
-    :raises CacheError: when the block begins, if the path is a folder's.
+    :raises CacheError: when the block begins, if the path is a folder.
     :raises CacheCorruptError: when the block begins, if the file is damaged.
 
     >>> for _ in range(2):

@@ -69,8 +69,8 @@ class Usage(NamedTuple):
     :param parts: the same for each model and scope path, without the scopes inside it.
     :param served: the models that answered, by the names that servers gave: a snapshot's name
         is here, and the requested name in ``by_model``.
-    :param under_way: for each endpoint that finds how many calls it takes at a time its name, the calls that run
-        there and the most that may; only from :func:`llmcall.usage`.
+    :param under_way: for each endpoint whose limit is ``auto``, its name, the number of calls that run there, and
+        its present limit; only from :func:`llmcall.usage`.
 
     >>> with llmcall.track() as usage:
     ...     llmcall.client().send_message("Good morning!", max_tokens=16).content

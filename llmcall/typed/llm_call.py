@@ -58,14 +58,14 @@ class LLMCall(RowMethods):
         sent as it is (without its system message if the call has one).
     :param output_type: ``str``, ``bool``, ``int``, ``float``, ``Literal[…]``, an ``Enum``,
         ``list[…]``, ``dict``, a pydantic model, a dataclass or a ``TypedDict``.
-    :param output_retries: the most corrections, with the reason, of an answer that does not fit. A
-        refusal is an answer, and is not corrected.
+    :param output_retries: how often a misfit is asked again, with the reason. A refusal is an answer, and
+        is not asked again.
     :param client: the client; ``None`` means the configured one.
     :param template_path: the folder of the templates, instead of the configured one.
     :param model_params: arguments of :meth:`LLMClient.send_message`; ``on_error`` is ``"raise"``
         unless given.
     :raises TypeError: if a template is given twice, or no template is given, or a history without a
-        user message's template; if the history is not a list of messages, or the client no client.
+        user message's template; if the history is not a list of messages, or the client is not one.
     :raises ValueError: if ``output_retries`` is not a whole number of at least 0.
 
     >>> from typing import Literal

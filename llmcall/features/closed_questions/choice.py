@@ -164,10 +164,9 @@ def choice(
     The prompt lists each option once, on its own line, under a letter. The answer may be the
     letter, alone, on a line before its reasons, or followed by ``.``, ``)``, ``:`` or ``" -"`` and
     anything else. The letter may be bold, or follow "Option" or "Answer:". The answer may also be an
-    option's whole text. Case, quotes
-    and closing punctuation don't matter. Anything else, an answer that names two options, and a
-    refusal are missing values of ``.table``; a single call and ``.map`` raise an ``OutputError``. It is
-    corrected only with ``output_retries=``.
+    option's whole text. Case, quotes and closing punctuation don't matter. Anything else, an answer that
+    names two options, and a refusal are missing values in ``.table``; a single call and ``.map`` raise an
+    ``OutputError``. They are asked again only with ``output_retries=``.
 
     The order depends on the options that move, the scope path and the repeat of a ``map`` (outside any
     scope, on the row). So a respondent reads the same order in every wording of the question, with

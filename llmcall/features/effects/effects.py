@@ -123,15 +123,15 @@ def effect(
 ) -> pandas.DataFrame:
     """Estimate the effect of a treatment from a table: the mean difference between two arms.
 
-    The values of a unit in an arm count by their mean. If units are in both arms, the effect is the
-    mean difference within units, with Student's interval; a unit in one arm alone is missing.
+    Each unit counts with its mean in an arm. If units are in both arms, the effect is the
+    mean difference within units, with Student's interval; a unit that lacks an arm is missing.
     Otherwise it is the difference between the arms' means over units, with Welch's interval. Yes
     and no (``bool``) get the additions of Bonett and Price (2012) or of Agresti and Caffo (2000).
 
     :param frame: a row for each answer or result, such as that of ``.table``.
     :param value: a column of numbers or of ``bool``, or a list of columns.
     :param by: the column that names the arm.
-    :param treated: the arm whose effect is estimated. Rows of further arms are not used.
+    :param treated: the arm whose effect is estimated. Rows of other arms are ignored.
     :param control: the arm that is subtracted.
     :param unit: the column that names the units: what you drew, and would draw more of. A person is a unit where
         each answers alone, as in a survey. People who share a simulated world are not, since one answer moves
@@ -195,7 +195,7 @@ def units_needed(
 ) -> UnitsNeeded:
     """Estimate from a pilot how many units an interval of this width needs.
 
-    A pilot knows the spread only roughly: about half of the studies that are planned so get the width or less. In
+    A pilot shows the spread only roughly: about half of the studies planned this way get the width or less. In
     simulations with pilots of 5 to 20 units, one study in ten got an interval 1.3 to 1.9 times as wide.
 
     :param pilot: a table with results of a few units; see :func:`llmcall.effect` for it and for the other

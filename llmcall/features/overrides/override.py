@@ -102,7 +102,7 @@ class Override(Block, CallListener):
     """A block made by :func:`llmcall.override`: a context manager.
 
     While open, it applies to every thread, task and child of the process. An override that is opened in a scope or an
-    arm applies only to the calls in there.
+    arm applies only to the calls inside it.
     """
 
     def __init__(self, answers: Mapping[tuple[str, int], str | Mapping[str, object]]) -> None:
@@ -341,7 +341,7 @@ def override(answers: Mapping[tuple[str, int], str | Mapping[str, object]]) -> O
         from 1, as ``llmcall diff`` counts them. The answer is a text, or an assistant message (a dict, which may
         have ``tool_calls``).
     :returns: a context manager, for every thread, task and child process. In a scope or an arm, it applies to the
-        calls in there. An actor that fits several scopes raises ``ScopeError`` at its call.
+        calls inside it. An actor that fits several scopes raises ``ScopeError`` at its call.
         Entered in a recorded child process, it also raises ``ScopeError``: the parent answers that child's calls.
     :raises TypeError: for another kind of key or answer.
     :raises ValueError: for a number below 1, or an empty answer.

@@ -112,7 +112,7 @@ def resend(
 
     The requests are sent exactly as they were recorded, with their histories, as new draws, by the
     configured client. Every request is equally likely. Requests with normalized text, with an image or sound
-    that only its digest is known of, or converted from a legacy completion, are left out and counted.
+    of which only the digest is recorded, or converted from a legacy completion, are left out and counted.
 
     :param run: the recording: a cassette (a path or a ``Cassette``), an export, a cache, or one of
         these and a scope in a tuple. It stays as it is.

@@ -25,7 +25,7 @@ class Window(CallOption):
     values = (*HOURS,)
     about = """
     :param window: ``"2h"`` or ``"8h"``: the answer may take so long, and costs less; ``"none"``
-        takes a configured window back. A program that is stopped and started again waits for the
+        cancels a configured window. A program that is stopped and started again waits for the
         same answer.
     """
     is_slow = True

@@ -76,7 +76,7 @@ class ResponseCache:
     no answer expires.
 
     :param path: the directory, made at the first write, private (mode 0700) and with a
-        ``.gitignore``; or an address ``SCHEME://…`` of a server, or of a storage of one's own.
+        ``.gitignore``; or an address ``SCHEME://…`` of a server, or of a custom storage.
     :param mode: ``auto`` and ``replay`` read and keep what was stored first, ``refresh`` overwrites
         each key once per process and reads it from then on, ``off`` neither reads nor stores.
     :ivar used_keys: the keys of the records that calls of this process used or made; identical concurrent

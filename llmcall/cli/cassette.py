@@ -65,7 +65,7 @@ def check(file: str, as_json: bool) -> None:
     """Check that a cassette's records fit together.
 
     Lists unreadable records, requests that no call can make under the header's settings, missing draws,
-    and whether the recording broke off. The exit code is 1 if there are any, or if the file cannot be read.
+    and whether the recording was interrupted. The exit code is 1 if there are any, or if the file cannot be read.
     """
     recording = read(file)
     found = list(findings(recording))

@@ -358,8 +358,8 @@ def refuse_misfit(call: Call, record: Record) -> None:
     except (LookupError, TypeError, AttributeError):
         return  # not a model's answer: reply_in raises an error
     error = CacheMissError(
-        f"the recorded answer to this {call.label} does not fit its response_format. Give the call a sample= of "
-        "its own, or request a new answer with cache_mode='refresh' (a cassette: mode 'rewrite')"
+        f"the recorded answer to this {call.label} does not fit its response_format. Give the call its own "
+        "sample=, or request a new answer with cache_mode='refresh' (a cassette: mode 'rewrite')"
     )
     call.refuse(error)
 

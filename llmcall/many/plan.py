@@ -61,7 +61,7 @@ class Plan(NamedTuple):
         return self if other == 0 else NotImplemented
 
     def __str__(self) -> str:
-        cost = "cost ? (a price is unknown)"
+        cost = "cost unknown (a price is missing)"
         if self.cost is not None:
             cost = f"cost {money(self.cost[0])} to {money(self.cost[1])}"
             if self.expected_cost is not None and self.misses:

@@ -98,7 +98,7 @@ class PackagedPrice(NamedTuple):
         # A server's report may contradict itself. Where warnings are errors, the package raises them.
         except (ValueError, Warning) as error:
             warn_once(
-                f"the cost of some answers of {self.model} is unknown, because genai-prices refuses the usage that the "
+                f"the cost of some answers of {self.model} is unknown, because genai-prices rejects the usage that the "
                 f"server reports: {error}",
                 about=("refused usage", self.model),
             )

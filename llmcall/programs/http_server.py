@@ -268,11 +268,11 @@ class Server:
             while has_more:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise BadRequest(400, "the client left before its request was whole")
+                    raise BadRequest(400, "the client disconnected before its request was complete")
                 pieces.append(message.get("body", b""))
                 has_more = message.get("more_body", False)
         except asyncio.CancelledError:
-            raise BadRequest(503, "the run ended before the request was whole") from None
+            raise BadRequest(503, "the run ended before the request was complete") from None
         finally:
             self._reading.discard(task)
         return b"".join(pieces)

@@ -197,7 +197,7 @@ def test_a_recording_whose_file_another_process_wrote_names_the_mode_that_has_it
     with pytest.raises(CacheError, match="another process wrote"), cassette(PATH):
         play(client(), QUESTIONS[0])
         PATH.write_bytes(other)
-    assert f"the mode 'new' goes on with the answers in {JOURNAL.resolve()}" in warnings(caplog)[-1]
+    assert f"the mode 'new' continues with the answers in {JOURNAL.resolve()}" in warnings(caplog)[-1]
     assert recorded("new", *QUESTIONS[:2]) == []
 
 
@@ -239,9 +239,9 @@ def test_a_rewrite_that_broke_off_goes_on_and_leaves_the_old_file(
         play(client(), "Left out later?", *QUESTIONS[:2])
         raise ZeroDivisionError
     assert PATH.read_bytes() == old
-    assert "The mode 'rewrite' goes on with the new answers" in warnings(caplog)[-1]
+    assert "The mode 'rewrite' continues with the new answers" in warnings(caplog)[-1]
     assert recorded("once", "Old?") == []
-    with pytest.raises(CacheError, match="answers of a rewrite of"):
+    with pytest.raises(CacheError, match="answers of an interrupted rewrite of"):
         recorded("new")
     assert recorded("rewrite") == [QUESTIONS[2]]
     assert PATH.read_bytes() == undisturbed()

@@ -215,7 +215,7 @@ def test_a_miss_of_a_cassette_that_does_not_exist_says_that_it_does_not_exist() 
     """The explanation says that nothing is recorded there."""
     message = flat(missed(QUESTION, tape="none.jsonl"))
     assert "the cassette none.jsonl, which does not exist: 0 records" in message
-    assert "no chat request is recorded in what was searched" in message
+    assert "no chat request is recorded there" in message
 
 
 def test_a_miss_of_an_incomplete_cassette_says_that_it_is_incomplete() -> None:

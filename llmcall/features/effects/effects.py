@@ -89,8 +89,8 @@ class _Means(NamedTuple):
             skewed = skewness(sample)
             if abs(skewed) > SKEWED:
                 notice(
-                    "the effect on %r is over %s that are skewed (skewness %.1f): intervals of so few contain the "
-                    "truth less often than they say. Get more units",
+                    "the effect on %r is over %s that are skewed (skewness %.1f): intervals from so few contain "
+                    "the truth less often than they state. Get more units",
                     self.column,
                     counted(len(sample), "difference" if self.is_paired else "unit"),
                     skewed,

@@ -95,7 +95,9 @@ def _batches(paths: Iterable[str], model: str | None) -> Iterator[LocatedEntry]:
         for location, entry in objects(path):
             name = next((entry[name] for name in IDS if name in entry), None)
             if not isinstance(name, str):
-                raise CacheError(f"{location}: the line has no custom_id, as a batch's lines have")
+                raise CacheError(
+                    f"{location}: the line has no custom_id, which every line of a batch has"
+                )
             is_asked = any(field in entry for field in ASKED)
             part, lines = ("input", asked) if is_asked else ("output", answered)
             if name in lines:
@@ -190,7 +192,7 @@ def _exchanges(path: str, cassette: object) -> Iterator[LocatedEntry]:
             "in http_interactions; a layout that yields them reads it: --layout MODULE:FUNCTION"
         )
     if not isinstance(interactions, list):
-        raise CacheError(f"{path}: it is not a cassette of VCR's: it has no list of interactions")
+        raise CacheError(f"{path}: it is not a VCR cassette: it has no list of interactions")
     for number, interaction in enumerate(interactions, 1):
         entry = interaction if is_exchange(interaction) else ValueError("it has no request")
         yield f"{path}, interaction {number}", entry

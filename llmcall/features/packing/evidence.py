@@ -104,7 +104,7 @@ def claim(states: Mapping[str, str]) -> str:
         words = "These results follow from these answers and this code"
     else:
         words = (
-            "This code gives these results with these answers. It is not shown that these come from them: "
+            "This code gives these results with these answers. Nothing shows that these come from them: "
             f"{', '.join(others)}"
         )
         if len(others) < len(states):

@@ -142,7 +142,7 @@ def run_program(
     observation.seconds = time.monotonic() - start
     has_ended = _add_events(observation, scratch, folder, project)
     if ending or not has_ended:
-        ending = ending or "the program ended before its end, with exit code 0"
+        ending = ending or "the program stopped early, with exit code 0"
         error_lines = errors.read_bytes().decode(errors="backslashreplace").strip().split("\n")
         cause = next(iter(observation.problems), error_lines[-1].strip())
         observation.failure = f"{ending}: {cause}"

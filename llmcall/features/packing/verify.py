@@ -108,7 +108,7 @@ class Verification:
             )
         words = f"not verified: {counted(count, 'check')} failed"
         if any(check.name == "versions" and check.status == NOTE for check in self.checks):
-            words += ", with other versions than in its requirements.txt"
+            words += ", with versions that differ from its requirements.txt"
         return words
 
     def __str__(self) -> str:
@@ -296,7 +296,7 @@ def _about_checks(package: Path, manifest: Manifest) -> Iterator[Check]:
             differences = [
                 f"to compare, verify with llmcall {version} from a source that you trust"
             ]
-        words = f"{name} holds other code than the llmcall that verifies ({__version__})"
+        words = f"{name} holds different code from the llmcall that verifies ({__version__})"
         yield Check("llmcall", status, words, tuple(differences[:MAX_LINES]))
     try:
         texts = made_texts(package, manifest)
@@ -330,7 +330,9 @@ def _version_check(manifest: Manifest, observation: Observation) -> Check:
     ]
     if not details:
         return Check("versions", OK, "the same")
-    return Check("versions", NOTE, "other versions than it was packed with", tuple(details))
+    return Check(
+        "versions", NOTE, "different versions from those it was packed with", tuple(details)
+    )
 
 
 def _installed_version(name: str) -> str:

@@ -442,4 +442,4 @@ def _failures(found: RunFacts) -> Iterator[str]:
     if found.run.unanswered:
         yield found.run.unanswered
     if not found.run.is_complete:
-        yield "the recording broke off"
+        yield "the recording was interrupted"

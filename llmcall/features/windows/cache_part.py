@@ -52,5 +52,5 @@ AWAITED = CachePart(
     noun="answer",
     count=count,
     clear=clear,
-    left="cancels and deletes them at the server",
+    left="cancels and deletes them on the server",
 )

@@ -179,7 +179,7 @@ class WindowTransport(ProcedureTransport):
                     raise
                 return None
             except (RateLimitError, ServiceError) as error:
-                log.debug("%s: a look for its answer failed: %s", self._call.label, error)
+                log.debug("%s: the check for its answer failed: %s", self._call.label, error)
         return response
 
     def _forget_unknown(self, awaited: Awaited, was_forgotten_before: bool) -> None:

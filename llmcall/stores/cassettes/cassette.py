@@ -192,7 +192,7 @@ class Cassette(Block, ContextDecorator):
         if is_rewrite and not writes and owner.writes and self.file.journal.has_answers:
             journal = self.file.journal.path
             notice(
-                "%s is left as it was. The mode 'rewrite' goes on with the new answers, in %s",
+                "%s is left as it was. The mode 'rewrite' continues with the new answers, in %s",
                 self.path,
                 journal,
             )
@@ -229,7 +229,7 @@ class Cassette(Block, ContextDecorator):
                 notice("%s: %s not written; what the disk cache lacks is lost", self.path, words)
             if journal.has_answers and self.mode != "rewrite":
                 what = "the mode 'new'" if self.path.exists() else "the next recording"
-                notice("%s: %s goes on with the answers in %s", self.path, what, journal.path)
+                notice("%s: %s continues with the answers in %s", self.path, what, journal.path)
         tape.end()
 
     def __enter__(self) -> Cassette:

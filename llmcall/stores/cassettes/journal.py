@@ -169,14 +169,14 @@ class Journal:
         self.is_of_rewrite = begins_at == OF_A_REWRITE
         if self._digest and self.is_of_rewrite and not self._is_rewrite:
             return (
-                f"{self.path} has answers of a rewrite of {self.cassette} that broke off. Go on with the mode "
+                f"{self.path} has the answers of an interrupted rewrite of {self.cassette}. Continue in the mode "
                 "'rewrite', or delete it"
             )
         self.goes_on = not self._digest or self.is_of_rewrite or begins_at == self._digest
         if not self.goes_on and not may_write:
             return (
-                f"{self.path} has answers of a recording that broke off, and {self.cassette} was changed since. The "
-                "mode 'new' takes from it what the file lacks; or delete it"
+                f"{self.path} has the answers of an interrupted recording, and {self.cassette} was changed since. The "
+                "mode 'new' takes from it what the file lacks. Use that, or delete it"
             )
         return ""
 

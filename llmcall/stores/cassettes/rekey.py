@@ -112,8 +112,8 @@ def _renumbered_samples(
 
 
 INCOMPLETE = (
-    "the recording is incomplete: its run broke off, or it was left open, so it lacks the calls that would "
-    "have followed. Run the program again with the mode 'once', which goes on"
+    "the recording is incomplete: its run was interrupted, or it was left open, so it lacks the calls that "
+    "would have followed. Run the program again in the mode 'once', which continues it"
 )
 KEPT_NOTE = "note %r, and keeps it unchanged"
 

@@ -85,7 +85,7 @@ class CassetteFile:
             check_writable(real_path)
         if journal.taken:
             logger().info(
-                "%s: %s of a recording that broke off are in %s",
+                "%s: %s of an interrupted recording are in %s",
                 self.path,
                 counted(journal.answers_taken, "answer"),
                 journal.path,

@@ -234,7 +234,7 @@ def find_causes(
     if result.problem:
         return [result.problem]
     if result.nearest is None:
-        return [f"no {request.kind} request is recorded in what was searched"]
+        return [f"no {request.kind} request is recorded there"]
     if result.samples:
         return [_cause_of_sample(request.sample, result.samples, rekey)]
     causes = [OTHER_ORDER] if result.reordered else []

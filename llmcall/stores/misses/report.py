@@ -42,10 +42,12 @@ FIXED_ORDER = (
     "run again. A call now would pay for this order, and the next run may miss again"
 )
 
-INCOMPLETE = "the recording is incomplete: it lacks everything after the point where it broke off"
+INCOMPLETE = (
+    "the recording is incomplete: it lacks everything after the point where it was interrupted"
+)
 OTHER_PROGRAM = (
-    "no request of this run is recorded there so far. If another program recorded it, give this program a file "
-    "of its own"
+    "no request of this run is recorded there so far. If another program recorded it, give this program its "
+    "own file"
 )
 
 

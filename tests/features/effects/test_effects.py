@@ -115,8 +115,8 @@ def test_few_skewed_units_are_said(caplog: pytest.LogCaptureFixture) -> None:
     llmcall.effect(frame, "hours", **SLEEP)
     llmcall.units_needed(frame, "hours", width=1, **SLEEP)
     said = (
-        "the effect on 'hours' is over 5 differences that are skewed (skewness 1.5): intervals of so few "
-        "contain the truth less often than they say. Get more units"
+        "the effect on 'hours' is over 5 differences that are skewed (skewness 1.5): intervals from so few "
+        "contain the truth less often than they state. Get more units"
     )
     assert caplog.messages == [said, said]
     caplog.clear()

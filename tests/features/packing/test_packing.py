@@ -179,7 +179,7 @@ def test_a_package_verifies(packed: Path) -> None:
     assert "note     answers: with exchanged answers, 2 of 3 results change\n" in printed
     last = printed.splitlines()[-1]
     assert last.startswith("verified. This code gives these results with these answers. ")
-    assert "It is not shown that these come from them: printed text. The others follow from" in last
+    assert "Nothing shows that these come from them: printed text. The others follow from" in last
     assert "This does not prove who gave the answers" in last
 
 

@@ -196,7 +196,7 @@ def test_a_page_says_what_failed_and_what_is_unknown() -> None:
     cut = text.replace('"finish_reason": "stop"', '"finish_reason": "length"', 1)
     Path("a.jsonl").write_text(cut, encoding="utf-8")
     facts = facts_of(report("a.jsonl"))
-    assert facts["failures"] == "1 answer cut; the recording broke off"
+    assert facts["failures"] == "1 answer cut; the recording was interrupted"
     assert facts["cost"] == "not recorded"
 
 

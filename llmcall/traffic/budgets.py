@@ -332,7 +332,7 @@ def budget(usd: float | None = None, tokens: int | None = None, calls: int | Non
     """Limit what the calls of a block may spend: ``with llmcall.budget(usd=2) as budget: …``, then
     ``budget.spent``.
 
-    A call reserves its largest possible use before it begins, and counts with its actual use once it
+    A call reserves the maximum that it could use before it begins, and counts with what it used once it
     is answered. A failed attempt gives its reservation back, except for the part of a stream
     that had arrived. Hits are free.
 

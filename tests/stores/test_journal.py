@@ -197,7 +197,9 @@ def test_a_recording_whose_file_another_process_wrote_names_the_mode_that_has_it
     with pytest.raises(CacheError, match="another process wrote"), cassette(PATH):
         play(client(), QUESTIONS[0])
         PATH.write_bytes(other)
-    assert f"the mode 'new' continues with the answers in {JOURNAL.resolve()}" in warnings(caplog)[-1]
+    assert (
+        f"the mode 'new' continues with the answers in {JOURNAL.resolve()}" in warnings(caplog)[-1]
+    )
     assert recorded("new", *QUESTIONS[:2]) == []
 
 

@@ -286,7 +286,7 @@ def prepare_recorded(
         options,
         call_kind,
         Position(),
-        taken=functools.partial(settings_taken, settings, request),
+        settings_taken=functools.partial(settings_taken, settings, request),
     )
     return place(Draft.of(call))
 

@@ -75,7 +75,7 @@ class Call(NamedTuple):
     :param used_records: collects the records that its arm's calls get, or ``None``.
     :param progress: how far it came; ``None`` if it was not begun.
     :param way: leads to the process that answers it; ``None``: this one does.
-    :param taken: returns the settings that its key depends on.
+    :param settings_taken: returns the settings that its key depends on.
     """
 
     account: Account | None
@@ -92,7 +92,7 @@ class Call(NamedTuple):
     used_records: deque[ScopedRecord] | None = None
     progress: Progress | None = None
     way: Errand | None = None
-    taken: SettingsTaken = dict
+    settings_taken: SettingsTaken = dict
 
     def begun(self, progress: Progress) -> Call:
         """Return the call with its deadline, which starts to run now, its progress from now on, and its sites."""
@@ -223,7 +223,7 @@ class Call(NamedTuple):
             # Outside any scope, identical calls share a record, and a program that waits for an end needs the
             # last one, now and in a replay.
             replaces = calls_anew and self.request.sample is None
-            store = CassetteStore(cassette, cache, position, replaces, self.taken)
+            store = CassetteStore(cassette, cache, position, replaces, self.settings_taken)
         for around in stores_around:
             store = around(self, store)
         return store

@@ -127,7 +127,7 @@ class Draft(NamedTuple):
             draw,
             blank.fallbacks,
             is_streamed=blank.is_streamed,
-            taken=blank.taken,
+            settings_taken=blank.settings_taken,
         )
 
 
@@ -165,7 +165,7 @@ def _draft(client: Client, kind: str, content: Any, arguments: Mapping[str, obje
     resolved = client.resolved
     blank, normalize, opened = _prepared(client, resolved, kind, arguments)
     if cassette is not None:
-        cassette.opening.tell_overridden(blank.taken)
+        cassette.opening.tell_overridden(blank.settings_taken)
     sent: Any
     keyed: Any
     if kind == "chat":
@@ -236,7 +236,7 @@ def _prepare(
         KINDS[kind],
         Position(),
         fallbacks=fallbacks,
-        taken=partial(settings_taken, settings, request, named_model, given),
+        settings_taken=partial(settings_taken, settings, request, named_model, given),
     )
     opened = open_identity(kind, hashed, CONTENTS[kind])
     return PreparedArguments(blank, normalizer(settings.cache_normalize), opened)

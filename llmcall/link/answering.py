@@ -241,7 +241,7 @@ class CallOfProcess:
         kind = kind_of(forwarded, self._sender)
         calls = []
         if cassette is not None:
-            cassette.opening.tell_overridden(lambda: forwarded.taken)
+            cassette.opening.tell_overridden(lambda: forwarded.settings_taken)
         for request in forwarded.requests:
             call = Call(
                 None if in_process is None else self._sender,
@@ -253,7 +253,7 @@ class CallOfProcess:
                 Position(),
                 fallbacks=forwarded.fallbacks,
                 is_streamed=forwarded.is_streamed,
-                taken=lambda: forwarded.taken,
+                settings_taken=lambda: forwarded.settings_taken,
             )
             draft = Draft.of(call, forwarded.notes)
             if request.sample is not None:

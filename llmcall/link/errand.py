@@ -288,7 +288,7 @@ class Errand:
             call.is_streamed,
             llmcall_sends(),
             call.position.notes,
-            {**call.taken()},
+            {**call.settings_taken()},
         )
 
     def _records(self, calls: Sequence[Call], told: messages.End) -> list[Record]:

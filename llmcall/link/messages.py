@@ -176,7 +176,7 @@ class Calls(NamedTuple):
     :param requests: of each what is hashed, and the body; the first may have the whole name of a draw that the scope
         does not enter.
     :param facts: of the client, pickled; see ``client_facts.py``.
-    :param taken: the settings that the keys depend on, without those that code gives.
+    :param settings_taken: the settings that the keys depend on, without those that code gives.
     :param name: of what is called, if it is not a model.
     :param is_clients: whether the transport of the client sends it, and not one of its own.
 
@@ -196,7 +196,7 @@ class Calls(NamedTuple):
     is_streamed: bool
     is_inner: bool
     notes: Notes | None
-    taken: dict[str, Data]
+    settings_taken: dict[str, Data]
 
 
 # What the recording process tells the process of a call to do; each has an answer

@@ -107,14 +107,14 @@ class CassetteStore(NamedTuple):
     :param cache: the disk cache.
     :param position: the call's; ``None`` for a dry run, which uses no record.
     :param replaces: whether to call anew and replace an answer of this run.
-    :param taken: returns the settings that the call's key depends on.
+    :param settings_taken: returns the settings that the call's key depends on.
     """
 
     cassette: Cassette
     cache: CacheStore
     position: Position | None
     replaces: bool = False
-    taken: SettingsTaken = dict
+    settings_taken: SettingsTaken = dict
 
     @property
     def is_on_server(self) -> bool:
@@ -149,10 +149,10 @@ class CassetteStore(NamedTuple):
             return record
         if record is not None:
             if self.position is not None:
-                tape.note_settings(request.cache_key, self.taken)
+                tape.note_settings(request.cache_key, self.settings_taken)
             return record
         if self.position is not None:
-            self.cassette.file.check_can_gain(self.taken)
+            self.cassette.file.check_can_gain(self.settings_taken)
         record = self.cache.get(request)
         # The caller of an earlier run does not count; in this run the first to get it does.
         return record and self._put(record.replace(caller=None), GotFrom.CACHE)
@@ -181,11 +181,11 @@ class CassetteStore(NamedTuple):
                 sample = f"{position.path}#{position.draw}"
                 tape.find(key_of(record.kind, record.request, sample), None, position)
             return record
-        self.cassette.file.check_can_gain(self.taken)
+        self.cassette.file.check_can_gain(self.settings_taken)
         replaced = tape.get(record.cache_key)
         if replaced is not None and not replaced.given:
             self.cache.cache.add_all([replaced])
-        tape.note_settings(record.cache_key, self.taken)
+        tape.note_settings(record.cache_key, self.settings_taken)
         tape.add(record, position, GotFrom.GIVEN, replace=True)
         return record
 
@@ -213,10 +213,10 @@ class CassetteStore(NamedTuple):
         if self.position is None:
             return record
         # First the settings, without which a journal's record has another key.
-        self.cassette.tape.note_settings(None, self.taken)
+        self.cassette.tape.note_settings(None, self.settings_taken)
         kept = self.cassette.tape.add(record, self.position, source, self.replaces)
         if not self.cassette.tape.has_gained(record.cache_key):
-            self.cassette.tape.note_settings(record.cache_key, self.taken)
+            self.cassette.tape.note_settings(record.cache_key, self.settings_taken)
         if kept is None:
             path = self.cassette.path
             warn_once(f"an answer came after the cassette {path} was closed, so the file lacks it")

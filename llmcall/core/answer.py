@@ -275,7 +275,7 @@ async def send_once(
 
     :param gate: is told when a streamed answer begins, and what a failed send used.
     """
-    call, request = exchange.call, exchange.call.kind.once(exchange.request)
+    call, request = exchange.call, exchange.call.kind.for_one_send(exchange.request)
     assembler, response = Assembler(), None
     try:
         timeout = call.deadline.time_for(call.options.timeout)

@@ -94,8 +94,8 @@ class Kind:
         """Return what sends a call to an endpoint; ``None``: the kind itself."""
         return None
 
-    def once(self, request: Request) -> Request:
-        """Return a request as one send gets it."""
+    def for_one_send(self, request: Request) -> Request:
+        """Return the request that one send gets."""
         return request
 
     def send(
@@ -156,7 +156,7 @@ class OfClient(Kind):
         """Return the client's transport for an endpoint."""
         return call.client.transport_for(call, endpoint)
 
-    def once(self, request: Request) -> Request:
+    def for_one_send(self, request: Request) -> Request:
         """Return a copy, since a user's transport may change its arguments."""
         body, headers = map_texts(request.body, str), dict(request.headers)
         return request._replace(body=body, headers=headers)

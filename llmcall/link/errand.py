@@ -219,7 +219,7 @@ class Errand:
             return call, request
         call = call._replace(request=request._replace(body=own.body))
         assert isinstance(kind, OfClient)
-        return call, kind.once(request._replace(wire=kind.wire(call, request.body)))
+        return call, kind.for_one_send(request._replace(wire=kind.wire(call, request.body)))
 
     def _sent(self, call: Call, response: Response) -> messages.Sent:
         of_copy = None

@@ -12,6 +12,7 @@ import logging
 import os
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -369,6 +370,25 @@ def test_arms_of_a_killed_recording_are_kept() -> None:
     JOURNAL.write_bytes(left)
     with cassette(PATH) as tape:
         assert [record.arms for record in tape.all_records()] == [("control",)]
+
+
+def test_a_recording_holds_no_notes_that_its_journal_has() -> None:
+    """A million typed questions have gigabytes of them."""
+    asked, numbers = client(), range(40)
+    ask = llmcall.LLMCall(user=" ".join(f"{{{{ v{number} }}}}" for number in numbers), client=asked)
+
+    def play(calls: range) -> None:
+        for call in calls:
+            ask(**{f"v{number}": f"value {(call + number) % 40}" for number in numbers})
+            asked.requests.clear()
+
+    with cassette(PATH), scope("Ada"):
+        play(range(20))
+        tracemalloc.start()
+        play(range(20, 40))
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert held / 20 < 3000  # bytes; the notes of each would take 6,000
 
 
 def test_a_large_file_is_read_where_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ class GainedRecords:
         if not is_counted and record.sample is not None:
             others["sample"] = record.sample
         if record.notes:
-            others["notes"] = record.notes
+            others["_notes"] = record.notes
         if record.header_notes:
             others["header_notes"] = record.header_notes
         if record.cost is not None and type(record.cost) is not float:
@@ -110,7 +110,7 @@ class GainedRecords:
         cost, stored_at = self._costs[number], self._stored_at[number]
         record.cost = None if isnan(cost) else cost
         record.stored_at = None if isnan(stored_at) else stored_at
-        record.notes = record.header_notes = NO_NOTES
+        record._notes = record.header_notes = NO_NOTES
         if number in self._others:
             for name, value in self._others[number].items():
                 setattr(record, name, value)

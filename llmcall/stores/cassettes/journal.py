@@ -292,7 +292,8 @@ class Journal:
             return None
         self._settings, self._days = settings, days
         self._texts |= texts
-        lazy = LazyRecord(record, self._read, start, len(entry.line), entry.unwritten)
+        place = start, len(entry.line), entry.unwritten
+        lazy = LazyRecord(record, self._read, *place, notes=record.notes)
         lazy.read_lines = self._read_lines
         return lazy
 

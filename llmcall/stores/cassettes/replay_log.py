@@ -17,6 +17,7 @@ from ...support.system import lock
 from ..notes import HISTORY, Notes, merged_notes
 from ..record import Record, draw_of, scope_of, sorted_scopes
 from ..records.numbered import Column, KeyNumbers, Numbered
+from ..records.packed import LazyRecord
 from ..records.reader import Records
 from .gained import GainedRecords
 
@@ -76,17 +77,18 @@ class FirstCalls:
         self._orders = Column("q")
         self._long_orders: dict[int, CallOrder] = {}
 
-    def note(self, number: int, position: Position) -> None:
-        """Note a call, which may be the first."""
+    def note(self, number: int, position: Position) -> bool:
+        """Note a call; return whether it is the first one so far."""
         path, order = position.path, position.order
         if self.has(number) and self.get(number) <= sort_key_of(path, order):
-            return
+            return False
         self._paths[number] = self._all_paths.add(path)
         if len(order) == 1:
             self._orders[number] = FIRST + order[0]
         else:
             self._long_orders[number] = order
             self._orders[number] = LONG
+        return True
 
     def note_planned(self, number: int) -> None:
         """Note that a dry run looked a record up, which comes after all."""
@@ -155,8 +157,9 @@ class ReplayLog:
         self._arms: dict[
             int, dict[str, CallOrder]
         ] = {}  # arm → the arm's first call that it answered
-        # The notes of the call that requested it first, in the order of the calls
-        self._notes: dict[int, tuple[SortKey, Notes]] = {}
+        # Of the calls that made notes, the one that requested it first; and its notes, unless the record has them
+        self._noted_calls = FirstCalls(self.paths)
+        self._notes: dict[int, Notes] = {}
         self._later_notes: dict[int, Notes] = {}  # those about the answer
         # The scopes of recorded functions that were replayed, and so did not run → arm → its call of the function
         self._skipped_scopes: dict[str, dict[str, CallOrder]] = {}
@@ -179,11 +182,10 @@ class ReplayLog:
                 self._skipped_scopes.setdefault(scope, {}).setdefault(position.arm, position.order)
             number = self.keys.add(key)
             self._first_calls.note(number, position)
-            if position.notes:
-                sort_key = sort_key_of(position.path, position.order)
-                first = self._notes.get(number)
-                if first is None or sort_key < first[0]:
-                    self._notes[number] = sort_key, position.notes
+            if position.notes and self._noted_calls.note(number, position):
+                self._notes.pop(number, None)
+                if merged_notes(record.notes, position.notes) != record.notes:
+                    self._notes[number] = position.notes
             if arm := position.arm:
                 orders = self._arms.setdefault(number, {})
                 orders[arm] = min(position.order, orders.get(arm, position.order))
@@ -370,11 +372,12 @@ class ReplayLog:
 
     def with_notes(self, record: Record) -> Record:
         """Return a record with the notes that this run made about it."""
-        if not (self._notes or self._later_notes):
-            return record
         number = self.keys.get(record.cache_key)
-        first = self._notes.get(number)
-        noted = {**(first[1] if first else {}), **self._later_notes.get(number, {})}
+        noted = self._later_notes.get(number, {})
+        if self._noted_calls.has(number) and isinstance(record, LazyRecord):
+            noted = {**(self._notes.get(number) or record.written_notes()), **noted}
+        if not noted:
+            return record
         notes = merged_notes(record.notes, noted)
         return record if notes == record.notes else record.replace(notes=notes)
 

@@ -273,7 +273,7 @@ class Tape:
             if gained is None:
                 self._in_memory.add(record.cache_key)
             self._gained.put(gained or kept(record), source)
-            self.log.note(record, position)
+            self.log.note(noted if gained else record, position)
             return record
 
     def retry(self) -> int:

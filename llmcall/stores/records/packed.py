@@ -22,7 +22,7 @@ from ..days import days_entry, parse_days
 from ..notes import NO_NOTES, Notes, known_header_notes
 from ..record import Record
 
-READ_AGAIN = ("_request", "response", "_model_answer")
+READ_AGAIN = ("_request", "response", "_model_answer", "notes")
 HELD = tuple(name for name in Record.__slots__ if name not in READ_AGAIN)
 
 
@@ -42,22 +42,29 @@ class LazyRecord(Record):
 
     :param record: the record.
     :param read: returns the whole record, by the further arguments; it is never changed.
+    :param notes: its notes; ``None`` reads them, too.
     :ivar read_lines: returns, by the same arguments, its lines as a file has them; ``None`` if they are not written.
     """
 
-    __slots__ = ("_place", "_read", "read_lines")
+    __slots__ = ("_notes", "_place", "_read", "read_lines")
 
-    def __init__(self, record: Record, read: Callable[..., Record], *place: object) -> None:
+    def __init__(
+        self,
+        record: Record,
+        read: Callable[..., Record],
+        *place: object,
+        notes: Notes | None = None,
+    ) -> None:
         for name in HELD:
             setattr(self, name, getattr(record, name))
+        self._notes = notes
         self._read = read
         self._place = place
         self.read_lines: Callable[..., WrittenLines | None] | None = None
 
     def written_lines(self) -> WrittenLines | None:
         """Return its lines as a file will have them, if they are written already: making them takes longer."""
-        has_notes = self.caller or self.arms or self.notes
-        if has_notes or self.read_lines is None:
+        if self.caller or self.arms or self.read_lines is None:
             return None
         return self.read_lines(*self._place)
 
@@ -73,12 +80,21 @@ class LazyRecord(Record):
     def _model_answer(self) -> Mapping[str, Data]:  # type: ignore[override]
         return self._read(*self._place).model_answer
 
+    @property
+    def notes(self) -> Notes:  # type: ignore[override]
+        return self.written_notes() if self._notes is None else self._notes
+
+    def written_notes(self) -> Notes:
+        """Return the notes that the record has where it is read."""
+        return self._read(*self._place).notes
+
     def replace(self, **changes: Any) -> Record:
         """Return another record with some fields changed."""
         changed = super().replace(**changes)
         if "request" in changes or "response" in changes:
             return changed
-        return LazyRecord(changed, self._read, *self._place)
+        notes = changes.get("notes", self._notes)
+        return LazyRecord(changed, self._read, *self._place, notes=notes)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Record._shallow_copy, (self._shallow_copy(),)  # in another process it is whole
@@ -207,7 +223,7 @@ def kept(record: Record) -> LazyRecord:
 
     :raises TypeError: if the record holds something that cannot become plain data; names its location.
     """
-    return LazyRecord(record, _unpack_again, record.cache_key, pack(record))
+    return LazyRecord(record, _unpack_again, record.cache_key, pack(record), notes=record.notes)
 
 
 def pack_data(data: Data) -> bytes:

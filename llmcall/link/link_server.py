@@ -42,6 +42,8 @@ LONGEST_GREETING = 2.0  # seconds that a connection has to send the token
 MOST_UNKNOWN = 128  # connections that have not sent it yet
 NO_FILE_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 LOOK_FOR_FILES = 0.2  # seconds between two looks whether a connection can be accepted again
+# Not the billion that some containers allow: there are programs that close every descriptor up to the limit.
+MOST_FILES = 1 << 16
 
 
 class Link:
@@ -52,6 +54,7 @@ class Link:
     """
 
     def __init__(self) -> None:
+        _raise_limit_of_files()
         self._socket, self.address = listening_socket()
         self._process = this_process()
         self.other: Ticket | None = None
@@ -198,12 +201,9 @@ class Link:
         """Let further processes wait while this one has as many files open as it may."""
         import resource  # where a process may have too many, this is
 
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft != hard:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            return
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         warn_once(
-            f"this process may open only {hard:,} files (ulimit -n), and further calls of recorded processes wait "
+            f"this process may open only {most:,} files (ulimit -n), and further calls of recorded processes wait "
             "until some are closed. Raise the limit, or let fewer processes call at once"
         )
         loop = asyncio.get_running_loop()
@@ -360,6 +360,19 @@ class ProcessConnection(asyncio.Protocol):
         """Send a message."""
         if not self.end.done():
             self._transport.write(messages.frame(message, number))
+
+
+def _raise_limit_of_files() -> None:
+    """Let this process open as many files as it may. Its connections, one for each recorded process, would otherwise
+    take those that the program opens without a recording.
+    """
+    # Windows has no such limit, and other systems may allow less than they say.
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = max(soft, min(hard, MOST_FILES))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _credentials(accepted: socket.socket) -> tuple[int, int | None]:

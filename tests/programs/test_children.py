@@ -1357,6 +1357,37 @@ def test_calls_of_children_wait_where_the_run_may_open_few_files(
     assert reported.count("may open only 40 files") == lines
 
 
+@pytest.mark.ci
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other limits")
+def test_the_connections_of_children_take_no_file_that_the_program_may_open(
+    model: NumberedServer,
+) -> None:
+    write(
+        "program.py",
+        """
+        import resource
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (32, most))
+        started = []
+        try:
+            for number in range(16):
+                if (process := os.fork()) == 0:
+                    ask(str(number))
+                    os.mkdir(f"asked {number}")
+                    time.sleep(60)
+                started.append(process)
+                while not os.path.exists(f"asked {number}"):
+                    time.sleep(0.01)
+                open("program.py").close()
+        finally:
+            for process in started:
+                os.kill(process, 9)
+        """,
+    )
+    _, reported = ran(*A)
+    assert reported.startswith("16 asked"), reported
+
+
 def test_a_child_in_a_replay_hears_which_host_the_proxy_cannot_reach() -> None:
     """As from any proxy."""
     with llmcall.cassette("a.jsonl"):

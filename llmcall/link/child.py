@@ -149,7 +149,7 @@ class Parent:
     def log(self, warning: str) -> bool:
         """Have the recording process log a warning, once; return whether that could be sent."""
         # Awaited, since its map may end.
-        return self.is_alive() and self.note(messages.Warned(warning), is_awaited=True)
+        return self.note(messages.Warned(warning), is_awaited=True)
 
     def over(self) -> BaseException:
         """Return the error for a call that the recording process can no longer answer."""

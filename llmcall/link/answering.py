@@ -32,7 +32,7 @@ from ..traffic import call_listeners as call_listeners  # its listeners join
 from . import messages
 from .client_facts import resolved_in
 from .plain_values import chunk_in, error_data, error_in, record_data
-from .remote import NotedMeter, Sender, kind_of
+from .remote import ForwardedAccount, ForwardedForm, NotedMeter, Sender, kind_of
 from .tickets import Ticket
 
 if TYPE_CHECKING:
@@ -70,8 +70,9 @@ class CallOfProcess:
         self._where = forwarded.where
         self._forwarded = forwarded
         self._meter = NotedMeter(ticket.meter)
+        self._sender = Sender()
+        self._form = ForwardedForm()
         self._at: Resolved
-        self._sender: Sender
         self._is_open = False  # the chunks of its answer
         self._is_cancelled = False
         # The process's answer that is awaited
@@ -198,7 +199,7 @@ class CallOfProcess:
 
     def _response(self, effect: Send, told: messages.Sent) -> Response:
         """Return the response that the process received."""
-        self._sender.misfit = told.misfit
+        self._form.misfit = told.misfit
         copy = None
         if told.copy is not None:
             number, tier = told.copy
@@ -217,7 +218,7 @@ class CallOfProcess:
         told = await self.query(messages.Next(effect.timeout))
         if not isinstance(told, messages.Ended):
             return chunk_in(told)
-        self._sender.misfit, self._is_open = told.misfit, False
+        self._form.misfit, self._is_open = told.misfit, False
         return None
 
     def _inside(self, *, runs_function: bool) -> messages.Base:
@@ -237,17 +238,17 @@ class CallOfProcess:
         order = (*self._ticket.order, *where.order)
         cassette = open_current_cassette()
         self._at, in_process = resolved_in(forwarded.facts)
-        self._sender = Sender(self._meter, sends_nothing=bool(in_process))
+        account = None if in_process is None else ForwardedAccount(self._meter, in_process)
         kind = kind_of(forwarded, self._sender)
         calls = []
         if cassette is not None:
             cassette.opening.tell_overridden(lambda: forwarded.settings_taken)
         for request in forwarded.requests:
             call = Call(
-                None if in_process is None else self._sender,
+                account,
                 self._at,
                 cassette,
-                request._replace(sample=None, expected=self._sender),
+                request._replace(sample=None, expected=self._form),
                 forwarded.options,
                 kind,
                 Position(),

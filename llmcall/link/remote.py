@@ -1,11 +1,20 @@
-"""What sends the call of another process, as the recording process has it: a value, since that process sends."""
+"""What the recording process has of a call of another one, which sends it: its kind, its account and its form."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..core.effects import Send
-from ..core.kinds import KINDS, Function, Http, Kind, ProgramChat, ProgramEmbeddings
+from ..core.kinds import (
+    Chat,
+    Embeddings,
+    Function,
+    Http,
+    Kind,
+    OfClient,
+    ProgramChat,
+    ProgramEmbeddings,
+)
 from ..core.seams import Response, Transport
 from ..scopes.scope import in_function
 from ..stores.cassettes.replay_log import function_scope
@@ -13,9 +22,11 @@ from ..traffic.usage import Meter, UsageDelta
 from . import messages
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..config.endpoints import Endpoint
     from ..core.calls import Call
-    from ..keys.request import Request
+    from ..keys.request import Data, Request
 
 
 class NotedMeter(Meter):
@@ -37,44 +48,69 @@ class NotedMeter(Meter):
             self._below.add(model, scope, amounts, arm)
 
 
-class Sender(Transport):
-    """The sender of another process's call: that process. It stands where the core asks for a client, its
-    transport, or the form that the answer must have.
+class ForwardedAccount(NamedTuple):
+    """The client of another process, as far as it counts a call.
 
     :param meter: notes what the call uses.
-    :param sends_nothing: whether the call's client answers without sending anything.
-    :ivar endpoint: the number of the endpoint that the process sends to, among the model's.
-    :ivar misfit: where the last answer departs from the form that the call requires, as that process found; ``None`` if
-        it fits.
+    :param sends_nothing: whether the client answers without sending anything.
     """
 
-    class_name = ""  # of that process's transport
+    meter: NotedMeter
+    sends_nothing: bool
 
-    def __init__(self, meter: Meter, *, sends_nothing: bool) -> None:
-        self.meter = meter
-        self.sends_nothing = sends_nothing
-        self.endpoint = 0
-        self.misfit: str | None = None
 
-    def send(self, request: Request, timeout: float | None) -> Response:
-        """Refuse: no thread drives it."""
-        raise NotImplementedError
+class ForwardedForm:
+    """The form that an answer must have, in the process that made the call.
+
+    :ivar misfit: where the last answer departs from it, as that process found; ``None`` if it fits.
+    """
+
+    misfit: str | None = None
 
     def misfit_in(self, response: object) -> str | None:
         """Return the misfit that the process found."""
         return self.misfit
 
-    def check_options(self, call: Call) -> None:
-        """Leave it to the process."""
 
-    def wire(self, *_: object) -> str:
+class Sender(Transport):
+    """The transport of another process.
+
+    :ivar endpoint: the number of the endpoint that the process sends to, among the model's.
+    """
+
+    class_name = ""
+    endpoint = 0
+
+    def send(self, request: Request, timeout: float | None) -> Response:
+        """Refuse: no thread drives it."""
+        raise NotImplementedError
+
+
+class _OfClientThere(OfClient):
+    """A call that a client of another process sends.
+
+    :param sender: its transports.
+    """
+
+    def __init__(self, sender: Sender) -> None:
+        self._sender = sender
+
+    def wire(self, call: Call, body: Mapping[str, Data]) -> str:
         """Leave the choice of the API to the process."""
         return "chat"
 
-    def transport_for(self, call: Call, endpoint: Endpoint) -> Sender:
-        """Return itself, to send to an endpoint."""
-        self.endpoint = call.site.endpoints.index(endpoint)
-        return self
+    def transport(self, call: Call, endpoint: Endpoint) -> Sender:
+        """Return its transport for an endpoint."""
+        self._sender.endpoint = call.site.endpoints.index(endpoint)
+        return self._sender
+
+
+class ForwardedChat(_OfClientThere, Chat):
+    """A chat of another process's client."""
+
+
+class ForwardedEmbeddings(_OfClientThere, Embeddings):
+    """Embeddings of another process's client."""
 
 
 class ForwardedFunction(Function):
@@ -109,5 +145,5 @@ def kind_of(forwarded: messages.Calls, sender: Sender) -> Kind:
             prefers_calling=forwarded.prefers_calling,
         )
     if forwarded.is_clients:
-        return KINDS[kind]
+        return ForwardedChat(sender) if kind == "chat" else ForwardedEmbeddings(sender)
     return ProgramChat(sender) if kind == "chat" else ProgramEmbeddings(sender)

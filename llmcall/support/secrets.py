@@ -47,6 +47,8 @@ _CREDENTIAL_NAME = re.compile(
     r"|(?:access|auth|refresh|session|bearer|api|ad|security)[-_ ]?token"
     r"|authorization|connection[-_ ]?string|password|passwd|secret|credentials?))$"
 )
+# Further names of headers with one: X-Subscription-Token, Helicone-Auth, Cookie, X-Goog-IAP-JWT-Assertion.
+_CREDENTIAL_HEADER = re.compile(r"(?i)(?:auth|token|cookie)$|jwt")
 # A text without blanks with a run that mixes letters and digits, as keys and tokens have; in a name, such as
 # "publication_year_2024", they are apart.
 _COULD_BE_CREDENTIAL = re.compile(
@@ -264,8 +266,13 @@ def used_credentials() -> tuple[str, ...]:
 
 def note_request(request: Any) -> None:
     """Note the credentials of an HTTP request of httpx or httpx2 that is recorded; see :func:`note_used`."""
-    fields = [*request.headers.multi_items(), *request.url.params.multi_items()]
+    headers = request.headers.multi_items()
+    fields = [*headers, *request.url.params.multi_items()]
     values = [value for name, value in fields if names_credential(name, include_ambiguous=True)]
+    for name, value in headers:
+        if _CREDENTIAL_HEADER.search(name) or value.lower().startswith("bearer "):
+            cookies = value.split(";") if name.lower() == "cookie" else ()
+            values += [value, *(cookie.partition("=")[2] for cookie in cookies)]
     note_used([*values, request.url.password or ""])
 
 
@@ -381,7 +388,7 @@ def without_query_credentials(
 
 def without_credentials(data: Data) -> Data:
     """Return a copy of plain data with ``LEFT_OUT`` for each text in a field that holds a credential
-    by its name. The ``type`` of an object may say what its field ``key`` holds:
+    by its name, which is noted as used. The ``type`` of an object may say what its field ``key`` holds:
     ``{"type": "api_key", "key": …}``.
     """
     if isinstance(data, list):
@@ -398,6 +405,8 @@ def without_credentials(data: Data) -> Data:
             name, include_ambiguous=holds_credential
         )
         copy[name] = LEFT_OUT if is_credential else without_credentials(item)
+        if is_credential:
+            note_used([item])
     return copy
 
 

@@ -1898,11 +1898,25 @@ def with_a_query(base_url: str, text: str) -> None:
         client.post(f"{base_url}/chat/completions?key={OWN_KEY}", json=body)
 
 
+def with_a_header(headers: Any, base_url: str, text: str) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": text}]}
+    with http.Client(headers=headers) as client:
+        client.post(f"{base_url}/chat/completions", json=body)
+
+
 def with_a_password_in_the_address(base_url: str, text: str) -> None:
     body = {"model": "m", "messages": [{"role": "user", "content": text}]}
     with http.Client() as client:
         address = base_url.replace("://", f"://ada:{OWN_KEY}@")
         client.post(f"{address}/chat/completions", json=body)
+
+
+def with_a_body(base_url: str, text: str) -> None:
+    sdk = openai.OpenAI(
+        base_url=base_url, api_key="EMPTY"
+    )  # a proxy takes the key of a provider there
+    messages: Any = [{"role": "user", "content": text}]
+    sdk.chat.completions.create(model="m", messages=messages, extra_body={"api_key": OWN_KEY})
 
 
 WAYS_TO_SHOW_A_KEY = [
@@ -1912,6 +1926,16 @@ WAYS_TO_SHOW_A_KEY = [
     with_a_program,
     with_a_query,
     with_a_password_in_the_address,
+    with_a_body,
+    *(
+        functools.partial(with_a_header, {name: value})
+        for name, value in {
+            "X-Subscription-Token": OWN_KEY,
+            "Helicone-Auth": f"Bearer {OWN_KEY}",
+            "X-Gateway": f"Bearer {OWN_KEY}",
+            "Cookie": f"theme=dark; session={OWN_KEY}",
+        }.items()
+    ),
 ]
 
 

@@ -191,7 +191,7 @@ def mentions(name: str, folder: Path) -> dict[Path, bool]:
     words += [rf"\bllmcall {command}\b" for command in added.commands]
     words += [rf"\b{option}=" for option in added.map_options]
     words += words_in_use(added)
-    if f"{PLUGIN}{name}\n" in (ROOT / "setup.cfg").read_text(encoding="utf-8"):
+    if f"{PLUGIN}{name}." in (ROOT / "setup.cfg").read_text(encoding="utf-8"):
         words += [r"\bpytest\b"]
     if not words:
         return {}

@@ -117,7 +117,7 @@ def delete(name: str, folder: Path) -> None:
         folder / "setup.cfg", rf"    features/{name}/.*\n|    \w+ = llmcall\.features\.{name}\b.*\n"
     )
     for index in (folder / "docs").rglob("index.rst"):
-        edit(index, rf"(?m)^   (\w+/)?{name}\n|^\* .*<{name}\.rst>`__\n")
+        edit(index, rf"(?m)^   (.+ <)?(\w+/)?{name}>?\n|^\* .*<{name}\.rst>`__\n")
     for public in public_names(feature(name)):
         edit(folder / "docs" / "reference" / "index.rst", rf",\s+``{public}``|``{public}``(,\s+)?")
 

@@ -22,7 +22,7 @@ from .waits import Progress
 FAILED = "failed"
 ABANDONED = "ended before the whole answer arrived"
 MISSED = "had no recorded answer and raised CacheMissError"
-UNSCOPED = "had no clear scope and raised ScopeError"
+UNSCOPED = "raised ScopeError"
 OVER_BUDGET = "had no budget left and raised BudgetExceededError"
 REFUSED = (MISSED, UNSCOPED)
 REASONS: dict[type[LLMCallError], str] = {

@@ -659,7 +659,7 @@ def test_swallowed_misses_and_scope_errors_are_counted_apart() -> None:
     if "ScopeError" in missed:
         missed, unscoped = unscoped, missed
     assert missed.startswith("1 call had no recorded answer and raised CacheMissError")
-    assert unscoped.startswith("2 calls had no clear scope and raised ScopeError")
+    assert unscoped.startswith("2 calls raised ScopeError")
     for warning in (missed, unscoped):
         assert "). Fix the cause and rerun. The first: " in warning
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from difflib import SequenceMatcher
@@ -92,15 +93,19 @@ def _in_values(
             continue
         rest, other_rest = values[begin:end], list(others[other_begin:other_end])
         is_paired = not is_list and len(rest) == len(other_rest)
+        whole: list[Stretch] = []
         for value in rest:
             alike = (n for n, other in enumerate(other_rest) if is_paired or _is_same(value, other))
             number = next(alike, None)
             if number is None:
-                yield from _of_whole(0, value)
+                whole += _of_whole(0, value)
             else:
                 yield from _in_value(value, other_rest.pop(number))
         for other in other_rest:
-            yield from _of_whole(1, other)
+            whole += _of_whole(1, other)
+        # What one that went and one that came both say, such as who wrote a post, did not change.
+        sides = Counter(words for _, words in {*whole})
+        yield from (stretch for stretch in whole if sides[stretch.words] == 1)
 
 
 def _in_value(value: object, other: object) -> Iterator[Stretch]:

@@ -685,6 +685,18 @@ def test_who_reads_another_post_in_json_did_not_change(
     assert [divergence.caused_by for divergence in found.divergences] == [None, ("ann", 0)]
 
 
+def test_who_wrote_a_post_that_says_something_else_did_not_change() -> None:
+    """The name stands beside both, and in no answer."""
+
+    def run(path: str, said: str) -> Path:
+        posts = [{"user": "Ann", "content": said}, {"user": "Cleo", "content": "Hello."}]
+        read = f"You see {json.dumps(posts)}. What do you do?"
+        return write_cassette(path, [chat("Post.", said, "ann#0"), chat(read, "Hm.", "ben#0")])
+
+    found = llmcall.compare(run("a.jsonl", "No tax!"), run("b.jsonl", "More tax, please."))
+    assert causes(found) == [("ann", 0, "draw")]
+
+
 def test_other_likes_of_the_same_post_are_a_change_of_their_own() -> None:
     """Their number stands in no answer."""
 

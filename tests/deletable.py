@@ -190,6 +190,7 @@ def mentions(name: str, folder: Path) -> dict[Path, bool]:
     words = [rf"\b{public}\b" for public in public_names(added)]
     words += [rf"\bllmcall {command}\b" for command in added.commands]
     words += [rf"\b{option}=" for option in added.map_options]
+    words += [rf"^{program}$" for program in added.other_keys]  # the title of its section
     words += words_in_use(added)
     if f"{PLUGIN}{name}." in (ROOT / "setup.cfg").read_text(encoding="utf-8"):
         words += [r"\bpytest\b"]

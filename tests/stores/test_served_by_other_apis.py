@@ -350,6 +350,7 @@ ENDS = {
 }
 
 
+@pytest.mark.feature("report")
 @pytest.mark.parametrize(("api", "answer", "counted"), ENDS.values(), ids=ENDS)
 def test_answers_that_are_cut_or_refused_are_counted(
     api: str, answer: dict[str, Any], counted: str
@@ -401,6 +402,7 @@ SEVERAL: dict[str, tuple[str, Any]] = {
 }
 
 
+@pytest.mark.feature("report")
 @pytest.mark.parametrize(("api", "answer"), SEVERAL.values(), ids=SEVERAL)
 def test_each_choice_of_an_answer_is_read_with_its_own_end(api: str, answer: Any) -> None:
     """As those of a chat, whole or in the pieces of a stream."""

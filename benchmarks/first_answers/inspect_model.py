@@ -9,6 +9,8 @@ os.environ["INSPECT_CACHE_DIR"] = folder
 
 from inspect_ai.model import ChatMessageSystem, ChatMessageUser, get_model  # noqa: E402 - it reads the variable
 
-model = get_model("openai/gpt-6-luna", api_key="sk-benchmark", base_url=base_url)
+model = get_model(
+    "openai/gpt-6-luna", api_key="sk-benchmark", base_url=base_url, responses_api=False
+)
 messages = [ChatMessageSystem(content=system), ChatMessageUser(content=question)]
 print(asyncio.run(model.generate(messages, cache=True)).completion)

@@ -104,8 +104,8 @@ def refusal_response(
 ) -> httpx.Response:
     """Return the response that the program gets instead of an answer.
 
-    A failure of the API is returned as it came. From the response for an llmcall error,
-    the SDK makes an error of its own.
+    A failure of the API is returned as it came; where llmcall has retried it, the SDK is told not to. From the
+    response for an llmcall error, the SDK makes an error of its own.
 
     :param transport: has the last response; ``None`` if nothing was sent.
     """
@@ -117,7 +117,7 @@ def refusal_response(
         came = transport.last_response
     if came is not None:
         headers = headers_to_copy(came.headers)
-        if not came.is_success:
+        if error.retryable and not came.is_success:
             headers = [it for it in headers if it[0].lower() != NOT_REPEATED[0]] + [NOT_REPEATED]
         return _whole(library, came.status_code, headers, came.content)
     status = NO_ANSWER_IN_TIME if isinstance(error, RequestTimeoutError) else NO_ANSWER

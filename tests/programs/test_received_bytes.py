@@ -113,16 +113,35 @@ def test_a_replayed_answer_has_its_length_and_no_advice_on_retries(
 
 
 def test_a_server_that_advises_to_retry_is_heard(httpserver: HTTPServer) -> None:
-    """A program reads its ``x-should-retry`` of an answer; after a failure, llmcall has retried."""
+    """A program reads its ``x-should-retry``, but for a failure that llmcall has retried."""
     advice = {"x-should-retry": "true"}
-    for status, content in ((200, WHOLE), (404, b'{"error": {"message": "no such model"}}')):
+    failure = b'{"error": {"message": "no such model"}}'
+    for status, content in ((200, WHOLE), (404, failure), (500, failure)):
         httpserver.expect_ordered_request("/v1/chat/completions").respond_with_data(
             content, status, advice, content_type="application/json"
         )
     url = httpserver.url_for("/v1/chat/completions")
+    with llmcall.configured(retry_max_attempts=1), llmcall.cassette("run.jsonl", mode="once"):
+        found = [by_httpx(url, {**CHAT, "seed": seed})[1]["x-should-retry"] for seed in range(3)]
+    assert found == ["true", "true", "false"]
+
+
+def test_a_failure_that_is_not_retried_reaches_the_program_unchanged(
+    httpserver: HTTPServer,
+) -> None:
+    """It gets the body and the headers that it gets without llmcall; a connection has its own."""
+    path = "/v1/chat/completions"
+    httpserver.expect_request(path).respond_with_data(
+        b'{"error": {"message": "no such model"}}', 404, content_type="application/json"
+    )
+    url = httpserver.url_for(path)
+    found = [by_httpx(url, CHAT)]
     with llmcall.cassette("run.jsonl", mode="once"):
-        found = [by_httpx(url, {**CHAT, "seed": seed})[1]["x-should-retry"] for seed in range(2)]
-    assert found == ["true", "false"]
+        found.append(by_httpx(url, CHAT))
+    for _, headers in found:
+        del headers["date"]
+        headers.pop("connection", None)
+    assert found[0] == found[1]
 
 
 def test_an_answer_that_is_not_recorded_passes_as_it_is(httpserver: HTTPServer) -> None:

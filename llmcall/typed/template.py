@@ -72,7 +72,8 @@ def missing_variable(name: str, variables: Mapping[str, object]) -> str:
 
 
 # Python shows an object without a text of its own by its address: each process would send another prompt.
-ADDRESS = re.compile(r"(\w*)>?(?: object)? at 0x[0-9a-fA-F]+>")
+# A filter may have changed the case, or escaped the brackets.
+ADDRESS = re.compile(r"(\w*)(?:>|&gt;)?(?: object)? at 0x[0-9a-f]+(?:>|&gt;|;)", re.IGNORECASE)
 
 
 def shown_by_address(text: str, variables: Callable[[], Mapping[str, object]]) -> str:
@@ -81,8 +82,11 @@ def shown_by_address(text: str, variables: Callable[[], Mapping[str, object]]) -
 
     :param variables: returns the variables from which it was made.
     """
-    found = ADDRESS.search(text) if " at 0x" in text else None
-    if found is None or any(found[0] in known for known in _texts(variables(), set())):
+    found = ADDRESS.search(text) if "0x" in text.lower() else None
+    if found is None:
+        return ""
+    shown = found[0].lower().replace("&gt;", ">")
+    if any(shown in known.lower() for known in _texts(variables(), set())):
         return ""
     return found[1] or "object"
 

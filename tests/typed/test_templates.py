@@ -107,8 +107,12 @@ def test_a_text_is_kept_but_for_common_indentation_and_blank_lines_around_it(
         ("{{ name.upper }}", "line 1: it prints a function. Did you mean to call it?"),
         *(
             (text, "line 1: it prints a object, which has no text (no __str__)")
-            for text in ("{{ it }}", "{{ it | string }}", "{{ [it] | join }}", "{{ it ~ '!' }}")
+            for text in (
+                *("{{ it }}", "{{ it | string }}", "{{ [it] | join }}", "{{ it ~ '!' }}"),
+                *("{{ it | e }}", "{{ {'it': it} | xmlattr }}"),
+            )
         ),
+        ("{{ it | upper }}", "line 1: it prints a OBJECT, which has no text (no __str__)"),
         ("{{ [it] }}", "line 1: it prints a list with a object, which has no text there"),
         ("{{ {'a': (it,)} }}", "line 1: it prints a dict with a object, which has no text there"),
         (
@@ -320,12 +324,20 @@ def test_the_method_of_a_dict_that_has_such_a_key_names_the_key() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["{{ said }}", "{{ [said] }}", "{{ heard }}", "{{ said | lower }}"]
+    "text",
+    [
+        "{{ said }}",
+        "{{ [said] }}",
+        "{{ heard }}",
+        "{{ said | upper | lower }}",
+        "{{ said | upper }}",
+    ],
 )
 def test_words_about_an_address_in_a_text_are_a_text(text: str) -> None:
     """An answer may quote them."""
     said = "it printed <item at 0x7f00>"
-    assert said in rendered(text, {"said": said, "heard": {"a": [said]}})
+    assert said in rendered(text, {"said": said, "heard": {"a": [said]}}).lower()
+    assert rendered("{{ said | e }}", {"said": said}) == "it printed &lt;item at 0x7f00&gt;"
 
 
 def test_mustache_prints_no_address(tmp_path: Path) -> None:

@@ -241,7 +241,10 @@ def _normalizing_remedy(names: Sequence[str], source: Source) -> str:
         patterns = [name for name in names if name not in NORMALIZERS]
         values = [*([",".join(named)] if named else []), *patterns]
         options = " ".join(f"--normalize {shlex.quote(value)}" for value in values)
-        return f"{source.run} --mode rewrite {options} …\nrecords the run again, and leaves these out of the keys"
+        return (
+            f"{source.run} --mode rewrite {options} …\nrecords the run again, and leaves these out of the keys. To "
+            f"keep the answers, set NORMALIZE to the same in the section [Cache] of config.ini, and run {source.rekey}"
+        )
     # a line holds names, or one regular expression
     has_patterns = any(name not in NORMALIZERS for name in names)
     written = "\n    ".join(["", *names]) if has_patterns else f" {', '.join(names)}"

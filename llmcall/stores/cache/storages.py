@@ -46,6 +46,7 @@ class Storage(ABC):
         runs them in a thread.
     :ivar name: the address, without a password.
 
+    >>> import time
     >>> class Memory(llmcall.types.Storage, scheme="memory"):
     ...     def __init__(self, rest):
     ...         self.stored = {}
@@ -59,7 +60,7 @@ class Storage(ABC):
     ...             if value is None:
     ...                 count += self.stored.pop(key, None) is not None
     ...             elif replaces or key not in self.stored:
-    ...                 self.stored[key] = value, stored_at or 0.0
+    ...                 self.stored[key] = value, stored_at or time.time()
     ...                 count += 1
     ...         return count
     >>> cache = llmcall.ResponseCache("memory://any")

@@ -106,7 +106,8 @@ class Exchanges:
 
     def _request(self, message: Mapping[str, Any]) -> httpx.Request:
         headers, content = _message(message)
-        method, uri = str(message.get("method") or "POST"), str(message.get("uri"))
+        uri = str(message.get("uri") or message.get("url"))  # the latter: go-vcr's
+        method = str(message.get("method") or "POST")
         try:
             request: httpx.Request = self._library.Request(
                 method, uri, headers=headers, content=content
@@ -117,7 +118,8 @@ class Exchanges:
 
     def _response(self, message: Mapping[str, Any]) -> httpx.Response:
         headers, content = _message(message)
-        status = object_in(message.get("status")).get("code") or message.get("status_code") or 200
+        codes = (message.get(name) for name in ("status_code", "code"))  # the latter: go-vcr's
+        status = object_in(message.get("status")).get("code") or next(filter(None, codes), 200)
         if not str(status).isdecimal():
             raise ValueError(f"its response has the status {status!r:.99}")
         try:

@@ -473,6 +473,27 @@ def test_each_choice_of_a_batch_is_a_draw() -> None:
     assert answers == ["5", "6"]
 
 
+def test_a_cassette_of_go_vcr_is_imported() -> None:
+    """As its version 2 writes it: charmbracelet/fantasy has some 700 such files."""
+    url, _, answer = EXCHANGES["chat"]
+    parts = {
+        "proto": "HTTP/1.1",
+        "content_length": -1,
+        "headers": {"Content-Type": ["application/json"]},
+    }
+    request = {**parts, "method": "POST", "url": url, "body": json.dumps(body_of("chat"))}
+    response = {**parts, "status": "200 OK", "code": 200, "body": json.dumps(answer)}
+    failed = {**parts, "status": "429 Too Many Requests", "code": 429, "body": "{}"}
+    interactions = [
+        {"id": number, "request": request, "response": {**came, "duration": "1s"}}
+        for number, came in enumerate((failed, response))
+    ]
+    path = written("run.yaml", json.dumps({"version": 2, "interactions": interactions}))
+    assert "429" in done("import", path, "--to", "imported.jsonl")
+    with llmcall.cassette("imported.jsonl", mode="none"):
+        assert asked_by_its_sdk("chat") == ANSWERS["chat"]
+
+
 @pytest.mark.parametrize("form", ["yaml", "json"])
 def test_a_cassette_of_ruby_or_r_is_named_and_a_layout_reads_it(form: str) -> None:
     """As Ruby's VCR writes it; R's has another ``recorded_with``."""

@@ -26,8 +26,15 @@ if TYPE_CHECKING:
 USER = "llmcall"
 CREDENTIALS = re.compile(rb"(?im)^proxy-authorization:[ \t]*basic[ \t]+([^\s]+)[ \t]*\r\n")
 PIECE = 65536  # bytes that are read at once
-# Whoever sends no request, or ends a connection, is left.
-BROKEN = (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
+# Whoever sends no request, or ends a connection, is left; all are when the proxy ends. Before Python 3.12, asyncio
+# would print the cancellation of each.
+BROKEN = (
+    OSError,
+    ValueError,
+    asyncio.IncompleteReadError,
+    asyncio.LimitOverrunError,
+    asyncio.CancelledError,
+)
 
 
 class Proxy:

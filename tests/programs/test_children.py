@@ -1239,6 +1239,24 @@ def test_the_proxy_of_a_replay_serves_none_but_the_runs_children(
     assert request.headers["proxy-authorization"] == "Basic bWU6bWluZQ=="  # me:mine, by base64
 
 
+def test_the_proxy_of_a_replay_ends_quietly_with_connections_that_say_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """No traceback is printed for any of them."""
+    with llmcall.cassette("a.jsonl"):
+        pass
+    with llmcall.cassette("a.jsonl", mode="none"):
+        proxy = subprocess.check_output("echo $http_proxy", shell=True, text=True).strip()
+        address = "127.0.0.1", int(proxy.rpartition(":")[2])
+        silent = [socket.create_connection(address) for _ in range(3)]
+        with socket.create_connection(address) as stranger:  # answered once the others are taken
+            stranger.sendall(b"GET http://pages.example/ HTTP/1.1\r\n\r\n")
+            assert b" 407 " in stranger.recv(4096)
+    for connection in silent:
+        connection.close()
+    assert not caplog.text
+
+
 STRANGERS = """
 import socket, sys
 place, first = sys.argv[1], bytes.fromhex(sys.argv[2])

@@ -110,8 +110,8 @@ def parse_line(line: bytes) -> dict[str, Data]:
     raise _damaged("the line is neither a record nor a text nor the header")
 
 
-# The names and types of fields of records that need no further check; they are few.
-_right_types: set[Any] = set()
+# The names and types of the fields of records that need no further check, with the names of their notes; they are few.
+_right_types: dict[Any, tuple[str, ...]] = {}
 
 
 def _check_fields(entry: dict[str, Data], names: Collection[str]) -> None:
@@ -126,13 +126,18 @@ def _check_fields(entry: dict[str, Data], names: Collection[str]) -> None:
     if isinstance(cost, (int, float)) and not 0 <= cost <= MOST_COST:
         raise _damaged(f"the record's cost is not from 0 to {MOST_COST:,} USD")
     is_record = "kind" in entry
-    notes = notes_in(entry) if is_record else header_notes_in(entry) if "llmcall" in entry else {}
-    for name, value in notes.items():
-        kind = known_notes().get(name) if is_record else known_header_notes().get(name)
-        if problem := kind.problem(value) if kind else "":
-            raise _damaged(problem)
     types = tuple(entry), tuple(map(type, entry.values()))
-    if types in _right_types and entry["kind"] in KINDS:
+    notes: Collection[str] | None = _right_types.get(types)
+    is_right = notes is not None and entry["kind"] in KINDS
+    if notes is None:
+        notes = (
+            notes_in(entry) if is_record else header_notes_in(entry) if "llmcall" in entry else ()
+        )
+    for name in notes:
+        kind = known_notes().get(name) if is_record else known_header_notes().get(name)
+        if problem := kind.problem(entry[name]) if kind else "":
+            raise _damaged(problem)
+    if is_right:
         return
     for name, value in entry.items():
         if name in notes and name != "asker":
@@ -150,7 +155,7 @@ def _check_fields(entry: dict[str, Data], names: Collection[str]) -> None:
         if not all(isinstance(item, str) for item in entry.get(name, ())):
             raise _damaged(f"the line's {name!r} must be strings")
     if "kind" in entry and "arms" not in entry:
-        _right_types.add(types)
+        _right_types[types] = tuple(notes)
 
 
 def notes_in(entry: Mapping[str, Data]) -> Notes:

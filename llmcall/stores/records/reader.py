@@ -241,12 +241,10 @@ class RecordFile:
                 self.has_given = self.has_given or not given.isdisjoint(entry)
                 if "caller" in entry:
                     self._named.append(len(hashes))
-                self.undecided.add(entry["kind"], entry["request"])
-                hashes.append(
-                    _hash(entry["kind"], entry.get("sample"), entry["request"], is_line=True)
-                )
+                kind, sample, request = entry["kind"], entry.get("sample"), entry["request"]
+                self.undecided.add(kind, request)
+                hashes.append(_hash(kind, sample, request, is_line=True))
                 self._starts.append(start)
-                sample = entry.get("sample")
                 path = None if sample is None else sample.partition("#")[0]
                 self._scopes.append(self._paths.setdefault(path, len(self._paths)))
             elif "text" in entry:

@@ -34,7 +34,6 @@ REST_SECONDS = 1.0  # how long an endpoint rests after a 429 that named no time
 UNSUPPORTED_CODES = frozenset({"unsupported_parameter", "unsupported_value"})
 # The system's: our waits must change neither what a seed draws nor which generators a program makes.
 _random = random.SystemRandom()
-log = logger()
 
 
 class Failover:
@@ -190,4 +189,4 @@ def announce(call: Call, error: APIError, seconds: float) -> None:
         f"{line}. llmcall.usage() counts further retries", about=("retry", endpoint, error_name)
     )
     if not is_first:
-        log.debug("%s", line)
+        logger().debug("%s", line)

@@ -9,11 +9,10 @@ leaves nothing of it: ``make deletable`` does so.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
-from pkgutil import resolve_name
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 PACKAGE = "llmcall"
 # The parts, folders of the package, which stay.
@@ -44,8 +43,10 @@ FEATURES = (
 )
 
 
-@dataclass(frozen=True)
-class Feature:
+NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+class Feature(NamedTuple):
     """The additions of a part or a feature: texts, so that nothing is imported before it is used. A place is
     ``"MODULE:NAME"``, with the module's name below ``llmcall``.
 
@@ -82,30 +83,30 @@ class Feature:
     """
 
     needs: tuple[str, ...] = ()
-    names: Mapping[str, str] = field(default_factory=dict)
-    types: Mapping[str, str] = field(default_factory=dict)
-    aio: Mapping[str, str] = field(default_factory=dict)
-    commands: Mapping[str, str] = field(default_factory=dict)
-    run_options: Mapping[str, str] = field(default_factory=dict)
-    ask_options: Mapping[str, str] = field(default_factory=dict)
-    cache_parts: Mapping[str, str] = field(default_factory=dict)
-    map_options: Mapping[str, str] = field(default_factory=dict)
-    settings: Mapping[str, str] = field(default_factory=dict)
-    other_keys: Mapping[str, str] = field(default_factory=dict)
-    options: Mapping[str, str] = field(default_factory=dict)
-    listeners: Mapping[str, str] = field(default_factory=dict)
-    clients: Mapping[str, str] = field(default_factory=dict)
-    default_models: Mapping[str, str] = field(default_factory=dict)
-    capabilities: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
-    slots: Mapping[str, str] = field(default_factory=dict)
-    tiers: Mapping[str, float] = field(default_factory=dict)
-    notes: Mapping[str, str] = field(default_factory=dict)
-    given: Mapping[str, str] = field(default_factory=dict)
-    header_notes: Mapping[str, str] = field(default_factory=dict)
-    storages: Mapping[str, str] = field(default_factory=dict)
-    formats: Mapping[str, str] = field(default_factory=dict)
-    patches: Mapping[str, str] = field(default_factory=dict)
-    remedies: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = NONE
+    types: Mapping[str, str] = NONE
+    aio: Mapping[str, str] = NONE
+    commands: Mapping[str, str] = NONE
+    run_options: Mapping[str, str] = NONE
+    ask_options: Mapping[str, str] = NONE
+    cache_parts: Mapping[str, str] = NONE
+    map_options: Mapping[str, str] = NONE
+    settings: Mapping[str, str] = NONE
+    other_keys: Mapping[str, str] = NONE
+    options: Mapping[str, str] = NONE
+    listeners: Mapping[str, str] = NONE
+    clients: Mapping[str, str] = NONE
+    default_models: Mapping[str, str] = NONE
+    capabilities: Mapping[str, Mapping[str, bool]] = NONE
+    slots: Mapping[str, str] = NONE
+    tiers: Mapping[str, float] = NONE
+    notes: Mapping[str, str] = NONE
+    given: Mapping[str, str] = NONE
+    header_notes: Mapping[str, str] = NONE
+    storages: Mapping[str, str] = NONE
+    formats: Mapping[str, str] = NONE
+    patches: Mapping[str, str] = NONE
+    remedies: Mapping[str, str] = NONE
 
 
 def feature(name: str) -> Feature:
@@ -132,4 +133,5 @@ def additions(kind: str) -> Mapping[str, Any]:
 
 def load(place: str) -> Any:
     """Import what stands at a place."""
-    return resolve_name(f"{PACKAGE}.{place}")
+    module, _, name = place.partition(":")
+    return getattr(import_module(f"{PACKAGE}.{module}"), name)

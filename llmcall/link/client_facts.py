@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import weakref
-from dataclasses import fields
 from typing import Any
 
 from ..config import resolve as config
@@ -51,10 +50,14 @@ def facts_of(call: Call) -> bytes:
 
 def _site_data(site: Site) -> dict[str, Any]:
     """Return the fields of a site, without keys and settings."""
-    data = {field.name: getattr(site, field.name) for field in fields(site)}
-    data["endpoints"] = tuple(_keyless(endpoint) for endpoint in site.endpoints)
-    del data["settings"]
-    return data
+    return {
+        "model": site.model,
+        "endpoints": tuple(_keyless(endpoint) for endpoint in site.endpoints),
+        "hosts": site.hosts,
+        "capabilities": site.capabilities,
+        "effort": site.effort,
+        "api_type": site.api_type,
+    }
 
 
 # The paths of caches by what :func:`keyless` showed of them.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from ..config.values import FrozenDict
 from ..features import additions, load
@@ -29,7 +28,6 @@ def _latest(recorded: Data, noted: Data) -> Data:
     return noted
 
 
-@dataclass(frozen=True)
 class Note(Generic[T]):
     """A kind of note, which its feature names in ``feature.py``. A file keeps it beside the key, under its name; the
     disk cache does not. Records that differ only in their notes are equal.
@@ -43,12 +41,22 @@ class Note(Generic[T]):
         by default, the latter.
     """
 
-    name: str
-    type: type
-    default: T
-    rule: str = ""
-    check: Callable[[Any], object] = bool
-    merge: Callable[[Any, Any], Data] = _latest
+    # No dataclass: that module takes 10 ms to import, and a replay needs nothing else of it.
+    def __init__(
+        self,
+        name: str,
+        type: type,
+        default: T,
+        rule: str = "",
+        check: Callable[[Any], object] = bool,
+        merge: Callable[[Any, Any], Data] = _latest,
+    ) -> None:
+        self.name = name
+        self.type = type
+        self.default = default
+        self.rule = rule
+        self.check = check
+        self.merge = merge
 
     def of(self, holder: HasNotes) -> T:
         """Return the note of a record or a call."""
@@ -75,8 +83,7 @@ HISTORY = Note[str](
 )
 
 
-@dataclass(frozen=True)
-class HeaderNote:
+class HeaderNote(NamedTuple):
     """A kind of note in the header of a file whose answers llmcall did not record, or not all of them. Each record of
     the file has it, and keeps it in the disk cache.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from .limits import Pool
 
 
-@dataclass(frozen=True, eq=False)
 class Site:
     """A model as a client resolved it by some settings.
 
@@ -30,13 +28,24 @@ class Site:
     :param settings: have the limits and the prices.
     """
 
-    model: str
-    endpoints: tuple[Endpoint, ...]
-    hosts: tuple[str, ...]
-    capabilities: Capabilities
-    effort: Mapping[str, Data]
-    api_type: str
-    settings: Settings
+    # No dataclass: that module takes 10 ms to import, and a replay needs nothing else of it.
+    def __init__(
+        self,
+        model: str,
+        endpoints: tuple[Endpoint, ...],
+        hosts: tuple[str, ...],
+        capabilities: Capabilities,
+        effort: Mapping[str, Data],
+        api_type: str,
+        settings: Settings,
+    ) -> None:
+        self.model = model
+        self.endpoints = endpoints
+        self.hosts = hosts
+        self.capabilities = capabilities
+        self.effort = effort
+        self.api_type = api_type
+        self.settings = settings
 
     @cached_property
     def pool(self) -> Pool:

@@ -130,8 +130,11 @@ def test_importing_the_package_imports_no_library() -> None:
     assert not imported_by(program) & HEAVY
 
 
+SLOW = {"dataclasses", "inspect"}  # of Python's own modules
+
+
 def test_a_recorded_answer_imports_no_library(tmp_path: Path) -> None:
-    """A hit of the cache needs none, only a reader of ``.env``."""
+    """A hit of the cache needs none, only a reader of ``.env``; and no slow module of Python's."""
     ran(
         'ScriptedClient(["yes"], cache_mode="auto", cache_path=sys.argv[1]).send_message("Hello")',
         tmp_path / "cache",
@@ -144,6 +147,7 @@ def test_a_recorded_answer_imports_no_library(tmp_path: Path) -> None:
     modules = imported_by(program, tmp_path / "cache")
     assert not modules & (HEAVY - {"dotenv", "diskcache"})
     assert "redis" not in modules
+    assert sorted(modules & SLOW) == []
 
 
 def test_an_estimate_of_tokens_imports_no_library() -> None:

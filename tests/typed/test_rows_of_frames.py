@@ -218,7 +218,7 @@ def test_a_row_dict_that_holds_nothing_is_found_before_the_first_call(
 
 
 @pytest.mark.parametrize(
-    "nothing", [Decimal("NaN"), numpy.datetime64("NaT"), numpy.timedelta64("NaT")]
+    "nothing", [Decimal("NaN"), numpy.datetime64("NaT", "s"), numpy.timedelta64("NaT", "s")]
 )
 def test_a_row_dict_with_a_decimal_or_a_date_that_is_none_is_found_before_the_first_call(
     nothing: object,

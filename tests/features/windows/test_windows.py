@@ -81,7 +81,7 @@ def leave_waiting(server: BackgroundServer, client: OpenAIClient, *texts: str) -
     """Make calls that run into their deadlines while their responses are awaited."""
     server.looks = sys.maxsize
     for text in texts:
-        begun, seconds = server.counts["create"], 0.075
+        begun, seconds = server.counts["create"], 0.2
         while server.counts["create"] == begun:  # what is slow at first must not take all of it
             seconds *= 2
             with pytest.raises(RequestTimeoutError):

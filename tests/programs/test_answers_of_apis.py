@@ -297,3 +297,17 @@ def test_an_id_that_a_model_wrote_is_part_of_its_answer() -> None:
         ask("messages", said, tape)
     comparison = llmcall.compare("one.jsonl", "other.jsonl")
     assert (comparison.same, comparison.changed) == (0, 1)
+
+
+def test_the_latency_of_an_answer_of_converse_is_not_part_of_it() -> None:
+    """Bedrock measures it; it has no id."""
+    said = {"message": {"role": "assistant", "content": [{"text": "Yes, two."}]}}
+    for milliseconds, tape in ((100, "one.jsonl"), (200, "other.jsonl")):
+        answer = {"output": said, "stopReason": "end_turn", "metrics": {"latencyMs": milliseconds}}
+        transport = http.MockTransport(lambda _, answer=answer: http.Response(200, json=answer))
+        with llmcall.cassette(tape, mode="new"), http.Client(transport=transport) as client:
+            client.post(
+                "https://bedrock-runtime.eu-west-1.amazonaws.com/model/m/converse", json=ASKED
+            )
+    comparison = llmcall.compare("one.jsonl", "other.jsonl")
+    assert (comparison.same, comparison.changed) == (1, 0)

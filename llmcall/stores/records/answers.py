@@ -32,6 +32,7 @@ NEW_IN_ANSWERS = {
     *("updated", "event_id", "environment_id"),  # Interactions
     *("response_id", "generation_id"),  # Cohere
     *("total_duration", "load_duration", "prompt_eval_duration", "eval_duration"),  # Ollama
+    "metrics",  # Bedrock's Converse: its latency
 }
 # Fields about the usage of an answer, and its tier.
 CIRCUMSTANCES = ("service_tier", "usage")

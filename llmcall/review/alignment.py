@@ -66,7 +66,7 @@ class PlacedCall:
 
 
 class Speaker(NamedTuple):
-    """The speaker whose answer a call requests.
+    """The addressee of a call.
 
     :param kind: of the record, with the function's name or the path.
     :param system: the system message.

@@ -43,7 +43,7 @@ class GotFrom(enum.Flag):
 
 
 class Received(NamedTuple):
-    """The delivery of an answer by a server to this call.
+    """The receipt of an answer that a server gave to this call.
 
     :param latency: seconds from sending to the end of the answer.
     :param request_id: the server's identifier of the request, or ``None``.

@@ -279,7 +279,8 @@ def note_proxies(environment: Mapping[str, str]) -> None:
     """Note the passwords of proxies in an environment; see :func:`note_used`."""
     for name, value in environment.items():
         if name.lower().endswith("_proxy") and "@" in value:
-            from urllib.parse import unquote  # takes 2 ms: most replays need it not
+            # It takes 2 ms to import, and most replays do not need it.
+            from urllib.parse import unquote
 
             note_used([unquote(value.rpartition("@")[0].rpartition(":")[2])])
 

@@ -69,7 +69,7 @@ class Usage(NamedTuple):
     :param parts: the same for each model and scope path, without the scopes inside it.
     :param served: the models that answered, by the names that servers gave: a snapshot's name
         is here, and the requested name in ``by_model``.
-    :param under_way: for each endpoint whose limit is ``auto``, its name, the number of calls that run there, and
+    :param under_way: for each endpoint that finds its own limit, its name, the number of calls that run there, and
         its present limit; only from :func:`llmcall.usage`.
 
     >>> with llmcall.track() as usage:

@@ -55,6 +55,7 @@ class CassetteFile:
         self.is_written = False
         self.journal = Journal("", b"", is_rewrite=False)
         self._digest = b""  # of its content when it was read; empty without a file
+        self._is_writable = False  # as far as that was checked
         self._process = os.getpid()
 
     def read(self) -> None:
@@ -124,7 +125,9 @@ class CassetteFile:
                 f"{self.path} is recorded by the parent of this forked process, which does not see calls made here. "
                 "Run the function with llmcall.map(…, executor=…), or open another cassette in this process"
             )
-        check_writable(self.real_path)
+        if not self._is_writable:  # later answers are safe in the open journal
+            check_writable(self.real_path)
+            self._is_writable = True
         self.journal.claim()
         self.journal.check_header(taken)
 

@@ -47,9 +47,9 @@ def reasoning_in(choice: Mapping[str, Data]) -> dict[str, Data]:
 
 def message_text(message: Mapping[str, Data]) -> str:
     """Return a message's text, refusal or audio transcript, with its images and tool calls below."""
-    content = without_images(message)
+    content, images = content_and_images(message)
     text = content or message.get("refusal") or transcript_of(message) or ""
-    lines = [as_text(text), *image_names(message)]
+    lines = [as_text(text), *map(image_name, images)]
     function_calls = filter(None, [message.get("function_call")])  # of an older API
     for call in (*(message.get("tool_calls") or ()), *function_calls):
         tool = call.get("function") or call.get("custom") or call
@@ -76,18 +76,18 @@ def images_in(message: Mapping[str, Data]) -> list[dict[str, Data]]:
     ]
 
 
-def without_images(message: Mapping[str, Data]) -> Data:
-    """Return a message's content without the images of an answer."""
+def content_and_images(message: Mapping[str, Data]) -> tuple[Data, list[dict[str, Data]]]:
+    """Return a message's content without the images of an answer, and these."""
     content, images = message.get("content"), images_in(message)
     if isinstance(content, list) and images:
-        return [part for part in content if part not in images]
-    return content
+        content = [part for part in content if part not in images]
+    return content, images
 
 
-def image_names(message: Mapping[str, Data]) -> list[str]:
-    """Return a name for each image of an answer, by its digest: different images have different names."""
-    images = [json.dumps(image, sort_keys=True) for image in images_in(message)]
-    return [f"[image {sha256(image.encode()).hexdigest()[:8]}]" for image in images]
+def image_name(image: Mapping[str, Data]) -> str:
+    """Return a name for an image of an answer, by its digest: different images have different names."""
+    text = json.dumps(image, sort_keys=True)
+    return f"[image {sha256(text.encode()).hexdigest()[:8]}]"
 
 
 def tool_call_text(name: object, arguments: object) -> str:

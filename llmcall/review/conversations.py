@@ -9,11 +9,11 @@ from typing import NamedTuple
 from ..apis.endings import is_cut, is_ordinary, is_refused
 from ..apis.message import (
     as_text,
-    image_names,
+    content_and_images,
+    image_name,
     message_text,
     tool_call_text,
     transcript_of,
-    without_images,
 )
 from ..apis.shapes import CONTENT_FIELDS, body_messages, choices_of
 from ..features import additions
@@ -241,10 +241,11 @@ def _utterance(message: Mapping[str, Data]) -> Utterance:
     """Return a message as an utterance."""
     role = str(message.get("role") or ANSWERING_ROLE)
     label = message.get("name") or message.get("tool_call_id")
-    content, calls = without_images(message), message.get("tool_calls") or ()
+    content, images = content_and_images(message)
+    calls = message.get("tool_calls") or ()
     if not isinstance(content, list):
         content = [] if content is None else [content]
-    texts = [*map(_part_text, content), *image_names(message)]
+    texts = [*map(_part_text, content), *map(image_name, images)]
     texts.extend(f"calls {_tool_call(call)}" for call in calls)
     if message.get("function_call"):  # of an older API
         texts.append(f"calls {_tool_call({'function': message['function_call']})}")

@@ -171,6 +171,16 @@ def test_a_miss_holds_the_request_the_nearest_record_and_their_differences() -> 
     ] == [("temperature", 0.5, 1)]
 
 
+def test_a_miss_fits_into_a_terminal_of_80_columns() -> None:
+    """Its text is the same in a log, a test and a terminal."""
+    with llmcall.cassette("run.jsonl"):
+        ask("What does the baker at the corner of the market ask for bread? " * 3)(recorder())
+    error = missed(ask("Who buys bread at the market? " * 9), tape="run.jsonl")
+    lines = str(error).splitlines()
+    assert [line[2:11].strip() for line in lines[1:5]] == ["asked", "scope", "looked in", "nearest"]
+    assert max(map(len, lines)) <= 80, str(error)
+
+
 def test_the_error_carries_the_miss() -> None:
     """The error's text is the explanation, and both survive a pickle."""
     ask(temperature=0.5)(recorder())

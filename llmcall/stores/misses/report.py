@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..cassettes.cassette import Cassette
 
 LABEL_WIDTH = 11
-WIDTH = 100 - LABEL_WIDTH - 2  # characters in a line behind its label
+WIDTH = 80 - LABEL_WIDTH - 2  # characters in a line behind its label
 WRAPPER = textwrap.TextWrapper(
     WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
 )

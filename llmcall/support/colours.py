@@ -10,8 +10,8 @@ from typing import Any
 
 # As git diff --word-diff marks removed and added words; the labels of a miss; the results of checks
 _STYLES: dict[re.Pattern[str], dict[str, Any]] = {
-    re.compile(r"\[-.*?-\]"): {"fg": "red"},
-    re.compile(r"\{\+.*?\+\}"): {"fg": "green"},
+    re.compile(r"(?s)\[-.*?-\]"): {"fg": "red"},
+    re.compile(r"(?s)\{\+.*?\+\}"): {"fg": "green"},
     re.compile(r"(?m)^  (?:asked|scope|looked in|nearest|differs|cause|to record)(?=  )"): {
         "fg": "cyan"
     },

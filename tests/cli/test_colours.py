@@ -97,6 +97,19 @@ def test_the_labels_of_a_miss_have_a_colour(monkeypatch: pytest.MonkeyPatch) -> 
     assert f"{CYAN}  asked{RESET}      user: Bread?" in printed("ask", "Bread?")
 
 
+def test_changed_words_of_a_miss_have_their_colour_on_each_of_its_lines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A line of 80 columns ends within them."""
+    ScriptedClient(["Yes."], cache_mode="auto").send_message("Shall the town buy boats?")
+    monkeypatch.setenv("LLMCALL_CACHE_MODE", "replay")
+    words = "solar panels for the roof of the school"
+    added = re.search(
+        r"\x1b\[32m(\{\+[^\x1b]*\+\})\x1b", printed("ask", f"Shall the town buy {words}?")
+    )
+    assert added and "\n" in added[1], added
+
+
 def test_results_of_checks_have_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     """A setting that does not exist fails."""
     monkeypatch.setenv("LLMCALL_CACHE_MODE", "replay")

@@ -90,7 +90,6 @@ class Comparison:
     ) -> None:
         # A scope hides rows, not reasons: consequences are sought in the whole runs.
         shown_actors: list[list[Pair]] = []
-        self._have_common_calls = False
         self.divergences: list[Divergence] = []
         self.names = short_names((run, *others))
         self._same_runs = [n for n, other in enumerate(others, 1) if other.place == run.place]
@@ -102,7 +101,6 @@ class Comparison:
             self.divergences += [
                 divergence for divergence in divergences(actors) if divergence.scope in shown
             ]
-            self._have_common_calls |= any(pair.is_alike for pairs in actors for pair in pairs)
         # Consequences are found in the order of the file; the report is sorted by the actors' names.
         self._words = item_words(chain.from_iterable(shown_actors))
         shown_actors.sort(key=lambda pairs: self._shown_order(pairs[0]))
@@ -155,9 +153,6 @@ class Comparison:
         )
         for number in self._same_runs:
             yield f"Both runs are {printable(self.names[number])}; compare it with another recording."
-        if not self._have_common_calls:
-            names = " and ".join(map(printable, self.names))
-            yield f"{names} have no call in common: their scopes, or their programs, differ."
         if not self.divergences and not self._same_runs:
             yield "The runs do not diverge."
         yield from self._change_lines()

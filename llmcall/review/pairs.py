@@ -92,17 +92,6 @@ class Pair(NamedTuple):
         """Return its scope; of a repeat of a ``map``'s item, the item's."""
         return _item_of(self.scope)
 
-    @property
-    def is_alike(self) -> bool:
-        """Return whether both runs make the call, in words that are alike."""
-        if NO_CALL in (self.number, self.other_number):
-            return False
-        if self.status == "same":
-            return True
-        one, other = self.records[self.number], self.other_records[self.other_number]
-        words, other_words = words_of(one.prompt), words_of(other.prompt)
-        return words == other_words or likeness(words, other_words) >= ALIKE
-
 
 def item_words(pairs: Iterable[Pair]) -> dict[str, str]:
     """Return the words of the items of a ``map``, which have digests for names, by their scopes; of actors that a

@@ -194,15 +194,22 @@ def test_one_changed_prompt_among_equal_ones_is_paired_with_its_own_round() -> N
     assert causes(found) == [("lisa", 1, "prompt")]
 
 
-def test_runs_without_a_call_in_common_are_told() -> None:
-    """Their scopes differ, or what they ask does: they may be runs of different programs."""
+def test_actors_of_one_run_alone_are_listed_and_their_calls_are_counted() -> None:
+    """What is said is what was recorded, not why no actor is in both."""
     one, other = play("a.jsonl", actors=("lisa", "bart")), play("b.jsonl", actors=("emma", "cem"))
-    found = llmcall.compare(one, other)
-    assert counts(found) == (0, 0, 6, 6)
-    says = "a.jsonl and b.jsonl have no call in common: their scopes, or their programs, differ."
-    assert str(found).splitlines()[1] == says
+    assert str(llmcall.compare(one, other)).splitlines() == [
+        "12 calls: 0 the same, 0 changed, 6 added, 6 missing",
+        "2 actors make fewer calls in b.jsonl: bart (3), lisa (3)",
+        "2 actors make more calls in b.jsonl: cem (3), emma (3)",
+    ]
+
+
+def test_one_short_prompt_that_changed_says_what_changed_alone() -> None:
+    """No likeness of words decides what is said."""
     other = write_cassette("b.jsonl", [chat("Translate 'Brot'.", "Bread.", "lisa#0")])
-    assert says in str(llmcall.compare(one_call("a.jsonl"), other))
+    head, *lines = str(llmcall.compare(one_call("a.jsonl"), other)).splitlines()
+    assert head == "1 call: 0 the same, 1 changed, 0 added, 0 missing"
+    assert len(lines) == 1 and lines[0].startswith("lisa, call 1: the prompt changed: "), lines
 
 
 @pytest.mark.parametrize(

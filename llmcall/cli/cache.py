@@ -64,8 +64,8 @@ def stats(response_cache: ResponseCache, where: Where | None, as_json: bool) -> 
     --since select records.
     """
     models: Counter[str] = Counter()
-    # None if one record's amount is unknown
-    totals: dict[str, float | None] = dict.fromkeys(TOTALS, 0)
+    totals: dict[str, float] = dict.fromkeys(TOTALS, 0)
+    lacking: Counter[str] = Counter()  # records without an amount
     oldest: float | None = None
     for record in response_cache.records(where=where):
         models[record.model or record.kind] += 1
@@ -76,8 +76,8 @@ def stats(response_cache: ResponseCache, where: Where | None, as_json: bool) -> 
             if record.kind != "embedding":  # an embedding has no output tokens
                 amounts["output_tokens"] = usage.output_tokens
             for name, amount in amounts.items():
-                total = totals[name]
-                totals[name] = None if total is None or amount is None else total + amount
+                totals[name] += amount or 0
+                lacking[name] += amount is None
     size = response_cache.stats().size
     count = models.total()
     beside = {name: part.count(response_cache) for name, part in cache_parts().items()}
@@ -85,7 +85,7 @@ def stats(response_cache: ResponseCache, where: Where | None, as_json: bool) -> 
         data = {
             "path": str(response_cache.path),
             "records": count,
-            **totals,
+            **{name: None if lacking[name] else total for name, total in totals.items()},
             "size": size,
             **{name: "damaged" if number is None else number for name, number in beside.items()},
             "models": models,
@@ -100,8 +100,17 @@ def stats(response_cache: ResponseCache, where: Where | None, as_json: bool) -> 
             echo(f"{name}: {'damaged' if number is None else counted(number, noun)}")
     if count:
         names = (f"{printable(name)} ({number:,})" for name, number in models.most_common())
-        sums = (f"{name.replace('_', ' ')} {quantity(name, totals[name])}" for name in TOTALS)
+        sums = (
+            f"{name.replace('_', ' ')} {_sum(name, totals[name], lacking[name])}" for name in TOTALS
+        )
         echo(f"since {_date(oldest)}\nmodels: {', '.join(names)}\n{', '.join(sums)}")
+
+
+def _sum(name: str, total: float, lacking: int) -> str:
+    """Return a total in words, and how many records make it unknown."""
+    if not lacking:
+        return quantity(name, total)
+    return f"{quantity(name, None)} ({counted(lacking, 'record')} without)"
 
 
 def _date(stored_at: float | None) -> str:

@@ -375,7 +375,9 @@ class ReplayLog:
         number = self.keys.get(record.cache_key)
         noted = self._later_notes.get(number, {})
         if self._noted_calls.has(number) and isinstance(record, LazyRecord):
-            noted = {**(self._notes.get(number) or record.written_notes()), **noted}
+            written = self._notes.get(number) or record.written_notes()
+            # what its caller asked before is decided at the end, with the caller
+            noted = {**{name: written[name] for name in written if name != HISTORY.name}, **noted}
         if not noted:
             return record
         notes = merged_notes(record.notes, noted)

@@ -377,8 +377,10 @@ class Tape:
                 for number, record in enumerate(records)
                 if record.cache_key not in dropped_keys
             )
-        noted = records.changed(lambda _, record: self.noted(record))
-        return self.log.with_callers(noted, self.has_gained, is_complete=is_complete)
+        records = records.changed(lambda _, record: self.with_arms(record))
+        records = self.log.with_callers(records, self.has_gained, is_complete=is_complete)
+        # last, since for the notes each record is read
+        return records.changed(lambda _, record: self.log.with_notes(record))
 
     @property
     def has_calls(self) -> bool:

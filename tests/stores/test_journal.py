@@ -405,3 +405,13 @@ def test_a_large_file_is_read_where_it_stands(monkeypatch: pytest.MonkeyPatch) -
     PATH.write_bytes(whole.rstrip(b"\n"))
     assert recorded("new", *QUESTIONS, "One more?") == ["One more?"]
     assert PATH.read_bytes() == undisturbed(*QUESTIONS, "One more?")
+
+
+def test_a_file_has_the_lines_of_its_journal_without_callers_that_distinguish_nothing() -> None:
+    ask = llmcall.LLMCall(user="{{ request }}", client=client())
+    with cassette(PATH), scope("village"):
+        llmcall.map(lambda name: ask(request=f'{name}, "request": {{}}'), ["Ada", "Ben"])
+        written = [json.loads(line) for line in JOURNAL.read_text().splitlines()]
+    assert [record.pop("caller", None) for record in written if "kind" in record] != [None, None]
+    file = [json.loads(line) for line in PATH.read_text().splitlines()]
+    assert sorted(map(str, file[1:])) == sorted(str(line) for line in written if "kind" in line)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -41,8 +40,6 @@ OF_A_REWRITE = "rewrite"
 WRITTEN = "written: "  # and, at its end, the digest of the file that has all of it
 NO_HEADER = Header({})
 ABSENT = object()
-# The beginning of a record's line without fields between its sample and its request
-WITHOUT_NOTES = re.compile(rb'\{"kind": "\w+"(?:, "sample": "(?:[^"\\]|\\.)*")?, "request": ')
 
 
 def journal_path(path: str) -> str:
@@ -355,9 +352,9 @@ class Journal:
         return record_of(entry, NO_HEADER)
 
     def _lines(self, start: int, length: int, _: bytes) -> WrittenLines | None:
-        """Return a record's lines, unless they have notes, which its end may change."""
+        """Return a record's lines, unless what looks like a marker in them may be data."""
         line = self._bytes(start, length)
-        if not WITHOUT_NOTES.match(line) or b'"$data"' in line:
+        if b'"$data"' in line:
             return None
         digests = [digest.decode() for digest in TEXT_MARKER.findall(line)]
         texts = {digest: self._text_line(digest).decode() for digest in digests}

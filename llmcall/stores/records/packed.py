@@ -23,6 +23,7 @@ from ..notes import NO_NOTES, Notes, known_header_notes
 from ..record import Record
 
 READ_AGAIN = ("_request", "response", "_model_answer", "notes")
+BEFORE_REQUEST = {"caller", "arms", "notes"}  # the rest of a line stays when these change
 HELD = tuple(name for name in Record.__slots__ if name not in READ_AGAIN)
 
 
@@ -43,7 +44,7 @@ class LazyRecord(Record):
     :param record: the record.
     :param read: returns the whole record, by the further arguments; it is never changed.
     :param notes: its notes; ``None`` reads them, too.
-    :ivar read_lines: returns, by the same arguments, its lines as a file has them; ``None`` if they are not written.
+    :ivar read_lines: returns, by the same arguments, its lines as they are written; ``None`` if they are not.
     """
 
     __slots__ = ("_notes", "_place", "_read", "read_lines")
@@ -62,11 +63,10 @@ class LazyRecord(Record):
         self._place = place
         self.read_lines: Callable[..., WrittenLines | None] | None = None
 
-    def written_lines(self) -> WrittenLines | None:
-        """Return its lines as a file will have them, if they are written already: making them takes longer."""
-        if self.caller or self.arms or self.read_lines is None:
-            return None
-        return self.read_lines(*self._place)
+    def written(self) -> tuple[Record, WrittenLines] | None:
+        """Return the record as it was written, and its lines, if they can be used again."""
+        lines = self.read_lines(*self._place) if self.read_lines else None
+        return (self._read(*self._place), lines) if lines else None
 
     @property
     def _request(self) -> dict[str, Data]:  # type: ignore[override]
@@ -90,11 +90,17 @@ class LazyRecord(Record):
 
     def replace(self, **changes: Any) -> Record:
         """Return another record with some fields changed."""
-        changed = super().replace(**changes)
-        if "request" in changes or "response" in changes:
-            return changed
-        notes = changes.get("notes", self._notes)
-        return LazyRecord(changed, self._read, *self._place, notes=notes)
+        if not changes.keys() <= BEFORE_REQUEST:
+            changed = super().replace(**changes)
+            if "request" in changes or "response" in changes:
+                return changed
+            notes = changes.get("notes", self._notes)
+            return LazyRecord(changed, self._read, *self._place, notes=notes)
+        lazy = LazyRecord(self, self._read, *self._place, notes=changes.pop("notes", self._notes))
+        lazy.received, lazy.read_lines = None, self.read_lines
+        for name, value in changes.items():
+            setattr(lazy, name, value)
+        return lazy
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Record._shallow_copy, (self._shallow_copy(),)  # in another process it is whole

@@ -72,16 +72,14 @@ def encode(
     written_texts: set[str] = set()  # digests
     checked_texts: set[int] = set()
     for number, record in enumerate(records, 1):
-        lines = record.written_lines() if isinstance(record, LazyRecord) else None
-        if lines is None:
-            try:
-                hidden_names = _names(found[number - 1]) if found[number - 1] in hidden else ()
-                lines = _lines_of(record, number, allow, checked_texts, hidden_names)
-            except (CacheError, TypeError, ValueError) as error:
-                if left_out is None:
-                    raise
-                left_out[record.cache_key] = str(error)
-                continue
+        hidden_names = _names(found[number - 1]) if found[number - 1] in hidden else ()
+        try:
+            lines = _lines_of(record, number, allow, checked_texts, hidden_names)
+        except (CacheError, TypeError, ValueError) as error:
+            if left_out is None:
+                raise
+            left_out[record.cache_key] = str(error)
+            continue
         for digest, text_line in lines.texts.items():
             if digest not in written_texts:
                 written_texts.add(digest)
@@ -107,10 +105,32 @@ def _lines_of(
     :param served: names that the header would have for its sake, and cannot.
     """
     sample = "" if record.sample is None else f" (sample {secrets.masked(record.sample)!r})"
+    location = f"record {number}{sample}"
+    secrets.refuse_credentials({"served": list(served)}, allow, location)
+    if isinstance(record, LazyRecord) and (lines := _written_lines(record, location, allow)):
+        return lines
     texts: dict[str, str] = {}
-    line = record_line(record, f"record {number}{sample}", allow, checked_texts, texts)
-    secrets.refuse_credentials({"served": list(served)}, allow, f"record {number}{sample}")
+    line = record_line(record, location, allow, checked_texts, texts)
     return WrittenLines(line, {digest: text_line(digest, texts[digest]) for digest in texts})
+
+
+def _written_lines(record: LazyRecord, location: str, allow: Sequence[str]) -> WrittenLines | None:
+    """Return the lines of a record that is written already, with what has changed before its request; ``None`` if it is
+    not: making lines takes longer.
+    """
+    written = record.written()
+    if written is None:
+        return None
+    before, lines = written
+    old, new = (_recordable_fields(_before_request(it), location) for it in (before, record))
+    if new == old:
+        return lines
+    beginning, new_beginning = (f'{encode_line(it)[:-2]}, "request": ' for it in (old, new))
+    if not lines.line.startswith(beginning):
+        return None
+    changed = {name: value for name, value in new.items() if old.get(name) != value}
+    secrets.refuse_credentials(changed, allow, location)
+    return lines._replace(line=new_beginning + lines.line[len(beginning) :])
 
 
 def text_line(digest: str, text: str) -> str:
@@ -160,15 +180,17 @@ def record_line(
     :param texts: gets the long texts, by their digests.
     """
     try:
-        entry = _entry(record)
+        fields = _before_request(record)
+        fields["request"] = record.request
+        fields["response"] = stable_response(record.response)
+        fields["cost"] = record.cost
+        entry = _recordable_fields(fields, location)
         secrets.refuse_credentials(entry, allow, location, checked_texts)
         for name in ("request", "response"):
             entry[name] = _encoded(entry[name], texts)
         line = encode_line(entry)
         if is_too_deep(entry, line):
             raise RecursionError
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{location}: {error}") from None
     except RecursionError:
         raise ValueError(
             f"{location}: its request or response is nested too deeply to be recorded"
@@ -176,26 +198,31 @@ def record_line(
     return line
 
 
-def _entry(record: Record) -> dict[str, Data]:
-    """Return the fields of a record's line as plain data."""
+def _before_request(record: Record) -> dict[str, Data]:
+    """Return the fields that come before the request in a record's line."""
     fields = {name: getattr(record, name) for name in BEFORE_NOTES}
     fields["arms"] = list(record.arms) or None
-    fields |= sorted(record.notes.items())
-    fields["request"] = record.request
-    fields["response"] = stable_response(record.response)
-    fields["cost"] = record.cost
+    return fields | dict(sorted(record.notes.items()))
+
+
+def _recordable_fields(fields: Mapping[str, Data], location: str) -> dict[str, Data]:
+    """Return the fields of a line that have a value, as plain data."""
     return {
-        name: _recordable_response(value) if name == "response" else recordable(value, name)
+        name: (
+            _recordable_response(value, f"{location}: {name}")
+            if name == "response"
+            else recordable(value, f"{location}: {name}")
+        )
         for name, value in fields.items()
         if value is not None
     }
 
 
-def _recordable_response(response: Mapping[str, Data]) -> Data:
+def _recordable_response(response: Mapping[str, Data], location: str) -> Data:
     try:
-        return recordable(response, "response", surrogates=True)
+        return recordable(response, location, surrogates=True)
     except ValueError:  # rare: NaN or an infinity
-        return recordable(nan_as_none(response), "response", surrogates=True)
+        return recordable(nan_as_none(response), location, surrogates=True)
 
 
 def _encoded(data: Data, texts: dict[str, str]) -> Data:

@@ -266,9 +266,14 @@ def _estimated_pieces(data: object) -> Iterator[str | int]:
 # The estimate
 
 _LATIN = "A-Za-z\u00c0-\u024f"
-_WEIGHTS = (
+_OF_ASCII = (
     (f"[{_LATIN}]+", 0.96),  # a word
     (f"(?<=[{_LATIN}]{{6}})[{_LATIN}]", 0.50),  # each further letter of a long one
+    ("[0-9]{1,3}", 1.69),  # with the blank before it
+    (r"[!-/:-@\[-`{-~]+", 0.41),  # a run of punctuation
+    (r"\n\s*", 0.84),  # a line's end, with the next one's indentation
+)
+_OF_OTHERS = (
     ("[\u00c0-\u024f]", 1.21),  # an accent
     ("[\u0370-\u07ff]", 0.43),  # Greek, Cyrillic, Armenian, Hebrew, Arabic
     # the scripts of India and South-East Asia, Georgian, Ethiopic
@@ -279,15 +284,11 @@ _WEIGHTS = (
     ("[\u3400-\u9fff]", 0.85),  # ideographs
     ("[\uac00-\ud7a3]", 0.80),  # hangul
     ("[\U00010000-\U0010ffff]", 1.7),  # emoji and rare scripts
-    ("[0-9]{1,3}", 1.69),  # with the blank before it
-    (r"[!-/:-@\[-`{-~]+", 0.41),  # a run of punctuation
-    (r"\n\s*", 0.84),  # a line's end, with the next one's indentation
 )
 
 
 def estimated_tokens(text: str) -> int:
     """Return about how many tokens a text has; at least one unless it is empty."""
-    return max(
-        round(sum(weight * len(re.findall(pattern, text)) for pattern, weight in _WEIGHTS)),
-        bool(text),
-    )
+    weights = _OF_ASCII if text.isascii() else _OF_ASCII + _OF_OTHERS
+    tokens = sum(weight * len(re.findall(pattern, text)) for pattern, weight in weights)
+    return max(round(tokens), bool(text))

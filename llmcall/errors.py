@@ -56,10 +56,10 @@ class ArgumentError(ValueError):
 class Failure(NamedTuple):
     """The facts that a call's pipeline notes about a failed send, beside what its error tells the user.
 
-    :param is_late: whether the call's own deadline allows no further wait or attempt.
-    :param is_unreachable: whether no connection was made, so nothing was sent.
-    :param is_read: whether the reader of a stream has read some of the answer: another one would begin again.
-    :param is_retried_by_program: whether it is a connection error that reaches a program, whose SDK tries again.
+    :param is_late: ``True`` if the call's own deadline allows no further wait or attempt.
+    :param is_unreachable: ``True`` if no connection was made, so nothing was sent.
+    :param is_read: ``True`` if the reader of a stream has read some of the answer: another one would begin again.
+    :param is_retried_by_program: ``True`` for a connection error that reaches a program, whose SDK tries again.
     :param response: of a program's request, the HTTP response that reports the error; the program gets it as it came.
     :param event: the event of a stream that reports the error, likewise.
     """
@@ -75,7 +75,7 @@ class Failure(NamedTuple):
 class APIError(LLMCallError):
     """Raised when a model call gets no usable answer; the SDK's exception is its ``__cause__``.
 
-    :param message: what happened, in the server's words if there are any.
+    :param message: a description of the failure, in the server's words where it sent any.
     :param status_code: the HTTP status, or ``None`` if no response came.
     :param request_id: the server's identifier of the request, for its support.
     :param attempts: how many attempts were made.
@@ -154,7 +154,7 @@ class ContextLengthError(InvalidRequestError):
 class AuthenticationError(APIError):
     """Raised when a key is refused or a resource forbidden (401, 403).
 
-    :ivar refuses_key: whether it is about the key, not about a country or a network.
+    :ivar refuses_key: ``True`` if the key was refused, and not a country or a network.
     """
 
     refuses_key = True
@@ -215,7 +215,7 @@ class CacheError(LLMCallError):
 class CacheMissError(CacheError):
     """Raised when nothing is recorded for a request and the mode forbids a call.
 
-    :param message: what is missing, in one line.
+    :param message: the request that is not recorded, in one line.
     :param explain: returns the :class:`llmcall.types.Miss` whose text is the message. It is called at first
         read, because finding the nearest record takes time, and a program may catch a thousand misses
         and read none.

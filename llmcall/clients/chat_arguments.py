@@ -91,8 +91,8 @@ def send_message(
         ``exponential_backoff_factor`` times as long.
     :param sample: the draw to take, instead of the next one.
     :param cache: ``False`` bypasses the disk cache.
-    :param on_error: what to do if the call fails after all retries: ``"raise"`` the exception,
-        ``"return"`` it, or ``"none"`` (log it and return ``None``).
+    :param on_error: the outcome of a call that fails after all retries: ``"raise"`` raises the exception,
+        ``"return"`` returns it, and ``"none"`` logs it and returns ``None``.
     :param dedent_messages: ``True`` removes the common indentation of every text.
     :returns: the reply, or ``None`` if the call failed after all retries and ``on_error`` is ``"none"``.
     :raises TypeError, ValueError: if an argument is wrong, before any call.

@@ -81,7 +81,7 @@ class Options(NamedTuple):
     :param waiting_time: seconds before the second attempt.
     :param exponential_backoff_factor: what each further wait is multiplied by.
     :param on_error: ``"raise"``, ``"none"`` or ``"return"``.
-    :param sample: which draw this is, instead of the next one.
+    :param sample: the draw, instead of the next one.
     :param cache: ``False`` bypasses the disk cache.
     :param dedent_messages: remove the common indentation of every text.
     :param enable_pydantic_model_return: return the object that ``response_format`` reads, instead

@@ -35,9 +35,9 @@ class Reply(dict[str, Data]):
     ``json.dumps(reply)`` work as for any message.
 
     :ivar raw: the response as the API gave it.
-    :ivar cached: whether the answer came from a record or from an identical call in flight.
+    :ivar cached: ``True`` if the answer came from a record or from an identical call in flight.
     :ivar cache_key: the request's key.
-    :ivar sample: which draw it is, or ``None``.
+    :ivar sample: the draw (``"trial-3/lisa#0"``), or ``None``.
     :ivar cost: USD when it was made, by the whole usage that the response reports; ``None`` if a price is
         unknown.
     :ivar latency: seconds from sending to the end of the answer; 0.0 if the answer is cached.

@@ -168,7 +168,7 @@ class Transport(ABC):
     again. An object of another class with a method ``send`` is a transport, too, and so are its other methods
     with the names of these.
 
-    :ivar renewable: whether a key that was refused may be replaced: a function returns it for each attempt.
+    :ivar renewable: ``True`` if a refused key may be replaced, because a function returns it for each attempt.
     :ivar background: queries the server about background responses; ``None`` if it makes none.
 
     >>> class Parrot(llmcall.types.Transport):
@@ -223,7 +223,7 @@ class Transport(ABC):
 class AsyncTransport(Transport):
     """A transport that also sends requests asynchronously. In an event loop, the ``send`` of others runs in threads.
 
-    :ivar keeps_time: whether it keeps to the timeout itself: it may send several requests, each within it.
+    :ivar keeps_time: ``True`` if it keeps to the timeout itself: it may send several requests, each within it.
 
     >>> class Parrot(llmcall.types.AsyncTransport):
     ...     def send(self, request, timeout):

@@ -19,7 +19,7 @@ class Request(NamedTuple):
     :param hashed: everything that is hashed, apart from kind and sample; normalized plain data.
     :param body: the body to send, with the original messages and images.
     :param headers: extra HTTP headers; not part of the key.
-    :param sample: which draw this is (``"trial-3/lisa#0"``), or ``None``.
+    :param sample: the draw (``"trial-3/lisa#0"``), or ``None``.
     :param cache_key: the SHA-256 of everything that identifies the request, in hexadecimal digits.
     :param expected: the form, from ``response_format``, that an answer must have to be stored, or
         ``None``; not part of the key.

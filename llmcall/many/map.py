@@ -80,8 +80,8 @@ def map(  # type: ignore[misc]  # options are those that it names
         it; twice as many items are submitted ahead.
     :param progress: ``True`` shows a bar on standard error, ``None`` only on a terminal or
         in a notebook, and not inside another map.
-    :param on_error: what to do if an item fails: ``"raise"`` cancels all items that have not begun
-        and raises the exception, ``"none"`` logs it and returns ``None`` for the item, ``"return"``
+    :param on_error: if an item fails, ``"raise"`` cancels all items that have not begun
+        and raises the exception, ``"none"`` logs it and returns ``None`` for the item, and ``"return"``
         returns the exception for the item. ``ConfigError``, ``CacheMissError``,
         ``CacheCorruptError``, ``ScopeError``, ``BudgetExceededError`` and the ``CancelledError`` of
         an executor that is shut down affect all items and are always raised.

@@ -62,7 +62,7 @@ class Record:
 
     :param cache_key: the request's key, 64 hexadecimal digits; ``None`` computes it at first read.
     :param kind: ``"chat"``, ``"embedding"``, ``"function"`` or ``"http"``.
-    :param sample: which draw this is, or ``None``.
+    :param sample: the draw (``"trial-3/lisa#0"``), or ``None``.
     :param request: everything that is hashed, or a function that returns it at first read.
     :param response: the response as the API gave it (an embedding: its float32 bytes under
         ``"embedding"``).

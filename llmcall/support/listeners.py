@@ -25,12 +25,12 @@ class CallInfo(NamedTuple):
     """A call, as a listener sees it.
 
     :param kind: ``"chat"``, ``"embedding"``, ``"function"`` or ``"http"``.
-    :param name: what is called: a model, a function, or the method and path of an HTTP request.
+    :param name: the model, the function, or the method and path of an HTTP request.
     :param scope: the scope path; empty outside any scope.
     :param sample: the draw (``"trial-3/lisa#0"``), or ``None``.
     :param arm: the arm's name; empty outside any arm.
     :param cache_key: the key of its record.
-    :param is_program: whether a program's client makes it, as in a cassette's block.
+    :param is_program: ``True`` if a program's client makes it, as in a cassette's block.
     """
 
     kind: str

@@ -39,7 +39,7 @@ class Choice(LLMCall):
     its options.
 
     :ivar question: the template of the user message.
-    :ivar options: what it may return, in the order given.
+    :ivar options: the answers it may return, in the order given.
     :ivar order: the name of the order.
 
     >>> from llmcall.testing import ScriptedClient

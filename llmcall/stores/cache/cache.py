@@ -392,8 +392,8 @@ class ResponseCache:
         many were stored. Answers that were filtered, broke off or are empty are left out.
 
         :param path: also another program's cache that ``llmcall cache load --help`` names.
-        :param on_conflict: what to do about a key that has another answer here: ``keep`` this one,
-            ``replace`` it, or ``raise`` before anything is stored.
+        :param on_conflict: for a key that has another answer here, ``"keep"`` keeps it, ``"replace"``
+            replaces it, and ``"raise"`` raises an error before anything is stored.
         :raises CacheCorruptError: if a line is broken, a chat cannot be read, or a file has two answers to one
             request.
         :raises CacheError: with ``raise``, if the cache has another answer; and if ``path`` contains

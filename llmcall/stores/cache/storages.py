@@ -22,7 +22,7 @@ class Change(NamedTuple):
     """A row to be stored or deleted.
 
     :param value: the new bytes, or ``None`` to delete the key.
-    :param replaces: whether they replace the key's bytes.
+    :param replaces: ``True`` to replace the key's bytes.
     :param stored_at: when they were first stored, in seconds since the epoch; ``None`` means now.
     """
 
@@ -133,7 +133,7 @@ class Storage(ABC):
     def put(self, key: str, value: bytes, *, replaces: bool = False) -> bool:
         """Store bytes under a key; return whether they were stored.
 
-        :param replaces: whether they replace the key's bytes.
+        :param replaces: ``True`` to replace the key's bytes.
         """
         return self.write([Change(key, value, replaces)]) > 0
 

@@ -139,7 +139,7 @@ class Cassette(Block, ContextDecorator):
     def finish(self, error: BaseException | None) -> None:
         """Report unused records and failed calls, and write the file.
 
-        :param error: what ended the run, or ``None``.
+        :param error: the exception that ended the run, or ``None``.
         """
         # The order is a decision. The cassette left the list of open ones before: a call that
         # another thread makes now goes elsewhere, and does not wait for the writing only to find

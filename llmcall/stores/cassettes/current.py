@@ -74,7 +74,7 @@ def _named() -> Cassette | None:
 def close_named(error: BaseException | None = None) -> None:
     """Close and write the cassette that the settings name; the next call opens it anew.
 
-    :param error: what ended the run, or ``None``.
+    :param error: the exception that ended the run, or ``None``.
     """
     with _lock:
         cassette = _named()

@@ -64,7 +64,7 @@ class Miss(NamedTuple):
     :param differences: the differences from that record, field by field, the sample first.
     :param causes: the certain causes, beyond the differences.
     :param remedy: how to record it; a command is on a separate line.
-    :param recorded: whether the request is recorded after all.
+    :param recorded: ``True`` if the request is recorded after all.
 
     >>> client = llmcall.client()
     >>> miss = client.cache.explain(client.build_request("Good evening!", max_tokens=16))

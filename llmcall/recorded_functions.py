@@ -158,7 +158,7 @@ class _RecordedFunction(NamedTuple):
     """A function whose results are recorded.
 
     :param name_fields: its name and version, as fields of the key.
-    :param shared: whether the arms of a scope share its results.
+    :param shared: ``True`` if the arms of a scope share its results.
     """
 
     function: Callable[..., Any]

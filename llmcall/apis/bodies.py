@@ -36,7 +36,7 @@ class EventStream:
     """A reader of server-sent events (HTML standard, section 9.2). The APIs of models write each event's data
     as a JSON object in one line.
 
-    :ivar done: whether ``[DONE]`` arrived; anything after it is ignored.
+    :ivar done: ``True`` if ``[DONE]`` arrived; anything after it is ignored.
     """
 
     def __init__(self) -> None:

@@ -35,7 +35,7 @@ class Assembler:
     The texts, lists and objects in deltas are joined as the openai SDK joins them. Of any other field,
     the last value that is not empty counts.
 
-    :ivar is_done: whether the server marked the stream as complete; some servers then send no
+    :ivar is_done: ``True`` if the server marked the stream as complete; some servers then send no
         ``finish_reason`` (Snowflake Cortex, OpenRouter's Novita, older Ollama).
     :ivar chunk_count: how many chunks were added.
     """

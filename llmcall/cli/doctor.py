@@ -34,7 +34,7 @@ class Check(NamedTuple):
     """The result of one check.
 
     :param name: the thing checked.
-    :param ok: whether a call works with it.
+    :param ok: ``True`` if a call works with it.
     :param found: the finding.
     :param remedy: how to fix or improve it; empty if there is nothing to do.
     """

@@ -93,7 +93,7 @@ def requested_wait(
 
     :param headers: the response's headers, names in lower case.
     :param error: the error of the body.
-    :param is_limit: whether a limit of the rate was reached: other responses tell when limits are
+    :param is_limit: ``True`` if a limit of the rate was reached: other responses tell when limits are
         reset, too, and name no wait.
     """
     seconds = _number(headers.get("retry-after-ms"))

@@ -65,7 +65,7 @@ class SDKTransport(ProcedureTransport):
         kept.
     :param http_client: the user's HTTP client, which the user closes.
     :param deployment: the model's name at Azure, if that differs.
-    :ivar renewable: whether a function returns the key, so that it may replace a refused one.
+    :ivar renewable: ``True`` if a function returns the key, so that it may replace a refused one.
     """
 
     answer_in = staticmethod(responses_api.answer_in)

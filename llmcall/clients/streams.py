@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class EndedAtExit:
     """A stream that a program may leave half-read: ended at exit, before Python clears the names of llmcall's modules.
 
-    :ivar has_exited: whether it ended so, and can no longer run its own code.
+    :ivar has_exited: ``True`` if it ended so, and can no longer run its own code.
     """
 
     has_exited = False

@@ -33,7 +33,7 @@ def check_transport(
 
     :param make: returns a new one, connected to something that answers.
     :param request: the request; by default a chat.
-    :param at_once: whether it serves several calls at the same time; llmcall's own for one call do not.
+    :param at_once: ``True`` if it serves several calls at the same time; llmcall's own for one call do not.
     :raises AssertionError, LLMCallError: if it breaks a rule, or takes longer than 20 s for one.
 
     >>> llmcall.testing.check_transport(lambda: llmcall.testing.ScriptedClient(lambda messages: "Yes."))

@@ -67,7 +67,7 @@ def answer_from_record(call: Call) -> Record | None:
 async def reply_to(call: Call, *, looks_up: bool = True) -> Any:
     """Answer a chat call from its record, or by calling its model.
 
-    :param looks_up: whether to look for a recorded answer first; the caller may have looked.
+    :param looks_up: ``True`` to look for a recorded answer first; the caller may have looked.
     :returns: the reply, or what ``response_format`` parses. If the call failed after all retries and its
         caller does not want the error raised: the error or ``None``, as ``on_error`` says.
     :raises APIError: if the call failed after all retries, and its caller wants the error raised.
@@ -83,7 +83,7 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
     """Answer calls from their records or by sending them: the whole pipeline, for each kind of call.
 
     :param calls: one call, or one for each text of embeddings.
-    :param looks_up: whether to look for recorded answers first.
+    :param looks_up: ``True`` to look for recorded answers first.
     :returns: their records, in order.
     """
     if not calls:  # the embeddings of no text

@@ -71,7 +71,7 @@ class Call(NamedTuple):
     :param draw: its draw, or ``None``; released if the call fails.
     :param fallbacks: the names of the models to try, in order, if the context is too long.
     :param deadline: the end of all that is tried for it.
-    :param is_streamed: whether its answer is emitted piece by piece, to the reader of a stream.
+    :param is_streamed: ``True`` if its answer is emitted piece by piece, to the reader of a stream.
     :param used_records: collects the records that its arm's calls get, or ``None``.
     :param progress: how far it came; ``None`` if it was not begun.
     :param way: leads to the process that answers it; ``None``: this one does.

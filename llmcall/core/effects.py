@@ -47,7 +47,7 @@ class Look(Effect[Record | None]):
 class Write(Effect[T]):
     """Store an answer by a function.
 
-    :param is_on_server: whether it waits for a server.
+    :param is_on_server: ``True`` if it waits for a server.
     """
 
     __slots__ = ("function", "is_on_server")

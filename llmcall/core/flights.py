@@ -29,7 +29,7 @@ class Flight(Future[None]):
     without either, a follower takes the lead.
 
     :param leader: the progress of the call that is sent.
-    :ivar is_followed: whether another call waits for it.
+    :ivar is_followed: ``True`` if another call waits for it.
     """
 
     def __init__(self, leader: Progress) -> None:
@@ -175,7 +175,7 @@ def _may_wait_for_us(flight: Flight, *, blocks: bool) -> bool:
     This thread or task makes its call; or, inside another call, a stream's reader might wait for that other call,
     or any call for the budget that it reserved.
 
-    :param blocks: whether this call blocks its thread.
+    :param blocks: ``True`` if this call blocks its thread.
     """
     outer = open_calls()
     return (

@@ -52,10 +52,10 @@ class Kind:
     """A kind of calls: how a call is sent, and how its answer is checked, counted and recorded.
 
     :ivar name: of what is called, if it is not a model.
-    :ivar calls_model: whether a model answers.
-    :ivar has_own_transport: whether something else than a client's transports sends, and makes a failed call again.
-    :ivar is_programs: whether it is a request of a program, which knows no scopes.
-    :ivar prefers_calling: whether it is called anew where that is allowed; see :meth:`calls_anew`.
+    :ivar calls_model: ``True`` if a model answers.
+    :ivar has_own_transport: ``True`` if something else than a client's transports sends, and makes a failed call again.
+    :ivar is_programs: ``True`` if it is a request of a program, which knows no scopes.
+    :ivar prefers_calling: ``True`` if it is called anew where that is allowed; see :meth:`calls_anew`.
     """
 
     name = ""
@@ -116,7 +116,7 @@ class Kind:
     def check(self, request: Request, response: Response, *, must_fit_window: bool) -> None:
         """Raise an error if an answer is incomplete or does not fit its ``response_format``.
 
-        :param must_fit_window: whether an answer that the context window cut is an error.
+        :param must_fit_window: ``True`` if an answer that the context window cut is an error.
         """
 
     def usage_in(self, response: Response) -> Mapping[str, Data]:
@@ -340,7 +340,7 @@ class Http(OwnTransport):
 
     :param transport: sends it.
     :param name: its method and path.
-    :param calls_model: whether a model answers it.
+    :param calls_model: ``True`` if a model answers it.
     :param prefers_calling: use a recorded answer of the disk cache, and outside any scope also of a cassette,
         only where calls are forbidden.
     """

@@ -64,7 +64,7 @@ def run(
     the loop.
 
     :param error: raised where it stands.
-    :param is_read: whether to run it only until it emits a piece, and return that effect; or else its end.
+    :param is_read: ``True`` to run it only until it emits a piece, and return that effect; or else its end.
     :param execute: executes an effect in place of :func:`perform`.
     """
     result: Any = None

@@ -27,7 +27,7 @@ class CallOption:
 
     :ivar values: what else it may be.
     :ivar about: what the docstrings of methods say of it.
-    :ivar is_slow: whether an answer may take hours, which its server makes as it finds time: such a call is no
+    :ivar is_slow: ``True`` if an answer may take hours, which its server makes as it finds time: such a call is no
         work under way that holds others back.
     """
 

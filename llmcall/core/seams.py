@@ -30,7 +30,7 @@ Chunk = Mapping[str, Data] | bytes
 class Store(Protocol):
     """The store of a call's record: the disk cache, or a cassette over it.
 
-    :ivar is_on_server: whether a look-up waits for a server, so that an event loop runs it in a thread.
+    :ivar is_on_server: ``True`` if a look-up waits for a server, so that an event loop runs it in a thread.
     """
 
     @property
@@ -64,7 +64,7 @@ class Account(Protocol):
     """A counter of calls, such as their client.
 
     :ivar meter: counts what it uses.
-    :ivar sends_nothing: whether the answer is made in a process of ours, without sending anything.
+    :ivar sends_nothing: ``True`` if the answer is made in a process of ours, without sending anything.
     """
 
     @property
@@ -90,7 +90,7 @@ class ServerCopy(Protocol):
     async def release(self, *, is_stored: bool) -> None:
         """Delete it at the server.
 
-        :param is_stored: whether it was stored; else it was refused.
+        :param is_stored: ``True`` if it was stored; else it was refused.
         """
         ...
 
@@ -295,7 +295,7 @@ class Gate:
         :param answer: as its API gives it unstreamed; it names its tier and its model.
         :param endpoint: the endpoint that gave it.
         :param tier: the service tier in which it was made, if that is known apart from the answer.
-        :param is_part: whether it is only the part of a stream that arrived.
+        :param is_part: ``True`` if it is only the part of a stream that arrived.
         """
         return Used()
 
@@ -313,7 +313,7 @@ class Gate:
     def rest(self, endpoint: Endpoint, seconds: float, *, named_by_server: bool) -> float:
         """Let an endpoint rest after a 429, for all calls.
 
-        :param named_by_server: whether the server named this wait.
+        :param named_by_server: ``True`` if the server named this wait.
         :returns: the seconds until another endpoint has rested; infinite without another one.
         """
         return math.inf

@@ -27,7 +27,7 @@ class Sent(NamedTuple):
 
     :param response: the whole answer.
     :param held_back: the last pieces of a stream, which its reader gets once the answer is stored.
-    :param is_read: whether the reader of a stream has read some of it.
+    :param is_read: ``True`` if the reader of a stream has read some of it.
     """
 
     response: Response
@@ -37,7 +37,7 @@ class Sent(NamedTuple):
     async def finish(self, call: Call, *, is_stored: bool) -> None:
         """Emit what was held back, and let the server delete its copy.
 
-        :param is_stored: whether the answer was stored; if not, it was refused.
+        :param is_stored: ``True`` if the answer was stored; if not, it was refused.
         """
         for piece in self.held_back:
             await Emit(piece, call.progress)
@@ -49,7 +49,7 @@ class Exchange:
 
     :param call: its call; for a batch of embeddings, the call that stands for all.
     :param calls: those that it answers.
-    :param must_fit_window: whether an answer cut off by the context window is an error.
+    :param must_fit_window: ``True`` if an answer cut off by the context window is an error.
     """
 
     def __init__(
@@ -275,7 +275,7 @@ def naming_source(call: Call, source: str, response: Response) -> Iterator[None]
 async def release_copy(response: Response | None, *, is_stored: bool) -> None:
     """Let the server delete its copy of a response, if it keeps one.
 
-    :param is_stored: whether the response was stored; if not, it was refused.
+    :param is_stored: ``True`` if the response was stored; if not, it was refused.
     """
     if response is not None and response.server_copy is not None:
         await response.server_copy.release(is_stored=is_stored)

@@ -46,7 +46,7 @@ def run(
     """Run a procedure to its end in this thread, and return its result.
 
     :param error: raised where it stands.
-    :param is_read: whether to run it only until it emits a piece, and return that effect; or else its end.
+    :param is_read: ``True`` to run it only until it emits a piece, and return that effect; or else its end.
     """
     result: Any = None
     try:

@@ -85,7 +85,7 @@ def _numbered(
 ) -> dict[str, object]:
     """Return an object with its own ids numbered.
 
-    :param is_call: whether it is a call or a result whatever its type.
+    :param is_call: ``True`` if it is a call or a result whatever its type.
     """
     is_call = is_call or str(data.get("type")).endswith(CALLS)
     names = ("id", *REFERENCES) if is_call else REFERENCES
@@ -122,7 +122,7 @@ def checked_messages(
 
     :param messages: a list of ``{"role", "content"}`` dicts, or one string, which means one user
         message.
-    :param dedent: whether to remove the common indentation of each text.
+    :param dedent: ``True`` to remove the common indentation of each text.
     :param normalize: replaces the parts of a text that do not matter; ``None`` replaces nothing.
     :raises TypeError: if something has the wrong type; names the message and the field.
     :raises ValueError: if a role or a content is missing or unknown; names the message and the field.

@@ -43,7 +43,7 @@ def recordable(value: object, location: str, *, surrogates: bool = False) -> Any
 
     :param value: plain data, in which 1.0 stays 1.0, or bytes; mappings and tuples are converted.
     :param location: where the value is, for messages.
-    :param surrogates: whether lone surrogates are allowed, as in an answer; JSON can escape them. Two that
+    :param surrogates: ``True`` if lone surrogates are allowed, as in an answer; JSON can escape them. Two that
         make one character become it.
     :raises TypeError: for anything else; names the location.
     :raises ValueError: for NaN, the infinities, numbers with too many digits, and lone surrogates.

@@ -224,7 +224,7 @@ class CallOfProcess:
     def _inside(self, *, runs_function: bool) -> messages.Base:
         """Return a ticket for the calls that the recorded process makes inside this call.
 
-        :param runs_function: whether these calls are those of a recorded function, in the scope that is open here.
+        :param runs_function: ``True`` if these calls are those of a recorded function, in the scope that is open here.
         """
         ticket = self._ticket.inside(at_base=not runs_function)
         self._connection.link.tickets[ticket.name] = ticket

@@ -28,7 +28,7 @@ class Parent:
     :param address: the address of its link.
     :param ticket: the ticket of what this process was started for.
     :param over: the class of the error for a call that it can no longer answer.
-    :param outlives: whether the recorded process goes on alone then.
+    :param outlives: ``True`` if the recorded process goes on alone then.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Parent:
     def connection_here(self, *, blocks: bool) -> Connection:
         """Return the connection for a call that is made here: an event loop of asyncio has its own.
 
-        :param blocks: whether it blocks the thread.
+        :param blocks: ``True`` if it blocks the thread.
         :raises OSError: if the recording process has ended.
         """
         loop: Any = None if blocks else running_loop()
@@ -133,7 +133,7 @@ class Parent:
     def note(self, note: messages.Message, *, is_awaited: bool = False) -> bool:
         """Tell the recording process something that needs no answer; return whether that could be sent.
 
-        :param is_awaited: whether to wait until it has taken the note, which must come before what follows here.
+        :param is_awaited: ``True`` to wait until it has taken the note, which must come before what follows here.
         """
         try:
             connection = self.connection()

@@ -78,7 +78,7 @@ class Errand:
     :param ticket: the ticket of the code that makes the call.
     :param where: the call's position.
     :param draws: gets the call's draw, or ``None``.
-    :ivar is_taped: whether a cassette has the answer.
+    :ivar is_taped: ``True`` if a cassette has the answer.
     """
 
     def __init__(

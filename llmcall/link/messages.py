@@ -30,12 +30,12 @@ class Where(NamedTuple):
     :param names: of the scopes that it opened there, the outermost first.
     :param outermost: identifies the outermost of these scopes, which counts draws, if no scope was open before; empty
         if one was.
-    :param is_apart: whether it left all scopes that were open before, by ``scope(None)``.
+    :param is_apart: ``True`` if it left all scopes that were open before, by ``scope(None)``.
     :param branches: the arms and cells that it opened there.
     :param order: of the call among those of the process.
     :param caller: the caller's name, or ``None``.
-    :param is_programs: whether a program's client makes the call.
-    :param keeps_draw: whether the process may retract the draw later, as a map in it does that ends early.
+    :param is_programs: ``True`` if a program's client makes the call.
+    :param keeps_draw: ``True`` if the process may retract the draw later, as a map in it does that ends early.
     :param opened_in: as of an :class:`.ActiveScope`.
     """
 
@@ -178,7 +178,7 @@ class Calls(NamedTuple):
     :param facts: of the client, pickled; see ``client_facts.py``.
     :param settings_taken: the settings that the keys depend on, without those that code gives.
     :param name: of what is called, if it is not a model.
-    :param is_clients: whether the transport of the client sends it, and not one of its own.
+    :param is_clients: ``True`` if the transport of the client sends it, and not one of its own.
 
     Other fields are those of :class:`.calls.Call`, of its kind and of its request.
     """
@@ -208,7 +208,7 @@ class Send(NamedTuple):
     :param inside: where calls are that are made inside this one.
     :param request: without what the process has of it.
     :param endpoint: its number among the model's.
-    :param is_read: whether the answer is to be read chunk by chunk.
+    :param is_read: ``True`` if the answer is to be read chunk by chunk.
     """
 
     inside: Base
@@ -237,7 +237,7 @@ class Release(NamedTuple):
 class Emit(NamedTuple):
     """Give the reader of the stream a piece.
 
-    :param is_taped: whether a cassette has the answer.
+    :param is_taped: ``True`` if a cassette has the answer.
     """
 
     text: str

@@ -84,7 +84,7 @@ def error_data(error: BaseException) -> ErrorData:
 def error_in(data: ErrorData, *, is_any: bool) -> BaseException:
     """Return the error in what :func:`error_data` returned.
 
-    :param is_any: whether a class that is none of llmcall's may be anything: then its name is all that is known.
+    :param is_any: ``True`` if a class that is none of llmcall's may be anything: then its name is all that is known.
     """
     kind: Any = getattr(errors, data.name, None) or OTHERS.get(data.name)
     if kind is None and not is_any:

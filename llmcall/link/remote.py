@@ -52,7 +52,7 @@ class ForwardedAccount(NamedTuple):
     """The client of another process, as far as it counts a call.
 
     :param meter: notes what the call uses.
-    :param sends_nothing: whether the client answers without sending anything.
+    :param sends_nothing: ``True`` if the client answers without sending anything.
     """
 
     meter: NotedMeter

@@ -86,7 +86,7 @@ class Ticket:
     def inside(self, *, at_base: bool) -> Ticket:
         """Return a ticket for what is made inside the call that runs here.
 
-        :param at_base: whether that begins in the scope in which this one was started, and not in the call's.
+        :param at_base: ``True`` if that begins in the scope in which this one was started, and not in the call's.
         """
         context = copy_context()
         if at_base:

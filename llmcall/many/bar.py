@@ -28,7 +28,7 @@ class _Total(metering.Meter):
 class Bar:
     """The progress bar of a map. It counts every call of the process, and does nothing if hidden.
 
-    :param progress: whether it is shown; ``None`` means only on a terminal or in a notebook.
+    :param progress: ``True`` shows it, ``None`` only on a terminal or in a notebook.
     :param total: the number of steps, or ``None`` if it is unknown.
     """
 

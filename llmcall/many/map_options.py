@@ -92,7 +92,7 @@ class MapOptions:
         """Return the number of tasks that run at once.
 
         :param client_settings: the settings of their client, if known.
-        :param is_slow: whether answers may take hours.
+        :param is_slow: ``True`` if answers may take hours.
         """
         if self.workers is not None:
             return self.workers

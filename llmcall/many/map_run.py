@@ -81,7 +81,7 @@ class MapRun:
     Ctrl-C may come at any moment.
 
     :param context: the caller's context; each task runs in a copy of it.
-    :param yields: whether an iterator yields each result as it comes; else all are returned at the end.
+    :param yields: ``True`` if an iterator yields each result as it comes; else all are returned at the end.
     :ivar active: the scope in which it runs; outside any, its path is empty.
     :ivar begun: the tasks by the number of their item, and by repeat, until an iterator yields them.
     """

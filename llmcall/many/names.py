@@ -225,7 +225,7 @@ class ItemNames:
         :param index: the item's number, from 0.
         :param cell: the labels of its cell, in a table that varies. Equal rows of two cells have the
             same name.
-        :param takes_all: whether to name an item that is not plain data by its class.
+        :param takes_all: ``True`` to name an item that is not plain data by its class.
         :raises TypeError: if the key is neither a text nor a whole number, or, without one, the
             item is not plain data.
         :raises ValueError: if the key is empty or contains ``/`` or ``#``.

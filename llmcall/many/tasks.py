@@ -37,7 +37,7 @@ class HasJob(Protocol):
 class FunctionJob(NamedTuple):
     """A job that calls a function with each item; a ``RowJob`` makes a call for each row.
 
-    :param is_named: whether items need names even without a scope.
+    :param is_named: ``True`` if items need names even without a scope.
     :param axes: the columns that hold the labels of a row's cell; it has none.
     :param named_options: the options of features that its call names; it names none.
     """
@@ -102,7 +102,7 @@ class TaskPosition(NamedTuple):
         items.
     :param number: the item's number, from 0.
     :param repeat: the number of the draw, from 0; each draw after the first has its own scope.
-    :param is_in_default: whether the map runs in the default scope.
+    :param is_in_default: ``True`` if the map runs in the default scope.
     :param opened_by: who opened its scope: ``"map"`` if the map runs outside any of the program's.
     :param maker: the name of the map's caller, or ``None`` if callers have no names.
     """
@@ -269,8 +269,8 @@ class DaemonThreads:
     calls :meth:`start_all` as soon as one is slow.
 
     :param max_threads: the largest number of threads.
-    :param with_one: whether only one thread starts until :meth:`start_all`.
-    :ivar all_started: whether a thread starts for each call, up to the largest number.
+    :param with_one: ``True`` if only one thread starts until :meth:`start_all`.
+    :ivar all_started: ``True`` if a thread starts for each call, up to the largest number.
     """
 
     def __init__(self, max_threads: int, *, with_one: bool) -> None:

@@ -48,16 +48,16 @@ class Capabilities(NamedTuple):
         tokens of one input).
     :param max_output_tokens: the most tokens of one answer, reasoning included.
     :param encoding: tiktoken's name of the encoding, e.g. ``"o200k_base"``.
-    :param reasoning: whether the model can reason before it answers.
+    :param reasoning: ``True`` if the model can reason before it answers.
     :param refused_parameters: parameters that the API refuses in a request that names no
         ``reasoning_effort``.
-    :param max_completion_tokens: whether the limit must be sent as ``max_completion_tokens``, not
+    :param max_completion_tokens: ``True`` if the limit must be sent as ``max_completion_tokens``, not
         ``max_tokens``.
-    :param structured_output: whether a ``response_format`` of type ``json_schema`` is understood.
-    :param embedding: whether it is an embedding model.
+    :param structured_output: ``True`` if a ``response_format`` of type ``json_schema`` is understood.
+    :param embedding: ``True`` if it is an embedding model.
     :param refused_when_reasoning: parameters that are refused only while the model reasons.
-    :param tools_on_responses: whether a reasoning call with tools needs the Responses API.
-    :param only_on_responses: whether only the Responses API serves the model.
+    :param tools_on_responses: ``True`` if a reasoning call with tools needs the Responses API.
+    :param only_on_responses: ``True`` if only the Responses API serves the model.
     """
 
     context_window: int | None = None

@@ -129,7 +129,7 @@ class TokenCount(int):
     """A number of tokens, marked as exact or estimated; arithmetic returns plain ``int``.
 
     :param value: the number.
-    :param estimated: whether it is an estimate, whose ``repr`` begins with ``~``.
+    :param estimated: ``True`` if it is an estimate, whose ``repr`` begins with ``~``.
     """
 
     estimated: bool

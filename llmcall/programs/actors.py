@@ -41,7 +41,7 @@ class Actors:
     """The source of each request's actor, and of the actor's scope.
 
     :param actor: names the actor of a request; see :func:`llmcall.http_client`.
-    :param is_linked: whether another process records this one, and counts the draws of its actors.
+    :param is_linked: ``True`` if another process records this one, and counts the draws of its actors.
     :raises ValueError: if it has none of these forms, or its regular expression is invalid.
     :ivar given: the source as it was given.
     """

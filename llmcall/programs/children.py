@@ -54,7 +54,7 @@ class Starting(threading.local):
     """The routes of the processes that a thread starts.
 
     :ivar route: the route of the process that it starts, in case that involves a fork.
-    :ivar is_function: whether that process begins with a function, and not where it was forked.
+    :ivar is_function: ``True`` if that process begins with a function, and not where it was forked.
     :ivar forked: the route of the process that it forks, between the fork's two hooks.
     """
 
@@ -412,7 +412,7 @@ def begin(route: Route, *, is_function: bool = True) -> None:
 
     In the recording process, whose threads may run a pool's work, this does nothing.
 
-    :param is_function: whether this process begins with a function, which needs ``bind`` to be in a scope.
+    :param is_function: ``True`` if this process begins with a function, which needs ``bind`` to be in a scope.
     """
     global _recorded
     if any(routes.made(route) for routes in making):

@@ -38,7 +38,7 @@ class LibraryErrors(NamedTuple):
     def as_httpx(self, *, is_connected: bool) -> Iterator[None]:
         """Raise httpx's errors for the library's in a block.
 
-        :param is_connected: whether it reads the answer, and does not send the request.
+        :param is_connected: ``True`` if it reads the answer, and does not send the request.
         """
         try:
             yield

@@ -76,7 +76,7 @@ class Execution(CallListener):
     :param cassette: the cassette that records the requests, or ``None``.
     :param exit_stack: the open contexts around the program, including the cassette.
     :param scope: the scope of the whole run, if the user named one.
-    :param is_none: whether the mode is ``none``, also for the cassettes that the program opens.
+    :param is_none: ``True`` if the mode is ``none``, also for the cassettes that the program opens.
     """
 
     def __init__(

@@ -32,8 +32,8 @@ class Sight(str, Enum):
 class Interceptor:
     """An object that answers a program's requests to models, while the HTTP clients of its process are patched.
 
-    :ivar passes_requests: whether it passes all requests through, and sees connections only.
-    :ivar stays_in_forks: whether a forked process keeps it.
+    :ivar passes_requests: ``True`` if it passes all requests through, and sees connections only.
+    :ivar stays_in_forks: ``True`` if a forked process keeps it.
     """
 
     passes_requests = False

@@ -35,7 +35,7 @@ SHORTEST_KEY = 16
 def placeholder_keys(*, replace: bool = False) -> Iterator[None]:
     """Set placeholder keys for a block.
 
-    :param replace: whether keys that are set get one, too, so that no child process can pay.
+    :param replace: ``True`` if keys that are set get one, too, so that no child process can pay.
     """
     before = {name: os.environ.get(name) for name in (*KEYS, *os.environ)}
     set_placeholder_keys(replace=replace)
@@ -52,7 +52,7 @@ def placeholder_keys(*, replace: bool = False) -> Iterator[None]:
 def set_placeholder_keys(*, replace: bool = False) -> None:
     """Give a placeholder to the keys that SDKs need and that are unset.
 
-    :param replace: whether keys that are set get one, too, whatever the provider, and whatever the variable if
+    :param replace: ``True`` if keys that are set get one, too, whatever the provider, and whatever the variable if
         the value has the form of a provider's key.
     """
     names = {name for name in KEYS if replace or not os.environ.get(name)}

@@ -47,8 +47,8 @@ class Recording(NamedTuple):
     :param client_at: returns the client that makes the calls to an address.
     :param overrides: the settings that were given for these clients.
     :param default: the scope of calls outside any scope, or ``None``.
-    :param is_of_cassette: whether ``default`` is a cassette's. Blocks inside then use it, too.
-    :param sends_nothing: whether it only replays; ``None`` if that was not said.
+    :param is_of_cassette: ``True`` if ``default`` is a cassette's. Blocks inside then use it, too.
+    :param sends_nothing: ``True`` if it only replays; ``None`` if that was not said.
     """
 
     client_at: Callable[[str], ProgramClient]
@@ -91,7 +91,7 @@ class RecordingOptions(NamedTuple):
     """The options of a recording, as another process gets them: see :class:`Recording`.
 
     :param models: the addresses of models that are known.
-    :param prints_first: whether the recording process prints the first miss when it comes.
+    :param prints_first: ``True`` if the recording process prints the first miss when it comes.
     """
 
     actor: Actor | None
@@ -110,7 +110,7 @@ class Recorder(Interceptor):
     :param overrides: settings by name.
     :param hosts: with those below, the options that :class:`Recording` has.
     :param function: the public function that took these arguments, for messages.
-    :param is_linked: whether another process records this one.
+    :param is_linked: ``True`` if another process records this one.
     :raises ConfigError, TypeError: if a setting is wrong, as for a client.
     :ivar first_error: the first llmcall error that the program got, or ``None``.
     :ivar refused: how many of the program's calls were refused for other reasons than a miss, a scope or a budget,
@@ -118,7 +118,7 @@ class Recorder(Interceptor):
     :ivar seen: by sight, the addresses; of those that are not models', the first.
     :ivar report_first: is called with ``first_error`` when it comes.
     :ivar models: the addresses of models that the settings name or that were called.
-    :ivar has_ended: whether the program's process is ending, so that nothing more can be recorded.
+    :ivar has_ended: ``True`` if the program's process is ending, so that nothing more can be recorded.
     :ivar made_in: the scope in which it was made.
     """
 

@@ -72,7 +72,7 @@ class RequestToRecord(NamedTuple):
     :param http: the request of httpx or httpx2.
     :param path: the path of its address, without a slash at its end.
     :param body: its parsed JSON body, or ``None``.
-    :param is_at_model: whether it goes to a model's host that ``hosts`` does not name.
+    :param is_at_model: ``True`` if it goes to a model's host that ``hosts`` does not name.
     """
 
     http: httpx.Request
@@ -172,7 +172,7 @@ async def request_to_record(
 
     :param http: a request of httpx or httpx2.
     :param hosts: hosts whose requests are recorded besides those to models.
-    :param is_models_host: whether the host is known to be a model's.
+    :param is_models_host: ``True`` if the host is known to be a model's.
     """
     path = str(http.url.path).rstrip("/")
     if is_telemetry(path):

@@ -42,7 +42,7 @@ class Route(NamedTuple):
         is started, since the recording process may not answer then: Ray waits for its workers without letting other
         threads run.
     :param proxy: the recording process's proxy, for a child that is not Python and may send nothing; else empty.
-    :param outlives: whether the child may go on, unrecorded, when the recording has ended, if it may send.
+    :param outlives: ``True`` if the child may go on, unrecorded, when the recording has ended, if it may send.
     """
 
     address: str

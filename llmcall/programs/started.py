@@ -56,7 +56,7 @@ class RoutesOfRecording(_Routes):
     """The maker of routes for what a recording process starts.
 
     :param recorder: the recorder of the process.
-    :param is_run: whether it records a whole run: then processes in other languages are recorded, too, and none may
+    :param is_run: ``True`` if it records a whole run: then processes in other languages are recorded, too, and none may
         outlive the recording.
     :ivar server: the server for those, or ``None``.
     :ivar names: the names of what it started.

@@ -61,7 +61,7 @@ class ProgramTransport(ProcedureTransport):
     :ivar headers: the headers of the last response that the program gets, too, if it is an answer.
     :ivar media_type: of an answer that is passed on as it comes.
     :ivar status: of that answer.
-    :ivar has_opened: whether the server streams the answer to a chat.
+    :ivar has_opened: ``True`` if the server streams the answer to a chat.
     """
 
     def __init__(

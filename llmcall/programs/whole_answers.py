@@ -33,7 +33,7 @@ class AnswerEnd:
     """A detector of an answer's end in the pieces of a stream.
 
     :param to_record: the request that is answered.
-    :param is_chat: whether the pieces are chunks of a chat, and not bytes.
+    :param is_chat: ``True`` if the pieces are chunks of a chat, and not bytes.
     """
 
     def __init__(self, to_record: RequestToRecord, *, is_chat: bool) -> None:

@@ -231,7 +231,7 @@ def most_alike(
     """Return pairs of indexes: by the words that not all texts share, the most alike first and, if equally alike,
     the nearest.
 
-    :param may_pair: whether two indexes may be a pair.
+    :param may_pair: returns whether two indexes may be a pair.
     :returns: nothing, if the texts are too many to compare.
     """
     if len(texts) * len(others) > MAX_COMPARED:

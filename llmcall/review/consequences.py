@@ -83,7 +83,7 @@ def _in_values(
 ) -> Iterator[Stretch]:
     """Yield the stretches that changed in JSON values.
 
-    :param is_list: whether they are the elements of one list. Of these, an object that only one run has is one that
+    :param is_list: ``True`` if they are the elements of one list. Of these, an object that only one run has is one that
         was added or removed; others are compared in their order.
     """
     texts, other_texts = ([as_json(value) for value in side] for side in (values, others))
@@ -168,7 +168,7 @@ class ChangedCall(NamedTuple):
 
     :param actor: the number of its actor in the file.
     :param scopes: its scope path in each run; ``None`` in one that lacks it.
-    :param has_arms: whether it is an arm's, in each run.
+    :param has_arms: for each run, ``True`` if it is an arm's.
     """
 
     place: int

@@ -101,7 +101,7 @@ def conversations(
     """Yield the actors of a run by name (empty outside any scope), each with the places of its records in the run,
     and its calls, which are read when needed, with the marks of their answers.
 
-    :param is_wanted: whether to yield an actor with these places.
+    :param is_wanted: returns whether to yield an actor with these places.
     """
     by_actor = run.by_actor()
     for actor in sorted(by_actor, key=natural):

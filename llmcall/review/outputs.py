@@ -83,9 +83,9 @@ def first_difference(
 ) -> OutputDifference | None:
     """Return the first difference between two outputs, or ``None``.
 
-    :param has_seed: whether both had the same random numbers and hash seed: then it is no chance and no set.
-    :param has_hash_seed: whether both had the same hash seed alone.
-    :param is_alone: whether a single task or thread made all calls: then no order of arrival can differ.
+    :param has_seed: ``True`` if both had the same random numbers and hash seed: then it is no chance and no set.
+    :param has_hash_seed: ``True`` if both had the same hash seed alone.
+    :param is_alone: ``True`` if a single task or thread made all calls: then no order of arrival can differ.
     """
     if before == after:
         return None

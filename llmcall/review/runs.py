@@ -29,7 +29,7 @@ class RecordedRun(NamedTuple):
     :param name: its name in messages.
     :param records: the records, each scope's in the order of its calls.
     :param settings: the settings in the file's header.
-    :param is_complete: whether the recording is complete, if a file says so.
+    :param is_complete: ``False`` if a file says that the recording is incomplete.
     :param scope: the scope to which it was narrowed; empty for a whole run or a pattern of scopes.
     :param headers: those of its files.
     :param pruned: in words, what a package leaves out of each recording.

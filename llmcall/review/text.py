@@ -55,7 +55,7 @@ def text_lines(
     :param groups: the calls by heading.
     :param served: in words, the models that answered and their days.
     :param origin: in words, the origin of imported answers.
-    :param names_scopes: whether each call has its scope above it: the headings are no scopes.
+    :param names_scopes: ``True`` if each call has its scope above it: the headings are no scopes.
     """
     from ..support.libraries import click
 

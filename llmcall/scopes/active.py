@@ -282,7 +282,7 @@ def position_here(
 
     :param default: the recorder's default scope; ``None`` for none.
     :param made_in: the scope in which the recorder was made.
-    :param is_process: whether another process makes the call: unlike a thread, it is not refused.
+    :param is_process: ``True`` if another process makes the call: unlike a thread, it is not refused.
     """
     active, taken = here(), None
     if active.opened_by == "default":

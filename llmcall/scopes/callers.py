@@ -36,7 +36,7 @@ class Caller:
     :param name: identifies it in a run.
     :param main: the main program, or ``None`` if this is it.
     :param origin: in a child process: what says in its parent where it, or its work, was started.
-    :param is_concurrent: whether it makes calls at the same time, so that their order means nothing.
+    :param is_concurrent: ``True`` if it makes calls at the same time, so that their order means nothing.
     """
 
     __slots__ = ("_counts", "is_concurrent", "main", "name", "origin")

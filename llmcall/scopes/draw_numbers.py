@@ -19,8 +19,8 @@ class RecordedCallers(NamedTuple):
     """The callers of identical requests in one scope, as a cassette or cache has them.
 
     :param callers: the callers' names by draw number, in the order of the calls as far as that is known.
-    :param is_recording: whether it is still recording: then no caller gets another one's draw.
-    :param is_of_cache: whether a cache has them, and not a run's recording. Then a caller that asks more often than
+    :param is_recording: ``True`` if it is still recording: then no caller gets another one's draw.
+    :param is_of_cache: ``True`` if a cache has them, and not a run's recording. Then a caller that asks more often than
         before gets a new draw where that may be requested.
     :param histories: by draw number, where there is any: a digest of what its caller had asked before in the scope.
     :param replayed: compares a replay with the recording; ``None`` where more may be recorded.
@@ -114,7 +114,7 @@ class Callers:
     """The callers of the identical requests of one scope.
 
     :param recorded: what the cassette or cache with their records says about them.
-    :ivar is_in_order: whether the order of the calls has told all of them apart so far.
+    :ivar is_in_order: ``True`` if the order of the calls has told all of them apart so far.
     """
 
     __slots__ = ("_branches", "_caller", "_count", "_shared", "is_in_order", "recorded")
@@ -168,7 +168,7 @@ class Callers:
     def release(self, caller: str, branches: Branches, number: int, *, is_free: bool) -> None:
         """Note that a caller released a number; a recorded number stays its owner's.
 
-        :param is_free: whether no branch has it.
+        :param is_free: ``True`` if no branch has it.
         """
         self._all().release(caller, branches, number, is_free=is_free)
 
@@ -261,7 +261,7 @@ class SharedNumbers:
     def release(self, caller: str, branches: Branches, number: int, *, is_free: bool) -> None:
         """Note that a caller released a number; a recorded number stays its owner's.
 
-        :param is_free: whether no branch has it.
+        :param is_free: ``True`` if no branch has it.
         """
         taken = self.taken.get((branches, caller), [])
         if number in taken:

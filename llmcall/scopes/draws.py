@@ -216,7 +216,7 @@ class Draws:
         :param source: the cassette or cache that holds records of the request.
         :param caller: the caller, if it counts.
         :param read_callers: reads the callers of the recorded draws.
-        :param may_follow: whether the caller is the thread or process that opened the scope, which may be any that
+        :param may_follow: ``True`` if the caller is the thread or process that opened the scope, which may be any that
             happened to run an actor. Then callers tell apart only identical requests in flight at the same time.
         """
         callers, key = None, _key_of(request)
@@ -325,8 +325,8 @@ class Draw:
     :param caller: the caller, or ``None`` if callers have no names.
     :param callers: the callers of identical requests.
     :ivar sample: the scope path and the number, ``"trial/lisa#0"``.
-    :ivar is_taken: whether its number is still taken.
-    :ivar is_in_order: whether the order of the calls, not the caller, tells it from identical ones: no recorded
+    :ivar is_taken: ``True`` if its number is still taken.
+    :ivar is_in_order: ``True`` if the order of the calls, not the caller, tells it from identical ones: no recorded
         draw names its caller, and no identical call of its scope was in flight.
     """
 

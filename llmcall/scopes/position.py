@@ -128,7 +128,7 @@ class Position(NamedTuple):
     :param branches: the arm, or the cell of a table that varies, in which it is made.
     :param caller: the caller's name, if it counts in its draw.
     :param draw: the number of its draw, or ``None``.
-    :param is_in_order: whether the order of the calls, not the caller, tells its draw from identical ones.
+    :param is_in_order: ``True`` if the order of the calls, not the caller, tells its draw from identical ones.
     :param notes: what its record notes, by name, or ``None``; see :class:`NotesContext`.
     """
 
@@ -154,7 +154,7 @@ class Held(NamedTuple):
     :param active: the scope that it entered last, or ``None`` if it entered none.
     :param caller: the caller, or ``None`` if it has no name.
     :param levels: the levels of the recorded functions that run here, which their calls have below a default scope.
-    :param is_programs: whether a program's call is answered here.
+    :param is_programs: ``True`` if a program's call is answered here.
     :param ticket: tells the process that records this one what the code runs for; empty for what the whole process
         does.
     :param make_notes: returns what records note, or ``None``; see :class:`NotesContext`.

@@ -79,7 +79,7 @@ class ReplayedCallers:
 
     The methods are called with the lock of the draws.
 
-    :param has_named: whether the recording names any caller.
+    :param has_named: ``True`` if the recording names any caller.
     :ivar moved: the calls that callers made otherwise, in the order of the replay.
     """
 

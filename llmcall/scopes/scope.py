@@ -39,9 +39,9 @@ class Scope(Block):
     """A scope, made by :func:`llmcall.scope`. You can enter it again; it continues counting draws.
 
     :ivar name: its level of the path; ``None`` for no scope.
-    :ivar process: whether every thread without a scope of its own is in it.
-    :ivar is_shared: whether all processes that are recorded together count in it, as those of an actor.
-    :ivar is_of_request: whether it is an actor's scope, open only during one request.
+    :ivar process: ``True`` if every thread without a scope of its own is in it.
+    :ivar is_shared: ``True`` if all processes that are recorded together count in it, as those of an actor.
+    :ivar is_of_request: ``True`` if it is an actor's scope, open only during one request.
     """
 
     def __init__(self, name: str | None, *, process: bool = False) -> None:
@@ -173,7 +173,7 @@ def in_function(name: str, *, draws: bool) -> Iterator[None]:
     draws outside.
 
     :param name: the scope's level of the path.
-    :param draws: whether the call itself is in a scope.
+    :param draws: ``True`` if the call itself is in a scope.
     """
     active = scope_of_call() if draws else NO_SCOPE
     inner: AbstractContextManager[object] = nullcontext()

@@ -135,7 +135,7 @@ def report_problem(words: str) -> None:
 class Failures:
     """The calls of one run that left no record, for a warning at its end.
 
-    :ivar is_used: whether it ever heard of a call: one that failed, or a stream.
+    :ivar is_used: ``True`` if it ever heard of a call: one that failed, or a stream.
     """
 
     def __init__(self) -> None:

@@ -362,7 +362,7 @@ def refuse_credentials(
 def names_credential(name: str, *, include_ambiguous: bool = False) -> bool:
     """Return whether a field holds a credential by its name, whatever its value looks like.
 
-    :param include_ambiguous: whether ambiguous names, such as ``key``, count.
+    :param include_ambiguous: ``True`` if ambiguous names, such as ``key``, count.
     """
     return bool(_CREDENTIAL_NAME.search(name)) or (
         include_ambiguous and name.lower() in _AMBIGUOUS_NAMES

@@ -66,7 +66,7 @@ def hide_own_frames(error: BaseException, *, is_refusal: bool = False) -> None:
 
     Any other exception keeps its frames: they may show a fault of llmcall's.
 
-    :param is_refusal: whether it is an SDK's error by which a program got one of llmcall's.
+    :param is_refusal: ``True`` if it is an SDK's error by which a program got one of llmcall's.
     """
     if isinstance(error, KeyboardInterrupt):
         error.__traceback__ = _users_frames(error.__traceback__)

@@ -72,7 +72,7 @@ def check_stops(stops: Stops) -> None:
 class HeldBySend(Protocol):
     """The permit and the reservation of a send.
 
-    :ivar holds_budget: whether it may have reserved something of a budget, for which others may wait.
+    :ivar holds_budget: ``True`` if it may have reserved something of a budget, for which others may wait.
     """
 
     holds_budget: bool
@@ -87,11 +87,11 @@ class Progress:
 
     What begins in the code that it runs, such as a task or the calls of a map, is made inside it.
 
-    :ivar is_read: whether its answer comes no faster than a reader reads it.
-    :ivar was_sent: whether it was sent to a model.
-    :ivar is_counted: whether usage counts it as answered.
+    :ivar is_read: ``True`` if its answer comes no faster than a reader reads it.
+    :ivar was_sent: ``True`` if it was sent to a model.
+    :ivar is_counted: ``True`` if usage counts it as answered.
     :ivar held: what the send under way holds, or ``None``.
-    :ivar has_ended: whether the call has ended.
+    :ivar has_ended: ``True`` if the call has ended.
     """
 
     __slots__ = ("_task", "_thread", "has_ended", "held", "is_counted", "is_read", "was_sent")
@@ -116,7 +116,7 @@ class Progress:
     def waits_for_us(self, *, blocks: bool) -> bool:
         """Return whether it continues only after the current thread or task does.
 
-        :param blocks: whether the code that runs blocks its thread.
+        :param blocks: ``True`` if the code that runs blocks its thread.
         """
         if self in _open_calls.get():
             return True

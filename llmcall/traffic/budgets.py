@@ -49,9 +49,9 @@ def all_closed() -> Iterator[None]:
 class Needs(NamedTuple):
     """The demands of the open budgets: which amounts of a send they have to know before it begins.
 
-    :param is_open: whether any is open.
-    :param limits_tokens: whether one limits tokens, or what they cost.
-    :param limits_usd: whether one limits USD.
+    :param is_open: ``True`` if any is open.
+    :param limits_tokens: ``True`` if one limits tokens, or what they cost.
+    :param limits_usd: ``True`` if one limits USD.
     """
 
     is_open: bool = False
@@ -89,8 +89,8 @@ class Reservation:
 
     :param needed: the most that it may use.
     :ivar used: the attempt's known use.
-    :ivar answer_has_begun: whether the first piece of the answer is there, or a call inside was made.
-    :ivar is_inside: whether an outer call ends only after this one; known once it has to wait. Then it jumps the
+    :ivar answer_has_begun: ``True`` if the first piece of the answer is there, or a call inside was made.
+    :ivar is_inside: ``True`` if an outer call ends only after this one; known once it has to wait. Then it jumps the
         queue, of which the first might wait for that outer call.
     """
 

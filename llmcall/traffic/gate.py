@@ -42,7 +42,7 @@ class ClientGate(Gate):
     :param request: the request, with the body that is sent.
     :param slot: of the send; by default one at these endpoints.
     :ivar progress: the call's, inside which others may be made.
-    :ivar holds_budget: whether it may have reserved something of a budget.
+    :ivar holds_budget: ``True`` if it may have reserved something of a budget.
     """
 
     def __init__(self, call: Call, pool: Pool, request: Request, slot: Slot | None = None) -> None:
@@ -70,7 +70,7 @@ class ClientGate(Gate):
     def is_inside(self, blocks: bool) -> bool:
         """Return whether an outer call ends only after this one.
 
-        :param blocks: whether this one blocks its thread.
+        :param blocks: ``True`` if this one blocks its thread.
         """
         with lock:
             others = _under_way - {self}
@@ -193,7 +193,7 @@ class ClientGate(Gate):
         """Return the amounts that an answer used.
 
         :param answer: names its tier and its model.
-        :param is_part: whether it is only the part of a stream that arrived.
+        :param is_part: ``True`` if it is only the part of a stream that arrived.
         """
         if not self._call.kind.calls_model:
             return Used(cost=0.0)

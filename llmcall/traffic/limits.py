@@ -46,7 +46,7 @@ class Slot:
     :param pool: the endpoints of which one gives the slot.
     :ivar state: the endpoint that it was taken at, or ``None``.
     :ivar sent_at: the monotonic time at which it was sent; infinite before.
-    :ivar is_counted: whether its tokens count: from its admission until its window
+    :ivar is_counted: ``True`` if its tokens count: from its admission until its window
         is over.
     :ivar tokens: the tokens that it reserves and, once it has ended, used.
     :ivar used: the tokens that it used; ``None`` if unknown, which means what it reserved.
@@ -151,7 +151,7 @@ class Slot:
     def rest(self, endpoint: Endpoint, seconds: float, *, named_by_server: bool) -> float:
         """Let an endpoint rest after a 429, for all sends.
 
-        :param named_by_server: whether the server named this wait.
+        :param named_by_server: ``True`` if the server named this wait.
         :returns: the seconds until another endpoint has rested; infinite without another one.
         """
         return self._pool.rest(endpoint, seconds)

@@ -57,7 +57,7 @@ class Conversation(NamedTuple):
     :param unread: the first answer if it did not fit the output type, or ``None``.
     :param fields: the values of the columns that a table has beside the value; ``None`` means the
         value's own fields.
-    :param is_missing: whether the failure counts as an answer (a refusal), and so as a missing value
+    :param is_missing: ``True`` if the failure counts as an answer (a refusal), and so as a missing value
         in a table.
     """
 

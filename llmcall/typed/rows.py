@@ -30,7 +30,7 @@ class RowJob:
 
     :param row_variables: returns the templates' variables for a row.
     :param bound: the variables that are the same for all rows.
-    :param is_named: whether rows need names even without a scope.
+    :param is_named: ``True`` if rows need names even without a scope.
     :param axes: with ``vary``, the columns that hold the labels of a row's cell.
     :param calls: with ``vary``, the call for each combination of labels.
     """

@@ -51,7 +51,7 @@ def _cells(
 
     :param answer: the conversation, or the exception of a row that failed.
     :param field_columns: the fields of the value, by the names of their columns.
-    :param has_value: whether the value has a column of its own.
+    :param has_value: ``True`` if the value has a column of its own.
     """
     if isinstance(answer, BaseException):
         error: BaseException | None = answer

@@ -153,7 +153,7 @@ def check_replays(replays: int) -> NoReturn:
 def _llmcall(*, own: bool) -> list[str]:
     """Return the command with which this one was started.
 
-    :param own: whether it has a process of its own.
+    :param own: ``True`` if it has a process of its own.
     """
     if not own:
         return [sys.executable, "-m", "llmcall"]

@@ -57,8 +57,8 @@ class Note(NamedTuple):
     :param missed: the first refusal, in words; empty without one.
     :param used: the beginnings of the keys of the records that it used.
     :param unused: the number of the records that it did not use.
-    :param has_several_callers: whether more than one task, thread or process made calls.
-    :param has_seed: whether the recording fixes the hash seed.
+    :param has_several_callers: ``True`` if more than one task, thread or process made calls.
+    :param has_seed: ``True`` if the recording fixes the hash seed.
     """
 
     calls: int = 0

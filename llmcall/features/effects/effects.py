@@ -56,8 +56,8 @@ class _Means(NamedTuple):
 
     :param pairs: by unit, its means when treated and as a control; NaN where it has none.
     :param column: its name.
-    :param is_paired: whether units are in both arms.
-    :param is_share: whether the values are yes and no.
+    :param is_paired: ``True`` if units are in both arms.
+    :param is_share: ``True`` if the values are yes and no.
     :param missing: the number of units in one arm only, plus that of missing values.
     """
 

@@ -56,7 +56,7 @@ class Noted(NamedTuple):
 class Elsewhere(CallListener):
     """A listener that notes the calls of this worker.
 
-    :param has_budget: whether a budget is open in the map's process.
+    :param has_budget: ``True`` if a budget is open in the map's process.
     :param cassette: the file of the cassette that is open there, or ``None``.
     :raises CacheError: if either is.
     """

@@ -114,7 +114,7 @@ class State(NamedTuple):
 
     :param address: of its link.
     :param ticket: for what a worker does outside the context of a task, such as in a thread.
-    :param has_budget: whether a budget is open.
+    :param has_budget: ``True`` if a budget is open.
     :param cassette: the file of the open cassette, or ``None``.
     :param recording: records the worker's own clients for a block.
     """

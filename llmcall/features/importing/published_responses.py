@@ -219,7 +219,7 @@ def turn_response(
     """Return the response to record for a turn of the assistant, and the answer as its API gave it.
 
     :param response: the whole answer, of any API, or ``None``.
-    :param has_responses: whether the conversation has the API's answers; if not, the turn is the answer.
+    :param has_responses: ``True`` if the conversation has the API's answers; if not, the turn is the answer.
     :raises APIError: if the answer is an error, empty, filtered or broken off.
     :raises TypeError, ValueError: if it cannot be read, or does not match the turn.
     """

@@ -92,7 +92,7 @@ class Columns:
         """Return an object with messages, or a row with a prompt and an answer, as a conversation; the
         error if it cannot be one, and an exchange and anything but a dict as it is.
 
-        :param has_paths: whether a conversation's scope is a path; a row's always is.
+        :param has_paths: ``True`` if a conversation's scope is a path; a row's always is.
         """
         if not isinstance(entry, Mapping) or is_exchange(entry):
             return entry

@@ -77,7 +77,7 @@ class _Answer:
     :param actor: the actor's scope path, or its last levels.
     :param number: which of its calls, from 1.
     :ivar path: the scope path of the first call by that actor; ``None`` before it.
-    :ivar is_used: whether a call got the answer.
+    :ivar is_used: ``True`` if a call got the answer.
     """
 
     def __init__(self, actor: str, number: int, message: Message) -> None:

@@ -92,7 +92,7 @@ def run_program(
         the program.
     :param environment: its variables besides PATH, HOME and a temporary folder.
     :param project: the original folder.
-    :param answers_all: whether a stand-in answers requests that the cassettes do not have.
+    :param answers_all: ``True`` if a stand-in answers requests that the cassettes do not have.
     :param longest: the seconds after which it is ended.
     """
     scratch = folder.parent / f"{folder.name}-scratch"

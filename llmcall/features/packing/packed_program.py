@@ -154,7 +154,7 @@ def _versions(imported: set[str]) -> dict[str, str]:
 def _replay_only(trace: Trace, folder: str, cassettes: list[str], *, answers_all: bool) -> None:
     """Open every cassette in mode ``none``, log its unused records, and refuse other calls.
 
-    :param answers_all: whether a stand-in answers requests that the cassettes do not have.
+    :param answers_all: ``True`` if a stand-in answers requests that the cassettes do not have.
     """
     from llmcall.errors import CacheError, CacheMissError
     from llmcall.support.listeners import CallListener, listen

@@ -85,7 +85,7 @@ def plan_of(
 class _Costs:
     """The costs of the recorded draws of a call, at current prices; the sums are in USD.
 
-    :ivar is_known: whether the usage and the price of each answer are known.
+    :ivar is_known: ``True`` if the usage and the price of each answer are known.
     """
 
     def __init__(self) -> None:

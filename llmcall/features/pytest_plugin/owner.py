@@ -16,7 +16,7 @@ CURRENT_TEST = "PYTEST_CURRENT_TEST"
 class TestOwner(Owner):
     """A test of the pytest plugin, which reports the use itself, since other tests may use the file, too.
 
-    :param bypasses_cache: whether this run requests everything anew.
+    :param bypasses_cache: ``True`` if this run requests everything anew.
     :param earlier_calls: the first calls of the tests that have passed.
     """
 

@@ -136,7 +136,7 @@ class Replay(CallListener):
     def prepare(self, items: list[pytest.Item], *, is_complete: bool) -> None:
         """Make the cassette the first fixture of every test that uses one.
 
-        :param is_complete: whether all collected tests will run.
+        :param is_complete: ``True`` if all collected tests will run.
         """
         self.summary.is_complete = is_complete
         for item in items:

@@ -36,7 +36,7 @@ class Summary:
 
     :ivar uses: of the cassettes, by the tests that have run.
     :ivar notices: the warnings, each with the cassette's name.
-    :ivar is_complete: whether all tests with a cassette ran and passed, so that the unused records of
+    :ivar is_complete: ``True`` if all tests with a cassette ran and passed, so that the unused records of
         shared cassettes are known.
     :ivar dropped: by cassette, the number of records that ``update`` moved.
     """

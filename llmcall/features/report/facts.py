@@ -39,18 +39,18 @@ class Circumstances(NamedTuple):
     :param model: the model that was asked for, or ``None``.
     :param asked_model: the model that was asked for, or else the one that answered.
     :param interface: how the model was accessed.
-    :param way: whether through the API, to a local model, or imported.
+    :param way: the way that it came: through the API, from a local model, or imported.
     :param day: the day on which the model answered; empty if unknown.
-    :param is_ended: whether its record says how the answer ended.
-    :param is_imported: whether llmcall did not record it.
+    :param is_ended: ``True`` if its record says how the answer ended.
+    :param is_imported: ``True`` if llmcall did not record it.
     :param arms: the arms that used it.
     :param marks: how its answer ended, of :data:`.MARKS`.
     :param parameters: the request's parameters, as name and JSON.
-    :param has_form: whether an ``LLMCall`` made it.
+    :param has_form: ``True`` if an ``LLMCall`` made it.
     :param is_conversed: see :func:`.is_conversed`.
-    :param recalls: whether it sends earlier answers of the actor along.
-    :param has_examples: whether it holds worked examples.
-    :param is_instructed: whether it holds a system message.
+    :param recalls: ``True`` if it sends earlier answers of the actor along.
+    :param has_examples: ``True`` if it holds worked examples.
+    :param is_instructed: ``True`` if it holds a system message.
     :param system_prompt: identifies its system prompt; ``None`` without one.
     """
 

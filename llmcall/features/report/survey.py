@@ -103,7 +103,7 @@ class _Values:
     """The counts of each value, and of each reason why an answer has none.
 
     :ivar uses: how many were counted.
-    :ivar is_free: whether they are free texts: too many to count.
+    :ivar is_free: ``True`` if they are free texts: too many to count.
     """
 
     def __init__(self) -> None:

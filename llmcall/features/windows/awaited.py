@@ -56,7 +56,7 @@ class Journal:
     """The awaited responses of a cache, by the keys of their requests. All processes share it.
 
     :param folder: the cache's folder.
-    :ivar is_swept: whether this process has looked for responses of killed processes.
+    :ivar is_swept: ``True`` if this process has looked for responses of killed processes.
     """
 
     def __init__(self, folder: str) -> None:

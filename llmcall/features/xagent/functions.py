@@ -162,7 +162,7 @@ async def answer(
     If a test has replaced the SDK, the replacement is called, and its answers are not recorded.
 
     :param sdk_classes: the SDK's classes that a test may have replaced.
-    :param fallback: whether another model may be tried if the context is too long.
+    :param fallback: ``True`` if another model may be tried if the context is too long.
     :param timeout: seconds for one attempt.
     :param prompt: one user message, or ``None``.
     :param arguments: the other arguments of the call.

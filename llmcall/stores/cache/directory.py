@@ -99,7 +99,7 @@ class Directory(Storage):
     def put(self, key: str, value: bytes, *, replaces: bool = False) -> bool:
         """Store bytes under a key; return whether they were stored.
 
-        :param replaces: whether they replace the key's bytes.
+        :param replaces: ``True`` if they replace the key's bytes.
         :raises OSError: if the directory cannot be written, or the disk is full.
         :raises NotAtOnceError: if that would take a wait, and the code that runs may not wait.
         """

@@ -30,7 +30,7 @@ class UnstoredAnswers(dict[str, bytes]):
         """Keep a record, and warn once in each process.
 
         :param error: why the storage does not have it.
-        :param replaces: whether it replaces what is stored.
+        :param replaces: ``True`` if it replaces what is stored.
         :returns: the record that counts, packed: the first one under the key.
         """
         if replaces:

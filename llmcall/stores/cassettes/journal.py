@@ -83,8 +83,8 @@ class Journal:
     :param digest: of the file's content; empty without a file.
     :ivar path: the path of the journal.
     :ivar taken: the lines of a recording that broke off, which this one goes on with.
-    :ivar is_of_rewrite: whether that one rewrote the file.
-    :ivar goes_on: whether it began with what the file holds now; otherwise the file's answers count.
+    :ivar is_of_rewrite: ``True`` if that one rewrote the file.
+    :ivar goes_on: ``True`` if it began with what the file holds now; otherwise the file's answers count.
     """
 
     # Its process holds a lock on it, so that a second one neither writes to it nor takes it over. It
@@ -120,8 +120,8 @@ class Journal:
     def look(self, *, may_write: bool) -> None:
         """Take over what a recording left that broke off.
 
-        :param may_write: whether this opening records. Then it keeps the journal, and one that does not belong to it
-            is in its way.
+        :param may_write: ``True`` if this opening records. Then it keeps the journal, and one that does not belong to
+            it is in its way.
         :raises CacheError: if one is in its way.
         """
         file = -1

@@ -128,8 +128,8 @@ class ReplayLog:
     thread-safe.
 
     :param stored: the records of the file.
-    :param is_recording: whether this run continues the file's recording.
-    :param names_callers: whether the file may be written, with the names of callers.
+    :param is_recording: ``True`` if this run continues the file's recording.
+    :param names_callers: ``True`` if the file may be written, with the names of callers.
     :param earlier_calls: the first calls of records that earlier openings of this run used.
     """
 
@@ -167,7 +167,7 @@ class ReplayLog:
     def note(self, record: Record, position: Position, *, is_replayed: bool = False) -> None:
         """Log a call and the record that answers it.
 
-        :param is_replayed: whether the record existed before the call.
+        :param is_replayed: ``True`` if the record existed before the call.
         """
         key, caller = record.cache_key, position.caller
         skipped: set[str] = set()
@@ -336,7 +336,7 @@ class ReplayLog:
 
         An arm that this run did not use stays, unless the run drops what it did not use.
 
-        :param is_gained: whether this run recorded it; then all its arms are of this run.
+        :param is_gained: ``True`` if this run recorded it; then all its arms are of this run.
         """
         orders = self._arms.get(self.keys.get(record.cache_key), {}) if self._arms else {}
         if self._is_recording and self._skipped_scopes and record.arms:
@@ -414,7 +414,7 @@ class ReplayLog:
         An incomplete recording needs every name, since a missing call may come before the others.
 
         :param records: all that the file will have.
-        :param is_gained: whether this run recorded the record with a key.
+        :param is_gained: returns whether this run recorded the record with a key.
         """
         named_before = {record.cache_key for record in self._stored.named()}
         are_told_apart = bool(named_before) or any(self._told_apart)
@@ -528,8 +528,9 @@ def _named_if_needed(
 
     :param recorded: the names of their callers, as they have them.
     :param names: as they would all have them.
-    :param is_told_apart: whether its caller tells a record from identical ones; otherwise these followed one another.
-    :param is_complete: whether no further draw may come before these.
+    :param is_told_apart: returns whether a record's caller tells it from identical ones; otherwise these followed one
+        another.
+    :param is_complete: ``True`` if no further draw may come before these.
     """
     by_scope: dict[str, array[int]] = {}
     named_scopes = {

@@ -24,11 +24,11 @@ MOST_REASONS = 20  # that a warning lists
 class Owner:
     """A block of code, a decorator, or cells of a notebook.
 
-    :ivar writes: whether the file is written when the cassette closes.
-    :ivar raises_refusals: whether the first refused call of a program is raised again then.
-    :ivar knows_use: whether the cassette sees every call, so that unused records can be reported.
-    :ivar bypasses_cache: whether all is requested anew, and new answers replace those in the disk cache.
-    :ivar is_settings: whether ``[Cassette] PATH`` opened it, for the whole process.
+    :ivar writes: ``True`` if the file is written when the cassette closes.
+    :ivar raises_refusals: ``True`` if the first refused call of a program is raised again then.
+    :ivar knows_use: ``True`` if the cassette sees every call, so that unused records can be reported.
+    :ivar bypasses_cache: ``True`` if all is requested anew, and new answers replace those in the disk cache.
+    :ivar is_settings: ``True`` if ``[Cassette] PATH`` opened it, for the whole process.
     :ivar run: the options of ``llmcall run`` for the file's header; ``None`` for a block.
     :ivar earlier_calls: the first calls of records that this process used before, which come first in the file.
     """
@@ -133,7 +133,7 @@ def unused_words(
     """Return the sentence about unused records.
 
     :param dropped: how many of them the file loses.
-    :param has_failures: whether a call failed, ended early or was refused.
+    :param has_failures: ``True`` if a call failed, ended early or was refused.
     """
     were, them = ("was", "it") if len(unused) == 1 else ("were", "them")
     words = f"{counted(len(unused), 'record')} {were} not used; "

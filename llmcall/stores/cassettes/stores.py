@@ -28,8 +28,8 @@ class CacheStore(NamedTuple):
 
     :param mode: the cache's mode for the call.
     :param position: the call's, whose caller and arm the record names; ``None`` for a dry run.
-    :param overwrites: whether to call anew and replace the stored answer.
-    :param is_read: whether the answer was read before it is added, by a stream's reader.
+    :param overwrites: ``True`` to call anew and replace the stored answer.
+    :param is_read: ``True`` if the answer was read before it is added, by a stream's reader.
     """
 
     cache: ResponseCache
@@ -106,7 +106,7 @@ class CassetteStore(NamedTuple):
 
     :param cache: the disk cache.
     :param position: the call's; ``None`` for a dry run, which uses no record.
-    :param replaces: whether to call anew and replace an answer of this run.
+    :param replaces: ``True`` to call anew and replace an answer of this run.
     :param settings_taken: returns the settings that the call's key depends on.
     """
 

@@ -42,8 +42,8 @@ class CassetteFile:
     :param mode: one of ``CASSETTE_MODES``.
     :ivar real_path: its real path, once it has been read; empty before.
     :ivar records: those that the mode reads.
-    :ivar goes_on: whether the cassette continues what the file holds.
-    :ivar is_written: whether it has been written.
+    :ivar goes_on: ``True`` if the cassette continues what the file holds.
+    :ivar is_written: ``True`` if it has been written.
     """
 
     def __init__(self, path: Path, mode: str) -> None:
@@ -161,13 +161,13 @@ class Tape:
     :param stored: the records of the file.
     :param journal: gets the records that it gains.
     :param log: logs which records answered calls.
-    :param may_record: whether records may be added.
+    :param may_record: ``True`` if records may be added.
     :ivar replayed: the number of calls that it answered; for embeddings, each text counts.
-    :ivar is_over: whether it was closed, so that nothing more is added.
-    :ivar has_ended: whether the journal was left, so that its records are read from the file.
-    :ivar drops_unused: whether the file loses what no call used; known at the end.
+    :ivar is_over: ``True`` if it was closed, so that nothing more is added.
+    :ivar has_ended: ``True`` if the journal was left, so that its records are read from the file.
+    :ivar drops_unused: ``True`` if the file loses what no call used; known at the end.
     :ivar callers: compares what each caller asks with what the file has, if nothing may be added.
-    :ivar names_no_callers: whether nothing may be added, and the file names no caller: a replay of most files.
+    :ivar names_no_callers: ``True`` if nothing may be added, and the file names no caller: a replay of most files.
     :ivar no_callers: the recorded callers of a request for which the file names none, if nothing may be added.
     """
 
@@ -246,7 +246,7 @@ class Tape:
     ) -> Record | None:
         """Add an answer, unless one is recorded; return the recorded one, or ``None`` if the tape is over.
 
-        :param replace: whether to replace a recorded answer. An answer in the file is replaced by a server's only from
+        :param replace: ``True`` to replace a recorded answer. An answer in the file is replaced by a server's only from
             the second call on, so that a program that makes the call once gets the file's answer.
         """
         record = record.replace(days=_days_of(record, source))
@@ -390,8 +390,8 @@ class Tape:
     def differs_from_file(self, *, is_complete: bool, names_all: bool) -> bool:
         """Return whether writing would change the file, even if no record is dropped.
 
-        :param is_complete: whether the recording is complete, after a run that came to its end.
-        :param names_all: whether records that name no arm or template may come from a version that named none.
+        :param is_complete: ``True`` if the recording is complete, after a run that came to its end.
+        :param names_all: ``True`` if records that name no arm or template may come from a version that named none.
         """
         if self._gained or not self.may_record:
             return bool(self._gained)

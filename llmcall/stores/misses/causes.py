@@ -34,10 +34,10 @@ class Source(NamedTuple):
     :param name: its name in messages.
     :param records: its readable records.
     :param rekey: the commands that give its records new keys.
-    :param is_complete: whether the recording is complete.
-    :param is_used: whether this run has used the record of a key.
+    :param is_complete: ``True`` if the recording is complete.
+    :param is_used: returns whether this run has used the record of a key.
     :param run: the command that recorded it, ``llmcall run --cassette FILE``; empty for any other recording.
-    :param is_strange: whether none of this run's requests so far is recorded in it.
+    :param is_strange: ``True`` if none of this run's requests so far is recorded in it.
     :param problem: why it was not searched, or an empty text.
     """
 
@@ -66,7 +66,7 @@ class SearchResult(NamedTuple):
     :param samples: the samples of the records of identical requests.
     :param scopes: the scope paths of all records, in order.
     :param reordered: the scope paths of the records of the same request in another order.
-    :param all_used: whether this run has used all records of the request's kind in its scope.
+    :param all_used: ``True`` if this run has used all records of the request's kind in its scope.
     """
 
     looked_in: str
@@ -229,7 +229,7 @@ def find_causes(
     :param differences: the differences from the nearest record.
     :param settings: the settings of the request.
     :param rekey: the commands that give the records new keys.
-    :param is_renamed: whether the system message changed, and names the actor.
+    :param is_renamed: ``True`` if the system message changed, and names the actor.
     """
     if result.problem:
         return [result.problem]

@@ -259,7 +259,7 @@ def cache_remedy(settings: Settings, *, bypasses_cache: bool = False) -> str:
     """Return how to record an answer that the disk cache lacks.
 
     :param settings: the settings of the request.
-    :param bypasses_cache: whether the call bypasses the disk cache.
+    :param bypasses_cache: ``True`` if the call bypasses the disk cache.
     """
     if settings.cache_mode != "replay":
         return f"a call is sent and its answer recorded: [Cache] MODE is {settings.cache_mode}"

@@ -29,7 +29,7 @@ class Header(NamedTuple):
 
     :param settings: the settings that decide keys, as JSON data; an empty file has none.
     :param run: the options of the ``llmcall run`` that recorded it, or ``None``.
-    :param is_complete: whether the recording is complete.
+    :param is_complete: ``True`` if the recording is complete.
     :param days: by model, the days on which it answered. Writing takes the records' days instead.
     :param notes: what features say of all its records, by name; writing adds those of the records.
     :param forgotten: the keys of dropped answers that were not drawn again.

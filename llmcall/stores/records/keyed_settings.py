@@ -227,7 +227,7 @@ def layer_from_header(
     :param header: its settings.
     :param origin: the recording, for ``Settings.origin``.
     :param undecided: the settings that its records do not depend on.
-    :param is_recorded: whether llmcall recorded it; otherwise an empty header says nothing.
+    :param is_recorded: ``True`` if llmcall recorded it; otherwise an empty header says nothing.
     :raises ConfigError: if the header names a setting that is unknown or does not decide keys.
     """
     recorded = {name: value for name, value in header.items() if name not in (NAMESPACES, SECTIONS)}

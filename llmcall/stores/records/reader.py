@@ -149,7 +149,7 @@ class RecordFile:
     :param name: the file's name in errors.
     :param journal: the bytes of its journal, which go on from the file's.
     :param journal_name: the journal's name in errors.
-    :param goes_on: whether the recording went on from what the file holds; otherwise the file's header and answers
+    :param goes_on: ``True`` if the recording went on from what the file holds; otherwise the file's header and answers
         count.
     :ivar header: the file's header.
     :ivar undecided: the settings that its records do not depend on.
@@ -369,7 +369,7 @@ class RecordFile:
     def records(self, in_scope: Callable[[str], bool] = lambda path: True) -> Records:
         """Return the records of some scopes, which are read at each use.
 
-        :param in_scope: whether a scope path is one of them.
+        :param in_scope: returns whether a scope path is one of them.
         """
         numbers = {number for path, number in self._paths.items() if in_scope(path or "")}
         places = array("I", (p for p, number in enumerate(self._scopes) if number in numbers))
@@ -419,7 +419,7 @@ class RecordFile:
     def others(self, is_used: Callable[[str], bool]) -> list[Record]:
         """Return the records that are not used; one whose key was never looked for is not.
 
-        :param is_used: whether the record of a key is.
+        :param is_used: returns whether the record of a key is used.
         """
         used = {place for key, place in list(self._places_by_key.items()) if is_used(key)}
         return self._held(place for place in range(len(self)) if place not in used)
@@ -430,7 +430,7 @@ def _hash(
 ) -> int:
     """Return the hash of a request; equal ones have the same in this process.
 
-    :param is_line: whether it stands as in a line, where references replace long texts.
+    :param is_line: ``True`` if it stands as in a line, where references replace long texts.
     """
     messages = request.get("messages")
     if not isinstance(messages, list):

@@ -71,7 +71,7 @@ def ending_problem(reason: object, field: str) -> tuple[type[APIError], str] | N
     if reason is None or reason == "":
         return None
     if not isinstance(reason, str):
-        return ServiceError, f"a malformed answer: its {field} is not a text ({reason!r:.60})"
+        return ServiceError, f"a malformed answer: its {field} is not a string ({reason!r:.60})"
     shown = f"{field} {visible(reason):.60}"
     if is_filtered(reason):
         return ContentFilterError, f"the provider filtered the answer ({shown})"

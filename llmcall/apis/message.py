@@ -127,7 +127,7 @@ def unreadable_message(message: Data) -> str | None:
     if not _is_content(content):
         return "has a content that is neither text nor a list of parts"
     if not isinstance(message.get("refusal") or "", str):
-        return "has a refusal that is not a text"
+        return "has a refusal that is not a string"
     calls = message.get("tool_calls") or []
     if not isinstance(calls, list):
         return "has tool_calls that are not a list"

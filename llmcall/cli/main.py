@@ -100,7 +100,7 @@ def _one_text(context: click.Context, parameter: click.Parameter, words: Sequenc
     """Refuse a question without quotes: the shell may have changed it between its words."""
     if len(words) > 1:
         raise click.UsageError(
-            f"put the question into quotes: llmcall ask {shlex.quote(' '.join(words))}"
+            f"put the question in quotes: llmcall ask {shlex.quote(' '.join(words))}"
         )
     return unicode_text(context, parameter, words[0])
 

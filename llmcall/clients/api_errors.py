@@ -307,7 +307,7 @@ def proxy_hint(url: str) -> str:
         return ""
     return (
         f" The environment puts the proxy {without_password(proxy)} before {host}: "
-        f"set NO_PROXY={host} to go past it."
+        f"set NO_PROXY={host} to bypass it."
     )
 
 

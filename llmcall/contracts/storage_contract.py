@@ -81,7 +81,7 @@ def _check_first_counts(storage: _Watched) -> None:
         row is not None and row[0] == every_byte, "get returns the bytes that were stored"
     )
     assert row is not None
-    storage.holds(abs(row[1] - now) < 60, "a row has the time of its storing, in seconds")
+    storage.holds(abs(row[1] - now) < 60, "a row has the time at which it was stored, in seconds")
     count = storage.write([Change("a", b"second")])
     storage.holds(count == 0, "a key that has bytes is not changed without replaces")
     storage.holds(storage.get("a") == row, "the bytes that were stored first stay")
@@ -94,7 +94,7 @@ def _check_order(storage: _Watched) -> None:
     storage.write([Change("c", b"", stored_at=3.0), Change("b", b"B" * 2**20, stored_at=1.0)])
     storage.write([Change("a", b"A", True, 5.0)])
     rows = [("a", b"A", 5.0), ("c", b"", 3.0), ("b", b"B" * 2**20, 1.0)]
-    storage.holds(storage.rows() == rows, "rows yields all in the order of storing")
+    storage.holds(storage.rows() == rows, "rows yields every row in the order of storing")
     storage.holds(len(storage) == 3, "its length is the number of rows")
     count = storage.write([Change("c", None), Change("none", None), Change("d", b"D")])
     storage.holds(count == 2, "write counts what changed: what was stored, and what was deleted")
@@ -118,7 +118,7 @@ def _check_shared(storage: _Watched, other: _Watched) -> None:
     storage.holds(storage.get("e") is not None, "what another object stored is there at once")
     other.close()
     storage.close()
-    rule = "a storage that was closed is opened by its next use"
+    rule = "the next use of a closed storage opens it"
     with keeping(f"{other.name}: {rule}"):
         row = other.get("e")
     storage.holds(row is not None, rule)
@@ -137,9 +137,11 @@ def _check_threads(storage: _Watched, other: _Watched) -> None:
 
     stored = [in_thread(partial(store, number)) for number in range(THREADS)]
     counts, values = zip(*(outcome.result() for outcome in stored), strict=True)
-    storage.holds(sum(counts) == 1, "of threads that store one key at the same time, one does")
+    storage.holds(
+        sum(counts) == 1, "of threads that store one key at the same time, only one succeeds"
+    )
     storage.holds(len(set(values)) == 1, "all threads read what was stored first")
     kept = sum(key.partition("-")[1] == "-" for key, *_ in storage.rows())
-    rule = "what threads and objects write at the same time is all kept"
+    rule = "everything that threads and objects write at the same time is kept"
     storage.holds(kept == THREADS * ROWS, rule)
     other.close()

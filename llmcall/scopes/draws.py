@@ -67,7 +67,7 @@ class DrawList:
         self.draws.append(draw)
         if self._is_over:
             draw.retract()
-            raise MapIsOverError("the map that this call belongs to is over")
+            raise MapIsOverError("the map that this call belongs to has ended")
 
     def drawn(self) -> list[Drawn]:
         """Return the draws whose numbers are still taken."""

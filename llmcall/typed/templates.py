@@ -122,11 +122,11 @@ def checked_sources(sources: Mapping[str, TemplateSource]) -> dict[str, Template
     for role, source in present.items():
         if source.file_name is not None and source.text is not None:
             raise TypeError(
-                f"the {role} template is given twice, as the file {source.file_name!r} and as a text; give "
+                f"the {role} template is given twice, as the file {source.file_name!r} and as text; give "
                 "one of them"
             )
     if not present:
-        raise TypeError("LLMCall needs a template: give a file name, or a text as system= or user=")
+        raise TypeError("LLMCall needs a template: give a file name, or text as system= or user=")
     return present
 
 
@@ -309,7 +309,7 @@ def _brace_errors(templates: Iterable[Template], variables: Variables) -> dict[s
 
 def _no_file(name: str) -> tuple[str, str]:
     raise TemplateError(
-        f"a template that is a text cannot include {name!r}, because it has no folder; put it into a file"
+        f"a template given as text cannot include {name!r}, because it has no folder; put it into a file"
     )
 
 

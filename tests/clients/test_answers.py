@@ -136,7 +136,7 @@ NOT_ANSWERS: list[tuple[Any, type[APIError], str]] = [
     ({"choices": [{"message": {"content": 5}}]}, ServiceError, "neither text nor a list"),
     (message(tool_calls=[3]), ServiceError, "a tool call that is not an object"),
     (message(tool_calls={"id": "c1"}), ServiceError, "tool_calls that are not a list"),
-    (message(refusal={"text": "No."}), ServiceError, "a refusal that is not a text"),
+    (message(refusal={"text": "No."}), ServiceError, "a refusal that is not a string"),
     (completion("Half an", finish_reason="error"), ServiceError, "broke off"),
     *(
         (
@@ -158,7 +158,7 @@ NOT_ANSWERS: list[tuple[Any, type[APIError], str]] = [
         (
             completion("Half an", finish_reason=reason),
             ServiceError,
-            "its finish_reason is not a text",
+            "its finish_reason is not a string",
         )
         for reason in (0, 7, True, [], {"type": "stop"})
     ),

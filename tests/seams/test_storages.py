@@ -108,11 +108,11 @@ BREACHES: dict[str, tuple[dict[str, Any], str]] = {
             )[0],
             "read": lambda self: (JsonFile.read(self), time.sleep(0.005))[0],
         },
-        "one does|kept|Broken",
+        "only one succeeds|kept|Broken",
     ),
     "no second store": (
         {"close": lambda self: setattr(self, "file", None)},
-        r"^Broken: a storage that was closed is opened by its next use \(AttributeError: .*exists",
+        r"^Broken: the next use of a closed storage opens it \(AttributeError: .*exists",
     ),
 }
 

@@ -43,7 +43,7 @@ UNREADABLE: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "text": (REQUEST, {"text": "Yes."}, "has no choices"),
     "no choices": (REQUEST, {"choices": []}, "has no choices"),
     "number": (REQUEST, message(content=3), "neither text nor a list of parts"),
-    "refusal": (REQUEST, message(content=None, refusal=3), "a refusal that is not a text"),
+    "refusal": (REQUEST, message(content=None, refusal=3), "a refusal that is not a string"),
     "calls": (REQUEST, message(tool_calls="buy"), "tool_calls that are not a list"),
     "call": (REQUEST, message(tool_calls=[{"function": "buy"}]), "a tool call that is not"),
     "reason": (REQUEST, {"choices": [{"message": ANSWER, "finish_reason": 3}]}, "finish_reason"),

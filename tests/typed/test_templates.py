@@ -102,7 +102,7 @@ def test_a_text_is_kept_but_for_common_indentation_and_blank_lines_around_it(
         ),
         (
             "{% include 'x' %}",
-            "line 1: a template that is a text cannot include 'x', because it has no folder",
+            "line 1: a template given as text cannot include 'x', because it has no folder",
         ),
         ("{{ name.upper }}", "line 1: it prints a function. Did you mean to call it?"),
         *(

@@ -175,7 +175,7 @@ def choice(
     respondents with ``key=`` in a scope.
 
     :param question: the template of the user message, such as ``"Is {{ product }} too dear?"``.
-    :param options: 2 to 26 texts, or a dict of codes and texts; the call returns the text or the
+    :param options: 2 to 26 strings, or a dict from code to text; the call returns the text or the
         code. A text is a template, such as ``{"left": "{{ left }}", "right": "{{ right }}"}``, and is
         rendered with the row.
     :param system: the template of the system message.

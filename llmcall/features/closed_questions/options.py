@@ -71,7 +71,7 @@ class ChoiceOptions(NamedTuple):
 def checked_options(options: object, last: Any, order: object) -> ChoiceOptions:
     """Return the options of a question, checked.
 
-    :param options: texts, or a dict of codes and texts.
+    :param options: strings, or a dict from code to text.
     :param last: the options that stay at the end, by text or code.
     :param order: the name of the order.
     :raises TypeError: if the options are not a list of texts or a dict.
@@ -82,14 +82,14 @@ def checked_options(options: object, last: Any, order: object) -> ChoiceOptions:
         raise ValueError(f"order is {order!r}; it must be one of {', '.join(ORDERS)}")
     if isinstance(options, (str, set, frozenset)) or not isinstance(options, Iterable):
         raise TypeError(
-            f"options is {options!r}; it must be a list of texts, or a dict of codes and texts"
+            f"options is {options!r}; it must be a list of strings, or a dict from code to text"
         )
     values = tuple(options)
     texts = tuple(options.values()) if isinstance(options, Mapping) else values
     for text in texts:
         if not isinstance(text, str):
             raise TypeError(
-                f"the option {text!r} is not a string; for other values give a dict of codes and texts, "
+                f"the option {text!r} is not a string; for other values give a dict from code to text, "
                 f"such as {{{text!r}: {str(text)!r}}}"
             )
     if None in values:

@@ -325,7 +325,7 @@ def _path(conversation: object) -> str:
     for name in texts:
         if not name or "/" in name or "#" in name:
             raise ValueError(
-                f"its scope has the name {name!r}; a name must be a text without '/' and '#', and not empty: rename it"
+                f"its scope has the name {name!r}; a name must be a non-empty string without '/' or '#': rename it"
             )
     return "/".join(texts)
 

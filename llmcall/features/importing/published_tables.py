@@ -340,7 +340,7 @@ def rows(path: str, columns: Columns) -> Iterator[LocatedEntry]:
                 if cells and len(cells) != len(names):
                     raise CacheError(
                         f"{path}:{start}: the row has more or fewer cells than the first row, which has {len(names)}; "
-                        "put cells that contain the separator or a line end into quotes"
+                        "quote cells that contain the separator or a line break"
                     )
                 if cells:  # not an empty line
                     row = dict(zip(names, cells, strict=True))

@@ -289,7 +289,7 @@ def _reason_to_leave_out(record: Record) -> str:
     if record.given:
         return f"{record.given}: no model answered"
     if record.kind == "http":
-        return "of another API than chat completions"
+        return "of an API other than chat completions"
     if record.model is None:
         return "without the name of a model"
     if record.is_converted:

@@ -43,7 +43,7 @@ FIRST_WAIT = 2.0
 LONGEST_WAIT = 60.0
 GROWTH = 1.5
 UNDER_WAY = ("queued", "in_progress")
-LATE = "the call's deadline passed while it waited in its window. Make it again: it waits for the same answer"
+LATE = "the call's deadline passed while it waited in its window. Repeat the call: it waits for the same answer"
 
 log = logger()
 

@@ -58,7 +58,7 @@ def unreadable(record: Record) -> str | None:
         if problem := unreadable_message(fields.get("message")):
             return f"the message of choices[{number}] of this chat {problem}: {_quoted(choice)}"
         if not isinstance(fields.get("finish_reason"), (str, NoneType)):
-            return f"the finish_reason of choices[{number}] of this chat is not a text: {_quoted(choice)}"
+            return f"the finish_reason of choices[{number}] of this chat is not a string: {_quoted(choice)}"
     return None
 
 

@@ -647,7 +647,9 @@ def test_wrong_options_are_refused_before_anything_is_asked(
 
 def test_a_set_of_options_is_refused() -> None:
     """It has another order in each process."""
-    with pytest.raises(TypeError, match="it must be a list of texts, or a dict of codes and texts"):
+    with pytest.raises(
+        TypeError, match="it must be a list of strings, or a dict from code to text"
+    ):
         llmcall.choice("Which?", {"tax", "ban"})
 
 

@@ -266,7 +266,7 @@ def test_a_call_that_ran_into_its_deadline_goes_on_waiting(server: BackgroundSer
     client = client_at(server)
     leave_waiting(server, client, "Hello")
     server.looks = sys.maxsize
-    with pytest.raises(RequestTimeoutError, match="Make it again"):
+    with pytest.raises(RequestTimeoutError, match="Repeat the call"):
         client.send_message("Hello", deadline=0.1)
     server.looks = 0
     assert client.send_message("Hello", window="2h").content == "Hello 1"

@@ -33,8 +33,8 @@ from .features import additions
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .keys.request import Data
     from .stores.misses.report import Miss
+    from .support.data import Data
 
 
 class LLMCallError(Exception):

@@ -51,7 +51,7 @@ from .catalog import capabilities
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from ..keys.request import Data
+    from ..support.data import Data
 
 # By encoding, the SHA-256 of tiktoken's file.
 _DIGESTS = {

@@ -6,6 +6,7 @@ import os
 import time
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from ...errors import CacheError
@@ -343,16 +344,16 @@ class Tape:
         """Return the file's records that answered no call; see :meth:`Cassette.unused`."""
         return self.log.unused(self.stored.records(), self.stored.others(self.log.has_used))
 
-    def dropped(self, unused: Iterable[Record]) -> list[Record]:
+    def dropped(self, unused: Sequence[Record]) -> list[Record]:
         """Return the unused records that the file loses. Further draws of the run's requests stay, so as to leave
         no gap among them.
         """
-        return list(self.not_of_run(unused)) if self.drops_unused else []
+        return list(self.not_of_run(unused)) if unused and self.drops_unused else []
 
     def not_of_run(self, records: Iterable[Record]) -> Iterator[Record]:
         """Yield the records that are not draws of any request that the run made."""
-        used = [record for key in self.log.used_keys() if (record := self.stored.get(key))]
-        drawn = {draw[:2] for draw in map(draw_of, (*self._gained, *used)) if draw}
+        used = (record for key in self.log.used_keys() if (record := self.stored.get(key)))
+        drawn = {draw[:2] for draw in map(draw_of, chain(self._gained, used)) if draw}
         return (
             record
             for record in records

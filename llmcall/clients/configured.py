@@ -223,10 +223,10 @@ class ConfiguredClient:
         for name, _ in call.options.added:
             known_options()[name].check(call)
 
-    def wire(self, body: Mapping[str, Data], capabilities: Capabilities) -> str:
+    def wire(self, body: Mapping[str, Data], site: Site) -> str:
         """Return the API format of a body; custom clients use Chat Completions.
 
-        :param capabilities: the model's capabilities.
+        :param site: the model's.
         """
         return "chat"
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..core.seams import Sends
     from ..keys.request import Data
-    from ..models.catalog import Capabilities
+    from ..traffic.sites import Site
     from .sdk import SDKTransport
 
 # as of openai 3.52, Ollama 0.12
@@ -85,24 +85,24 @@ class OpenAIClient(LLMClient):
         addresses = map(self.settings.setting_value, ("base_url", "azure_endpoint"))
         return any(address.rank is Rank.ARGUMENT for address in addresses)
 
-    def wire(self, body: Mapping[str, Data], capabilities: Capabilities) -> str:
+    def wire(self, body: Mapping[str, Data], site: Site) -> str:
         """Return the API (wire) that a body goes to, as ``API`` says.
 
         ``auto`` is chat completions, and the Responses API only
         if Chat Completions cannot do it: a model that only the Responses API serves, tools
         while the model reasons, an answer that is made in the background.
 
-        :param capabilities: the model's capabilities.
+        :param site: the model's.
         """
-        wire = self.settings.api
+        wire = site.settings.api
         if "messages" not in body:
             return "chat"
         if window_of(body) is not None:
             wire = "responses"
         if wire == "auto":
             has_tools = body.get("tools") and body.get("reasoning_effort") != "none"
-            needs_responses = capabilities.only_on_responses or (
-                has_tools and capabilities.tools_on_responses
+            needs_responses = site.capabilities.only_on_responses or (
+                has_tools and site.capabilities.tools_on_responses
             )
             wire = "responses" if needs_responses else "chat"
         return wire

@@ -150,7 +150,7 @@ class OfClient(Kind):
         :raises ConfigError: if it cannot be sent with an option that a feature adds.
         """
         call.client.check_options(call)
-        return call.client.wire(body, call.site.capabilities)
+        return call.client.wire(body, call.site)
 
     def transport(self, call: Call, endpoint: Endpoint) -> Transport:
         """Return the client's transport for an endpoint."""

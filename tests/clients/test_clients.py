@@ -469,6 +469,31 @@ def test_a_key_in_a_variable_is_the_one_that_it_holds_now(
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("api_key", str),
+        ("azure_ad_token", str),
+        ("azure_ad_token_provider", lambda token: lambda: token),
+    ],
+    ids=["key", "token", "function"],
+)
+def test_an_endpoint_that_names_no_key_gets_what_is_configured_now(
+    name: str, value: Callable[[str], Any], server: ScriptedServer
+) -> None:
+    """A key is replaced, and a token expires."""
+    fields = {"base_url": server.base_url} if name == "api_key" else azure_at(server)
+    llmcall.configure(endpoints=[llmcall.types.Endpoint("east", ("m",), **fields)], model="m")
+    client = OpenAIClient(cache_mode="off", on_error="raise")
+    for credential in ("first", "second"):
+        llmcall.configure(**{name: value(credential)})
+        client.send_message(QUESTION)
+    assert [seen.headers["authorization"] for seen in server.requests] == [
+        "Bearer first",
+        "Bearer second",
+    ]
+
+
 # Keys that a function gives
 
 

@@ -469,7 +469,7 @@ CHANGES = {
     ),
     "a prompt": (
         *(f"recordings/{TAPE}", "a nurse", "a doctor"),
-        *("replay", "You are Ada, a [-doctor-] {+nurse+}. What"),
+        *("replay", "You are Ada, a [-doctor-] {+nurse+}."),
     ),
     "the code": (f"code/{SCRIPT}", "* rate()", "* 2", "result out/table.csv", "+Ada,answer 0,16"),
     "a number of a result": (
@@ -521,7 +521,7 @@ def test_a_changed_prompt_is_shown_with_the_words_that_differ(package: Path) -> 
     going_on = "    try:\n        main()\n    except llmcall.CacheError:\n        pass\n"
     edited(package / f"code/{SCRIPT}", "    main()\n", going_on)
     mend(package)
-    assert "You are Ada, a [-doctor-] {+nurse+}. What" in failed(llmcall.verify(package))["replay"]
+    assert "You are Ada, a [-doctor-] {+nurse+}." in failed(llmcall.verify(package))["replay"]
 
 
 @pytest.mark.ci

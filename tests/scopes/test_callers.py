@@ -390,6 +390,26 @@ def run_of(path: str | None, mode: str, cache_mode: str) -> Iterator[None]:
         yield
 
 
+def test_a_scope_that_starts_again_has_its_answers_again_after_an_interruption() -> None:
+    """In another thread, too, as in a run that nothing interrupted."""
+    client = ScriptedClient(["Hi."] * 2, cache_mode="off")
+
+    def ask_alone() -> Any:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(ask_in_scope).result()
+
+    def ask_in_scope() -> Any:
+        with llmcall.scope("Ada"):
+            return client.send_message(QUESTION)
+
+    with contextlib.suppress(ZeroDivisionError), llmcall.cassette("tape.jsonl"):
+        ask_alone()
+        raise ZeroDivisionError
+    with llmcall.cassette("tape.jsonl"):
+        assert [ask_alone().sample, ask_alone().sample] == ["Ada#0", "Ada#0"]
+    assert len(client.requests) == 1
+
+
 @pytest.mark.parametrize(
     ("first", "longer", "replay"),
     [

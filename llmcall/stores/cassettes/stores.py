@@ -195,18 +195,24 @@ class CassetteStore(NamedTuple):
         recorded = tape.log.recorded_callers(path, sampled_key(identity, None))
         if not tape.may_record:
             return recorded._replace(replayed=tape.callers) if recorded.callers else tape.no_callers
+
+        def key_of(number: int) -> str:
+            return sampled_key(identity, f"{path}#{number}")
+
         below = self.cache.callers(path, identity).callers
-        if not below:
-            return recorded
         # Draws of the file without a caller come first, as in a replay, whichever caller took others of the cache.
-        has_nameless = any(
-            number not in recorded.callers
-            and sampled_key(identity, f"{path}#{number}") in tape.stored
+        has_nameless = below and any(
+            number not in recorded.callers and key_of(number) in tape.stored
             for number in (0, *below)
         )
-        return (
-            recorded if has_nameless else recorded._replace(callers={**below, **recorded.callers})
-        )
+        callers = recorded.callers if has_nameless else {**below, **recorded.callers}
+        if recorded.is_recording:  # a scope that starts again has its draws again, whoever asks
+            callers = {
+                number: name
+                for number, name in callers.items()
+                if not tape.log.has_used(key_of(number))
+            }
+        return recorded._replace(callers=callers)
 
     def _put(self, record: Record, source: GotFrom) -> Record:
         """Put an answer on the cassette, and return the one that counts there."""

@@ -186,7 +186,7 @@ def test_a_record_names_its_caller_if_several_ask() -> None:
     }
 
 
-def test_work_in_several_contexts_has_an_caller() -> None:
+def test_work_in_several_contexts_has_a_caller() -> None:
     """LangChain's pool runs a function in a context, which LangGraph runs in another one."""
     client = plain_program(Server())
     with recorded(), ThreadPoolExecutor(2) as pool:
@@ -211,7 +211,7 @@ def late(job: Callable[[], Any]) -> Any:
     return job()
 
 
-def test_work_in_a_context_that_was_copied_before_is_an_caller() -> None:
+def test_work_in_a_context_that_was_copied_before_is_a_caller() -> None:
     """A copy of its maker's context does not hide it; nor in a batch of batches, nor in its loop."""
     client = plain_program(Server())
 
@@ -445,7 +445,7 @@ def test_callers_that_share_the_answers_of_one_replay_as_they_got_them(mode: str
         assert rounds(client, "cem", "ann", count=1) == answers
 
 
-def test_an_update_keeps_an_callers_answers_when_another_one_is_gone() -> None:
+def test_an_update_keeps_a_callers_answers_when_another_one_is_gone() -> None:
     """That one had taken an earlier answer of the caller's, which lies in the disk cache now."""
     client = plain_program(Server())
     with run_of("a", "once", "auto"):
@@ -473,7 +473,7 @@ def test_callers_keep_their_answers_when_one_is_deleted_from_the_cache(deleted: 
         assert {name for name in names if again[name] != first[name]} == {deleted}
 
 
-def test_an_caller_that_leaves_a_replayed_stream_gets_its_own_answer_next() -> None:
+def test_a_caller_that_leaves_a_replayed_stream_gets_its_own_answer_next() -> None:
     """Its draw is given back to it, and not to another caller."""
     client = plain_program(Server())
     ann, ben = pair_of_callers(client)
@@ -589,7 +589,7 @@ def test_an_export_names_callers_as_a_cassette_does() -> None:
     assert found == {"1": [None], "2": ["thread run 0", "thread run 1"]}
 
 
-def test_an_export_names_an_caller_whose_earlier_draw_is_missing() -> None:
+def test_an_export_names_a_caller_whose_earlier_draw_is_missing() -> None:
     """As a cassette does: without the name, the caller would draw the missing one."""
     client = plain_program(Server())
     with llmcall.patched(), llmcall.scope("s", process=True):
@@ -601,7 +601,7 @@ def test_an_export_names_an_caller_whose_earlier_draw_is_missing() -> None:
         assert pair_of_callers(client).ben() == answers[1]
 
 
-def test_an_caller_gets_its_answers_in_their_order_from_a_cache_that_loaded_the_first() -> None:
+def test_a_caller_gets_its_answers_in_their_order_from_a_cache_that_loaded_the_first() -> None:
     """A cassette names no caller that is alone; the cache does, as soon as it gets the answer."""
     client = plain_program(Server())
     with recorded():

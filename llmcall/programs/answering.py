@@ -35,8 +35,8 @@ from .requests import (
     has_model_path,
     is_of_model_sdk,
     is_of_sdk,
-    is_telemetry,
     request_to_record,
+    unsent_response,
 )
 from .transport import ProgramTransport
 
@@ -79,7 +79,7 @@ def passes(recorder: Recorder, method: str, url: str, headers: Mapping[str, str]
         or connections.is_models(address, recorder.known_models())
     ):
         return False
-    if not llmcall_sends() and not is_telemetry(path):
+    if not llmcall_sends() and unsent_response(path) is None:
         recorder.note(Sight.OTHER_REQUEST, _named(method, host, path))
     return True
 
@@ -149,11 +149,18 @@ async def response_to(
 def _let_pass(
     recorder: Recorder, library: ModuleType, http: httpx.Request, *, is_models_host: bool
 ) -> httpx.Response | None:
-    """Pass an unrecorded request through: return ``None``, or an answer to telemetry where nothing is sent."""
+    """Pass an unrecorded request through: return ``None``, or the response to one that is never recorded where
+    nothing is sent.
+    """
     path = str(http.url.path)
     is_chat = http.method == "POST" and path.rstrip("/").endswith(CHATS)
-    if is_telemetry(path):
-        return library.Response(204) if is_models_host and recorder.sends_nothing else None
+    unsent = unsent_response(path)
+    if unsent is not None:
+        if not (is_models_host and recorder.sends_nothing):
+            return None
+        status, data = unsent
+        response: httpx.Response = library.Response(status, json=data)
+        return response
     sight = Sight.MODEL_REQUEST if is_models_host or is_chat else Sight.OTHER_REQUEST
     recorder.note(sight, _address(http))
     return None

@@ -39,6 +39,7 @@ KNOWN_HOSTS = (
     "api.together.xyz",
     "api.voyageai.com",
     "api.x.ai",
+    "auth.openai.com",
     "cognitiveservices.azure.com",
     "dashscope.aliyuncs.com",
     "dashscope-intl.aliyuncs.com",

@@ -12,6 +12,7 @@ from ..core.effects import Blocks
 from ..keys.http_identity import MODEL_PATH, OBJECT, api_path
 from ..keys.plain_data import is_too_deep
 from ..support.waits import resolved
+from .placeholders import PLACEHOLDER
 
 if TYPE_CHECKING:
     import httpx
@@ -24,7 +25,15 @@ CALL_PATH = re.compile(
 )
 CHAT = "/chat/completions"
 EMBEDDINGS = "/embeddings"
-TRACES = "/v1/traces/ingest"  # of openai-agents
+# The ends of the paths of requests that are never recorded, and the response that they get where nothing is sent.
+NEVER_RECORDED: Mapping[str, tuple[int, Data]] = {
+    "/v1/traces/ingest": (204, None),  # telemetry of openai-agents
+    # an access token for the identity of a workload (openai 3.57, anthropic 2.14): RFC 6749, section 5.1
+    "/oauth/token": (
+        200,
+        {"access_token": PLACEHOLDER, "token_type": "Bearer", "expires_in": 3600},
+    ),
+}
 CHATS = ("/completions", EMBEDDINGS)  # the ends of the paths of chats, completions and embeddings
 GEMINI_STREAM = ":streamGenerateContent"  # the end of a path of Gemini's API
 # Headers of generated SDKs, those of models among them: Stainless (openai 3.57, anthropic 2.14), Fern (cohere)
@@ -139,9 +148,10 @@ class RequestToRecord(NamedTuple):
         return ProgramRequest(http.method, str(http.url), dict(http.headers.items()), self.body)
 
 
-def is_telemetry(path: str) -> bool:
-    """Return whether a request only carries a program's traces, as openai-agents sends them."""
-    return path.rstrip("/").endswith(TRACES)
+def unsent_response(path: str) -> tuple[int, Data] | None:
+    """Return the status and JSON that a request gets where nothing is sent, if such requests are never recorded."""
+    path = path.rstrip("/")
+    return next((NEVER_RECORDED[end] for end in NEVER_RECORDED if path.endswith(end)), None)
 
 
 def is_of_model_sdk(headers: Mapping[str, str]) -> bool:
@@ -175,7 +185,7 @@ async def request_to_record(
     :param is_models_host: ``True`` if the host is known to be a model's.
     """
     path = str(http.url.path).rstrip("/")
-    if is_telemetry(path):
+    if unsent_response(path) is not None:
         return None
     is_post, is_named = http.method == "POST", http.url.host in hosts
     is_at_model_path, by_sdk = has_model_path(http.method, path), is_of_sdk(http.headers)

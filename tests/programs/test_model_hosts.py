@@ -8,6 +8,7 @@ import asyncio
 import io
 import itertools
 import json
+import pathlib
 from typing import Any
 
 import openai
@@ -41,6 +42,9 @@ class API:
             return http.Response(200, json=completion(f"answer {number}"))
         if path.endswith("/traces/ingest"):
             return http.Response(204)
+        if path.endswith("/oauth/token"):
+            token = {"access_token": f"token-{number}-of-the-server", "expires_in": 600}
+            return http.Response(200, json=token)
         if path.endswith(("/speech", "/content")):
             headers = {"content-type": "audio/mpeg"}
             return http.Response(200, headers=headers, content=b"sound %d" % number)
@@ -305,6 +309,29 @@ def test_telemetry_passes_while_recording_and_gets_an_empty_204_in_a_replay(
             sent = client(api).post(f"{KNOWN}/traces/ingest", json={"data": []})
             assert (sent.status_code, sent.content) == (204, b"")
     assert api.asked == ["GET /v1/models", "POST /v1/traces/ingest"]
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    "url", ["https://api.anthropic.com/v1/oauth/token", "https://auth.openai.com/oauth/token"]
+)
+def test_an_access_token_is_not_recorded_and_a_placeholder_in_a_replay(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The SDK gets one for its workload's identity: each run proves it anew, and neither may be in a file."""
+    api = API()
+    tokens = []
+    for mode in ("once", "none"):
+        with llmcall.cassette(TAPE, mode=mode):
+            sdk(api).models.list()
+            proof = {"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion": mode}
+            token = client(api).post(url, json=proof).raise_for_status().json()
+            assert token["expires_in"] > 0
+            tokens.append(token["access_token"])
+    assert tokens[0] == "token-1-of-the-server"
+    assert tokens[1] != tokens[0]
+    assert api.asked == ["GET /v1/models", f"POST {http.URL(url).path}"]
+    assert "oauth" not in pathlib.Path(TAPE).read_text(encoding="utf-8")
     assert not caplog.text
 
 

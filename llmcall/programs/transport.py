@@ -319,6 +319,9 @@ def response_error(response: httpx.Response, request: httpx.Request) -> APIError
     # the program's client follows a redirect
     error.retryable = error.retryable and response.status_code >= 400
     error.note(response=response)
+    if error.retryable and not request.content:  # it passes through: retries are the program's, too
+        error.retryable = False
+        error.note(is_retried_by_program=True)
     return error
 
 

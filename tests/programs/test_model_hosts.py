@@ -5,6 +5,7 @@ in JSON, else named by their path.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import itertools
 import json
@@ -310,6 +311,24 @@ def test_telemetry_passes_while_recording_and_gets_an_empty_204_in_a_replay(
             assert (sent.status_code, sent.content) == (204, b"")
     assert api.asked == ["GET /v1/models", "POST /v1/traces/ingest"]
     assert not caplog.text
+
+
+def test_a_failed_get_is_retried_by_the_programs_sdk_alone(httpserver: Any) -> None:
+    """It passes through: the program sees each answer of the server, and as many retries as without llmcall."""
+    busy = {"error": {"message": "busy"}}
+    at_once = {"retry-after-ms": "1"}  # which the SDK follows
+    found = []
+    for mode in (None, "once", "none"):
+        if mode != "none":
+            path = "/v1/models/m"
+            httpserver.expect_ordered_request(path).respond_with_json(busy, 503, at_once)
+            httpserver.expect_ordered_request(path).respond_with_json({"id": "m"})
+        program = openai.OpenAI(api_key=KEY, base_url=httpserver.url_for("/v1"))
+        with contextlib.nullcontext() if mode is None else llmcall.cassette(TAPE, mode=mode):
+            response = program.models.with_raw_response.retrieve("m")
+        found.append((response.parse().id, response.retries_taken))
+    assert found == [("m", 1), ("m", 1), ("m", 0)]
+    assert len(httpserver.log) == 4
 
 
 @pytest.mark.parametrize(

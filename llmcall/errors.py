@@ -59,8 +59,7 @@ class Failure(NamedTuple):
     :param is_late: ``True`` if the call's own deadline allows no further wait or attempt.
     :param is_unreachable: ``True`` if no connection was made, so nothing was sent.
     :param is_read: ``True`` if the reader of a stream has read some of the answer: another one would begin again.
-    :param is_retried_by_program: ``True`` for a failure that llmcall does not retry, since the program's SDK does: of a
-        connection, or of a request without a body.
+    :param is_retried_by_program: ``True`` for a failure after which the program's SDK tries again, not llmcall.
     :param response: of a program's request, the HTTP response that reports the error; the program gets it as it came.
     :param event: the event of a stream that reports the error, likewise.
     """

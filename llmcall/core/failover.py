@@ -152,7 +152,7 @@ def pause_after(error: APIError, call: Call) -> float | None:
     :param error: the attempt's; its ``attempts`` are how many were made.
     """
     options = call.options
-    if not error.retryable or error.failure.is_read:
+    if not error.retryable or error.failure.is_read or error.failure.is_retried_by_program:
         return None
     if options.max_attempts == 1:  # as of a recorded function
         return None

@@ -120,13 +120,14 @@ async def response_to(
             raise LLMCallError(HAS_ENDED)
         if to_record.calls_model:
             recorder.models.add(address)
-        transport = ProgramTransport(library, to_record, send)
         # This opens the cassette of the settings, and attaches its recorder.
         cassette = open_current_cassette()
         recording = recorder.recording
         # A cassette may be open and yet not count here, as in a fixture with a wider scope than the test's.
         is_hidden = cassette is None and recording.is_of_cassette
         client = recording.client_at(to_record.base_url)
+        is_retried = client.settings.retry_max_attempts > 1
+        transport = ProgramTransport(library, to_record, send, is_retried=is_retried)
         default = None if is_hidden else recording.default
         with (
             position_here(default, recorder.made_in) or nullcontext(),

@@ -117,7 +117,8 @@ def refusal_response(
         came = transport.last_response
     if came is not None:
         headers = headers_to_copy(came.headers)
-        if error.retryable and not came.is_success:
+        is_final = error.retryable and not error.failure.is_retried_by_program
+        if is_final and not came.is_success:
             headers = [it for it in headers if it[0].lower() != NOT_REPEATED[0]] + [NOT_REPEATED]
         return _whole(library, came.status_code, headers, came.content)
     status = NO_ANSWER_IN_TIME if isinstance(error, RequestTimeoutError) else NO_ANSWER

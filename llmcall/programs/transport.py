@@ -57,6 +57,7 @@ class ProgramTransport(ProcedureTransport):
     :param to_record: the request.
     :param send_below: the program's own transport: sends an HTTP request and returns its response, or
         a coroutine that does.
+    :param is_retried: ``True`` if llmcall retries the request, not the program's SDK.
     :ivar last_response: the response to the last attempt, or ``None`` without one.
     :ivar headers: the headers of the last response that the program gets, too, if it is an answer.
     :ivar media_type: of an answer that is passed on as it comes.
@@ -65,10 +66,16 @@ class ProgramTransport(ProcedureTransport):
     """
 
     def __init__(
-        self, library: ModuleType, to_record: RequestToRecord, send_below: SendRequest
+        self,
+        library: ModuleType,
+        to_record: RequestToRecord,
+        send_below: SendRequest,
+        *,
+        is_retried: bool = True,
     ) -> None:
         self.library = library
         self.to_record = to_record
+        self._is_retried = is_retried and bool(to_record.http.content)  # others pass through
         self.last_response: httpx.Response | None = None
         self.headers: list[tuple[bytes, bytes]] = []
         self.media_type = ""
@@ -90,7 +97,7 @@ class ProgramTransport(ProcedureTransport):
             await _read_body(received, blocks)
         self.last_response = received
         if received.status_code != OK:
-            raise response_error(received, self.to_record.http)
+            raise self._error(received)
         response = read_object(received.content, "answer", in_order)
         if request.kind != "embedding":
             return Response(response)
@@ -135,7 +142,7 @@ class ProgramTransport(ProcedureTransport):
         async with self._response(request, timeout, blocks) as response:
             if response.status_code != OK:
                 await _read_body(response, blocks)
-                raise response_error(response, self.to_record.http)
+                raise self._error(response)
             yield Response({}, status_code=OK)
             self.has_opened = True
             try:
@@ -279,12 +286,26 @@ class ProgramTransport(ProcedureTransport):
         )
         return arrived
 
+    def _error(self, response: httpx.Response) -> APIError:
+        """Return the error for a response that is not an answer; the error keeps the response."""
+        try:
+            body = response.json()
+        except ValueError:
+            body = response.text
+        error = failure(response.status_code, body, headers=dict(response.headers.items()))
+        mask(error, secrets_of(self.to_record.http))  # which a server may repeat
+        # the program's client follows a redirect
+        error.retryable = error.retryable and response.status_code >= 400
+        is_programs = error.retryable and not self._is_retried
+        error.note(response=response, is_retried_by_program=is_programs)
+        return error
+
     def _recordable(self, response: httpx.Response) -> dict[str, Data]:
         """Return what is recorded of a response: its media type, its body and, if it is not 200, its status."""
         media_type, status = _media_type(response), response.status_code
         is_readable = _is_recordable(response)
         if not is_readable and (not response.is_success or checked_api(self.to_record)):
-            raise response_error(response, self.to_record.http)
+            raise self._error(response)
         try:
             if response.content and not is_readable:
                 raise UnrecordedAnswer(media_type or "no content type", status_code=status)
@@ -303,26 +324,6 @@ def _chunks_of_event(event: dict[str, Data]) -> Iterator[dict[str, Data]]:
     except APIError as error:
         error.note(event=event)
         raise
-
-
-def response_error(response: httpx.Response, request: httpx.Request) -> APIError:
-    """Return the error for a response that is not an answer; the error keeps the response.
-
-    :param request: the one that was sent: its credentials, which a server may repeat, are masked.
-    """
-    try:
-        body = response.json()
-    except ValueError:
-        body = response.text
-    error = failure(response.status_code, body, headers=dict(response.headers.items()))
-    mask(error, secrets_of(request))
-    # the program's client follows a redirect
-    error.retryable = error.retryable and response.status_code >= 400
-    error.note(response=response)
-    if error.retryable and not request.content:  # it passes through: retries are the program's, too
-        error.retryable = False
-        error.note(is_retried_by_program=True)
-    return error
 
 
 def headers_to_copy(headers: httpx.Headers) -> list[tuple[bytes, bytes]]:

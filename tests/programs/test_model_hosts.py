@@ -10,6 +10,7 @@ import io
 import itertools
 import json
 import pathlib
+import re
 from typing import Any
 
 import openai
@@ -313,22 +314,35 @@ def test_telemetry_passes_while_recording_and_gets_an_empty_204_in_a_replay(
     assert not caplog.text
 
 
-def test_a_failed_get_is_retried_by_the_programs_sdk_alone(httpserver: Any) -> None:
-    """It passes through: the program sees each answer of the server, and as many retries as without llmcall."""
+@pytest.mark.parametrize(("method", "attempts"), [("GET", 5), ("POST", 1)])
+def test_what_llmcall_does_not_retry_is_retried_by_the_programs_sdk(
+    method: str, attempts: int, httpserver: Any
+) -> None:
+    """A request without a body passes through; others are the SDK's if ``MAX_ATTEMPTS`` is 1. The program sees each
+    answer of the server, and as many retries as without llmcall.
+    """
     busy = {"error": {"message": "busy"}}
     at_once = {"retry-after-ms": "1"}  # which the SDK follows
     found = []
     for mode in (None, "once", "none"):
         if mode != "none":
-            path = "/v1/models/m"
-            httpserver.expect_ordered_request(path).respond_with_json(busy, 503, at_once)
-            httpserver.expect_ordered_request(path).respond_with_json({"id": "m"})
-        program = openai.OpenAI(api_key=KEY, base_url=httpserver.url_for("/v1"))
-        with contextlib.nullcontext() if mode is None else llmcall.cassette(TAPE, mode=mode):
-            response = program.models.with_raw_response.retrieve("m")
-        found.append((response.parse().id, response.retries_taken))
-    assert found == [("m", 1), ("m", 1), ("m", 0)]
-    assert len(httpserver.log) == 4
+            expected = httpserver.expect_ordered_request
+            expected(re.compile("/v1/.*")).respond_with_json(busy, 503, at_once)
+            expected(re.compile("/v1/.*")).respond_with_json(completion("hello"))
+        with contextlib.ExitStack() as blocks:
+            if mode is not None:
+                blocks.enter_context(llmcall.configured(retry_max_attempts=attempts))
+                blocks.enter_context(llmcall.cassette(TAPE, mode=mode))
+            program = openai.OpenAI(api_key=KEY, base_url=httpserver.url_for("/v1"))
+            if method == "GET":
+                response: Any = program.models.with_raw_response.retrieve("m")
+            else:
+                chats = program.chat.completions.with_raw_response
+                response = chats.create(model="m", messages=QUESTION)
+        found.append((response.parse().object, response.retries_taken))
+    kind = "chat.completion"
+    assert found == [(kind, 1), (kind, 1), (kind, 0)]
+    assert [request.method for request, _ in httpserver.log] == [method] * 4
 
 
 @pytest.mark.parametrize(

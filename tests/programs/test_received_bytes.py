@@ -116,12 +116,13 @@ def test_a_server_that_advises_to_retry_is_heard(httpserver: HTTPServer) -> None
     """A program reads its ``x-should-retry``, but for a failure that llmcall has retried."""
     advice = {"x-should-retry": "true"}
     failure = b'{"error": {"message": "no such model"}}'
-    for status, content in ((200, WHOLE), (404, failure), (500, failure)):
+    for status, content in ((200, WHOLE), (404, failure), (500, failure), (500, failure)):
         httpserver.expect_ordered_request("/v1/chat/completions").respond_with_data(
             content, status, advice, content_type="application/json"
         )
     url = httpserver.url_for("/v1/chat/completions")
-    with llmcall.configured(retry_max_attempts=1), llmcall.cassette("run.jsonl", mode="once"):
+    retries = llmcall.configured(retry_max_attempts=2, retry_waiting_time=0)
+    with retries, llmcall.cassette("run.jsonl", mode="once"):
         found = [by_httpx(url, {**CHAT, "seed": seed})[1]["x-should-retry"] for seed in range(3)]
     assert found == ["true", "true", "false"]
 

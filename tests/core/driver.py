@@ -26,6 +26,7 @@ from llmcall.core.procedure_transport import ProcedureTransport
 CLOSED = (
     GeneratorExit()
 )  # interrupts by closing the procedure, as when nothing refers to it any more
+MOST_EFFECTS = 100  # of a call here; one that waits for ever has more
 
 
 def set_variables() -> dict[str, Any]:
@@ -64,6 +65,7 @@ class Driver:
             result = error = None
             assert isinstance(effect, Effect), effect
             self.effects.append(effect)
+            assert len(self.effects) < MOST_EFFECTS, self.effects
             try:
                 if len(self.effects) - 1 == self._interrupted:
                     assert self._error is not None

@@ -85,6 +85,8 @@ def busy(seconds: float | None = None) -> llmcall.RateLimitError:
 
 REFUSED = {"status_code": 401}
 DOWN = llmcall.ServiceError("down", status_code=503)
+LATE = llmcall.RequestTimeoutError("late")
+NO_QUOTA = llmcall.QuotaExceededError("no quota", status_code=429)
 TOO_LONG = llmcall.ContextLengthError("too long", status_code=400)
 
 
@@ -98,7 +100,13 @@ TOO_LONG = llmcall.ContextLengthError("too long", status_code=400)
         ("ab", {"a": [busy(30), None]}, {}, ["a:m", "b:m"]),
         # a refused key may be replaced, here and at the next endpoint
         ("a", {"a": [llmcall.AuthenticationError("no", **REFUSED), None]}, {}, ["a:m", "a:m"]),
+        ("a", {"a": [llmcall.AuthenticationError("no", **REFUSED)] * 9}, {}, ["a:m", "a:m"]),
         ("ab", {"a": [llmcall.AuthenticationError("no", **REFUSED)]}, {}, ["a:m", "b:m"]),
+        # an account without quota is left; the only one stays, and fails its calls at once
+        ("ab", {"a": [NO_QUOTA]}, {}, ["a:m", "b:m"]),
+        ("a", {"a": [NO_QUOTA] * 9}, {}, ["a:m"]),
+        # what was sent and not answered in time is sent once more
+        ("a", {"a": [LATE] * 9}, {"retry_waiting_time": 8}, ["a:m", "8 s", "a:m"]),
         # a wait past the deadline is not begun
         ("a", {"a": [DOWN, None]}, {"retry_waiting_time": 8, "deadline": 5}, ["a:m"]),
         # a fallback, if the context is too long
@@ -121,6 +129,24 @@ def test_a_call_sends_and_waits_by_the_rules(
             continue
         low = float(expected_word.removesuffix(" s"))
         assert low <= float(word.removesuffix(" s")) <= low * 1.25 + 0.5, found
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ([busy(), busy(), None], [0.05, 0.1]),  # five times as long, then twice that
+        ([busy(0.2), busy(0.01), None], [0.2, 0.02]),  # as the server says, if that is longer
+    ],
+)
+def test_a_call_waits_longer_after_a_429(
+    script: list[Exception | None], expected: list[float]
+) -> None:
+    """A server that counts requests by the minute may name no time."""
+    driver = Waiting()
+    call = prepare_chat(Scripted("a", {"a": script}, retry_waiting_time=0.01), "Hello", {})
+    driver.run(reply_to(call))
+    waits = [effect.seconds for effect in driver.effects if isinstance(effect, Wait)]
+    assert waits == [pytest.approx(seconds * 1.125, rel=0.125) for seconds in expected]
 
 
 def test_a_call_waits_until_another_returns_what_it_reserved_of_a_budget() -> None:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from clients import http
@@ -25,7 +25,7 @@ from llmcall import LLMClient, OpenAIClient
 from llmcall.core import flights, threads
 from llmcall.core.answer import answer_calls, reply_to
 from llmcall.core.calls import Call
-from llmcall.core.effects import AbandonedError, Procedure
+from llmcall.core.effects import AbandonedError, Leave, Procedure
 from llmcall.core.prepare import prepare_chat, prepare_embeddings
 from llmcall.core.seams import Response
 from llmcall.programs.answering import calls_of
@@ -75,7 +75,38 @@ class Answering(LLMClient):
 
     def stream(self, request: Any, timeout: float | None) -> Iterator[Any]:
         """Yield an answer."""
-        yield from chunks_of("Two ", "coins.")
+        return Connected(chunks_of("Two ", "coins."))
+
+
+class Connected(Iterator[Any]):
+    """The chunks of an answer, with their connection, until it is closed.
+
+    :cvar open: the connections that are open.
+    """
+
+    open: ClassVar[list[Connected]] = []
+
+    def __init__(self, chunks: list[Any]) -> None:
+        self._chunks = iter(chunks)
+        self.open.append(self)
+
+    def __next__(self) -> Any:
+        return next(self._chunks)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.open.remove(self)
+
+
+class Samples(llmcall.types.Listener):
+    """Hear which draws are answered."""
+
+    def __init__(self) -> None:
+        self.answered_ones: set[str | None] = set()
+
+    def answered(self, call: llmcall.types.CallInfo, record: Any) -> None:
+        """Note the draw."""
+        self.answered_ones.add(call.sample)
 
 
 class Background:
@@ -218,8 +249,9 @@ NOTHING: dict[str, Any] = {name: [] for name in held()}
 def test_a_call_that_is_interrupted_at_any_effect_leaves_nothing_held(
     ask: Callable[[str], Procedure[Any]], tmp_path: Path
 ) -> None:
-    """Neither flights, permits, reservations, draws nor responses at the server; nor, as the driver checks, any context
-    variable that it set.
+    """Neither flights, permits, reservations, draws, connections nor responses at the server; nor, as the driver
+    checks, any context variable that it set. A closed procedure can await nothing: it leaves its connection to the
+    garbage collector, as does an error in the closing.
     """
     WithBackground.server.responses.clear()
     with (
@@ -232,14 +264,21 @@ def test_a_call_that_is_interrupted_at_any_effect_leaves_nothing_held(
             for number in range(len(whole.effects)):
                 text, scope = f"{name} at {number}", f"{name}-{number}".replace(" ", "-")
                 driver = Driver(number, error())
-                with llmcall.scope(scope):
+                with llmcall.scope(scope), Samples() as samples:
                     with contextlib.suppress(BaseException):
                         driver.run(ask(text))
                     assert held() == NOTHING, (text, driver.effects)
                     assert not budget.reserved, text
                     assert len(driver.effects) > number
+                    can_close = name != "a closed procedure" and not isinstance(
+                        driver.effects[number], Leave
+                    )
+                    assert not (can_close and Connected.open), (text, driver.effects)
+                    Connected.open.clear()
                     Driver().run(ask(text))
                     assert held() == NOTHING, text
+                    draws = samples.answered_ones - {None}
+                    assert draws == {f"{scope}#{draw}" for draw in range(len(draws))}, text
         beside: Any = shared_cache(str(tmp_path))._beside
     left = WithBackground.server.responses.keys()  # of calls that ended while they deleted it
     assert left == {awaited.id for journal in beside.values() for _, awaited in journal.items()}

@@ -11,7 +11,6 @@ recorded (``kinds.py``).
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -221,7 +220,9 @@ async def attempts(exchange: Exchange) -> tuple[list[Record], Sent]:
 
     :raises APIError: the last attempt's, with ``attempts`` set.
     """
-    for number in itertools.count(1):
+    number = 0
+    while True:
+        number += 1
         try:
             return await attempt(exchange)
         except APIError as error:
@@ -232,7 +233,6 @@ async def attempts(exchange: Exchange) -> tuple[list[Record], Sent]:
             check_stops(stops())
             announce(exchange.call, error, seconds)
         await Wait(None, seconds)
-    raise AssertionError("the last error is raised above")
 
 
 async def attempt(exchange: Exchange) -> tuple[list[Record], Sent]:

@@ -137,7 +137,7 @@ def _await_in_thread(awaitable: Awaitable[T]) -> T:
 
 
 def send(
-    transport: Transport, request: Request, timeout: float | None, inside: Progress | None = None
+    transport: Transport, request: Request, timeout: float | None, inside: Progress | None
 ) -> Response:
     """Send a request by a transport, and return the response.
 
@@ -151,7 +151,7 @@ def send(
 
 
 async def asend(
-    transport: Transport, request: Request, timeout: float | None, inside: Progress | None = None
+    transport: Transport, request: Request, timeout: float | None, inside: Progress | None
 ) -> Response:
     """Send a request as :func:`send` does, by the transport's ``asend``; without one, its ``send`` runs in a thread."""
     check_stops(stops())
@@ -214,7 +214,7 @@ def plain_answer(answer: Mapping[str, Data], location: str) -> dict[str, Data]:
 
 
 def open_stream(
-    transport: Transport, request: Request, timeout: float | None, inside: Progress | None = None
+    transport: Transport, request: Request, timeout: float | None, inside: Progress | None
 ) -> Chunks | None:
     """Send a request as :func:`send` does; return the answer's chunks, or ``None``, with nothing sent, if
     the transport does not stream.
@@ -229,7 +229,7 @@ def open_stream(
 
 
 def aopen_stream(
-    transport: Transport, request: Request, timeout: float | None, inside: Progress | None = None
+    transport: Transport, request: Request, timeout: float | None, inside: Progress | None
 ) -> Chunks | None:
     """Send a request as :func:`open_stream` does, by the transport's ``astream``; without one, its ``stream`` is read
     in a thread.

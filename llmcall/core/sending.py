@@ -57,7 +57,7 @@ class Exchange:
         call: Call,
         calls: Sequence[Call],
         *,
-        must_fit_window: bool = False,
+        must_fit_window: bool,
     ) -> None:
         self.call = call
         self._calls = calls

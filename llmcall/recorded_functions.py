@@ -269,7 +269,7 @@ def prepare_recorded(
     :param call_kind: sends the request, or runs the function.
     :param model: the model, or the host, under which usage counts it.
     :param body: the request's body.
-    :param client: the client that makes it and counts it; ``None`` if no model answers it.
+    :param client: the client that makes it and counts it; ``None`` if nothing counts it.
     """
     cassette = open_current_cassette()
     if settings.cache_namespace:

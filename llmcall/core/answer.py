@@ -1,8 +1,8 @@
 """The pipeline of a call, from top to bottom: answer, share, send, attempts, attempt, send once.
 
-Each step adds one thing to the one below it. A recorded answer needs only the first, so it never waits. Identical
-calls share before one of them retries, so its attempts serve all of them. The answer is stored before the sharing
-ends, so that waiting calls find it.
+Each step adds one thing to the one below it. A recorded answer needs only the first. Identical calls share before one
+of them retries, so its attempts serve all of them. The answer is stored before the sharing ends, so that waiting calls
+find it.
 
 Steps that have to wait are procedures, written once for threads and event loops (``effects.py``). Chats, embeddings,
 recorded functions and requests recorded verbatim all use this pipeline. They differ in how they are sent, checked and
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 def answer_from_record(call: Call) -> Record | None:
-    """Answer a chat call from its record in this thread, where nothing has to wait.
+    """Answer a chat call from its record, without a procedure; the look-up may block the thread.
 
     :returns: the record, or ``None`` if a model or another process must answer.
     """

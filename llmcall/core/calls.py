@@ -46,7 +46,7 @@ class Resolved(NamedTuple):
 
     :param settings: its settings.
     :param cache: the disk cache that they name.
-    :param sites: by the name of a model, what its client resolved of it; made at the model's first call.
+    :param sites: by the name of a model, what its client resolved of it; made when its first call is prepared.
     :param checked_hosts: the models and hosts whose records were checked for their origin.
     """
 
@@ -60,8 +60,8 @@ class Call(NamedTuple):
     """One call: of a chat, an embedding, a recorded function or an HTTP request that is recorded as it
     is.
 
-    :param account: counts it: the client that makes it. ``None``: a recorded function, or a request that no model
-        answers.
+    :param account: counts it: the client that makes it. ``None``: a recorded function, or a program's request
+        without a body.
     :param at: what it resolved: settings, disk cache, and the sites of its models.
     :param cassette: the open cassette, or ``None``.
     :param request: the request.

@@ -260,6 +260,7 @@ def test_a_call_that_is_interrupted_at_any_effect_leaves_nothing_held(
     ):
         whole = Driver()
         whole.run(ask("Hello"))
+        assert not WithBackground.server.responses
         for name, error in ERRORS.items():
             for number in range(len(whole.effects)):
                 text, scope = f"{name} at {number}", f"{name}-{number}".replace(" ", "-")

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..features import additions
-from .request_origin import callback_errors
+from .request_origin import callback_errors, llmcall_sends
 from .system import lock
 
 if TYPE_CHECKING:
@@ -175,6 +175,8 @@ def notify(event: str, subject: Any, *details: Any) -> None:
 
 def _notify_users(listener: Listener, event: str, subject: Any, *details: Any) -> None:
     """Notify a user's listener, which gets plain facts and copies: what it changes reaches nobody."""
+    if event == "asks" and llmcall_sends():
+        return  # a callback's call, perhaps its own: it would be asked without end
     if event == "used":
         (amounts,) = details
         if not OUTCOMES.isdisjoint(amounts):

@@ -322,6 +322,24 @@ def test_a_listener_may_refuse_a_call() -> None:
     assert not client.requests
 
 
+def test_a_listener_may_ask_a_model_itself() -> None:
+    """It does not hear of its own call, which would have no end."""
+    client = ScriptedClient(lambda messages: messages[-1]["content"])
+
+    class Asking(Listener):
+        heard: list[str | None] = []  # noqa: RUF012 - of one test
+
+        def asks(self, call: CallInfo) -> None:
+            self.heard.append(client.send_message("Before?", on_error="raise").content)
+
+        def answered(self, call: CallInfo, record: Any) -> None:
+            self.heard.append(client.send_message("After?", on_error="raise").content)
+
+    with Asking() as listener:
+        client.send_message("Bread?")
+    assert listener.heard == ["Before?", "After?"]
+
+
 def test_a_listener_that_stops_in_a_call_skips_no_other(request: pytest.FixtureRequest) -> None:
     """The next one may refuse the call."""
 

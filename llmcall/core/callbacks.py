@@ -258,7 +258,7 @@ def next_chunk(chunks: Chunks, timeout: float | None) -> Chunk | None:
     """
     _set_time(chunks, timeout)
     with _InCallback(chunks.inside):
-        chunk = next(chunks.items, None)
+        chunk = next(chunks.items, END)
     return _checked(chunk, chunks.name)
 
 
@@ -266,7 +266,7 @@ async def anext_chunk(chunks: Chunks, timeout: float | None) -> Chunk | None:
     """Return the next chunk as :func:`next_chunk` does."""
     _set_time(chunks, timeout)
     assert chunks.context is not None  # an event loop opened it
-    following = InContext(chunks.context, partial(anext, chunks.items, None))
+    following = InContext(chunks.context, partial(anext, chunks.items, END))
     chunk = await in_time(following, timeout, chunks.awaited)
     return _checked(chunk, chunks.name)
 
@@ -278,8 +278,9 @@ def _set_time(chunks: Chunks, timeout: float | None) -> None:
 
 
 def _checked(chunk: Any, name: str) -> Chunk | None:
-    if chunk is not None:
-        _check_type(chunk, (Mapping, bytes), f"{name} yielded", "a dict")
+    if chunk is END:
+        return None
+    _check_type(chunk, (Mapping, bytes), f"{name} yielded", "a dict")
     return chunk  # type: ignore[no-any-return]
 
 

@@ -76,6 +76,13 @@ def with_field(value: object) -> Any:
     return lambda *_: {**completion(), "extra": value}
 
 
+async def nothing_later(*_: object) -> AsyncIterator[Any]:
+    """Yield an answer, and nothing."""
+    for chunk in chunks_of("Yes."):
+        yield chunk
+    yield None
+
+
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "send is no function": ({"send": "Hello"}, "Wrong has no method send(request, timeout)"),
     "send returns text": ({"send": lambda *_: "Hello"}, "Wrong.send returned 'Hello', not a dict"),
@@ -94,6 +101,14 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "stream yields text": (
         {"stream": lambda *_: ["Yes."]},
         "the stream of Wrong yielded 'Yes.', not",
+    ),
+    "stream yields nothing": (
+        {"stream": lambda *_: [*chunks_of("Yes."), None]},
+        "the stream of Wrong yielded None, not",
+    ),
+    "astream yields nothing": (
+        {"astream": nothing_later},
+        "the stream of Wrong yielded None, not",
     ),
     "an object in a stream": (
         {"stream": lambda *_: [{**chunk, "extra": object()} for chunk in chunks_of("Yes.")]},

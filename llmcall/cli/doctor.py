@@ -114,7 +114,7 @@ def _endpoint_checks(client: LLMClient, endpoint: Endpoint, model: str) -> Itera
         return
     if endpoint.api_key is None:
         origin = "no API key is needed"
-    elif endpoint in client.settings.endpoints:
+    elif any(listed.name == name and listed.api_key for listed in client.settings.endpoints):
         origin = f"from [Endpoint {name}]"
     else:
         origin = f"from {client.settings.key_and_origin(endpoint.api_type).origin}"

@@ -59,28 +59,30 @@ class OpenAIClient(LLMClient):
 
     def endpoints(self, model: str) -> list[Endpoint]:
         """Return the ``[Endpoint …]`` sections that list a model, or else the settings' endpoint."""
-        settings = self.settings
         if configured := self._configured_endpoints(model):
-            return [
-                endpoint
-                if endpoint.api_key
-                else endpoint._replace(
-                    api_key=settings.key_and_origin(endpoint.api_type or self.api_type).value
-                )
-                for endpoint in configured
-            ]
-        is_azure = self.api_type == "azure"
-        endpoint = Endpoint(
-            name=self.api_type,
-            models=(model,),
-            api_type=self.api_type,
-            api_key=settings.key_and_origin(self.api_type).value,
-            base_url=None if is_azure else settings.base_url,
-            azure_endpoint=settings.azure_endpoint if is_azure else None,
-            azure_api_version=settings.azure_api_version if is_azure else None,
-            organization=settings.organization,
-        )
+            return [*map(self._filled, configured)]
+        endpoint = self._filled(Endpoint(self.api_type, (model,), self.api_type))
         return [endpoint._replace(name=self.host(endpoint) or self.api_type)]
+
+    def _filled(self, endpoint: Endpoint) -> Endpoint:
+        """Return an endpoint with the settings' values for what it does not name. The address in the settings is that
+        of the configured client.
+        """
+        settings, api_type = self.settings, endpoint.api_type or self.api_type
+        base_url, azure_endpoint = endpoint.base_url, endpoint.azure_endpoint
+        version = endpoint.azure_api_version
+        if api_type == "azure":
+            version = version or settings.azure_api_version
+            azure_endpoint = azure_endpoint or (None if base_url else settings.azure_endpoint)
+        elif api_type == self.api_type:
+            base_url = base_url or settings.base_url
+        return endpoint._replace(
+            api_key=endpoint.api_key or settings.key_and_origin(api_type).value,
+            base_url=base_url,
+            azure_endpoint=azure_endpoint,
+            azure_api_version=version,
+            organization=endpoint.organization or settings.organization,
+        )
 
     def _configured_endpoints(self, model: str) -> list[Endpoint]:
         if self._has_own_address():
@@ -204,7 +206,7 @@ class OpenAIClient(LLMClient):
 
     def _azure_address(self, endpoint: Endpoint) -> tuple[ServerAddress, str]:
         """Return an endpoint's address at Azure and its API version."""
-        version = endpoint.azure_api_version or self.settings.azure_api_version
+        version = endpoint.azure_api_version
         if not endpoint.address:
             raise ConfigError(
                 "no Azure endpoint: set AZURE_OPENAI_ENDPOINT, or AZURE_ENDPOINT in config.ini"

@@ -379,12 +379,12 @@ def announce_key_destination(settings: Settings, endpoint: Endpoint) -> None:
     name = "azure_endpoint" if endpoint.azure_endpoint else "base_url"
     key = settings.key_and_origin(endpoint.api_type)
     section = {listed.name: listed for listed in settings.endpoints}.get(endpoint.name)
-    if section is not None:
+    if section is not None and section.address:
         name = "endpoints"
-        if section.api_key is not None:
-            key = settings.setting_value(name)._replace(value=section.api_key)
     elif url != getattr(settings, name):
         return
+    if section is not None and section.api_key is not None:
+        key = settings.setting_value("endpoints")._replace(value=section.api_key)
     elif key.value is None and endpoint.api_type == "azure":
         key = settings.setting_value("azure_ad_token")
     address = settings.setting_value(name)

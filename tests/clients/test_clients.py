@@ -494,6 +494,25 @@ def test_an_endpoint_that_names_no_key_gets_what_is_configured_now(
     ]
 
 
+def test_an_endpoint_has_what_the_settings_say_for_what_it_does_not_name(
+    server: ScriptedServer,
+) -> None:
+    """Such as the address: its key goes to no other host."""
+    llmcall.configure(base_url=server.base_url, organization="org-own")
+    pool = [
+        llmcall.types.Endpoint("one", ("m",), api_key="key-one"),
+        llmcall.types.Endpoint("two", ("m",), api_key="key-two", organization="org-two"),
+    ]
+    client = OpenAIClient(endpoints=pool, model="m", cache_mode="off")
+    text(client), text(client)
+    headers = [seen.headers for seen in server.requests]
+    names = "authorization", "openai-organization"
+    assert [tuple(header[name] for name in names) for header in headers] == [
+        ("Bearer key-one", "org-own"),
+        ("Bearer key-two", "org-two"),
+    ]
+
+
 # Keys that a function gives
 
 

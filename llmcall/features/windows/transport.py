@@ -351,7 +351,8 @@ def cancel_awaited(client: LLMClient, journal: Journal) -> Counter[str]:
     :raises APIError: if a server fails; what it did not delete stays noted.
     """
     settings = client.resolved.settings
-    endpoints = [*client.endpoints(settings.model), *settings.endpoints]
+    listed = (model for endpoint in settings.endpoints for model in endpoint.models)
+    endpoints = [it for model in {settings.model, *listed} for it in client.endpoints(model)]
     with_windows = [endpoint for endpoint in endpoints if endpoint.api_type in (None, "openai")]
     others: Counter[str] = Counter()
     for key, awaited in list(journal.items()):

@@ -230,7 +230,7 @@ async def attempts(exchange: Exchange) -> tuple[list[Record], Sent]:
             seconds = pause_after(error, exchange.call)
             if seconds is None:
                 raise
-            check_stops(stops())
+            check_stops(stops())  # in an interrupted map, no retry is announced
             announce(exchange.call, error, seconds)
         await Wait(None, seconds)
 

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from contextvars import copy_context
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from servers import completion
 import llmcall
 from llmcall import LLMClient
 from llmcall.core.answer import reply_to
-from llmcall.core.effects import Effect, Send, Wait
+from llmcall.core.effects import Effect, Look, Send, Wait
 from llmcall.core.prepare import prepare_chat
 from llmcall.traffic.limits import forget
 from llmcall.types import Endpoint
@@ -169,6 +170,19 @@ def test_a_call_waits_until_another_returns_what_it_reserved_of_a_budget() -> No
         driver = Driver()
         assert driver.run(second)["content"] == "Hello"
         assert words(driver.effects) == ["a:m"]
+
+
+def test_a_call_looks_again_before_it_sends(tmp_path: Path) -> None:
+    """An identical call may have been answered since it looked."""
+    client = Scripted("a", {}, cache_mode="auto", cache_path=str(tmp_path))
+    first, second = (reply_to(prepare_chat(client, "Hello", {})) for _ in range(2))
+    look = second.send(None)
+    assert isinstance(look, Look)
+    assert Driver().execute(look) is None
+    Driver().run(first)
+    driver = Driver()
+    assert driver.run(second).cached
+    assert words(driver.effects) == []
 
 
 def test_a_call_waits_until_the_first_of_its_resting_endpoints_has_rested() -> None:

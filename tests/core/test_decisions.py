@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterator
 from contextvars import copy_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from driver import Driver
@@ -16,10 +17,12 @@ from servers import completion
 import llmcall
 from llmcall import LLMClient
 from llmcall.core.answer import reply_to
-from llmcall.core.effects import Effect, Look, Send, Wait
+from llmcall.core.effects import Effect, Look, Procedure, Send, Wait
 from llmcall.core.prepare import prepare_chat
 from llmcall.traffic.limits import forget
 from llmcall.types import Endpoint
+
+T = TypeVar("T")
 
 
 class To(llmcall.types.Transport):
@@ -157,12 +160,8 @@ def test_a_call_waits_until_another_returns_what_it_reserved_of_a_budget() -> No
     )
     with llmcall.budget(calls=1):
         context = copy_context()
-        effect = context.run(first.send, None)
-        while not isinstance(effect, Send):
-            effect = context.run(first.send, Driver().execute(effect))
-        effect = second.send(None)
-        while not isinstance(effect, Wait):
-            effect = second.send(Driver().execute(effect))
+        context.run(until, first, Send)
+        effect = until(second, Wait)
         with pytest.raises(llmcall.APIError):
             context.run(first.throw, llmcall.InvalidRequestError("no", status_code=400))
         assert effect.future is not None
@@ -183,6 +182,31 @@ def test_a_call_looks_again_before_it_sends(tmp_path: Path) -> None:
     driver = Driver()
     assert driver.run(second).cached
     assert words(driver.effects) == []
+
+
+def test_a_call_waits_for_an_identical_one_no_longer_than_its_deadline(tmp_path: Path) -> None:
+    """It is sent itself if the other one ends without an answer."""
+    client = Scripted("a", {}, cache_mode="auto", cache_path=str(tmp_path))
+    first, second = (
+        reply_to(prepare_chat(client, "Hello", {"deadline": seconds})) for seconds in (None, 900)
+    )
+    thread = threading.Thread(target=until, args=(first, Send))
+    thread.start()
+    thread.join()
+    effect = until(second, Wait)
+    assert effect.seconds == pytest.approx(900, rel=0.1)
+    first.close()
+    driver = Driver()
+    assert driver.run(second)["content"] == "Hello"
+    assert words(driver.effects) == ["a:m"]
+
+
+def until(procedure: Procedure[Any], kind: type[T]) -> T:
+    """Run a procedure to its first effect of a kind, which is not executed."""
+    effect = procedure.send(None)
+    while not isinstance(effect, kind):
+        effect = procedure.send(Driver().execute(effect))
+    return effect
 
 
 def test_a_call_waits_until_the_first_of_its_resting_endpoints_has_rested() -> None:

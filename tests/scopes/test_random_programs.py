@@ -319,9 +319,9 @@ def play(way: str, members: Any, seed: int, **plan: Any) -> dict[str, Any]:
 
 
 def asked_in(path: Path) -> list[str]:
-    """Return what each caller drew, in some order. A caller that moved keeps its draw."""
+    """Return what each caller drew, and after what. A caller that moved keeps its draws, which come before new ones."""
     records = map(json.loads, records_of(path))
-    names = "caller", "sample", "request"
+    names = "caller", "sample", "after", "request"
     return sorted(json.dumps([record.get(name) for name in names]) for record in records)
 
 

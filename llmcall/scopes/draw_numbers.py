@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from .callers import process_in
@@ -24,6 +24,7 @@ class RecordedCallers(NamedTuple):
         before gets a new draw where that may be requested.
     :param histories: by draw number, where there is any: a digest of what its caller had asked before in the scope.
     :param replayed: compares a replay with the recording; ``None`` where more may be recorded.
+    :param again: the numbers that a recording which goes on took when it opened the scope before.
     """
 
     callers: Mapping[int, str] = {}
@@ -31,6 +32,7 @@ class RecordedCallers(NamedTuple):
     is_of_cache: bool = False
     histories: Mapping[int, str] = {}
     replayed: ReplayedCallers | None = None
+    again: Collection[int] = ()
 
 
 class Numbers:
@@ -204,11 +206,15 @@ class SharedNumbers:
         A caller gets the first free number that was recorded for it, or that it took in another arm, in the order in
         which these were taken. Without one, it gets the lowest that was recorded for an identical process, which
         another caller may have started. Otherwise it gets the lowest new number, which is recorded; but first the
-        lowest that is left of a complete recording: only what no record answers is requested.
+        lowest that is left of a complete recording: only what no record answers is requested. Where a recording that
+        goes on opens a scope again, the numbers of before come first, whoever asks, as in a run that nothing
+        interrupted.
         """
         recorded = self.recorded
         taken = self.taken.setdefault((branches, caller), [])
-        number = self._first_of(caller, counted, taken)
+        number = lowest_free(counted) if recorded.again else None
+        if number not in recorded.again:
+            number = self._first_of(caller, counted, taken)
         if number is None and recorded.callers and not recorded.is_recording:
             same = self._by_process.get(process_in(caller), ())
             found = [self._first_of(name, counted) for name in same]

@@ -392,22 +392,23 @@ def run_of(path: str | None, mode: str, cache_mode: str) -> Iterator[None]:
 
 def test_a_scope_that_starts_again_has_its_answers_again_after_an_interruption() -> None:
     """In another thread, too, as in a run that nothing interrupted."""
-    client = ScriptedClient(["Hi."] * 2, cache_mode="off")
+    client = ScriptedClient(["Hi.", "Hello.", "Bye."], cache_mode="off")
 
-    def ask_alone() -> Any:
+    def ask_alone(count: int) -> Any:
         with ThreadPoolExecutor(1) as pool:
-            return pool.submit(ask_in_scope).result()
+            return pool.submit(ask_in_scope, count).result()
 
-    def ask_in_scope() -> Any:
+    def ask_in_scope(count: int) -> Any:
         with llmcall.scope("Ada"):
-            return client.send_message(QUESTION)
+            return [client.send_message(QUESTION).sample for _ in range(count)]
 
     with contextlib.suppress(ZeroDivisionError), llmcall.cassette("tape.jsonl"):
-        ask_alone()
+        assert [ask_alone(1), ask_alone(2)] == [["Ada#0"], ["Ada#0", "Ada#1"]]
         raise ZeroDivisionError
     with llmcall.cassette("tape.jsonl"):
-        assert [ask_alone().sample, ask_alone().sample] == ["Ada#0", "Ada#0"]
-    assert len(client.requests) == 1
+        assert [ask_alone(1), ask_alone(2)] == [["Ada#0"], ["Ada#0", "Ada#1"]]
+        assert ask_alone(3) == ["Ada#0", "Ada#1", "Ada#2"]
+    assert len(client.requests) == 3
 
 
 @pytest.mark.parametrize(

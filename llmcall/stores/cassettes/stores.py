@@ -206,13 +206,10 @@ class CassetteStore(NamedTuple):
             for number in (0, *below)
         )
         callers = recorded.callers if has_nameless else {**below, **recorded.callers}
-        if recorded.is_recording:  # a scope that starts again has its draws again, whoever asks
-            callers = {
-                number: name
-                for number, name in callers.items()
-                if not tape.log.has_used(key_of(number))
-            }
-        return recorded._replace(callers=callers)
+        if not recorded.is_recording:
+            return recorded._replace(callers=callers)
+        again = {number for number in callers if tape.log.has_used(key_of(number))}
+        return recorded._replace(callers=callers, again=again)
 
     def _put(self, record: Record, source: GotFrom) -> Record:
         """Put an answer on the cassette, and return the one that counts there."""

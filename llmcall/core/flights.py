@@ -164,6 +164,7 @@ def _copied(error: BaseException) -> BaseException:
     called.
     """
     copied: BaseException = type(error).__new__(type(error), *error.args)
+    copied.args = error.args  # an OSError's constructor would set them
     vars(copied).update(vars(error))
     copied.__cause__ = error.__cause__
     return copied

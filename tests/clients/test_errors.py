@@ -633,11 +633,12 @@ def test_errors_survive_pickling(error: Exception) -> None:
     assert vars(found) == vars(error)
 
 
-class Refusal(APIError):
-    """An error of a user's transport, with a constructor of its own."""
+class Refusal(APIError, OSError):
+    """An error of a user's transport, with a constructor of its own; an OSError, as those of requests are."""
 
     def __init__(self, reason: str, *, seats: int) -> None:
-        self.reason = f"{reason} ({seats} seats)"
+        super().__init__(f"{reason} ({seats} seats)")
+        self.reason = reason
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -657,8 +658,8 @@ def test_a_transports_own_error_reaches_each_caller_as_it_is(count: int) -> None
         return await asyncio.gather(*calls, return_exceptions=True)
 
     errors = asyncio.run(ask_at_once())
-    assert [(type(error), error.reason) for error in errors] == [
-        (Refusal, "no room (3 seats)")
+    assert [(type(error), error.reason, str(error)) for error in errors] == [
+        (Refusal, "no room", "no room (3 seats)")
     ] * count
     assert len(client.requests) == 1
     assert client.send_message("Hello", on_error="none") is None

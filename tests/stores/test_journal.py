@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 from commands import NEEDS_POSIX, done
 from files import read_only
+from pytest_httpserver import HTTPServer
+from servers import completion
 
 import llmcall
 from llmcall import CacheCorruptError, CacheError, cassette, scope
@@ -415,3 +417,18 @@ def test_a_file_has_the_lines_of_its_journal_without_callers_that_distinguish_no
     assert [record.pop("caller", None) for record in written if "kind" in record] != [None, None]
     file = [json.loads(line) for line in PATH.read_text().splitlines()]
     assert sorted(map(str, file[1:])) == sorted(str(line) for line in written if "kind" in line)
+
+
+def test_a_credential_that_a_later_request_uses_is_not_in_the_file(
+    caplog: pytest.LogCaptureFixture, httpserver: HTTPServer
+) -> None:
+    token = "Zq8r5LmXw2-vB7"  # like no provider's
+    httpserver.expect_request("/v1/chat/completions").respond_with_json(completion("Hi"))
+    later = llmcall.OpenAIClient(model="m", api_key=token, base_url=httpserver.url_for("/v1"))
+    with cassette(PATH), scope("Ada"):
+        client().send_message(f"I found {token}.")
+        client().send_message("Good morning!")
+        later.send_message("Good evening!")
+    assert token not in PATH.read_text()
+    assert len(PATH.read_text().splitlines()) == 3  # the header, and the other records
+    assert "contains a credential that a request used" in caplog.text

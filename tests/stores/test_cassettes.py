@@ -1957,6 +1957,22 @@ def test_a_credential_that_a_request_used_is_written_in_no_record_whatever_it_lo
     assert not is_complete()
 
 
+@pytest.mark.parametrize(
+    ("key", "more"), [("later-key-7f3a9c", ""), ("later-key-b81e04", "." * 600)]
+)
+def test_a_credential_that_a_later_request_used_is_written_in_no_record(
+    key: str, more: str, httpserver: HTTPServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was none yet when the journal got the record, or the record's long text."""
+    url = ScriptedServer(httpserver, OK, OK).base_url
+    with cassette(PATH), scope("a"):
+        client_for(url, api_key=OWN_KEY).send_message(f"Use {key}{more}", model="m")
+        client_for(url, api_key=key).send_message("Hi", model="m")
+    assert key not in Path(PATH).read_text()
+    assert "contains a credential that a request used" in warnings(caplog)[0]
+    assert asked_in() == ["Hi"]
+
+
 @pytest.mark.parametrize("sample", [None, OWN_KEY])
 def test_a_scope_or_sample_with_a_used_credential_is_named_without_it(
     sample: str | None, httpserver: HTTPServer, caplog: pytest.LogCaptureFixture

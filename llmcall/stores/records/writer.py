@@ -122,6 +122,8 @@ def _written_lines(record: LazyRecord, location: str, allow: Sequence[str]) -> W
     if written is None:
         return None
     before, lines = written
+    if any(map(secrets.line_has_used, (lines.line, *lines.texts.values()))):  # by a later request
+        return None
     old, new = (_recordable_fields(_before_request(it), location) for it in (before, record))
     if new == old:
         return lines

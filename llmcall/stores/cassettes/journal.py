@@ -65,13 +65,11 @@ class Entry(NamedTuple):
     :param line: the record's.
     :param texts: the lines of its long texts, by digest.
     :param unwritten: the fields of the response that are new in each, packed: this run gives them again.
-    :param credentials: those that requests had used when its lines were searched for them.
     """
 
     line: bytes
     texts: dict[str, bytes]
     unwritten: bytes
-    credentials: tuple[str, ...]
 
 
 class Journal:
@@ -112,10 +110,7 @@ class Journal:
         # has as many
         self._texts: dict[str, int] = {}
         self._checked_texts: set[int] = set()
-        # The credentials that these texts were searched for, and the lines from a place on: requests may use more later
-        self._texts_checked_for: tuple[str, ...] = ()
-        self._lines_checked_for: tuple[str, ...] = ()
-        self._lines_checked_from = 0
+        self._checked_for: tuple[str, ...] = ()  # the credentials that these were searched for
         self._checked: SettingsTaken | None = None
         self._read = lru_cache(2)(self._record)  # a record's fields are read one after the other
         self._read_lines = self._lines  # one object for all records
@@ -250,8 +245,8 @@ class Journal:
         """Return a record as lines; ``None`` if it cannot be written."""
         texts: dict[str, str] = {}
         credentials = used_credentials()
-        if credentials != self._texts_checked_for:
-            self._texts_checked_for, self._checked_texts = credentials, set()
+        if credentials != self._checked_for:
+            self._checked_for, self._checked_texts = credentials, set()
         response, written = record.response, stable_response(record.response)
         unwritten = {
             name: value
@@ -264,7 +259,7 @@ class Journal:
         except (CacheError, TypeError, ValueError):
             return None
         lines = {digest: text_line(digest, text).encode() for digest, text in texts.items()}
-        return Entry(line.encode(), lines, packed, credentials)
+        return Entry(line.encode(), lines, packed)
 
     def append(
         self, record: Record, entry: Entry | None, settings: Mapping[str, Data]
@@ -298,8 +293,6 @@ class Journal:
             return None
         self._settings, self._days = settings, days
         self._texts |= texts
-        if entry.credentials != self._lines_checked_for:
-            self._lines_checked_for, self._lines_checked_from = entry.credentials, start
         place = start, len(entry.line), entry.unwritten
         lazy = LazyRecord(record, self._read, *place, notes=record.notes)
         lazy.read_lines = self._read_lines
@@ -363,12 +356,9 @@ class Journal:
         return record_of(entry, NO_HEADER)
 
     def _lines(self, start: int, length: int, _: bytes) -> WrittenLines | None:
-        """Return a record's lines, unless what looks like a marker in them may be data, or a credential in them was
-        used later.
-        """
+        """Return a record's lines, unless what looks like a marker in them may be data."""
         line = self._bytes(start, length)
-        is_checked = start >= self._lines_checked_from
-        if b'"$data"' in line or not is_checked or self._lines_checked_for != used_credentials():
+        if b'"$data"' in line:
             return None
         digests = [digest.decode() for digest in TEXT_MARKER.findall(line)]
         texts = {digest: self._text_line(digest).decode() for digest in digests}

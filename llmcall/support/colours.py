@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-# As git diff --word-diff marks removed and added words; the labels of a miss; the results of checks
+# As git diff --word-diff marks removed and added words, in a miss also on its further lines; the labels of a miss; the
+# results of checks
 _STYLES: dict[re.Pattern[str], dict[str, Any]] = {
-    re.compile(r"(?s)\[-.*?-\]"): {"fg": "red"},
-    re.compile(r"(?s)\{\+.*?\+\}"): {"fg": "green"},
+    re.compile(r"\[-(?:.|\n {15})*?-\]"): {"fg": "red"},
+    re.compile(r"\{\+(?:.|\n {15})*?\+\}"): {"fg": "green"},
     re.compile(r"(?m)^  (?:asked|scope|looked in|nearest|differs|cause|to record)(?=  )"): {
         "fg": "cyan"
     },

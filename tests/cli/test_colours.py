@@ -68,6 +68,16 @@ def test_diff_shows_removed_words_in_red_and_added_ones_in_green(diff: tuple[str
     assert f"{RED}[-White-]{RESET} {GREEN}{{+Brown+}}{RESET}" in printed(*diff)
 
 
+def test_names_on_two_lines_are_no_changed_words() -> None:
+    """Though one begins and the other ends as their marks do."""
+    for path, name in (("a.jsonl", "[-lisa"), ("b.jsonl", "tom-]")):
+        calls = [chat("Bread?", "Yes.", f"{actor}#0") for actor in ("bart", name)]
+        write_cassette(path, calls)
+    shown = printed("diff", "a.jsonl", "b.jsonl")
+    assert shown.index("[-lisa") < shown.index("tom-]")
+    assert RED not in shown
+
+
 @pytest.mark.parametrize("variable", ["NO_COLOR", "TERM", None])
 @pytest.mark.parametrize("command", ["diff", "show", "doctor", "miss"])
 def test_no_colour_is_shown_elsewhere_or_where_nobody_wants_it(

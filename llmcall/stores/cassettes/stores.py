@@ -200,6 +200,8 @@ class CassetteStore(NamedTuple):
             return sampled_key(identity, f"{path}#{number}")
 
         below = self.cache.callers(path, identity).callers
+        if not (below or recorded.callers):
+            return recorded  # one for all requests
         # Draws of the file without a caller come first, as in a replay, whichever caller took others of the cache.
         has_nameless = below and any(
             number not in recorded.callers and key_of(number) in tape.stored

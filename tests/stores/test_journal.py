@@ -10,6 +10,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -206,6 +207,33 @@ def test_a_recording_whose_file_another_process_wrote_names_the_mode_that_has_it
     assert recorded("new", *QUESTIONS[:2]) == []
 
 
+def test_a_rewrite_whose_file_another_process_wrote_names_its_journal(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It has the answers, which the mode continues with."""
+    other = undisturbed(QUESTIONS[1])
+    with pytest.raises(CacheError, match="another process"), cassette(PATH, mode="rewrite"):
+        play(client(), QUESTIONS[0])
+        PATH.write_bytes(other)
+    words = f"the mode 'rewrite' continues with the answers in {JOURNAL.resolve()}"
+    assert words in warnings(caplog)[-1]
+    assert recorded("rewrite", *QUESTIONS[:2]) == [QUESTIONS[1]]
+
+
+def test_a_recording_whose_folder_is_gone_says_that_its_answers_are_lost(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """No opening finds the journal, and the file cannot be written."""
+    folder = Path("gone")
+    with pytest.raises(CacheError, match="cannot be written"), cassette(folder / PATH):
+        play(client())
+        shutil.rmtree(folder)
+        folder.touch()
+    assert warnings(caplog) == [
+        f"{folder / PATH}: 3 answers not written; what the disk cache lacks is lost"
+    ]
+
+
 def test_a_replay_says_that_the_file_was_changed_meanwhile(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -244,7 +272,7 @@ def test_a_rewrite_that_broke_off_goes_on_and_leaves_the_old_file(
         play(client(), "Left out later?", *QUESTIONS[:2])
         raise ZeroDivisionError
     assert PATH.read_bytes() == old
-    assert "The mode 'rewrite' continues with the new answers" in warnings(caplog)[-1]
+    assert f"the mode 'rewrite' continues with the answers in {JOURNAL.resolve()}" in caplog.text
     assert recorded("once", "Old?") == []
     with pytest.raises(CacheError, match="answers of an interrupted rewrite of"):
         recorded("new")

@@ -189,13 +189,6 @@ class Cassette(Block, ContextDecorator):
             owner.report(self.path, f"{counted(self.supplied, 'answer')} {REUSED}")
         if moved := tape.callers.calls:
             owner.report(self.path, f"{counted(moved, 'call')} {MOVED}")
-        if is_rewrite and not writes and owner.writes and self.file.journal.has_answers:
-            journal = self.file.journal.path
-            notice(
-                "%s is left as it was. The mode 'rewrite' continues with the new answers, in %s",
-                self.path,
-                journal,
-            )
         self.failures.warn(advice, place=f"{self.path}: ")
         is_left = is_rewrite and self.path.exists() and not tape.has_calls
         if is_left and not has_failures:
@@ -224,11 +217,13 @@ class Cassette(Block, ContextDecorator):
         if not self.owner.writes:
             journal.forget()
         elif not self.file.is_written:
-            if lost := tape.retry():
+            is_kept = journal.is_kept
+            if lost := tape.retry() if is_kept else tape.count():
                 words = counted(lost, "answer")
                 notice("%s: %s not written; what the disk cache lacks is lost", self.path, words)
-            if journal.has_answers and self.mode != "rewrite":
+            if is_kept and journal.has_answers:
                 what = "the mode 'new'" if self.path.exists() else "the next recording"
+                what = "the mode 'rewrite'" if self.mode == "rewrite" else what
                 notice("%s: %s continues with the answers in %s", self.path, what, journal.path)
         tape.end()
 

@@ -392,6 +392,15 @@ class Journal:
         """Return whether it has answers, of this recording or of one that broke off."""
         return self._size > 0
 
+    @property
+    def is_kept(self) -> bool:
+        """Return whether the next opening finds it: its folder may be gone."""
+        with suppress(OSError):
+            return self._file is not None and os.path.samestat(
+                os.fstat(self._file), os.stat(self.path)
+            )
+        return False
+
     def forget(self) -> None:
         """Remove what this recording appended."""
         self._size = len(self.taken)

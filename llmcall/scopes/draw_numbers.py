@@ -167,12 +167,16 @@ class Callers:
         """Return whether a recorded caller can only be another one: it is in the one process with its command."""
         return self._all().are_same(recorded, caller)
 
-    def release(self, caller: str, branches: Branches, number: int, *, is_free: bool) -> None:
+    def release(
+        self, caller: str, branches: Branches, number: int, *, is_free: bool, was_answered: bool
+    ) -> None:
         """Note that a caller released a number; a recorded number stays its owner's.
 
         :param is_free: ``True`` if no branch has it.
+        :param was_answered: ``True`` if it has an answer: its map ended early, and in a recording that goes on whoever
+            asks next gets it.
         """
-        self._all().release(caller, branches, number, is_free=is_free)
+        self._all().release(caller, branches, number, is_free=is_free, was_answered=was_answered)
 
 
 class SharedNumbers:
@@ -196,6 +200,7 @@ class SharedNumbers:
             if process := process_in(name):
                 self._by_process.setdefault(process, []).append(name)
         self._owned = Numbers()  # the numbers of all callers
+        self._again = {*recorded.again}  # those that whoever asks gets
         self._count = itertools.count()
         for number, caller in recorded.callers.items():
             self._note_owner(number, caller)
@@ -212,8 +217,8 @@ class SharedNumbers:
         """
         recorded = self.recorded
         taken = self.taken.setdefault((branches, caller), [])
-        number = lowest_free(counted) if recorded.again else None
-        if number not in recorded.again:
+        number = lowest_free(counted) if self._again else None
+        if number not in self._again:
             number = self._first_of(caller, counted, taken)
         if number is None and recorded.callers and not recorded.is_recording:
             same = self._by_process.get(process_in(caller), ())
@@ -264,14 +269,18 @@ class SharedNumbers:
             self._places[number] = next(self._count)
             self._own.setdefault(caller, []).append((self._places[number], number))
 
-    def release(self, caller: str, branches: Branches, number: int, *, is_free: bool) -> None:
-        """Note that a caller released a number; a recorded number stays its owner's.
-
-        :param is_free: ``True`` if no branch has it.
-        """
+    def release(
+        self, caller: str, branches: Branches, number: int, *, is_free: bool, was_answered: bool
+    ) -> None:
+        """Note that a caller released a number; see :meth:`Callers.release`."""
         taken = self.taken.get((branches, caller), [])
         if number in taken:
             taken.remove(number)
-        if is_free and number in self.owners and number not in self.recorded.callers:
+        if not is_free or number not in self.owners:
+            return
+        if number in self.recorded.callers:
+            if was_answered and self.recorded.is_recording:
+                self._again.add(number)
+        else:
             self._own[self.owners.pop(number)].remove((self._places.pop(number), number))
             self._owned.release(number)

@@ -404,6 +404,12 @@ class Draw:
             self._numbers.release(self.number)
             if self._callers is not None and self.caller is not None:
                 is_free = self.draws.is_free(self.request, self.number)
-                self._callers.release(self.caller.name, self.branches, self.number, is_free=is_free)
+                self._callers.release(
+                    self.caller.name,
+                    self.branches,
+                    self.number,
+                    is_free=is_free,
+                    was_answered=self._has_answer,
+                )
                 if (replayed := self._callers.recorded.replayed) is not None:
                     replayed.take_back(self.request, self.caller.name, self.number)

@@ -411,6 +411,32 @@ def test_a_scope_that_starts_again_has_its_answers_again_after_an_interruption()
     assert len(client.requests) == 3
 
 
+def test_an_answer_whose_map_ended_early_is_anybodys_after_an_interruption() -> None:
+    client = ScriptedClient(["Hi.", "Hello."], cache_mode="off")
+
+    def ask_and_fail(item: int) -> None:
+        client.send_message(QUESTION)
+        raise ZeroDivisionError
+
+    def ask_in_scope() -> str | None:
+        with llmcall.scope("map"), llmcall.scope("1"):
+            return client.send_message(QUESTION).sample
+
+    def play() -> str | None:
+        with llmcall.scope("trial"):
+            with contextlib.suppress(ZeroDivisionError):
+                llmcall.map(ask_and_fail, [1], key=str, scope="map", progress=False)
+            with ThreadPoolExecutor(1) as pool:
+                return pool.submit(llmcall.bind(ask_in_scope)).result()
+
+    with contextlib.suppress(InterruptedError), llmcall.cassette("tape.jsonl"):
+        assert play() == "trial/map/1#0"
+        raise InterruptedError
+    with llmcall.cassette("tape.jsonl"):
+        assert play() == "trial/map/1#0"
+    assert len(client.requests) == 1
+
+
 @pytest.mark.parametrize(
     ("first", "longer", "replay"),
     [

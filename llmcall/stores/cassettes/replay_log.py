@@ -375,7 +375,7 @@ class ReplayLog:
         number = self.keys.get(record.cache_key)
         noted = self._later_notes.get(number, {})
         if self._noted_calls.has(number) and isinstance(record, LazyRecord):
-            written = self._notes.get(number) or record.written_notes()
+            written = self._notes.get(number) or record.written().notes
             # what its caller asked before is decided at the end, with the caller
             noted = {**{name: written[name] for name in written if name != HISTORY.name}, **noted}
         if not noted:

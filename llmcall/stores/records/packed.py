@@ -63,30 +63,29 @@ class LazyRecord(Record):
         self._place = place
         self.read_lines: Callable[..., WrittenLines | None] | None = None
 
-    def written(self) -> tuple[Record, WrittenLines] | None:
-        """Return the record as it was written, and its lines, if they can be used again."""
-        lines = self.read_lines(*self._place) if self.read_lines else None
-        return (self._read(*self._place), lines) if lines else None
+    def written(self) -> Record:
+        """Return the record as it was written."""
+        return self._read(*self._place)
+
+    def written_lines(self) -> WrittenLines | None:
+        """Return the lines of the record as it was written, if they can be used again."""
+        return self.read_lines(*self._place) if self.read_lines else None
 
     @property
     def _request(self) -> dict[str, Data]:  # type: ignore[override]
-        return self._read(*self._place).request
+        return self.written().request
 
     @property
     def response(self) -> dict[str, Data]:  # type: ignore[override]
-        return self._read(*self._place).response
+        return self.written().response
 
     @property
     def _model_answer(self) -> Mapping[str, Data]:  # type: ignore[override]
-        return self._read(*self._place).model_answer
+        return self.written().model_answer
 
     @property
     def notes(self) -> Notes:  # type: ignore[override]
-        return self.written_notes() if self._notes is None else self._notes
-
-    def written_notes(self) -> Notes:
-        """Return the notes that the record has where it is read."""
-        return self._read(*self._place).notes
+        return self.written().notes if self._notes is None else self._notes
 
     def replace(self, **changes: Any) -> Record:
         """Return another record with some fields changed."""

@@ -118,21 +118,27 @@ def _written_lines(record: LazyRecord, location: str, allow: Sequence[str]) -> W
     """Return the lines of a record that is written already, with what has changed before its request; ``None`` if it is
     not: making lines takes longer.
     """
-    written = record.written()
-    if written is None:
+    lines = record.written_lines()
+    if lines is None:
         return None
-    before, lines = written
     if any(map(secrets.line_has_used, (lines.line, *lines.texts.values()))):  # by a later request
         return None
-    old, new = (_recordable_fields(_before_request(it), location) for it in (before, record))
-    if new == old:
+    fields = _recordable_fields(_before_request(record), location)
+    beginning = _beginning(fields)
+    if lines.line.startswith(beginning):  # nothing has changed, and nothing needs to be read
         return lines
-    beginning, new_beginning = (f'{encode_line(it)[:-2]}, "request": ' for it in (old, new))
-    if not lines.line.startswith(beginning):
+    old_fields = _recordable_fields(_before_request(record.written()), location)
+    old_beginning = _beginning(old_fields)
+    if not lines.line.startswith(old_beginning):
         return None
-    changed = {name: value for name, value in new.items() if old.get(name) != value}
+    changed = {name: value for name, value in fields.items() if old_fields.get(name) != value}
     secrets.refuse_credentials(changed, allow, location)
-    return lines._replace(line=new_beginning + lines.line[len(beginning) :])
+    return lines._replace(line=beginning + lines.line[len(old_beginning) :])
+
+
+def _beginning(fields: dict[str, Data]) -> str:
+    """Return the beginning of a record's line, up to its request."""
+    return f'{encode_line(fields)[:-2]}, "request": '
 
 
 def text_line(digest: str, text: str) -> str:

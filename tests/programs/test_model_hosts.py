@@ -346,7 +346,12 @@ def test_what_llmcall_does_not_retry_is_retried_by_the_programs_sdk(
 
 
 @pytest.mark.parametrize(
-    "url", ["https://api.anthropic.com/v1/oauth/token", "https://auth.openai.com/oauth/token"]
+    "url",
+    [
+        "https://api.anthropic.com/v1/oauth/token",
+        "https://auth.openai.com/oauth/token",
+        "https://gateway.example/oauth/token",
+    ],
 )
 def test_an_access_token_is_not_recorded_and_a_placeholder_in_a_replay(
     url: str, caplog: pytest.LogCaptureFixture
@@ -355,7 +360,7 @@ def test_an_access_token_is_not_recorded_and_a_placeholder_in_a_replay(
     api = API()
     tokens = []
     for mode in ("once", "none"):
-        with llmcall.cassette(TAPE, mode=mode):
+        with llmcall.cassette(TAPE, mode=mode, hosts=("gateway.example",)):
             sdk(api).models.list()
             proof = {"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion": mode}
             token = client(api).post(url, json=proof).raise_for_status().json()

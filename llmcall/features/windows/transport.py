@@ -352,7 +352,8 @@ def cancel_awaited(client: LLMClient, journal: Journal) -> Counter[str]:
     """
     settings = client.resolved.settings
     listed = (model for endpoint in settings.endpoints for model in endpoint.models)
-    endpoints = [it for model in {settings.model, *listed} for it in client.endpoints(model)]
+    models = dict.fromkeys((settings.model, *listed))  # in order: the first at an address counts
+    endpoints = [it for model in models for it in client.endpoints(model)]
     with_windows = [endpoint for endpoint in endpoints if endpoint.api_type in (None, "openai")]
     others: Counter[str] = Counter()
     for key, awaited in list(journal.items()):

@@ -46,8 +46,9 @@ class Listener:
     """A listener to calls and cassettes of this process while its block is open, or from :meth:`start` to
     :meth:`stop`; a subclass overrides what it needs.
 
-    An answer is stored before a listener is notified. What a listener sends is unrecorded. What it raises
-    reaches the caller as a :class:`llmcall.LLMCallError` that names its class and method.
+    An answer is stored before a listener is notified. What it raises reaches the caller as a
+    :class:`llmcall.LLMCallError` that names its class and method. What a listener or another callback sends is
+    unrecorded, and no listener hears of it.
 
     >>> class Printer(llmcall.types.Listener):
     ...     def answered(self, call, record):

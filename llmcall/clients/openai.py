@@ -194,7 +194,10 @@ class OpenAIClient(LLMClient):
         if not key:
             # In a notebook, a user who reads the error below sets the key and calls again.
             config.refresh()
-            key = config.key_for(self.settings, endpoint.api_type or self.api_type)
+            settings = self.settings
+            addresses = [settings.base_url, *(listed.base_url for listed in settings.endpoints)]
+            if endpoint.base_url in addresses:  # other settings may hold where a stream is read
+                key = config.key_for(settings, endpoint.api_type or self.api_type)
         if not key and not is_loopback(endpoint.base_url or self._default_address(endpoint)):
             remedy = additions("remedies").get("a missing key")
             raise ConfigError(

@@ -905,8 +905,8 @@ def test_a_childs_sdk_repeats_no_call_that_the_run_has_repeated(
         """,
     )
     write("program.py", f"subprocess.run([{sys.executable!r}, 'ask.py'])")
-    printed, _ = ran(LLMCALL_RETRY_MAX_ATTEMPTS="1")
-    assert (printed, len(httpserver.log)) == ("failed\n", 1)
+    printed, _ = ran(LLMCALL_RETRY_MAX_ATTEMPTS="2", LLMCALL_RETRY_WAITING_TIME="0.01")
+    assert (printed, len(httpserver.log)) == ("failed\n", 2)
 
 
 @pytest.mark.ci

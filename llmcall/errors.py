@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .features import additions
+from .additions import additions
 
 if TYPE_CHECKING:
     from collections.abc import Callable

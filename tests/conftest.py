@@ -22,7 +22,7 @@ from pytest_httpserver import HTTPServer
 from servers import NumberedServer, RedisProcess
 
 import llmcall
-from llmcall.features import FEATURES
+from llmcall.additions import FEATURES
 from llmcall.support.plugins import PlugIns
 from llmcall.support.waits import open_calls
 

@@ -22,7 +22,7 @@ from importlib.util import resolve_name
 from pathlib import Path
 
 from llmcall._version import __version__
-from llmcall.features import FEATURES, Feature, feature
+from llmcall.additions import FEATURES, Feature, feature
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = ("llmcall", "tests", "benchmarks", "examples")
@@ -112,7 +112,7 @@ def delete(name: str, folder: Path) -> None:
                 shutil.rmtree(path)
             else:
                 path.unlink()
-    edit(folder / "llmcall" / "features" / "__init__.py", rf'\s*"{name}",')
+    edit(folder / "llmcall" / "additions.py", rf'\s*"{name}",')
     edit(
         folder / "setup.cfg", rf"    features/{name}/.*\n|    \w+ = llmcall\.features\.{name}\b.*\n"
     )

@@ -35,7 +35,7 @@ ROLE = re.compile(r":\w+:`~?(?:[\w.]+\.)?(\w+)`")
 
 def with_exports(module: str) -> str:
     """Return the text of a module of ``EXPORTING``, with the names that features add."""
-    from llmcall.features import additions
+    from llmcall.additions import additions
 
     text = (PACKAGE / module).read_text(encoding="utf-8")
     added = sorted(additions(EXPORTING[module]).items())
@@ -63,7 +63,7 @@ def with_settings() -> str:
 
 def with_options() -> str:
     """Return the text of the module of arguments, with those that features add."""
-    from llmcall.features import additions
+    from llmcall.additions import additions
 
     text = (PACKAGE / OPTIONS).read_text(encoding="utf-8")
     added = (f"{name}: str | None = None,\n    " for name in additions("options"))

@@ -15,11 +15,11 @@ from sphinx.application import Sphinx
 from sphinx.ext.intersphinx import InventoryAdapter
 from sphinx.util.docutils import SphinxDirective
 
+from llmcall.additions import FEATURES
 from llmcall.cli.main import main
 from llmcall.config.setting import Setting
 from llmcall.config.settings import SETTINGS
 from llmcall.config.sources import NAMED_SECTIONS
-from llmcall.features import FEATURES
 
 CONFIG_FILE = Path(__file__).parents[2] / "config.ini"
 

@@ -9,10 +9,10 @@ from shutil import get_terminal_size
 
 import click
 
+from ..additions import additions
 from ..clients.registry import settings
 from ..config.values import without_password
 from ..errors import CacheError
-from ..features import additions
 from ..keys.keys import short_key
 from ..review.conversations import read_by_actor
 from ..review.runs import RecordedRun

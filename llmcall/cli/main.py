@@ -14,9 +14,9 @@ from typing import IO, Any
 import click
 
 from .._version import __version__
+from ..additions import additions, load
 from ..clients import registry
 from ..errors import APIError, ArgumentError, LLMCallError
-from ..features import additions, load
 from ..models.tokens import TokenCount
 from ..support.display import text_table, visible, visible_json
 from ..support.failures import process_failures

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
+from ..additions import additions, load
 from ..errors import CacheError
-from ..features import additions, load
 from ..stores.record import Record
 from ..stores.records.answers import CONFLICTS
 from ..support.arguments import nearest

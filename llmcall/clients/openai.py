@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from ..additions import additions
 from ..apis.token_usage import window_of
 from ..config import resolve as config
 from ..config.endpoints import Endpoint
 from ..config.setting import Rank
 from ..config.values import check_address, host_of, is_loopback
 from ..errors import ConfigError
-from ..features import additions
 from .base import LLMClient
 from .user_transports import unless_own
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..additions import additions, load
 from ..config import resolve as config
 from ..config.settings import Settings
 from ..errors import ConfigError
-from ..features import additions, load
 from ..models.catalog import capabilities, resolve
 from ..scopes.active import forget_scopes
 from ..stores.cache.cache import forget_shared

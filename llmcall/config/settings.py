@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ..features import additions, load
+from ..additions import additions, load
 from ..support.arguments import nearest
 from . import setting, values
 from .endpoints import Endpoint, parse_endpoints

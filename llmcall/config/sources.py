@@ -12,8 +12,8 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..additions import additions, load
 from ..errors import ConfigError
-from ..features import additions, load
 from ..support.arguments import nearest
 from ..support.notices import is_new, logger, warn_once
 from . import values

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..additions import additions, load
 from ..config.settings import ON_ERROR, Settings
-from ..features import additions, load
 from ..keys.parameters import checked_argument
 from ..keys.request import Data
 from ..support.notices import warn_once

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from ..additions import additions
 from ..config.settings import Settings
-from ..features import additions
 from ..models.catalog import Capabilities, parameters_of
 from ..support.arguments import nearest
 from ..support.secrets import (

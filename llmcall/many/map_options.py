@@ -7,10 +7,10 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..additions import additions, load
 from ..config import resolve as config
 from ..config.settings import ON_ERROR, Settings
 from ..errors import ScopeError
-from ..features import additions, load
 from ..scopes.active import ActiveScope, OpenedBy, here, scope_of_call
 from ..scopes.draws import Draws
 from ..scopes.position import Position

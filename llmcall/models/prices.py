@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from ..additions import additions
 from ..apis.token_usage import MILLION, Bill, Cost, Parts, TokenUsage
-from ..features import additions
 from ..support.notices import warn_once
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..features import additions
+from ..additions import additions
 from ..scopes.active import default_scope, here, new_program_scope
 from ..scopes.callers import naming_own_calls, numbered_anew
 from ..scopes.scope import scope as open_scope

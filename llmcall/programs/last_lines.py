@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ..additions import additions
 from ..config import resolve as config
 from ..config.values import without_password
-from ..features import additions
 from ..stores.cassettes.cassette import Cassette
 from ..stores.cassettes.reports import FROM_CACHE
 from ..support.display import counted, money

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from ..additions import additions, load
 from ..core import loops, threads
-from ..features import additions, load
 from ..link.programs import interceptors
 from ..scopes.callers import begin_naming, current_caller, end_naming
 from ..support.request_origin import PROGRAM, llmcall_sends, sender

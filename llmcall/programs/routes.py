@@ -11,7 +11,7 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ..features import additions
+from ..additions import additions
 from ..link import messages
 from ..link.wire import LOOPBACK, Address
 from .placeholders import note_keys, without_keys

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import NamedTuple
 
+from ..additions import additions
 from ..apis.endings import is_cut, is_ordinary, is_refused
 from ..apis.message import (
     as_text,
@@ -16,7 +17,6 @@ from ..apis.message import (
     transcript_of,
 )
 from ..apis.shapes import CONTENT_FIELDS, body_messages, choices_of
-from ..features import additions
 from ..keys.messages import numbered_calls
 from ..keys.request import Data, title_of
 from ..scopes.position import without_repeats

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from ..features import additions
+from ..additions import additions
 from ..stores.differences import Difference, differences, word_changes
 from ..stores.record import Record
 from ..stores.records.answers import shared_answer_parts

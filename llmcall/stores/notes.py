@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+from ..additions import additions, load
 from ..config.values import FrozenDict
-from ..features import additions, load
 from ..keys.request import Data
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ def _latest(recorded: Data, noted: Data) -> Data:
 
 
 class Note(Generic[T]):
-    """A kind of note, which its feature names in ``feature.py``. A file keeps it beside the key, under its name; the
+    """A kind of note, which its feature's ``FEATURE`` names. A file keeps it beside the key, under its name; the
     disk cache does not. Records that differ only in their notes are equal.
 
     :param name: its name.

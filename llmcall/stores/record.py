@@ -8,10 +8,10 @@ from functools import partial
 from typing import NamedTuple
 
 from .._version import __version__
+from ..additions import additions
 from ..apis.message import as_text, message_text
 from ..apis.shapes import body_messages, choices_of, joined_text, read_choices, served_model
 from ..apis.token_usage import TokenUsage, spent_words
-from ..features import additions
 from ..keys.keys import key_of
 from ..keys.request import Data, Request
 from ..support.display import html_message, one_line, printable

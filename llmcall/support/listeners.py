@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..features import additions
+from ..additions import additions
 from .request_origin import callback_errors, llmcall_sends
 from .system import lock
 

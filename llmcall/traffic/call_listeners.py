@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from weakref import ref
 
+from ..additions import additions, load
 from ..apis.endings import is_cut
 from ..apis.shapes import choices_of
 from ..apis.token_usage import TokenUsage
 from ..errors import APIError, BudgetExceededError, CacheMissError, ScopeError
-from ..features import additions, load
 from ..keys.request import Data
 from ..scopes.repeated import RepeatedAnswers
 from ..stores.record import Record

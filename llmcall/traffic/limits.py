@@ -16,10 +16,10 @@ from concurrent.futures import Future
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from ..additions import additions, load
 from ..apis.token_usage import TokenUsage
 from ..core.deadlines import Deadline
 from ..errors import RateLimitError
-from ..features import additions, load
 from ..models.prices import HighestPrice, Price, price_of
 from ..support.notices import notice
 from ..support.system import after_fork_in_child, lock

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from ..features import additions
+from ..additions import additions
 from ..scopes.position import path_before_items
 from ..support.blocks import Block
 from ..support.display import (

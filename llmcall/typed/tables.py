@@ -16,9 +16,9 @@ from typing import (
     overload,
 )
 
+from ..additions import additions
 from ..apis.token_usage import total_cost
 from ..errors import LLMCallError
-from ..features import additions
 from ..keys.keys import short_key
 from ..keys.schemas import optional_type
 from ..many.map import map as run_map

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from llmcall.features import FEATURES, PARTS, feature
+from llmcall.additions import FEATURES, PARTS, feature
 
 pytestmark = pytest.mark.newest_only
 PACKAGE = Path(__file__).resolve().parents[2] / "llmcall"
@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "llmcall"
 # The folders and modules of the package, the lowest first. Each imports only from its own line or
 # from lower ones, inside functions too; imports for type checkers may look up.
 LAYERS = [
-    "_version errors features",
+    "_version errors additions",
     "support",
     "config",
     "apis",
@@ -38,7 +38,7 @@ LAYERS = [
     "programs",
     "review",
     "cli",
-    " ".join(f"features.{name}" for name in FEATURES),
+    " ".join(("features", *(f"features.{name}" for name in FEATURES))),
     "__main__ aio types __init__",
 ]
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names.split()}
@@ -130,13 +130,15 @@ def test_a_folder_imports_from_no_folder_above_it() -> None:
 
 
 def test_the_table_of_features_has_every_folder_that_is_one() -> None:
-    """Each has a module ``feature.py``, as parts of the package have if they add anything."""
-    described = {module for module in PATHS if module.endswith(".feature")}
-    assert described == {
-        *(f"{part}.feature" for part in PARTS),
-        *(f"features.{name}.feature" for name in FEATURES),
-    }
-    assert [*FEATURES] == sorted(FEATURES)
+    assert [*FEATURES] == sorted(
+        path.parent.name for path in PACKAGE.glob("features/*/__init__.py")
+    )
+
+
+def test_a_declaration_imports_nothing_but_the_table() -> None:
+    """What a feature adds is imported when it is first used: any call reads all declarations."""
+    declared = {*PARTS, *(f"features.{name}" for name in FEATURES)}
+    assert {name for module in declared for name in all_imports()[module]} == {"additions"}
 
 
 def test_a_feature_imports_only_those_that_it_says_it_needs() -> None:

@@ -18,7 +18,7 @@ import pytest
 from commands import ran
 
 import llmcall
-from llmcall.features import additions
+from llmcall.additions import additions
 
 ROOT = Path(llmcall.__file__).parent
 DOCS = Path(__file__).parents[2] / "docs"

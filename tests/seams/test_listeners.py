@@ -368,7 +368,7 @@ def test_a_listener_hears_of_a_call_whose_scope_is_unclear() -> None:
 
 
 FEATURE_OF_A_LISTENER = """
-from llmcall.features import Feature
+from llmcall.additions import Feature
 
 FEATURE = Feature(listeners={"loud": "features.loud.listener:LISTENER"})
 """
@@ -384,10 +384,11 @@ class Loud(CallListener):
 LISTENER = Loud()
 """
 PROGRAM_OF_A_FEATURE = """
+import llmcall.additions
 import llmcall.features
 
 llmcall.features.__path__.append(".")
-llmcall.features.FEATURES += ("loud",)
+llmcall.additions.FEATURES += ("loud",)
 
 import llmcall
 from llmcall.testing import ScriptedClient
@@ -401,8 +402,7 @@ def test_a_listener_of_a_feature_hears_of_the_first_call() -> None:
     """Nothing but its feature's declaration names it."""
     folder = Path("loud")
     folder.mkdir()
-    (folder / "__init__.py").touch()
-    (folder / "feature.py").write_text(FEATURE_OF_A_LISTENER, encoding="utf-8")
+    (folder / "__init__.py").write_text(FEATURE_OF_A_LISTENER, encoding="utf-8")
     (folder / "listener.py").write_text(LOUD_LISTENER, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM_OF_A_FEATURE],

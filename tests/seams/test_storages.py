@@ -20,8 +20,8 @@ from servers import RedisProcess
 
 import llmcall
 from llmcall import CacheError, ConfigError, ResponseCache
+from llmcall.additions import additions
 from llmcall.contracts import rule_checks
-from llmcall.features import additions
 from llmcall.stores.cache.addresses import storage_at
 from llmcall.testing import ScriptedClient, check_storage
 from llmcall.types import Storage

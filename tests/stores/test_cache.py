@@ -26,7 +26,7 @@ from servers import TOOL_CALL, RedisProcess
 
 import llmcall
 from llmcall import CacheCorruptError, CacheError, CacheMissError, ConfigError, ResponseCache
-from llmcall.features import additions
+from llmcall.additions import additions
 from llmcall.testing import ScriptedClient
 from llmcall.types import Record
 

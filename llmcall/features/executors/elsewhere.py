@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
+from ...additions import additions
 from ...errors import CacheError, LLMCallError
-from ...features import additions
 from ...link.remote import NotedMeter
 from ...scopes.active import ScopedRecord
 from ...scopes.draws import Drawn

@@ -25,7 +25,7 @@ from ...models.catalog import Capabilities
 from ...support.loop_waits import in_thread
 from ...support.notices import warn_once
 from ...support.system import ProcessLock, after_fork_in_child
-from .feature import PACKAGED_MODEL
+from . import PACKAGED_MODEL
 
 if TYPE_CHECKING:
     from typing_extensions import Self

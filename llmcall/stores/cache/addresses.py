@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeGuard, TypeVar
 
+from ...additions import additions, load
 from ...config.values import without_password
 from ...errors import CacheError, ConfigError
-from ...features import additions, load
 from ...support.request_origin import callback_errors
 from .directory import Directory
 from .storages import Change, Row, Storage, Stored, storages

@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
+from ...additions import additions
+from ...additions import load as load_place
 from ...config import resolve as config
 from ...errors import CacheCorruptError, CacheError, ConfigError
-from ...features import additions
-from ...features import load as load_place
 from ...keys.keys import short_key
 from ...support.display import as_json, counted
 from ...support.normalizers import normalizer

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from ...features import additions
+from ...additions import additions
 from ...support.plugins import PlugIns
 
 # The bytes of a key (None if llmcall did not write them), and their time of storing: seconds since the epoch.

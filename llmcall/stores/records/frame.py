@@ -7,7 +7,7 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from ...features import additions
+from ...additions import additions
 from ...keys.keys import key_of
 from ...keys.request import Data
 from ...scopes.position import without_repeats

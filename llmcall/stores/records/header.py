@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+from ...additions import additions
 from ...errors import CacheCorruptError
-from ...features import additions
 from ...keys.request import Data
 from ...support.display import as_json
 from ..notes import NO_NOTES, Notes

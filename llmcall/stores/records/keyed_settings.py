@@ -7,11 +7,11 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ...additions import additions
 from ...config import resolve as config
 from ...config.setting import Layer, Rank
 from ...config.settings import DEFAULT_MODEL, SETTINGS, Settings
 from ...errors import ConfigError
-from ...features import additions
 from ...keys.parameters import CONFIGURED, EFFORT
 from ...keys.request import Data, Request
 from ...models.catalog import matching_section, resolve

@@ -10,8 +10,8 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import overload
 
+from ...additions import additions
 from ...errors import CacheCorruptError, CacheError
-from ...features import additions
 from ...keys.plain_data import is_same
 from ...keys.request import Data
 from ..record import Record, scope_of, sorted_scopes

@@ -13,7 +13,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -400,41 +399,6 @@ def test_arms_of_a_killed_recording_are_kept() -> None:
     JOURNAL.write_bytes(left)
     with cassette(PATH) as tape:
         assert [record.arms for record in tape.all_records()] == [("control",)]
-
-
-def test_a_recording_holds_no_notes_that_its_journal_has() -> None:
-    """A million typed questions have gigabytes of them."""
-    asked, numbers = client(), range(40)
-    ask = llmcall.LLMCall(user=" ".join(f"{{{{ v{number} }}}}" for number in numbers), client=asked)
-
-    def play(calls: range) -> None:
-        for call in calls:
-            ask(**{f"v{number}": f"value {(call + number) % 40}" for number in numbers})
-            asked.requests.clear()
-
-    with cassette(PATH), scope("Ada"):
-        play(range(20))
-        tracemalloc.start()
-        play(range(20, 40))
-        held, _ = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-    assert held / 20 < 3000  # bytes; the notes of each would take 6,000
-
-
-def test_a_large_file_is_read_where_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its lines are longer than what is read at once, and another file may take its place meanwhile."""
-    monkeypatch.setattr("llmcall.stores.records.content.MOST_HELD", 0)
-    monkeypatch.setattr("llmcall.stores.records.content.PIECE", 7)
-    monkeypatch.setattr("llmcall.stores.records.content.LINES", 5)
-    recorded()
-    whole = undisturbed()
-    with cassette(PATH, mode="none"):
-        Path("other.jsonl").write_bytes(undisturbed("Another?"))
-        os.replace("other.jsonl", PATH)
-        assert play(client()) == []
-    PATH.write_bytes(whole.rstrip(b"\n"))
-    assert recorded("new", *QUESTIONS, "One more?") == ["One more?"]
-    assert PATH.read_bytes() == undisturbed(*QUESTIONS, "One more?")
 
 
 def test_a_file_has_the_lines_of_its_journal_without_callers_that_distinguish_nothing() -> None:

@@ -27,7 +27,7 @@ from ...stores.cassettes.cassette import Cassette, keep_in_cache
 from ...stores.cassettes.current import none_open
 from ...stores.cassettes.replay_log import NO_CALLS, SortKey, without_lone_callers
 from ...stores.record import Record
-from ...stores.records.reader import Records, read
+from ...stores.records.reader import read
 from ...stores.records.writer import write
 from ...support.display import visible
 from ...support.failures import REFUSED, process_failures
@@ -316,9 +316,9 @@ class Replay(CallListener):
         """Move records from a file to the disk cache."""
         file = read(path)
         keep_in_cache([record for record in file if record.cache_key in keys])
-        kept = Records.of([record for record in file if record.cache_key not in keys])
+        kept = [record for record in file if record.cache_key not in keys]
         if file.header.is_complete:
-            kept = without_lone_callers(kept)
+            kept = [*without_lone_callers(kept)]
         write(path, file.header, kept, replaces=file.digest)
 
     def _name_arms(self, path: Path, arms: Mapping[str, list[str]]) -> None:

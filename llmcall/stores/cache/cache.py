@@ -5,7 +5,6 @@ processes.
 from __future__ import annotations
 
 import os
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
@@ -346,32 +345,30 @@ class ResponseCache:
         from ..cassettes.replay_log import with_history, without_lone_callers
         from ..records.header import Header
         from ..records.keyed_settings import settings_shown
-        from ..records.numbered import Numbered
         from ..records.reader import Records
         from ..records.writer import write
 
-        keys, paths, scopes = [], Numbered[str | None](), array("I")
+        keys: list[str] = []
+        scopes: list[str | None] = []
         names_callers = False
 
         def noted() -> Iterator[Record]:
             nonlocal names_callers
             for record in self.records(where=where):
                 keys.append(record.cache_key)
-                scopes.append(paths.add(scope_of(record)))
+                scopes.append(scope_of(record))
                 names_callers = names_callers or record.caller is not None
                 yield record
 
         header = Header(settings_shown(noted()))
         read = lru_cache(2)(self._stored)  # a record's fields are read one after the other
-        found = Records(
+        found: Sequence[Record] = Records(
             lambda number: read(keys[number]),
             range(len(keys)),
-            lambda numbers: (paths[scopes[number]] for number in numbers),
+            lambda numbers: (scopes[number] for number in numbers),
         )
         if names_callers:
-            found = without_lone_callers(found).changed(
-                lambda _, record: with_history(record, UNKNOWN)
-            )
+            found = [with_history(record, UNKNOWN) for record in without_lone_callers(found)]
         if found:  # an empty file would replace a recording by nothing
             write(path, header, found)
         return len(found)

@@ -30,7 +30,6 @@ from ..records.keyed_settings import (
     layer_from_header,
     overridden_settings,
 )
-from ..records.packed import kept
 from ..records.reader import Records, read
 from ..records.served import served_by
 from .current import open_cassettes
@@ -349,11 +348,7 @@ class Cassette(Block, ContextDecorator):
         tape = self.tape
         if not self.file.real_path or (tape.has_ended and tape.count()):
             return read(self.path).records() if self.path.exists() else []
-        return [
-            # The journal may be gone when they are read.
-            kept(record) if tape.has_gained(record.cache_key) else record
-            for record in map(tape.noted, tape.in_order())
-        ]
+        return [*map(tape.noted, tape.in_order())]
 
     def unused(self) -> list[Record]:
         """Return the file's records that answered no call and that no dry run looked up.

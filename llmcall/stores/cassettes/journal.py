@@ -6,7 +6,6 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
 from hashlib import sha256
 from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,13 +16,11 @@ from ...keys.keys import short_key
 from ...keys.request import Data
 from ...support.notices import warn_once
 from ...support.secrets import note_proxies, used_credentials
-from ...support.system import read_at, try_lock, write_at
+from ...support.system import try_lock, write_at
 from ..days import Days, days_entry, joined_days
 from ..record import Record
-from ..records.answers import stable_response
-from ..records.header import TEXT_MARKER, Header, record_of, resolved
+from ..records.header import Header
 from ..records.line import parse_line
-from ..records.packed import LazyRecord, WrittenLines, pack_data, unpack_data
 from ..records.reader import header_in
 from ..records.served import model_of
 from ..records.writer import header_line, record_line, text_line
@@ -32,14 +29,12 @@ if TYPE_CHECKING:
     from ..records.keyed_settings import SettingsTaken
 
 LONGEST_NAME = 255  # bytes of a file's name
-LONGEST_LINE = 2**32  # bytes
 BINARY = getattr(os, "O_BINARY", 0)  # on Windows
 RECORD_LINE, TEXT_LINE = b'{"kind"', b'{"text"'  # how lines that llmcall wrote begin
 # What a header of a journal names: the digest of the content that the recording goes on from, or this
 OF_A_REWRITE = "rewrite"
 WRITTEN = "written: "  # and, at its end, the digest of the file that has all of it
 NO_HEADER = Header({})
-ABSENT = object()
 
 
 def journal_path(path: str) -> str:
@@ -64,12 +59,10 @@ class Entry(NamedTuple):
 
     :param line: the record's.
     :param texts: the lines of its long texts, by digest.
-    :param unwritten: the fields of the response that are new in each, packed: this run gives them again.
     """
 
     line: bytes
     texts: dict[str, bytes]
-    unwritten: bytes
 
 
 class Journal:
@@ -106,14 +99,10 @@ class Journal:
         self._file: int | None = None  # its descriptor
         self._size = 0
         self._is_torn = False  # whether more may follow than its size
-        # Where the lines of long texts begin, times LONGEST_LINE, plus their lengths, by digest: a run of long answers
-        # has as many
-        self._texts: dict[str, int] = {}
+        self._texts: set[str] = set()  # the digests of the long texts that it has
         self._checked_texts: set[int] = set()
         self._checked_for: tuple[str, ...] = ()  # the credentials that these were searched for
         self._checked: SettingsTaken | None = None
-        self._read = lru_cache(2)(self._record)  # a record's fields are read one after the other
-        self._read_lines = self._lines  # one object for all records
         self._is_told = self._is_of_other = False
 
     # Left by a recording that broke off
@@ -152,7 +141,9 @@ class Journal:
         elif content:
             self.taken = content
             self._size, self._is_torn = len(content), True
-            self._note_texts()
+            self._texts = {
+                parse_line(line)["text"] for line in BytesIO(content) if line.startswith(TEXT_LINE)
+            }
 
     def _problem(self, content: bytes, *, may_write: bool) -> str:
         """Return why what it holds does not belong to this opening, and what to do; empty if it does."""
@@ -177,15 +168,6 @@ class Journal:
                 "mode 'new' takes from it what the file lacks. Use that, or delete it"
             )
         return ""
-
-    def _note_texts(self) -> None:
-        """Note where the texts are that it holds."""
-        start = 0
-        for line in BytesIO(self.taken):
-            if line.startswith(TEXT_LINE):
-                digest = parse_line(line)["text"]
-                self._texts[digest] = start * LONGEST_LINE + len(line)
-            start += len(line)
 
     @property
     def answers_taken(self) -> int:
@@ -247,31 +229,22 @@ class Journal:
         credentials = used_credentials()
         if credentials != self._checked_for:
             self._checked_for, self._checked_texts = credentials, set()
-        response, written = record.response, stable_response(record.response)
-        unwritten = {
-            name: value
-            for name, value in response.items()
-            if value is not written.get(name, ABSENT)
-        }
         try:
             line = record_line(record, "", self._allow, self._checked_texts, texts)
-            packed = pack_data(unwritten) if unwritten else b""
         except (CacheError, TypeError, ValueError):
             return None
         lines = {digest: text_line(digest, text).encode() for digest, text in texts.items()}
-        return Entry(line.encode(), lines, packed)
+        return Entry(line.encode(), lines)
 
-    def append(
-        self, record: Record, entry: Entry | None, settings: Mapping[str, Data]
-    ) -> LazyRecord | None:
-        """Append a record, and return it as one that is read from here; ``None`` if that fails.
+    def append(self, record: Record, entry: Entry | None, settings: Mapping[str, Data]) -> bool:
+        """Append a record; return whether it is there.
 
         :param record: what the run knows of it.
         :param entry: its lines, as a file that breaks off would have them.
         :param settings: those that entered the keys so far.
         """
         if entry is None or self._file is None:
-            return None
+            return False
         lines, days, served = [], self._days, self._served(record)
         if served:
             days = {**days, **{model: days for model, (days, _) in served.items()}}
@@ -282,21 +255,13 @@ class Journal:
             try:
                 lines.append(header_line(header, data, self._allow, journal=begins_at).encode())
             except (CacheError, TypeError, ValueError):
-                return None
-        start, texts = self._size + sum(map(len, lines)), {}
-        for digest, line in entry.texts.items():
-            if digest not in self._texts:
-                texts[digest] = start * LONGEST_LINE + len(line)
-                lines.append(line)
-                start += len(line)
+                return False
+        lines += (line for digest, line in entry.texts.items() if digest not in self._texts)
         if not self._write(b"".join([*lines, entry.line])):
-            return None
+            return False
         self._settings, self._days = settings, days
-        self._texts |= texts
-        place = start, len(entry.line), entry.unwritten
-        lazy = LazyRecord(record, self._read, *place, notes=record.notes)
-        lazy.read_lines = self._read_lines
-        return lazy
+        self._texts.update(entry.texts)
+        return True
 
     def _served(self, record: Record) -> dict[str, tuple[Days, dict[str, Data]]]:
         """Return what an answer adds to what a header says of its model: the model's days so far, and the entry of a
@@ -344,37 +309,6 @@ class Journal:
                 f"{self.path} cannot be written ({error.strerror or error}): answers are kept in memory until the "
                 "recording ends. Make room before then"
             )
-
-    def _record(self, start: int, length: int, unwritten: bytes) -> Record:
-        """Return a record, read from its line."""
-        line = self._bytes(start, length)
-        entry = parse_line(line)
-        if b'"$' in line:
-            entry = resolved(entry, self._text)
-        if unwritten:
-            entry["response"] |= unpack_data(unwritten)
-        return record_of(entry, NO_HEADER)
-
-    def _lines(self, start: int, length: int, _: bytes) -> WrittenLines | None:
-        """Return a record's lines, unless what looks like a marker in them may be data."""
-        line = self._bytes(start, length)
-        if b'"$data"' in line:
-            return None
-        digests = [digest.decode() for digest in TEXT_MARKER.findall(line)]
-        texts = {digest: self._text_line(digest).decode() for digest in digests}
-        return WrittenLines(line.decode(), texts)
-
-    def _text(self, digest: str) -> str | None:
-        """Return the long text with a digest."""
-        return "\n".join(parse_line(self._text_line(digest))["lines"])
-
-    def _text_line(self, digest: str) -> bytes:
-        """Return the line of the long text with a digest."""
-        return self._bytes(*divmod(self._texts[digest], LONGEST_LINE))
-
-    def _bytes(self, start: int, length: int) -> bytes:
-        assert self._file is not None
-        return read_at(self._file, length, start)
 
     # The end
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...config.values import FrozenDict
@@ -16,10 +15,6 @@ from ...scopes.replayed_callers import history_after, history_text
 from ...support.system import lock
 from ..notes import HISTORY, Notes, merged_notes
 from ..record import Record, draw_of, scope_of, sorted_scopes
-from ..records.numbered import Column, KeyNumbers, Numbered
-from ..records.packed import LazyRecord
-from ..records.reader import Records
-from .gained import GainedRecords
 
 if TYPE_CHECKING:
     from ..records.reader import RecordFile
@@ -61,66 +56,6 @@ def sort_key_of(path: str, order: CallOrder) -> SortKey:
     return path.split("/") if path else [], *order
 
 
-NOT_USED, PLANNED, LONG, FIRST = range(4)
-
-
-class FirstCalls:
-    """The first calls that records answered, by the numbers of the records' keys.
-
-    :param paths: the scope paths of the run.
-    """
-
-    def __init__(self, paths: Numbered[str]) -> None:
-        self._all_paths = paths
-        self._paths = Column("I")
-        # The order of a call that is one number, from FIRST on; or one of the numbers before
-        self._orders = Column("q")
-        self._long_orders: dict[int, CallOrder] = {}
-
-    def note(self, number: int, position: Position) -> bool:
-        """Note a call; return whether it is the first one so far."""
-        path, order = position.path, position.order
-        if self.has(number) and self.get(number) <= sort_key_of(path, order):
-            return False
-        self._paths[number] = self._all_paths.add(path)
-        if len(order) == 1:
-            self._orders[number] = FIRST + order[0]
-        else:
-            self._long_orders[number] = order
-            self._orders[number] = LONG
-        return True
-
-    def note_planned(self, number: int) -> None:
-        """Note that a dry run looked a record up, which comes after all."""
-        if not self.has(number):
-            self._orders[number] = PLANNED
-
-    def has(self, number: int) -> bool:
-        """Return whether a record answered a call."""
-        return number >= 0 and self._orders[number] != NOT_USED
-
-    def get(self, number: int) -> SortKey:
-        """Return the sort key of a record's first call; unused records come last."""
-        order = self._orders[number] if number >= 0 else NOT_USED
-        if order < LONG:
-            return AFTER_ALL
-        path = self._all_paths[self._paths[number]]
-        return sort_key_of(path, self._long_orders[number] if order == LONG else (order - FIRST,))
-
-    def numbers(self) -> Iterator[int]:
-        """Yield the numbers of the records that answered calls."""
-        return (number for number, order in enumerate(self._orders) if order)
-
-    def numbers_in(self, path: str) -> Iterator[int]:
-        """Yield those whose first calls were in a scope."""
-        wanted = self._all_paths.get(path)
-        return (
-            number
-            for number, (order, found) in enumerate(zip(self._orders, self._paths, strict=False))
-            if order >= LONG and found == wanted
-        )
-
-
 class ReplayLog:
     """A log of the records that answered calls, each with its first call and its caller.
 
@@ -147,20 +82,15 @@ class ReplayLog:
         self._names_callers = names_callers
         self._earlier_calls = earlier_calls
         self._recorded: NamedDraws | None = None  # of the file, read at first use
-        self.keys = KeyNumbers()
-        self.paths = Numbered[str]()
-        # By the number of a record's key: its first call, and the number of the caller that got it first, plus one
-        self._first_calls = FirstCalls(self.paths)
-        self._names = Numbered[str]()
-        self._callers = Column("I")
-        self._told_apart = Column("B")  # whether callers told it from identical ones
-        self._arms: dict[
-            int, dict[str, CallOrder]
-        ] = {}  # arm → the arm's first call that it answered
-        # Of the calls that made notes, the one that requested it first; and its notes, unless the record has them
-        self._noted_calls = FirstCalls(self.paths)
-        self._notes: dict[int, Notes] = {}
-        self._later_notes: dict[int, Notes] = {}  # those about the answer
+        # By a record's key: its first call, and the caller that got it first
+        self._first_calls: dict[str, SortKey] = {}
+        self._callers: dict[str, str] = {}
+        self._told_apart: set[str] = set()  # those that callers told from identical ones
+        self._arms: dict[str, dict[str, CallOrder]] = {}  # arm → its first call that it answered
+        # Of the calls that made notes, the one that requested it first; and its notes
+        self._noted_calls: dict[str, SortKey] = {}
+        self._notes: dict[str, Notes] = {}
+        self._later_notes: dict[str, Notes] = {}  # those about the answer
         # The scopes of recorded functions that were replayed, and so did not run → arm → its call of the function
         self._skipped_scopes: dict[str, dict[str, CallOrder]] = {}
 
@@ -180,42 +110,40 @@ class ReplayLog:
         with lock:
             for scope in skipped:
                 self._skipped_scopes.setdefault(scope, {}).setdefault(position.arm, position.order)
-            number = self.keys.add(key)
-            self._first_calls.note(number, position)
-            if position.notes and self._noted_calls.note(number, position):
-                self._notes.pop(number, None)
-                if merged_notes(record.notes, position.notes) != record.notes:
-                    self._notes[number] = position.notes
+            place = sort_key_of(position.path, position.order)
+            self._first_calls[key] = min(place, self._first_calls.get(key, AFTER_ALL))
+            if position.notes and place < self._noted_calls.get(key, AFTER_ALL):
+                self._noted_calls[key], self._notes[key] = place, position.notes
             if arm := position.arm:
-                orders = self._arms.setdefault(number, {})
+                orders = self._arms.setdefault(key, {})
                 orders[arm] = min(position.order, orders.get(arm, position.order))
             if caller is not None and self._names_callers:
-                if not self._callers[number]:
-                    self._callers[number] = self._names.add(caller) + 1
+                self._callers.setdefault(key, caller)
                 if not position.is_in_order:
-                    self._told_apart[number] = True
+                    self._told_apart.add(key)
 
     def note_planned(self, key: str) -> None:
         """Log a record that a dry run looked up; it counts as used."""
         with lock:
-            self._first_calls.note_planned(self.keys.add(key))
+            self._first_calls.setdefault(key, AFTER_ALL)
 
     def count_in(self, path: str, arm: str) -> int:
         """Return how many records answered calls in a scope; in an arm, calls of that arm."""
+        levels, *_ = sort_key_of(path, ())
         with lock:
             return sum(
-                not arm or arm in self._arms.get(number, ())
-                for number in self._first_calls.numbers_in(path)
+                place[0] == levels and (not arm or arm in self._arms.get(key, ()))
+                for key, place in self._first_calls.items()
             )
 
     def has_used(self, key: str) -> bool:
         """Return whether a record answered a call."""
-        return self._first_calls.has(self.keys.get(key))
+        return key in self._first_calls
 
     def first_call(self, key: str) -> SortKey:
         """Return the sort key of a record's first call; unused records come last."""
         earlier = self._earlier_calls.get(key, AFTER_ALL)
-        return min(earlier, self._first_calls.get(self.keys.get(key)))
+        return min(earlier, self._first_calls.get(key, AFTER_ALL))
 
     def first_calls(self) -> dict[str, SortKey]:
         """Return the sort keys of the first calls of all used records."""
@@ -229,66 +157,47 @@ class ReplayLog:
     # of a request in the file's order. Behind all others was rejected, since the next run would bring an
     # unused record back to its place, and every run of a part would move the rest; before the record that
     # followed it was rejected, since the file of a run that broke off would then end with its own calls.
-    def in_order(self, stored: Sequence[Record], gained: GainedRecords) -> Iterator[int]:
-        """Yield the places of a file's records in the order of this run's calls, each scope's in turn.
+    def in_order(self, stored: Sequence[Record], gained: Iterable[Record]) -> list[Record]:
+        """Return records in the order of this run's calls, each scope's in turn.
 
-        :param stored: the records that the file had and keeps, in its order: their places come first.
-        :param gained: those that this run recorded: the numbers of their keys follow.
+        :param stored: the records that the file had and keeps, in its order.
+        :param gained: those that this run recorded.
         """
-        used: dict[str | None, array[int]] = {}  # places by scope
-        for number in gained.numbers():
-            scope = gained.scope_at(number)
-            used.setdefault(scope, array("Q")).append(len(stored) + number)
-        last_used: dict[str | None, int] = {}
-        unused: dict[str | None, list[tuple[int, int]]] = {}  # each with the used place before it
-        for place, record in enumerate(stored):
+        used: dict[str | None, list[Record]] = {}
+        for record in gained:
+            used.setdefault(scope_of(record), []).append(record)
+        last_used: dict[str | None, Record] = {}
+        unused: dict[str | None, list[tuple[Record, Record | None]]] = {}  # after the used one
+        for record in stored:
             scope = scope_of(record)
             if self.first_call(record.cache_key) != AFTER_ALL:
-                used.setdefault(scope, array("Q")).append(place)
-                last_used[scope] = place
+                used.setdefault(scope, []).append(record)
+                last_used[scope] = record
             else:
-                unused.setdefault(scope, []).append((place, last_used.get(scope, -1)))
+                unused.setdefault(scope, []).append((record, last_used.get(scope)))
 
-        def record_at(place: int) -> Record:
-            return stored[place] if place < len(stored) else gained.at(place - len(stored))
+        def place_of(record: Record) -> tuple[SortKey, str]:
+            return self.first_call(record.cache_key), record.cache_key
 
-        def number_at(place: int) -> int:
-            is_stored = place < len(stored)
-            return self.keys.get(stored[place].cache_key) if is_stored else place - len(stored)
-
-        def key_at(place: int) -> bytes:
-            is_stored = place < len(stored)
-            return (
-                bytes.fromhex(stored[place].cache_key)
-                if is_stored
-                else self.keys.packed(place - len(stored))
-            )
-
-        def first_call_at(place: int) -> SortKey:
-            if self._earlier_calls:
-                return self.first_call(key_at(place).hex())
-            return self._first_calls.get(number_at(place))
-
+        ordered: list[Record] = []
         for scope in sorted_scopes({*used, *unused}):
-            # First by key, then, as sorting is stable, by call: pairs of both would take more memory.
-            places = sorted(sorted(used.get(scope, ()), key=key_at), key=first_call_at)
-            followers: dict[int, list[int]] = {}  # by the used place before them
-            last_own: dict[tuple[str, str, str], int] = {}  # by scope, request and caller
-            for place in places if scope in unused else ():
-                record = record_at(place)
+            records = sorted(used.get(scope, ()), key=place_of)
+            followers: dict[str, list[Record]] = {}  # by the key of the used record before them
+            last_own: dict[tuple[str, str, str], Record] = {}  # by scope, request and caller
+            for record in records if scope in unused else ():
                 caller = self._caller_of(record.cache_key) or record.caller
                 if own := _own_draws(record, caller):
-                    last_own[own] = place
-            for place, before in unused.get(scope, ()):
-                own = _own_draws(stored[place], stored[place].caller)
+                    last_own[own] = record
+            for record, before in unused.get(scope, ()):
+                own = _own_draws(record, record.caller)
                 after = last_own.get(own, before) if own else before
-                if before >= 0 and first_call_at(after) < first_call_at(before):
+                if before and after and place_of(after)[0] < place_of(before)[0]:
                     after = before
-                followers.setdefault(after, []).append(place)
-            yield from followers.get(-1, ())
-            for place in places:
-                yield place
-                yield from followers.get(place, ())
+                followers.setdefault(after.cache_key if after else "", []).append(record)
+            ordered += followers.get("", ())
+            for record in records:
+                ordered += (record, *followers.get(record.cache_key, ()))
+        return ordered
 
     def unused(self, records: Sequence[Record], others: list[Record] | None = None) -> list[Record]:
         """Return the records that answered no call and belong to no replayed function.
@@ -328,7 +237,7 @@ class ReplayLog:
 
     def arms(self) -> dict[str, list[str]]:
         """Return the arms that used each used record, by its key, in the order of their first calls."""
-        used = {key: self._arms.get(self.keys.get(key), {}) for key in self.used_keys()}
+        used = {key: self._arms.get(key, {}) for key in self.used_keys()}
         return {key: sorted(orders, key=orders.__getitem__) for key, orders in used.items()}
 
     def with_arms(self, record: Record, *, is_gained: bool, drops_unused: bool) -> Record:
@@ -338,7 +247,7 @@ class ReplayLog:
 
         :param is_gained: ``True`` if this run recorded it; then all its arms are of this run.
         """
-        orders = self._arms.get(self.keys.get(record.cache_key), {}) if self._arms else {}
+        orders = self._arms.get(record.cache_key, {})
         if self._is_recording and self._skipped_scopes and record.arms:
             skipped = self._arms_skipped(record.scope)
             orders = {arm: skipped[arm] for arm in record.arms if arm in skipped} | orders
@@ -362,22 +271,17 @@ class ReplayLog:
     def used_keys(self) -> list[str]:
         """Return the keys of the records that the run got."""
         with lock:
-            return [self.keys[number] for number in self._first_calls.numbers()]
+            return [*self._first_calls]
 
     def add_notes(self, key: str, notes: Notes) -> None:
         """Log notes about an answer, which its caller makes when it has read it."""
         with lock:
-            number = self.keys.add(key)
-            self._later_notes[number] = {**self._later_notes.get(number, {}), **notes}
+            self._later_notes[key] = {**self._later_notes.get(key, {}), **notes}
 
     def with_notes(self, record: Record) -> Record:
         """Return a record with the notes that this run made about it."""
-        number = self.keys.get(record.cache_key)
-        noted = self._later_notes.get(number, {})
-        if self._noted_calls.has(number) and isinstance(record, LazyRecord):
-            written = self._notes.get(number) or record.written().notes
-            # what its caller asked before is decided at the end, with the caller
-            noted = {**{name: written[name] for name in written if name != HISTORY.name}, **noted}
+        key = record.cache_key
+        noted = {**self._notes.get(key, {}), **self._later_notes.get(key, {})}
         if not noted:
             return record
         notes = merged_notes(record.notes, noted)
@@ -402,12 +306,11 @@ class ReplayLog:
 
     def _caller_of(self, key: str) -> str | None:
         """Return the caller of this run that got a record first, or ``None``."""
-        name = self._callers[self.keys.get(key)]
-        return self._names[name - 1] if name else None
+        return self._callers.get(key)
 
     def with_callers(
-        self, records: Records, is_gained: Callable[[str], bool], *, is_complete: bool
-    ) -> Records:
+        self, records: Sequence[Record], is_gained: Callable[[str], bool], *, is_complete: bool
+    ) -> Sequence[Record]:
         """Return records with the names of their callers, where the file needs them to distinguish equal
         requests.
 
@@ -417,7 +320,7 @@ class ReplayLog:
         :param is_gained: returns whether this run recorded the record with a key.
         """
         named_before = {record.cache_key for record in self._stored.named()}
-        are_told_apart = bool(named_before) or any(self._told_apart)
+        are_told_apart = bool(named_before or self._told_apart)
         recorded, names = [], []
         for record in records:
             recorded.append(record.caller)
@@ -429,17 +332,15 @@ class ReplayLog:
 
         def is_told_apart(record: Record) -> bool:
             key = record.cache_key
-            return bool(self._told_apart[self.keys.get(key)]) or key in named_before
+            return key in self._told_apart or key in named_before
 
         named = _named_if_needed(records, recorded, names, is_told_apart, is_complete=is_complete)
         histories = self._histories(named)
         if not histories:
             return named
-        return named.changed(
-            lambda _, record: with_history(record, histories.get(record.cache_key))
-        )
+        return [with_history(record, histories.get(record.cache_key)) for record in named]
 
-    def _histories(self, records: Records) -> dict[str, str]:
+    def _histories(self, records: Sequence[Record]) -> dict[str, str]:
         """Return what the callers of this run had asked in their scopes before each call, as digests, by the keys of
         the records that name a caller.
         """
@@ -464,10 +365,10 @@ class ReplayLog:
 
     def has_new_callers(self) -> bool:
         """Return whether the records of the file need other names than they have."""
-        is_lone = len(self._names) < 2
+        is_lone = len({*self._callers.values()}) < 2
         if is_lone and next(self._stored.named(), None) is None:
             return False
-        records = Records.of(list(self._stored))
+        records = list(self._stored)
         named = self.with_callers(records, lambda key: False, is_complete=True)
         return any(
             (new.caller, HISTORY.of(new)) != (old.caller, HISTORY.of(old))
@@ -505,25 +406,24 @@ def named_draws(records: Iterable[Record]) -> NamedDraws:
     return named
 
 
-def without_lone_callers(records: Sequence[Record]) -> Records:
+def without_lone_callers(records: Sequence[Record]) -> Sequence[Record]:
     """Return records without the callers' names that distinguish nothing: where one caller has all draws of
     a request in a scope, and they count from 0.
 
     The name stays where an earlier draw is missing, since without it the caller would draw that one.
     """
-    records = Records.of(records)
     recorded = [record.caller for record in records]
     return _named_if_needed(records, recorded, [*recorded], lambda record: True, is_complete=True)
 
 
 def _named_if_needed(
-    records: Records,
+    records: Sequence[Record],
     recorded: list[str | None],
     names: list[str | None],
     is_told_apart: Callable[[Record], bool],
     *,
     is_complete: bool,
-) -> Records:
+) -> Sequence[Record]:
     """Return records with those names that distinguish something; see :func:`without_lone_callers`.
 
     :param recorded: the names of their callers, as they have them.
@@ -532,13 +432,11 @@ def _named_if_needed(
         another.
     :param is_complete: ``True`` if no further draw may come before these.
     """
-    by_scope: dict[str, array[int]] = {}
-    named_scopes = {
-        scope for scope, name in zip(records.scopes(), names, strict=True) if name is not None
-    }
-    for number, scope in enumerate(records.scopes()) if named_scopes else ():
-        if scope in named_scopes and records[number].sample is not None:
-            by_scope.setdefault(scope, array("I")).append(number)
+    by_scope: dict[str, list[int]] = {}
+    named_scopes = {record.scope for record, name in zip(records, names, strict=True) if name}
+    for number, record in enumerate(records) if named_scopes else ():
+        if record.scope in named_scopes and record.sample is not None:
+            by_scope.setdefault(record.scope, []).append(number)
     for drawn in (drawn for some in by_scope.values() for drawn in _draws_of_one(records, some)):
         numbers = {(records[number].sample or "").partition("#")[2] for number in drawn}
         has_gap = numbers != {str(number) for number in range(len(drawn))}
@@ -549,13 +447,10 @@ def _named_if_needed(
                 names[number] = None
     if names == recorded:
         return records
-    return records.changed(
-        lambda number, record: (
-            record
-            if record.caller == names[number]
-            else with_history(record.replace(caller=names[number]), None)
-        )
-    )
+    return [
+        record if record.caller == name else with_history(record.replace(caller=name), None)
+        for record, name in zip(records, names, strict=True)
+    ]
 
 
 def _draws_of_one(records: Sequence[Record], numbers: Sequence[int]) -> Iterable[Sequence[int]]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import CacheError
 from ...keys.request import Data
@@ -19,15 +18,14 @@ from ...support.notices import logger
 from ...support.system import ProcessLock
 from ..days import Days, day_of
 from ..notes import merged_notes
-from ..record import GotFrom, Record, draw_of, scope_of
+from ..record import GotFrom, Record, draw_of
 from ..records.answers import same_answer
-from ..records.content import Content, content_of
+from ..records.content import content_of, digest_of
 from ..records.header import Header
 from ..records.keyed_settings import joined_settings
-from ..records.packed import kept
-from ..records.reader import Question, RecordFile, Records, header_in
+from ..records.packed import LazyRecord, kept
+from ..records.reader import Question, RecordFile, header_in
 from ..records.writer import check_writable, write
-from .gained import GainedRecords
 from .journal import Journal
 from .replay_log import ReplayLog
 
@@ -67,7 +65,7 @@ class CassetteFile:
         """
         real_path = os.path.realpath(self.path)
         content = content_of(real_path)
-        self._digest = content.digest()
+        self._digest = digest_of(content)
         header = header_in(real_path)
         is_rewrite = self.mode == "rewrite"
         journal = Journal(real_path, self._digest, is_rewrite=is_rewrite)
@@ -78,8 +76,8 @@ class CassetteFile:
         if journal.taken and is_rewrite and not journal.is_of_rewrite:
             journal = self._joined(content, journal)
         if is_rewrite:
-            content = Content()
-        self.goes_on = bool(content.size or journal.taken) and not is_rewrite
+            content = b""
+        self.goes_on = bool(content or journal.taken) and not is_rewrite
         self.records = RecordFile(
             content, real_path, journal.taken, journal.path, goes_on=journal.goes_on
         )
@@ -94,13 +92,13 @@ class CassetteFile:
             )
         self.real_path, self.journal = real_path, journal
 
-    def _joined(self, content: Content, journal: Journal) -> Journal:
+    def _joined(self, content: bytes, journal: Journal) -> Journal:
         """Write a file with what a recording left that broke off, before it is rewritten; return a new journal."""
         path = journal.cassette
         file = RecordFile(content, path, journal.taken, journal.path, goes_on=journal.goes_on)
         write(path, file.header, list(file), replaces=self._digest)
         journal.remove()
-        self._digest = content_of(path).digest()
+        self._digest = digest_of(content_of(path))
         return Journal(path, self._digest, is_rewrite=True)
 
     @property
@@ -153,6 +151,16 @@ class CassetteFile:
         return left_out
 
 
+class Gained(NamedTuple):
+    """A record that a run gained.
+
+    :param source: where it came from.
+    """
+
+    record: LazyRecord
+    source: GotFrom
+
+
 lock = ProcessLock()  # for all cassettes of the process, also while one opens or closes
 
 
@@ -189,7 +197,7 @@ class Tape:
         self._explained: set[str] = set()  # the keys of the file's records that they entered
         self.is_over = self.has_ended = False
         self.drops_unused = False
-        self._gained = GainedRecords(log.keys, log.paths)
+        self._gained: dict[str, Gained] = {}
         self._in_memory: set[str] = set()  # the keys of those that are not in the journal
 
     def note_settings(self, key: str | None, taken: SettingsTaken) -> None:
@@ -221,9 +229,7 @@ class Tape:
         gained = self._gained.get(key)
         if gained is None or self.has_ended:
             return self.stored.get(key, question)
-        record = gained.copy()
-        _ = record.request  # the journal may be gone when it is read
-        return record
+        return gained.record.copy()
 
     def find(self, key: str, question: Question | None, position: Position | None) -> Record | None:
         """Return the record of a key, or ``None``, and count it as used.
@@ -268,25 +274,23 @@ class Tape:
                 self.log.note(existing, position, is_replayed=True)
                 is_same = same_answer(existing, record) and existing.given == record.given
                 # another call found the answer in the disk cache before this one, which was sent, got here
-                is_found = self._gained.source_of(record.cache_key) == GotFrom.CACHE
+                gained = self._gained.get(record.cache_key)
+                is_found = gained is not None and gained.source == GotFrom.CACHE
                 is_own = is_same and source == GotFrom.SERVER and is_found
                 may_replace = replace and (is_asked_again or source == GotFrom.GIVEN)
                 if not is_own and (is_same or not may_replace):
                     return existing
-            gained = self.journal.append(record, entry, self._settings)
-            if gained is None:
+            if not self.journal.append(record, entry, self._settings):
                 self._in_memory.add(record.cache_key)
-            self._gained.put(gained or kept(record), source)
-            self.log.note(noted if gained else record, position)
+            self._gained[record.cache_key] = Gained(kept(record), source)
+            self.log.note(record, position)
             return record
 
     def retry(self) -> int:
         """Append the records to the journal that are in memory alone; return how many still are."""
         for key in list(self._in_memory):
-            record = self._gained.get(key)
-            if record and self.journal.append(
-                record, self.journal.encoded(self.noted(record)), self._settings
-            ):
+            record = self.noted(self._gained[key].record)
+            if self.journal.append(record, self.journal.encoded(record), self._settings):
                 self._in_memory.remove(key)
         return len(self._in_memory)
 
@@ -302,7 +306,7 @@ class Tape:
             return [
                 record
                 for key in keys
-                if not self._gained.discard(key) and (record := self.stored.get(key))
+                if self._gained.pop(key, None) is None and (record := self.stored.get(key))
             ]
 
     def has_gained(self, key: str) -> bool:
@@ -310,35 +314,20 @@ class Tape:
         return key in self._gained
 
     def __len__(self) -> int:
-        return len(self.stored) + sum(
-            record.cache_key not in self.stored for record in self._gained
-        )
+        return len(self.stored) + sum(key not in self.stored for key in self._gained)
 
     def count(self, source: GotFrom | None = None) -> int:
         """Return the number of gained records, or of those from a source."""
-        return sum(source is None or source in sources for sources in self._gained.sources())
+        gained = [*self._gained.values()]
+        return sum(source is None or source in sources for _, sources in gained)
 
-    def in_order(self) -> Records:
+    def in_order(self) -> list[Record]:
         """Return all records in the order of the run or, if it only replays, in that of the file."""
         stored = list(self.stored)
         if not self.may_record:
-            return Records.of(stored)
-        if self._gained:
-            stored = [record for record in stored if record.cache_key not in self._gained]
-        places = array("I", self.log.in_order(stored, self._gained))
-
-        def read(place: int) -> Record:
-            return stored[place] if place < len(stored) else self._gained.at(place - len(stored))
-
-        def scopes(places: Iterable[int]) -> Iterator[str | None]:
-            return (
-                scope_of(stored[place])
-                if place < len(stored)
-                else self._gained.scope_at(place - len(stored))
-                for place in places
-            )
-
-        return Records(read, places, scopes)
+            return stored
+        stored = [record for record in stored if record.cache_key not in self._gained]
+        return self.log.in_order(stored, [record for record, _ in self._gained.values()])
 
     def unused(self) -> list[Record]:
         """Return the file's records that answered no call; see :meth:`Cassette.unused`."""
@@ -353,7 +342,8 @@ class Tape:
     def not_of_run(self, records: Iterable[Record]) -> Iterator[Record]:
         """Yield the records that are not draws of any request that the run made."""
         used = (record for key in self.log.used_keys() if (record := self.stored.get(key)))
-        drawn = {draw[:2] for draw in map(draw_of, chain(self._gained, used)) if draw}
+        gained = (record for record, _ in self._gained.values())
+        drawn = {draw[:2] for draw in map(draw_of, chain(gained, used)) if draw}
         return (
             record
             for record in records
@@ -369,19 +359,15 @@ class Tape:
         """Return a record with the arms that used it, and the notes about it."""
         return self.log.with_notes(self.with_arms(record))
 
-    def to_write(self, dropped_keys: set[str], *, is_complete: bool) -> Records:
+    def to_write(self, dropped_keys: set[str], *, is_complete: bool) -> Sequence[Record]:
         """Return the records that the file will have, without the dropped ones."""
-        records = self.in_order()
-        if dropped_keys:
-            records = records.at(
-                number
-                for number, record in enumerate(records)
-                if record.cache_key not in dropped_keys
-            )
-        records = records.changed(lambda _, record: self.with_arms(record))
-        records = self.log.with_callers(records, self.has_gained, is_complete=is_complete)
-        # last, since for the notes each record is read
-        return records.changed(lambda _, record: self.log.with_notes(record))
+        kept = [
+            self.with_arms(record)
+            for record in self.in_order()
+            if record.cache_key not in dropped_keys
+        ]
+        named = self.log.with_callers(kept, self.has_gained, is_complete=is_complete)
+        return [*map(self.log.with_notes, named)]
 
     @property
     def has_calls(self) -> bool:

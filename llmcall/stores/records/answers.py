@@ -11,7 +11,6 @@ from ...apis.shapes import as_chat, choices_of
 from ...keys.messages import ARGUMENTS, without_call_ids
 from ...keys.request import Data
 from ..record import Record
-from .numbered import KeyNumbers
 
 if TYPE_CHECKING:
     from .reader import Records
@@ -180,14 +179,14 @@ def combine(first: Records, second: Records, on_conflict: str) -> Combined:
     :param on_conflict: ``"keep"`` the first answer, or ``"replace"`` it by the later one.
     """
     both = first.with_others(second)
-    keys = KeyNumbers()
+    keys: dict[str, int] = {}
     chosen = array("I")  # the places of the records that are kept, by the numbers of their keys
     arms: dict[int, tuple[str, ...]] = {}  # where others have further ones
     followers: dict[int, list[int]] = {}  # by the number before them
     conflicts = []
     last, count = -1, 0
     for place, record in enumerate(both):
-        number = keys.add(record.cache_key)
+        number = keys.setdefault(record.cache_key, len(keys))
         if number == len(chosen):
             chosen.append(place)
             if place < len(first):

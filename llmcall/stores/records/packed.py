@@ -11,7 +11,7 @@ import pickle
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from io import BytesIO
-from typing import Any, NamedTuple
+from typing import Any
 from zlib import crc32
 
 from ...errors import CacheCorruptError
@@ -27,27 +27,15 @@ BEFORE_REQUEST = {"caller", "arms", "notes"}  # the rest of a line stays when th
 HELD = tuple(name for name in Record.__slots__ if name not in READ_AGAIN)
 
 
-class WrittenLines(NamedTuple):
-    """The lines of a record.
-
-    :param line: its own.
-    :param texts: those of its long texts, by digest.
-    """
-
-    line: str
-    texts: dict[str, str]
-
-
 class LazyRecord(Record):
     """A record that holds neither its request nor its response, which take most of its memory.
 
     :param record: the record.
     :param read: returns the whole record, by the further arguments; it is never changed.
     :param notes: its notes; ``None`` reads them, too.
-    :ivar read_lines: returns, by the same arguments, its lines as they are written; ``None`` if they are not.
     """
 
-    __slots__ = ("_notes", "_place", "_read", "read_lines")
+    __slots__ = ("_notes", "_place", "_read")
 
     def __init__(
         self,
@@ -61,15 +49,10 @@ class LazyRecord(Record):
         self._notes = notes
         self._read = read
         self._place = place
-        self.read_lines: Callable[..., WrittenLines | None] | None = None
 
     def written(self) -> Record:
         """Return the record as it was written."""
         return self._read(*self._place)
-
-    def written_lines(self) -> WrittenLines | None:
-        """Return the lines of the record as it was written, if they can be used again."""
-        return self.read_lines(*self._place) if self.read_lines else None
 
     @property
     def _request(self) -> dict[str, Data]:  # type: ignore[override]
@@ -96,7 +79,7 @@ class LazyRecord(Record):
             notes = changes.get("notes", self._notes)
             return LazyRecord(changed, self._read, *self._place, notes=notes)
         lazy = LazyRecord(self, self._read, *self._place, notes=changes.pop("notes", self._notes))
-        lazy.received, lazy.read_lines = None, self.read_lines
+        lazy.received = None
         for name, value in changes.items():
             setattr(lazy, name, value)
         return lazy
@@ -229,22 +212,6 @@ def kept(record: Record) -> LazyRecord:
     :raises TypeError: if the record holds something that cannot become plain data; names its location.
     """
     return LazyRecord(record, _unpack_again, record.cache_key, pack(record), notes=record.notes)
-
-
-def pack_data(data: Data) -> bytes:
-    """Return plain data as bytes.
-
-    :raises TypeError: if it is something else.
-    """
-    try:
-        return _pickled(data)
-    except (_NotPlain, RecursionError):
-        return _pickled(plain(data, "response"))
-
-
-def unpack_data(packed: bytes) -> Data:
-    """Return the plain data that :func:`pack_data` packed."""
-    return PlainUnpickler(BytesIO(packed)).load()
 
 
 def _request_in(body: bytes, cache_key: str) -> dict[str, Data]:

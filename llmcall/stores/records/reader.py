@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from io import BytesIO
 from typing import overload
 
 from ...additions import additions
@@ -15,7 +16,7 @@ from ...errors import CacheCorruptError, CacheError
 from ...keys.plain_data import is_same
 from ...keys.request import Data
 from ..record import Record, scope_of, sorted_scopes
-from .content import Content
+from .content import content_of, digest_of
 from .header import Header, check_record, first_header, no_header, record_of, resolved
 from .keyed_settings import Undecided
 from .line import (
@@ -168,7 +169,7 @@ class RecordFile:
     # because each opening reads it.
     def __init__(
         self,
-        source: Content | bytes,
+        source: bytes,
         name: str,
         journal: bytes = b"",
         journal_name: str = "",
@@ -176,10 +177,10 @@ class RecordFile:
         goes_on: bool = True,
     ) -> None:
         self.header = Header({})
-        self._source = Content(source) if isinstance(source, bytes) else source
-        self._journal = Content(journal)
-        self._journal_start = self._source.size + self._journal.size
-        self._parts = (self._source, name), (self._journal, journal_name)
+        self._content = source + journal
+        self._digest = digest_of(source)
+        self._journal_start = len(self._content)
+        self._parts = (source, name), (journal, journal_name)
         self._name, self._lines_before = name, 0  # of the file that is read; of those before it
         self._goes_on = goes_on
         self._number = 0  # of the line that is read
@@ -211,9 +212,9 @@ class RecordFile:
     def _lines(self) -> Iterator[tuple[int, bytes]]:
         """Yield where each line that is not blank begins, and the line."""
         start = self._number = 0
-        for content, name in self._parts if self._journal.size else self._parts[:1]:
+        for content, name in self._parts if self._parts[1][0] else self._parts[:1]:
             self._name, self._lines_before = name, self._number
-            for line in content.lines():
+            for line in BytesIO(content):
                 self._number += 1
                 text = line.removeprefix(BYTE_ORDER_MARK) if self._number == 1 else line
                 if not text.isspace():
@@ -315,9 +316,7 @@ class RecordFile:
         return next(self._number for line_start, _ in self._lines() if line_start == start)
 
     def _line(self, start: int) -> bytes:
-        if start < self._source.size:
-            return self._source.line(start)
-        return self._journal.line(start - self._source.size)
+        return self._content[start : self._content.find(b"\n", start) + 1 or None]
 
     def _record(
         self, place: int, key: str | None = None, question: Question | None = None
@@ -351,7 +350,7 @@ class RecordFile:
     @property
     def digest(self) -> bytes:
         """Return the digest of the file's content."""
-        return self._source.digest()
+        return self._digest
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -481,9 +480,8 @@ def read(path: str | os.PathLike[str]) -> RecordFile:
     :raises FileNotFoundError: if the file does not exist.
     :raises CacheError: if it is a folder.
     """
-    try:
-        return RecordFile(Content.of(os.path.expanduser(path)), os.fspath(path))
-    except FileNotFoundError:
+    if not os.path.exists(os.path.expanduser(path)):
         raise FileNotFoundError(
             f"{os.fspath(path)} does not exist; give the path of a cassette or an exported file"
-        ) from None
+        )
+    return RecordFile(content_of(os.path.expanduser(path)), os.fspath(path))

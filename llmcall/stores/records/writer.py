@@ -18,7 +18,7 @@ from ...support.system import file_beside
 from ..notes import header_notes_of
 from ..record import Record
 from .answers import stable_response
-from .content import content_of
+from .content import content_of, digest_of
 from .header import Header
 from .keyed_settings import with_used_models
 from .line import (
@@ -30,7 +30,6 @@ from .line import (
     refuse_folder,
     text_digest,
 )
-from .packed import LazyRecord, WrittenLines
 from .reader import Records, header_in
 from .served import Answered, answered, served_entry
 
@@ -74,17 +73,18 @@ def encode(
     for number, record in enumerate(records, 1):
         hidden_names = _names(found[number - 1]) if found[number - 1] in hidden else ()
         try:
-            lines = _lines_of(record, number, allow, checked_texts, hidden_names)
+            texts: dict[str, str] = {}
+            line = _line_of(record, number, allow, checked_texts, hidden_names, texts)
         except (CacheError, TypeError, ValueError) as error:
             if left_out is None:
                 raise
             left_out[record.cache_key] = str(error)
             continue
-        for digest, text_line in lines.texts.items():
+        for digest in texts:
             if digest not in written_texts:
-                written_texts.add(digest)
-                yield text_line
-        yield lines.line
+                yield text_line(digest, texts[digest])
+        written_texts |= texts.keys()
+        yield line
 
 
 def _names(pair: Answered) -> tuple[str, ...]:
@@ -93,52 +93,23 @@ def _names(pair: Answered) -> tuple[str, ...]:
     return (model or "", *(days.fingerprints + days.hosts if days else ()))
 
 
-def _lines_of(
+def _line_of(
     record: Record,
     number: int,
     allow: Sequence[str],
     checked_texts: set[int],
     served: Sequence[str],
-) -> WrittenLines:
-    """Return the lines of a record; see :func:`encode` for what it raises.
+    texts: dict[str, str],
+) -> str:
+    """Return the line of a record; see :func:`encode` for what it raises.
 
     :param served: names that the header would have for its sake, and cannot.
+    :param texts: gets its long texts, by digest.
     """
     sample = "" if record.sample is None else f" (sample {secrets.masked(record.sample)!r})"
     location = f"record {number}{sample}"
     secrets.refuse_credentials({"served": list(served)}, allow, location)
-    if isinstance(record, LazyRecord) and (lines := _written_lines(record, location, allow)):
-        return lines
-    texts: dict[str, str] = {}
-    line = record_line(record, location, allow, checked_texts, texts)
-    return WrittenLines(line, {digest: text_line(digest, texts[digest]) for digest in texts})
-
-
-def _written_lines(record: LazyRecord, location: str, allow: Sequence[str]) -> WrittenLines | None:
-    """Return the lines of a record that is written already, with what has changed before its request; ``None`` if it is
-    not: making lines takes longer.
-    """
-    lines = record.written_lines()
-    if lines is None:
-        return None
-    if any(map(secrets.line_has_used, (lines.line, *lines.texts.values()))):  # by a later request
-        return None
-    fields = _recordable_fields(_before_request(record), location)
-    beginning = _beginning(fields)
-    if lines.line.startswith(beginning):  # nothing has changed, and nothing needs to be read
-        return lines
-    old_fields = _recordable_fields(_before_request(record.written()), location)
-    old_beginning = _beginning(old_fields)
-    if not lines.line.startswith(old_beginning):
-        return None
-    changed = {name: value for name, value in fields.items() if old_fields.get(name) != value}
-    secrets.refuse_credentials(changed, allow, location)
-    return lines._replace(line=beginning + lines.line[len(old_beginning) :])
-
-
-def _beginning(fields: dict[str, Data]) -> str:
-    """Return the beginning of a record's line, up to its request."""
-    return f'{encode_line(fields)[:-2]}, "request": '
+    return record_line(record, location, allow, checked_texts, texts)
 
 
 def text_line(digest: str, text: str) -> str:
@@ -284,7 +255,7 @@ def write(
                 return
             file.flush()
             os.fsync(file.fileno())
-            if replaces is not None and content_of(target).digest() != replaces:
+            if replaces is not None and digest_of(content_of(target)) != replaces:
                 raise CacheError(
                     f"another process wrote {os.fspath(path)} after this one read it, so it is not overwritten: "
                     "run this again, one process at a time; answers in the disk cache are not requested again"

@@ -31,6 +31,7 @@ ANSWERS, TUTORIAL = ROOT / "examples" / "answers.jsonl", ROOT / "docs" / "tutori
 DOCS = ROOT / "docs"
 PAGES = [
     ROOT / "README.rst",
+    ROOT / "ARCHITECTURE.rst",
     ROOT / "CONTRIBUTING.rst",
     *sorted(DOCS.glob("*.rst")),
     *sorted(DOCS.glob("[a-z]*/*.rst")),

@@ -1,8 +1,7 @@
-"""Directives that show what the code says of itself: `settings-table`, `command-help` and `layers`."""
+"""Directives that show what the code says of itself: `settings-table` and `command-help`."""
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterable, Iterator
 from itertools import groupby, pairwise
@@ -124,25 +123,6 @@ class CommandHelp(SphinxDirective):
         return block
 
 
-class Layers(SphinxDirective):
-    """Show the layers that the tests hold imports to, the uppermost first."""
-
-    def run(self) -> list[nodes.Node]:
-        """Return a block with a line for each layer."""
-        path = Path(__file__).parents[2] / "tests" / "house" / "test_layers.py"
-        self.env.note_dependency(str(path))
-        found = (
-            node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.Assign)
-        )
-        [layers] = (
-            eval(ast.unparse(node.value), {"FEATURES": FEATURES})
-            for node in found
-            if ast.unparse(node.targets[0]) == "LAYERS"
-        )
-        lines = [f"{number:2}  {layer.replace(' ', ', ')}" for number, layer in enumerate(layers)]
-        return [nodes.literal_block(text="\n".join(reversed(lines)))]
-
-
 def name_in_full(app: Sphinx, document: nodes.document) -> None:
     """Let an annotation's ``Iterator`` lead to ``collections.abc.Iterator``: code imports what it
     names.
@@ -161,5 +141,4 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("doctree-read", name_in_full)
     app.add_directive("settings-table", SettingsTable)
     app.add_directive("command-help", CommandHelp)
-    app.add_directive("layers", Layers)
     return {"parallel_read_safe": True}

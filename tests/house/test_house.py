@@ -75,7 +75,7 @@ def test_the_picture_of_the_architecture_is_what_the_code_draws() -> None:
 @pytest.mark.parametrize("name", NORMALIZERS)
 def test_a_normalizer_is_named_wherever_they_are_listed(name: str) -> None:
     """In the configuration, on the pages, in the help, and where two outputs of a program are compared."""
-    for page in ("config.ini", "docs/howto/misses.rst", "docs/howto/programs.rst"):
+    for page in ("config.ini", "docs/howto/troubleshooting.rst", "docs/howto/programs.rst"):
         assert name in (ROOT / page).read_text(encoding="utf-8"), page
     assert name in done("run", "-h")
     assert name in ALIKE

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
 from typing import Any, NamedTuple
 
 from ..additions import additions
@@ -174,24 +173,14 @@ class Divergence(NamedTuple):
 def divergences(actors: Sequence[Sequence[Pair]]) -> Iterator[Divergence]:
     """Yield the first difference of each actor whose runs differ.
 
-    They are found place by place, and within a place causes before consequences, because a change
-    may repeat the words of an earlier one. Within a place, the order of the file would be wrong: it
-    caused_by the actors' names, and could mistake an actor who only read of a change for its cause.
-
     :param actors: the calls of each actor, in the order of the file.
     """
     changes = Changes(actors)
-    firsts = changes.first_of_each_actor()
-    found: dict[int, Divergence] = {}
-    for _, indexes in groupby(sorted(firsts.values()), key=lambda index: changes[index].place):
-        firsts_here = set(indexes)
-        for batch in changes.causes_first(firsts_here):
-            found |= {index: _divergence(changes, index) for index in batch if index in firsts_here}
-    yield from (found[firsts[number]] for number in sorted(firsts))
+    yield from (_divergence(changes, index) for index in changes.first_of_each_actor())
 
 
 def _divergence(changes: Changes, index: int) -> Divergence:
-    pair = changes[index].pair
+    pair = changes.pair(index)
     one, other = pair.one, pair.other
     served: tuple[str, ...] = ()
     if one is None or other is None:
@@ -220,7 +209,7 @@ def _changes(changes: Changes, index: int, differing: Sequence[Difference]) -> I
         known = [source for source in sources if source is not None]
         caused_by = None
         if len(known) == len(sources):
-            source_pair = changes[min(known)].pair
+            source_pair = changes.pair(min(known))
             caused_by = CallPosition(source_pair.scope, source_pair.index)
         shown = [
             prompt

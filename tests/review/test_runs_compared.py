@@ -644,72 +644,36 @@ def test_a_prompt_with_words_of_several_answers_follows_from_the_first() -> None
     ]
 
 
-def feed(*posts: tuple[int, str, int], indent: int | None = 4) -> str:
+def feed(content: str, likes: int = 0) -> str:
     """Return a prompt of a platform such as OASIS: posts with numbers, times and likes, as JSON."""
-    shown = [
-        {
-            "post_id": number,
-            "user_id": number % 3,
-            "content": content,
-            "created_at": f"2026-11-{number:02}T10:00:00",
-            "num_likes": likes,
-            "comments": [],
-        }
-        for number, content, likes in posts
+    posts = [
+        {"post_id": n, "content": text, "created_at": f"2026-11-0{n}", "num_likes": likes}
+        for n, text in enumerate(("My goat ate the tax form.", content), 1)
     ]
-    return (
-        f"After refreshing, you see some posts {json.dumps(shown, indent=indent)}. What do you do?"
-    )
+    return f"After refreshing, you see some posts {json.dumps(posts, indent=4)}. What do you do?"
 
 
-OLD = [(1, "My goat ate the tax form.", 0), (2, "Cheese is a right, not a privilege.", 3)]
+def test_who_reads_another_post_in_json_did_not_change() -> None:
+    """The changed words are the post's."""
 
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        ([*OLD, (3, "No tax!", 0)], [*OLD, (3, "More tax, please.", 0)]),
-        ([*OLD], [*OLD, (3, "More tax, please.", 0)]),
-        ([(3, "No tax!", 0), *OLD], [*OLD]),
-    ],
-    ids=["changed", "gained", "lost"],
-)
-@pytest.mark.parametrize("indent", [None, 4])
-def test_who_reads_another_post_in_json_did_not_change(
-    before: Any, after: Any, indent: int | None
-) -> None:
-    """The names of fields, and the numbers and times that a world gives to a post, are in no answer."""
-
-    def run(path: str, posts: Any, who: str) -> Path:
-        said = "No tax!" if who == "poor" else "More tax, please."
+    def run(path: str, who: str, said: str) -> Path:
         tool = {"name": "create_post", "arguments": json.dumps({"content": said})}
         call = {"id": "c", "type": "function", "function": tool}
         posts_it = {"role": "assistant", "content": None, "tool_calls": [call]}
         wrote = chat(f"You are a {who} person. Post.", posts_it, "ann#0")
-        return write_cassette(path, [wrote, chat(feed(*posts, indent=indent), "Hm.", "ben#0")])
+        return write_cassette(path, [wrote, chat(feed(said), "Hm.", "ben#0")])
 
-    found = llmcall.compare(run("a.jsonl", before, "poor"), run("b.jsonl", after, "rich"))
+    one = run("a.jsonl", "poor", "No tax!")
+    found = llmcall.compare(one, run("b.jsonl", "rich", "More tax, please."))
     assert [divergence.caused_by for divergence in found.divergences] == [None, ("ann", 0)]
-
-
-def test_who_wrote_a_post_that_says_something_else_did_not_change() -> None:
-    """The name stands beside both, and in no answer."""
-
-    def run(path: str, said: str) -> Path:
-        posts = [{"user": "Ann", "content": said}, {"user": "Cleo", "content": "Hello."}]
-        read = f"You see {json.dumps(posts)}. What do you do?"
-        return write_cassette(path, [chat("Post.", said, "ann#0"), chat(read, "Hm.", "ben#0")])
-
-    found = llmcall.compare(run("a.jsonl", "No tax!"), run("b.jsonl", "More tax, please."))
-    assert causes(found) == [("ann", 0, "draw")]
 
 
 def test_other_likes_of_the_same_post_are_a_change_of_their_own() -> None:
     """Their number stands in no answer."""
 
     def run(path: str, likes: int, who: str) -> Path:
-        posts = feed(OLD[0], (2, OLD[1][1], likes))
-        records = [chat(f"You are {who}.", f"I am {who}.", "ann#0"), chat(posts, "Hm.", "ben#0")]
+        posts = chat(feed("Cheese is a right.", likes), "Hm.", "ben#0")
+        records = [chat(f"You are {who}.", f"I am {who}.", "ann#0"), posts]
         return write_cassette(path, records)
 
     found = llmcall.compare(run("a.jsonl", 3, "poor"), run("b.jsonl", 4, "rich"))
@@ -788,26 +752,6 @@ def test_an_answer_of_the_same_round_explains_a_prompt_whatever_the_names(
     lines = str(found).splitlines()
     assert lines[1].startswith(f"{first}, call 1: the same request has different answers")
     assert lines[2].startswith(f"2 more actors ({', '.join(sorted((second, third)))})")
-
-
-@pytest.mark.parametrize("number", [2, 3])
-def test_changes_that_would_each_follow_from_the_other_follow_from_nothing(number: int) -> None:
-    """In a circle of actors, each quotes what the next one says; one who only listens follows."""
-
-    def run(path: str, word: str) -> Path:
-        circle = [
-            chat(
-                f"They say {word[0]}{n}.",
-                f"So {word[0]}{(n + 1) % number}, {word}.",
-                f"{name}#0",
-            )
-            for n, name in enumerate(("bea", "cem", "dan")[:number])
-        ]
-        listeners = [chat(f"Bea says {word}!", "Hm.", f"{name}#0") for name in ("ann", "eve")]
-        return write_cassette(path, sorted([*circle, *listeners], key=lambda record: record.scope))
-
-    found = llmcall.compare(run("a.jsonl", "xxx"), run("b.jsonl", "yyy"))
-    assert [scope for scope, *_ in causes(found)] == ["bea", "cem", "dan"][:number]
 
 
 def test_a_treated_actor_does_not_follow_from_one_who_repeats_it_in_the_same_round() -> None:
@@ -1020,21 +964,6 @@ def test_an_earlier_map_explains_the_prompts_of_a_later_one() -> None:
 
     found = llmcall.compare(run("a.jsonl", "happy"), run("b.jsonl", "sad"))
     assert [divergence.caused_by is None for divergence in found.divergences] == [True, False]
-
-
-def test_a_treatment_beside_a_quote_of_an_echo_is_direct() -> None:
-    """Both actors are treated, and the second hears the first, whose model repeats its question."""
-
-    def run(path: str, subsidy: int, decision: str) -> Path:
-        ann = echoed(subsidy, decision, "r/ann")
-        asked = f"A heat pump with {subsidy} percent off. Ann says: {ann.answer} And you?"
-        return write_cassette(path, [ann, chat(asked, "Hm.", "r/ben#0")])
-
-    found = llmcall.compare(run("a.jsonl", 0, "Never."), run("b.jsonl", 15, "Yes, gladly."))
-    assert [(divergence.scope, divergence.caused_by) for divergence in found.divergences] == [
-        ("ann", None),
-        ("ben", None),
-    ]
 
 
 def test_the_words_of_added_and_missing_calls_explain_a_prompt() -> None:

@@ -20,7 +20,7 @@ from ..review.text import text_lines
 from ..stores.cache.cache import ResponseCache
 from ..stores.record import Record
 from ..stores.records.served import model_of
-from ..support.display import counted, one_line, printable, quantity, text_table, visible_json
+from ..support.display import counted, one_line, printable, quantity, text_table
 from .options import (
     SECONDS,
     Group,
@@ -34,7 +34,7 @@ from .options import (
     json_option,
     selection_options,
 )
-from .output import echo, is_terminal
+from .output import echo, echo_json, is_terminal
 
 # Characters of a question or an answer in a table: the most, the fewest on a narrow terminal, and
 # about what the other columns take.
@@ -91,7 +91,7 @@ def stats(response_cache: ResponseCache, where: Where | None, as_json: bool) -> 
             "models": models,
             "since": oldest,
         }
-        echo(visible_json(data))
+        echo_json(data)
         return
     echo(f"{response_cache.path}: {counted(count, 'record')}, {size / 1e6:,.1f} MB")
     for name, number in beside.items():
@@ -138,7 +138,7 @@ def list_records(
         limit = 0 if as_json else MAX_ROWS
     records = list(islice(response_cache.records(where=where), limit or None))
     if as_json:
-        echo(visible_json([_record_fields(record) for record in records]))
+        echo_json([_record_fields(record) for record in records])
         return
     if not records:
         echo(_nothing_selected(response_cache), err=True)
@@ -207,7 +207,7 @@ def show(response_cache: ResponseCache, key: str, as_json: bool) -> None:
     record = response_cache.get(_full_key(response_cache, key), mode="replay")
     assert record is not None
     if as_json:
-        echo(visible_json(record.as_dict(), default=lambda data: data.hex()))
+        echo_json(record.as_dict(), default=lambda data: data.hex())
         return
     echo(f"{record.kind} {record.cache_key}")
     echo(f"cost {quantity('cost', record.cost)}, stored {_date(record.stored_at)}")

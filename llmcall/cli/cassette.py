@@ -15,9 +15,9 @@ from ..stores.cassettes.rekey import findings, rekeyed
 from ..stores.records.answers import Conflict, combine
 from ..stores.records.reader import read
 from ..stores.records.writer import write
-from ..support.display import as_json, counted, visible, visible_json
+from ..support.display import as_json, counted, visible
 from .options import Group, UserPath, conflict_option, full_key, json_option, to_option
-from .output import echo
+from .output import echo, echo_json
 
 existing_file = UserPath(exists=True, dir_okay=False)
 
@@ -70,7 +70,7 @@ def check(file: str, as_json: bool) -> None:
     recording = read(file)
     found = list(findings(recording))
     if as_json:
-        echo(visible_json([finding._asdict() for finding in found]))
+        echo_json([finding._asdict() for finding in found])
     else:
         for finding in found:
             echo(str(finding))

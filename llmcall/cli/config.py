@@ -10,9 +10,9 @@ from ..clients import registry
 from ..config import resolve
 from ..config.endpoints import Endpoint
 from ..config.setting import Setting
-from ..support.display import text_table, visible_json
+from ..support.display import text_table
 from .options import json_option
-from .output import echo
+from .output import echo, echo_json
 
 
 @click.command("config")
@@ -35,7 +35,7 @@ def show_config(as_json: bool) -> None:
             }
             for row, value, origin in entries
         ]
-        echo(visible_json(rows))
+        echo_json(rows)
         return
     lines = [
         (key, _value_text(item), origin)

@@ -19,10 +19,10 @@ from ..config.values import without_password
 from ..core.callbacks import call_callback, close
 from ..errors import APIError, CacheError, ConfigError
 from ..stores.cache.directory import DATABASE
-from ..support.display import counted, shortened, text_table, visible, visible_json
+from ..support.display import counted, shortened, text_table, visible
 from ..support.notices import keep_notices, stop_keeping_notices
 from .options import json_option
-from .output import echo, with_colours
+from .output import echo, echo_json, with_colours
 
 SECONDS = 10.0  # timeout of the one request to each endpoint
 MAX_NAMES = 8  # of models in a remedy
@@ -55,7 +55,7 @@ def doctor(as_json: bool) -> None:
     """
     results = list(checks())
     if as_json:
-        echo(visible_json([check._asdict() for check in results]))
+        echo_json([check._asdict() for check in results])
     else:
         rows = []
         for check in results:

@@ -18,16 +18,17 @@ from ..additions import additions, load
 from ..clients import registry
 from ..errors import APIError, ArgumentError, LLMCallError
 from ..models.tokens import TokenCount
-from ..support.display import text_table, visible, visible_json
+from ..support.display import text_table, visible
 from ..support.failures import process_failures
 from .options import Group, OtherClient, json_option, other_clients, unicode_text
 from .output import (
     coloured_warnings,
     discard_unwritten,
     echo,
+    echo_json,
     escaping,
     is_terminal,
-    with_colours,
+    shown_error,
 )
 
 DEMO = "market_day.py"
@@ -79,10 +80,10 @@ class Commands(Group):
             raise  # the reader closed the pipe; click ends without a message
         except APIError as error:
             text = "\n".join([str(error), *getattr(error, "__notes__", [error.remedy])])
-            raise click.ClickException(visible(text)) from error
+            raise shown_error(text) from error
         except (LLMCallError, OSError) as error:
             discard_unwritten()
-            raise click.ClickException(with_colours(visible(str(error)), err=True)) from error
+            raise shown_error(str(error)) from error
         except ArgumentError as error:
             raise click.UsageError(visible(str(error))) from error
 
@@ -166,7 +167,7 @@ def tokens(files: tuple[IO[str], ...], model: str | None, as_json: bool) -> None
             {"file": name, "tokens": int(count), "estimated": count.estimated}
             for name, count in counts
         ]
-        echo(visible_json(rows))
+        echo_json(rows)
         return
     if len(counts) > 1:
         total = sum(count for _, count in counts)

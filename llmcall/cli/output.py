@@ -7,12 +7,15 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from shutil import get_terminal_size
+from typing import Any
 
 import click
 
 from ..support.colours import as_warning, coloured, has_colours
+from ..support.display import visible, visible_json, wrapped
 from ..support.notices import logger
 
 HANDLER = "llmcall.escape"
@@ -63,6 +66,17 @@ def is_terminal(*, err: bool = False) -> bool:
     return stream is not None and stream.isatty()
 
 
+def fitted(text: str, *, err: bool = False) -> str:
+    """Return a text wrapped at the width of the terminal, if the output is one."""
+    return wrapped(text, get_terminal_size().columns) if is_terminal(err=err) else text
+
+
+def shown_error(text: str) -> click.ClickException:
+    """Return the error that click prints behind its ``Error: ``, wrapped and with colours on a terminal."""
+    message = fitted(f"Error: {visible(text)}", err=True).removeprefix("Error: ")
+    return click.ClickException(with_colours(message, err=True))
+
+
 def with_colours(text: str, *, err: bool = False) -> str:
     """Return a text with colours, if the output shows them."""
     return coloured(text) if has_colours(is_terminal=is_terminal(err=err)) else text
@@ -78,7 +92,7 @@ def coloured_warnings() -> Iterator[None]:
 
     class Formatter(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
-            return as_warning(super().format(record))
+            return as_warning(fitted(super().format(record), err=True))
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(logging.WARNING)
@@ -95,6 +109,14 @@ def echo(
 ) -> None:
     """Print a text or bytes to standard output, or to standard error.
 
-    The stream is passed explicitly, because ``click.echo`` alone writes UTF-8 to an ASCII output.
+    Whole lines of text are wrapped on a terminal. The stream is passed explicitly, because ``click.echo`` alone writes
+    UTF-8 to an ASCII output.
     """
+    if nl and isinstance(message, str):
+        message = fitted(message, err=err)
     click.echo(message, file=sys.stderr if err else sys.stdout, nl=nl, color=color)
+
+
+def echo_json(data: object, default: Callable[[Any], object] | None = None) -> None:
+    """Print plain data as JSON, in lines that are never wrapped; see :func:`.visible_json`."""
+    click.echo(visible_json(data, default), file=sys.stdout)

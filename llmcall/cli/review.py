@@ -15,9 +15,9 @@ from ..review.runs import SCOPES_SHOWN_BY, RecordedRun, load
 from ..review.text import text_lines
 from ..stores.records.reader import Records
 from ..support.colours import has_colours
-from ..support.display import visible, visible_json
+from ..support.display import visible
 from .options import Source, json_option
-from .output import echo, is_terminal, with_colours
+from .output import echo, echo_json, fitted, is_terminal, with_colours
 
 SOURCE = Source(exists=True)
 LINES_AT_ONCE = 1000  # to print
@@ -98,7 +98,7 @@ def show(run: str, scope: str | None, by: str, as_json: bool) -> None:
         return
     if as_json:
         records = [record.as_dict() for record in recorded_run.records]
-        echo(visible_json(records, default=bytes.hex))
+        echo_json(records, default=bytes.hex)
         return
     is_by_round = by == "round"
     calls = read_by_round(recorded_run) if is_by_round else read_by_actor(recorded_run)
@@ -114,7 +114,8 @@ def _print_lines(lines: Iterable[str]) -> None:
         if not is_terminal():
             echo(click.unstyle(text).encode(), nl=False)
         else:
-            echo(text if has_colours(is_terminal=True) else click.unstyle(text), nl=False)
+            shown = fitted(text)
+            echo(shown if has_colours(is_terminal=True) else click.unstyle(shown), nl=False)
 
 
 @click.command()
@@ -149,7 +150,7 @@ def diff(
         raise click.UsageError("give --json or --markdown, not both")
     _, comparison = load_both(run, scope, other, other_scope)
     if as_json:
-        echo(visible_json(comparison.to_dict()))
+        echo_json(comparison.to_dict())
     elif as_markdown:
         echo(markdown_of(comparison), nl=False)
     else:

@@ -8,6 +8,7 @@ import importlib.machinery
 import logging
 import os
 import runpy
+import shutil
 import signal
 import sys
 import time
@@ -22,7 +23,7 @@ from ..errors import CacheMissError, LLMCallError
 from ..scopes.callers import naming_own_calls
 from ..stores.cassettes.cassette import Cassette
 from ..support.colours import as_warning, coloured, has_colours
-from ..support.display import counted, money, visible
+from ..support.display import counted, money, visible, wrapped
 from ..support.failures import REFUSED, process_failures
 from ..support.failures import problems as problems_reported
 from ..support.listeners import CallListener, listen
@@ -242,11 +243,14 @@ class Execution(CallListener):
             return
         if self._status is not None:
             self._status.erase()
-        is_coloured = has_colours(is_terminal=os.isatty(self._stderr))
+        is_terminal = os.isatty(self._stderr)
         text, warned = (
             "".join(f"{visible(line)}\n" for line in some) for some in (lines, warnings)
         )
-        if is_coloured:
+        if is_terminal:
+            width = shutil.get_terminal_size().columns
+            text, warned = wrapped(text, width), wrapped(warned, width)
+        if has_colours(is_terminal=is_terminal):
             text, warned = coloured(text), as_warning(warned) if warned else ""
         text += warned
         encoding = getattr(sys.__stderr__, "encoding", None) or "utf-8"

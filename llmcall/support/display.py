@@ -34,6 +34,37 @@ def printable(text: str) -> str:
     return visible(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")  # of colours
+_WORDS = re.compile(r"( *)([^ ]+)")
+_COPIED = re.compile(r"(?:.*  )?(?:export|llmcall) ")  # a command, to be copied
+
+
+def wrapped(text: str, width: int) -> str:
+    """Break lines at blanks to fit a width; further lines are indented to the text behind a line's label.
+
+    A label, or a column, ends with two blanks. Commands stay on one line.
+    """
+    return "\n".join(_wrapped_line(line, width) for line in text.split("\n"))
+
+
+def _wrapped_line(line: str, width: int) -> str:
+    shown = _ESCAPES.sub("", line)
+    if len(shown) <= width or _COPIED.match(shown):
+        return line
+    label = re.match(rf"(?:.{{0,{width // 3}}}  )?(?=\S)", shown)
+    indent = len(label[0]) if label and label[0].strip() else len(shown) - len(shown.lstrip()) + 2
+    lines, length = [""], 0
+    for blanks, word in _WORDS.findall(line):
+        added = len(blanks) + len(_ESCAPES.sub("", word))
+        if length > indent and length + added > width:
+            lines.append(" " * indent + word)
+            length = indent + added - len(blanks)
+        else:
+            lines[-1] += blanks + word
+            length += added
+    return "\n".join(lines)
+
+
 def visible_json(data: object, default: Callable[[Any], object] | None = None) -> str:
     """Return plain data as indented JSON, with unsafe characters escaped as JSON does.
 

@@ -26,7 +26,8 @@ RED, GREEN, CYAN, RESET = "\x1b[31m", "\x1b[32m", "\x1b[36m", "\x1b[0m"
 
 @pytest.fixture(autouse=True)
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The terminal that tests print to has colours."""
+    """The terminal that tests print to has colours, and is wide."""
+    monkeypatch.setenv("COLUMNS", "1000")
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
 
@@ -78,18 +79,23 @@ def test_names_on_two_lines_are_no_changed_words() -> None:
     assert RED not in shown
 
 
+def arguments_of(command: str, diff: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the words of a command that prints long lines."""
+    return {
+        "diff": diff,
+        "show": ("show", "a.jsonl"),
+        "doctor": ("doctor",),
+        "miss": ("ask", "Bread?"),
+    }[command]
+
+
 @pytest.mark.parametrize("variable", ["NO_COLOR", "TERM", None])
 @pytest.mark.parametrize("command", ["diff", "show", "doctor", "miss"])
 def test_no_colour_is_shown_elsewhere_or_where_nobody_wants_it(
     diff: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, command: str, variable: str | None
 ) -> None:
     """Nor on a terminal that has none; the text is the same."""
-    arguments = {
-        "diff": diff,
-        "show": ("show", "a.jsonl"),
-        "doctor": ("doctor",),
-        "miss": ("ask", "Bread?"),
-    }[command]
+    arguments = arguments_of(command, diff)
     monkeypatch.setenv("LLMCALL_CACHE_MODE", "replay")
     coloured = printed(*arguments)
     assert "\x1b[" in coloured
@@ -100,6 +106,25 @@ def test_no_colour_is_shown_elsewhere_or_where_nobody_wants_it(
     assert [line.split() for line in plain.splitlines()] == [
         line.split() for line in click.unstyle(coloured).splitlines()
     ]
+
+
+@pytest.mark.parametrize("command", ["diff", "show", "doctor", "miss"])
+def test_lines_are_wrapped_at_blanks_with_a_hanging_indent(
+    diff: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """On a terminal alone, whatever their colours; a word longer than the line is left whole."""
+    monkeypatch.setenv("LLMCALL_CACHE_MODE", "replay")
+    arguments = arguments_of(command, diff)
+    plain = printed(*arguments, is_terminal=False)
+    monkeypatch.setenv("COLUMNS", "32")
+    shown = click.unstyle(printed(*arguments))
+    assert shown.split() == plain.split() and shown != plain
+    for line in shown.splitlines():
+        text = re.sub(r"^( *|.{0,10}  )(?=\S)", "", line)
+        is_copied = text.startswith("llmcall ") or "  llmcall " in line
+        assert len(line) <= 32 or " " not in text.strip() or is_copied, line
+    added = set(shown.splitlines()) - set(plain.splitlines())
+    assert any(line.startswith("  ") for line in added)
 
 
 def test_the_labels_of_a_miss_have_a_colour(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from ...cli.options import UserPath, json_option
-from ...cli.output import echo
-from ...support.display import visible, visible_json
+from ...cli.output import echo, echo_json
+from ...support.display import visible
 from .pack import pack as pack_study
 from .verify import WARNING
 from .verify import verify as verify_study
@@ -81,7 +81,7 @@ def verify(package: str, tolerance: float, as_json: bool) -> None:
             "checks": [vars(check) for check in verification.checks],
             "conclusion": verification.conclusion(),
         }
-        echo(visible_json(data))
+        echo_json(data)
     else:
         echo(str(verification))
     if not verification.ok:

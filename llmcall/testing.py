@@ -1,31 +1,17 @@
-"""For tests of code that calls models: a client whose answers the test scripts, and the contracts that one's
-own transports, storages and listeners keep.
-"""
+"""For tests of code that calls models: a client whose answers the test scripts."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from .apis.chunks import chunks_of
 from .clients.base import LLMClient
 from .keys.request import Request
-from .support.lazy_names import imported_by_name
 from .support.system import lock
 
-if TYPE_CHECKING:
-    from .contracts.listener_contract import check_listener as check_listener
-    from .contracts.storage_contract import check_storage as check_storage
-    from .contracts.transport_contract import check_transport as check_transport
-
-_CONTRACTS = {
-    "contracts.listener_contract": "check_listener",
-    "contracts.storage_contract": "check_storage",
-    "contracts.transport_contract": "check_transport",
-}
-
-__all__ = ["ScriptedClient", *_CONTRACTS.values()]
+__all__ = ["ScriptedClient"]
 
 # Its default settings: a unit test stores nothing and waits for nothing.
 AT_ONCE = {
@@ -35,10 +21,6 @@ AT_ONCE = {
     "limits_requests_per_minute": "none",
     "limits_tokens_per_minute": "none",
 }
-
-
-def __getattr__(name: str) -> Any:
-    return imported_by_name(name, _CONTRACTS, globals())
 
 
 class ScriptedClient(LLMClient):

@@ -268,7 +268,7 @@ def naming_source(call: Call, source: str, response: Response) -> Iterator[None]
         yield
     except ServiceError as error:
         if response.status_code is None and not call.kind.has_own_transport:
-            error.remedy = f"Check {source}: llmcall.testing.check_transport tests what it returns"
+            error.remedy = f"Check {source}"
         raise
 
 

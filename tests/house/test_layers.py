@@ -30,7 +30,7 @@ LAYERS = [
     "stores",
     "core",
     "traffic",
-    "clients testing contracts",
+    "clients testing",
     "recorded_functions",
     "link",
     "many",

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from contracts import check_storage
 from errors import check_error, error_table
 from servers import RedisProcess
 
 import llmcall
 from llmcall import CacheError, ConfigError, ResponseCache
 from llmcall.additions import additions
-from llmcall.contracts import rule_checks
 from llmcall.stores.cache.addresses import storage_at
-from llmcall.testing import ScriptedClient, check_storage
+from llmcall.testing import ScriptedClient
 from llmcall.types import Storage
 
 
@@ -82,103 +82,6 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 def test_a_storage_keeps_the_contract(address: str) -> None:
     check_storage(lambda: storage_at(address))
-
-
-BREACHES: dict[str, tuple[dict[str, Any], str]] = {
-    "get returns text": ({"get": lambda self, key: "text"}, "get"),
-    "no order": ({"rows": lambda self: sorted(JsonFile.rows(self))}, "order"),
-    "the last one counts": (
-        {
-            "write": lambda self, changes: JsonFile.write(
-                self, (c._replace(replaces=True) for c in changes)
-            )
-        },
-        "without replaces",
-    ),
-    "no count": ({"write": lambda self, changes: JsonFile.write(self, changes) and 0}, "how many"),
-    "memory alone": (
-        {"__init__": lambda self, rest: JsonFile.__init__(self, f"{rest}{next(numbers)}")},
-        "another",
-    ),
-    "no lock": (
-        {
-            "__init__": lambda self, rest: (
-                JsonFile.__init__(self, rest),
-                setattr(self, "lock", contextlib.nullcontext()),
-            )[0],
-            "read": lambda self: (JsonFile.read(self), time.sleep(0.005))[0],
-        },
-        "only one succeeds|kept|Broken",
-    ),
-    "no second store": (
-        {"close": lambda self: setattr(self, "file", None)},
-        r"^Broken: the next use of a closed storage opens it \(AttributeError: .*exists",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", BREACHES)
-def test_a_storage_that_breaks_the_contract_is_found(name: str, tmp_path: Path) -> None:
-    methods, words = BREACHES[name]
-    broken = type("Broken", (JsonFile,), methods)
-    with pytest.raises((AssertionError, CacheError, AttributeError, TypeError), match=words):
-        check_storage(lambda: broken(str(tmp_path / "place")))
-
-
-class Memory(Storage):
-    """Rows in a dictionary, which is quick."""
-
-    def __init__(self, stored: dict[str, tuple[bytes, float]]) -> None:
-        self.stored = stored
-
-    def get(self, key: str) -> tuple[bytes, float] | None:
-        """Return a row."""
-        return self.stored.get(key)
-
-    def rows(self) -> list[tuple[str, bytes, float]]:
-        """Return all rows."""
-        return [(key, *row) for key, row in self.stored.items()]
-
-    def write(self, changes: Iterable[Any]) -> int:
-        """Change rows."""
-        count = 0
-        with lock:
-            for key, value, replaces, stored_at in changes:
-                if value is None:
-                    count += self.stored.pop(key, None) is not None
-                elif replaces or key not in self.stored:
-                    self.stored[key] = value, stored_at or time.time()
-                    count += 1
-        return count
-
-
-def wait_for_ever(*_: object) -> None:
-    """Never return."""
-    threading.Event().wait()
-
-
-@pytest.mark.parametrize("method", ["get", "rows", "write", "clear", "close", "__len__"])
-def test_a_storage_that_never_returns_is_named_with_the_method(
-    method: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rule_checks, "LONGEST", 0.5)
-    hanging, stored = type("Hanging", (Memory,), {method: wait_for_ever}), dict[str, Any]()
-    with pytest.raises(AssertionError, match=rf"^Hanging\.{method} did not return within 0\.5 s$"):
-        check_storage(lambda: hanging(stored))
-
-
-def test_a_storage_whose_threads_wait_for_each_other_is_found(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class Kept(Memory):
-        def write(self, changes: Iterable[Any]) -> int:
-            kept.acquire()
-            return super().write(changes)
-
-    kept, stored = threading.RLock(), dict[str, Any]()  # never released: the next thread waits
-    monkeypatch.setattr(rule_checks, "LONGEST", 0.5)
-    with pytest.raises(AssertionError, match=r"^Kept\.write did not return"):
-        check_storage(lambda: Kept(stored))
 
 
 def client_at(path: object, **settings: Any) -> ScriptedClient:

@@ -7,7 +7,6 @@ import contextlib
 import gc
 import json
 import re
-import threading
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -15,18 +14,17 @@ from typing import Any
 import pytest
 import werkzeug
 from clients import http
+from contracts import check_transport
 from pytest_httpserver import HTTPServer
 from servers import chunks_of, completion, event
 
 import llmcall
 from llmcall import ConfigError, LLMClient, OpenAIClient, ServiceError
-from llmcall.contracts import rule_checks
 from llmcall.core import threads
 from llmcall.keys.request import Request
 from llmcall.programs.requests import request_to_record
 from llmcall.programs.transport import ProgramTransport
 from llmcall.support.system import running_loop
-from llmcall.testing import check_transport
 from llmcall.types import AsyncTransport, Transport
 
 OFF: Any = {"model": "m", "cache_mode": "off", "on_error": "raise", "retry_max_attempts": 1}
@@ -147,26 +145,26 @@ def test_a_transport_of_the_wrong_type_is_refused_once_by_its_class_and_the_meth
 
 
 MALFORMED: dict[str, tuple[dict[str, Any], str, str]] = {
-    "send": ({"send": lambda *_: {"text": "Hello"}}, "send_message", "Check Wrong.send:"),
+    "send": ({"send": lambda *_: {"text": "Hello"}}, "send_message", "Check Wrong.send"),
     "asend": (
         {"asend": lambda *_: asyncio.sleep(0, {"text": "Hello"})},
         "asend_message",
-        "Check Wrong.asend:",
+        "Check Wrong.asend",
     ),
     "stream of something else": (
         {"stream": lambda *_: iter([{"choices": "Hello"}])},
         "stream_message",
-        "Check the stream of Wrong:",
+        "Check the stream of Wrong",
     ),
     "stream without an end": (
         {"stream": lambda *_: iter(chunks_of("Two ", "coins.")[:2])},
         "stream_message",
-        "Check the stream of Wrong:",
+        "Check the stream of Wrong",
     ),
     "unknown end": (
         {"send": lambda *_: completion(finish_reason="done")},
         "send_message",
-        "Check Wrong.send:",
+        "Check Wrong.send",
     ),
 }
 
@@ -348,84 +346,6 @@ def test_a_client_with_streams_of_its_own_keeps_the_contract(httpserver: HTTPSer
         check_transport(lambda: client.shared_transport(client.endpoints("m")[0]))
 
 
-class Once(Plain):
-    """Answers once."""
-
-    def __init__(self) -> None:
-        self.is_closed = False
-
-    def close(self) -> None:
-        """End it for good."""
-        self.is_closed = True
-
-    def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
-        """Return an answer, if it is open."""
-        if self.is_closed:
-            raise ServiceError("Once is closed")
-        return completion()
-
-
-def wait_for_ever(*_: object) -> None:
-    """Never return."""
-    threading.Event().wait()
-
-
-def no_end(self: Any, request: Any, timeout: float | None) -> Iterator[Any]:
-    """Break off."""
-    yield from chunks_of("Two ", "coins.")[:2]
-
-
-def texts(self: Any, request: Any, timeout: float | None) -> Iterator[Any]:
-    """Yield text alone."""
-    yield "Two coins."
-
-
-BREACHES: dict[str, tuple[type[Plain], str]] = {
-    "no dict": (
-        type("Wordy", (Plain,), {"send": lambda *_: "Hello"}),
-        r"Wordy\.send returned 'Hello'",
-    ),
-    "no choices": (type("Empty", (Plain,), {"send": lambda *_: {}}), "without choices"),
-    "a stream without an end": (
-        type("Cut", (Plain,), {"stream": no_end}),
-        "broke off|ended|finish",
-    ),
-    "a stream of text": (type("Texts", (Plain,), {"stream": texts}), "the stream of Texts yielded"),
-    "closed for good": (
-        Once,
-        r"^Once: a send after close opens connections again \(ServiceError: Once is closed\)$",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", BREACHES)
-def test_a_transport_that_breaks_the_contract_is_found(name: str) -> None:
-    make, words = BREACHES[name]
-    with pytest.raises((AssertionError, llmcall.LLMCallError), match=words):
-        check_transport(make)
-
-
-HANGING = {
-    "send": "send",
-    "stream": "the stream of",
-    "asend": "asend",
-    "astream": "the stream of",
-    "close": "close",
-}
-
-
-@pytest.mark.parametrize("method", HANGING)
-def test_a_transport_that_never_returns_is_named_with_the_method(
-    method: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rule_checks, "LONGEST", 0.5)
-    hanging = type("Hanging", (Plain,), {method: wait_for_ever})
-    words = HANGING[method]
-    name = f"{words} Hanging" if " " in words else f"Hanging.{words}"
-    with pytest.raises(AssertionError, match=rf"^{name} did not return within 0\.5 s$"):
-        check_transport(hanging)
-
-
 async def never(*_: object) -> None:
     """Never end."""
     await asyncio.Event().wait()
@@ -453,18 +373,3 @@ def test_a_call_whose_transport_never_ends_names_it(method: str, make: Any, name
 
     with pytest.raises(llmcall.RequestTimeoutError, match=f"^no complete answer from {name} in"):
         asyncio.run(ask())
-
-
-def test_a_transport_that_answers_one_call_at_a_time_and_never_the_next_is_found(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class Full(Plain):
-        free = threading.Semaphore(3)
-
-        def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
-            self.free.acquire()
-            return completion()
-
-    monkeypatch.setattr(rule_checks, "LONGEST", 0.5)
-    with pytest.raises(AssertionError, match=r"^Full\.send did not return"):
-        check_transport(Full)

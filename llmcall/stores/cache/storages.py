@@ -40,7 +40,7 @@ class Storage(ABC):
     taken. Where its module is not imported, the entry point SCHEME in the group ``llmcall.storages`` names it.
     When a method that stores returns, every reader gets the bytes. Threads use it at the same time. A failure
     is raised as an ``OSError`` or a :class:`llmcall.CacheError`; an answer that was paid for then stays in memory
-    until it can be stored. :func:`llmcall.testing.check_storage` tests one.
+    until it can be stored.
 
     :cvar is_on_server: whether its methods may wait for a server or for a slow disk, so that an event loop
         runs them in a thread.

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 from commands import done
+from contracts import check_transport
 from pytest_httpserver import HTTPServer
 
 import llmcall
 from llmcall import ConfigError, LLMCall, LLMClient, LocalClient
 from llmcall.features.local_model.client import LocalTransport, find_model
-from llmcall.testing import ScriptedClient, check_transport
+from llmcall.testing import ScriptedClient
 from llmcall.types import Request
 
 PACKAGED = LocalClient().model_named(None)

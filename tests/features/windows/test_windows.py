@@ -19,6 +19,7 @@ import commands
 import openai
 import pytest
 from commands import LONGEST, RunningProgram, no_ctrl_c_is_lost, start, wait_for_maps
+from contracts import check_transport
 from files import in_database, small
 from pytest_httpserver import HTTPServer
 from servers import Answer, BackgroundServer, completion, refusal
@@ -40,7 +41,7 @@ from llmcall.errors import (
 from llmcall.features.windows.awaited import Awaited, Journal
 from llmcall.features.windows.transport import WindowTransport
 from llmcall.support.waits import Progress
-from llmcall.testing import ScriptedClient, check_transport
+from llmcall.testing import ScriptedClient
 
 PRICES = {"gpt-6-luna": (1.0, 2.0)}
 FULL = 10 * 1.0e-6 + 10 * 2.0e-6  # USD of an answer's 10 and 10 tokens at PRICES

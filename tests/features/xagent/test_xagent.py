@@ -12,6 +12,7 @@ from unittest import mock
 import openai
 import pytest
 from commands import ran
+from contracts import check_transport
 from openai.types.chat import ChatCompletion
 from pytest_httpserver import HTTPServer
 from servers import (
@@ -32,7 +33,6 @@ import llmcall
 from llmcall import aio
 from llmcall.config.endpoints import Endpoint
 from llmcall.features.xagent.functions import ReplacedSDKTransport
-from llmcall.testing import check_transport
 
 Ask = Callable[..., dict[str, Any]]
 

@@ -112,28 +112,6 @@ class Drawn(NamedTuple):
     number: int
 
 
-DIGEST_BYTES = 32
-
-
-def _key_of(request: ScopedRequest) -> bytes:
-    """Return a request as a key that takes half of its memory: a simulation makes a million."""
-    path, digest = request
-    return bytes.fromhex(digest) + path.encode("utf-8", "surrogatepass")
-
-
-def _request_of(key: bytes) -> ScopedRequest:
-    return key[DIGEST_BYTES:].decode("utf-8", "surrogatepass"), key[:DIGEST_BYTES].hex()
-
-
-NO_BRANCHES: Branches = ()
-# The numbers of a request by branch; those outside any alone, if it was made in no branch.
-NumbersOf = Numbers | dict[Branches, Numbers]
-
-
-def _by_branches(numbers: NumbersOf) -> dict[Branches, Numbers]:
-    return {NO_BRANCHES: numbers} if isinstance(numbers, Numbers) else numbers
-
-
 def _are_beside(one: Branches, other: Branches) -> bool:
     """Return whether two branches are of one family, such as two arms of a scope."""
     for branch, other_branch in zip(one, other, strict=False):
@@ -184,9 +162,9 @@ class Draws:
         self.since = time.time() if since is None else since
         self.process = this_process() if since is None else None  # that opened the scope
         # By the keys of requests
-        self._numbers: dict[bytes, NumbersOf] = {}
+        self._numbers: dict[ScopedRequest, list[tuple[Branches, Numbers]]] = {}
         # by the cassette or cache that holds its records, and by the request's key
-        self._callers: dict[object, dict[bytes, Callers]] = {}
+        self._callers: dict[object, dict[ScopedRequest, Callers]] = {}
         for draw in drawn:
             self.claim(*draw)
 
@@ -219,29 +197,29 @@ class Draws:
         :param may_follow: ``True`` if the caller is the thread or process that opened the scope, which may be any that
             happened to run an actor. Then callers tell apart only identical requests in flight at the same time.
         """
-        callers, key = None, _key_of(request)
+        callers = None
         if caller is not None:
             of_source = self._callers.setdefault(source, {})
-            callers = of_source.get(key)
+            callers = of_source.get(request)
             if callers is None:  # reads records, so without the lock
-                callers = of_source.setdefault(key, Callers(read_callers()))
+                callers = of_source.setdefault(request, Callers(read_callers()))
         name = None if caller is None else caller.name
         runner = threading.get_ident(), id(current_task()), name
         is_in_order = False
         with lock:
-            numbers, counted = self._numbers_of(key, branches)
+            numbers, counted = self._numbers_of(request, branches)
             other = numbers.under_way
             if caller is None or callers is None:
                 number = lowest_free(counted)
             else:
                 recorded = callers.recorded
                 number = callers.number_for(caller.name, branches, counted)
-                is_in_order = may_follow and not (recorded.callers or numbers.is_in_flight)
+                is_in_order = may_follow and not (recorded.callers or numbers.in_flight)
                 callers.is_in_order = callers.is_in_order and is_in_order
-                numbers.begin(number)
                 if recorded.replayed is not None:
                     recorded.replayed.note(request, branches, caller, number, callers)
             numbers.take(number)
+            numbers.in_flight += 1
             numbers.under_way = runner
         # The same name: a task or thread that was made before callers had names counts as the main program.
         is_told_apart = other is None or other == runner or other[2] != name
@@ -252,42 +230,39 @@ class Draws:
                 "answers. Give each a scope"
             )
         draw = Draw(self, request, branches, number, numbers, caller, callers)
-        draw.is_in_order = is_in_order
+        draw.is_in_flight, draw.is_in_order = True, is_in_order
         return draw
 
-    def _numbers_of(self, key: bytes, branches: Branches) -> tuple[Numbers, Sequence[Numbers]]:
+    def _numbers_of(
+        self, request: ScopedRequest, branches: Branches
+    ) -> tuple[Numbers, Sequence[Numbers]]:
         """Return the numbers of a branch, and all that count in it: also those of branches around and inside it."""
-        known = self._numbers.get(key)
-        if known is None:
+        known = self._numbers.setdefault(request, [])
+        numbers = next((numbers for other, numbers in known if other == branches), None)
+        if numbers is None:
             numbers = Numbers()
-            self._numbers[key] = {branches: numbers} if branches else numbers
-            return numbers, (numbers,)
-        if isinstance(known, Numbers):
-            if not branches:
-                return known, (known,)
-            known = self._numbers[key] = {NO_BRANCHES: known}
-        numbers = known.setdefault(branches, Numbers())
-        return numbers, [known[other] for other in known if not _are_beside(other, branches)]
+            known.append((branches, numbers))
+        return numbers, [other for at, other in known if not _are_beside(at, branches)]
 
     def claim(self, request: ScopedRequest, branches: Branches, number: int) -> Draw:
         """Take a given number, which was drawn on another machine."""
         with lock:
-            numbers, _ = self._numbers_of(_key_of(request), branches)
+            numbers, _ = self._numbers_of(request, branches)
             numbers.take(number)
         return Draw(self, request, branches, number, numbers)
 
     def is_free(self, request: ScopedRequest, number: int) -> bool:
         """Return whether no branch has taken a number; the caller holds the lock."""
-        return is_free_in_all(number, _by_branches(self._numbers[_key_of(request)]).values())
+        return is_free_in_all(number, (numbers for _, numbers in self._numbers[request]))
 
     def drawn(self) -> list[Drawn]:
         """Return what was drawn, for another process to continue."""
         with lock:
             return [
-                Drawn(_request_of(key), branches, number)
-                for key, known in self._numbers.items()
-                for branches, numbers in _by_branches(known).items()
-                for number in numbers.taken
+                Drawn(request, branches, number)
+                for request, known in self._numbers.items()
+                for branches, numbers in known
+                for number in sorted(numbers.taken)
             ]
 
 
@@ -326,6 +301,7 @@ class Draw:
     :param callers: the callers of identical requests.
     :ivar sample: the scope path and the number, ``"trial/lisa#0"``.
     :ivar is_taken: ``True`` if its number is still taken.
+    :ivar is_in_flight: ``True`` until its call ends.
     :ivar is_in_order: ``True`` if the order of the calls, not the caller, tells it from identical ones: no recorded
         draw names its caller, and no identical call of its scope was in flight.
     """
@@ -337,6 +313,7 @@ class Draw:
         "branches",
         "caller",
         "draws",
+        "is_in_flight",
         "is_in_order",
         "is_taken",
         "number",
@@ -361,10 +338,18 @@ class Draw:
         self.sample = f"{request[0]}#{number}"
         self.caller = caller
         self.is_taken = True
+        self.is_in_flight = False
         self.is_in_order = False
         self._numbers = numbers
         self._callers = callers
         self._has_answer = False
+
+    def _end(self) -> None:
+        """Note that its call has ended."""
+        self._numbers.under_way = None
+        if self.is_in_flight:
+            self.is_in_flight = False
+            self._numbers.in_flight -= 1
 
     def keep(self, answer: Record) -> None:
         """Keep the number: its call has an answer.
@@ -375,8 +360,7 @@ class Draw:
         """
         self._has_answer = True
         with lock:
-            self._numbers.under_way = None
-            self._numbers.end(self.number)
+            self._end()
         if (
             answer.stored_at is None
             or answer.stored_at < self.draws.since
@@ -399,8 +383,7 @@ class Draw:
             if not self.is_taken:
                 return
             self.is_taken = False
-            self._numbers.under_way = None
-            self._numbers.end(self.number)
+            self._end()
             self._numbers.release(self.number)
             if self._callers is not None and self.caller is not None:
                 is_free = self.draws.is_free(self.request, self.number)

@@ -120,6 +120,12 @@ def delete(name: str, folder: Path) -> None:
         edit(index, rf"(?m)^   (.+ <)?(\w+/)?{name}>?\n|^\* .*<{name}\.rst>`__\n")
     for public in public_names(feature(name)):
         edit(folder / "docs" / "reference" / "index.rst", rf",\s+``{public}``|``{public}``(,\s+)?")
+    shown = "|".join([*public_names(feature(name)), rf"features\.{name}\.[\w.]+"])
+    for page in (folder / "docs" / "reference").glob("*.rst"):
+        edit(
+            page,
+            rf"(?m)^\.\. auto\w+:: (llmcall\.)?((types|aio)\.)?({shown})(\(\))?\n(\n?   .*\n)*",
+        )
 
 
 def edit(path: Path, pattern: str) -> None:

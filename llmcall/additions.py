@@ -6,42 +6,42 @@ docs/_ext/names.py`` writes the public names into ``__init__.py`` and ``types.py
 line here leaves nothing of it: ``make deletable`` does so.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-# The parts, folders of the package, which stay.
-PARTS = ("typed",)
-# The features, folders of llmcall/features that can be deleted, in the order of the alphabet.
-FEATURES = (
-    "adaptive_limits",
-    "arms",
-    "check",
-    "closed_questions",
-    "dbgpt",
-    "effects",
-    "executors",
-    "http_libraries",
-    "importing",
-    "local_model",
-    "overrides",
-    "packing",
-    "plans",
-    "pytest_plugin",
-    "redis",
-    "report",
-    "resend",
-    "serve",
-    "tinytroupe",
-    "windows",
-    "xagent",
-)
+# The parts, folders of the package, which stay; each with the kinds of what it adds, fields of Feature. Only those
+# folders are read that add what is asked for: a first answer asks for few kinds.
+PARTS = {"typed": "notes"}
+# The features, folders of llmcall/features that can be deleted, likewise, in the order of the alphabet.
+FEATURES = {
+    "adaptive_limits": "slots",
+    "arms": "names types",
+    "check": "run_options",
+    "closed_questions": "names types",
+    "dbgpt": "aio",
+    "effects": "names types remedies",
+    "executors": "map_options",
+    "http_libraries": "patches",
+    "importing": "names types commands header_notes remedies",
+    "local_model": "names ask_options settings clients default_models capabilities remedies",
+    "overrides": "names run_options notes given",
+    "packing": "names commands",
+    "plans": "map_options",
+    "pytest_plugin": "",
+    "redis": "storages remedies",
+    "report": "commands",
+    "resend": "names commands",
+    "serve": "commands remedies",
+    "tinytroupe": "other_keys formats",
+    "windows": "cache_parts settings options tiers",
+    "xagent": "names aio",
+}
 
 
+Texts = Mapping[str, str]
 NONE: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -82,30 +82,30 @@ class Feature(NamedTuple):
     """
 
     needs: tuple[str, ...] = ()
-    names: Mapping[str, str] = NONE
-    types: Mapping[str, str] = NONE
-    aio: Mapping[str, str] = NONE
-    commands: Mapping[str, str] = NONE
-    run_options: Mapping[str, str] = NONE
-    ask_options: Mapping[str, str] = NONE
-    cache_parts: Mapping[str, str] = NONE
-    map_options: Mapping[str, str] = NONE
-    settings: Mapping[str, str] = NONE
-    other_keys: Mapping[str, str] = NONE
-    options: Mapping[str, str] = NONE
-    listeners: Mapping[str, str] = NONE
-    clients: Mapping[str, str] = NONE
-    default_models: Mapping[str, str] = NONE
+    names: Texts = NONE
+    types: Texts = NONE
+    aio: Texts = NONE
+    commands: Texts = NONE
+    run_options: Texts = NONE
+    ask_options: Texts = NONE
+    cache_parts: Texts = NONE
+    map_options: Texts = NONE
+    settings: Texts = NONE
+    other_keys: Texts = NONE
+    options: Texts = NONE
+    listeners: Texts = NONE
+    clients: Texts = NONE
+    default_models: Texts = NONE
     capabilities: Mapping[str, Mapping[str, bool]] = NONE
-    slots: Mapping[str, str] = NONE
+    slots: Texts = NONE
     tiers: Mapping[str, float] = NONE
-    notes: Mapping[str, str] = NONE
-    given: Mapping[str, str] = NONE
-    header_notes: Mapping[str, str] = NONE
-    storages: Mapping[str, str] = NONE
-    formats: Mapping[str, str] = NONE
-    patches: Mapping[str, str] = NONE
-    remedies: Mapping[str, str] = NONE
+    notes: Texts = NONE
+    given: Texts = NONE
+    header_notes: Texts = NONE
+    storages: Texts = NONE
+    formats: Texts = NONE
+    patches: Texts = NONE
+    remedies: Texts = NONE
 
 
 def feature(name: str) -> Feature:
@@ -116,18 +116,13 @@ def feature(name: str) -> Feature:
 
 
 @cache
-def features() -> tuple[Feature, ...]:
-    """Return what all parts and features add, in the order of the table."""
-    return tuple(map(feature, (*PARTS, *FEATURES)))
-
-
-@cache
 def additions(kind: str) -> Mapping[str, Any]:
     """Return what all parts and features add of one kind.
 
     :param kind: a field of :class:`Feature` that is a mapping, such as ``"commands"``.
     """
-    return {key: value for each in features() for key, value in getattr(each, kind).items()}
+    names = [name for name, kinds in {**PARTS, **FEATURES}.items() if kind in kinds.split()]
+    return {key: value for name in names for key, value in getattr(feature(name), kind).items()}
 
 
 def load(place: str) -> Any:

@@ -112,7 +112,7 @@ def delete(name: str, folder: Path) -> None:
                 shutil.rmtree(path)
             else:
                 path.unlink()
-    edit(folder / "llmcall" / "additions.py", rf'\s*"{name}",')
+    edit(folder / "llmcall" / "additions.py", rf'\s*"{name}": ".*",')
     edit(
         folder / "setup.cfg", rf"    features/{name}/.*\n|    \w+ = llmcall\.features\.{name}\b.*\n"
     )

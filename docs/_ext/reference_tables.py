@@ -14,7 +14,6 @@ from sphinx.application import Sphinx
 from sphinx.ext.intersphinx import InventoryAdapter
 from sphinx.util.docutils import SphinxDirective
 
-from llmcall.additions import FEATURES
 from llmcall.cli.main import main
 from llmcall.config.setting import Setting
 from llmcall.config.settings import SETTINGS

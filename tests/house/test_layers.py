@@ -135,6 +135,12 @@ def test_the_table_of_features_has_every_folder_that_is_one() -> None:
     )
 
 
+def test_the_table_of_features_names_the_kinds_of_what_each_adds() -> None:
+    for name, kinds in {**PARTS, **FEATURES}.items():
+        added = {kind for kind, value in feature(name)._asdict().items() if value} - {"needs"}
+        assert sorted(added) == sorted(kinds.split()), name
+
+
 def test_a_declaration_imports_nothing_but_the_table() -> None:
     """What a feature adds is imported when it is first used: any call reads all declarations."""
     declared = {*PARTS, *(f"features.{name}" for name in FEATURES)}

@@ -381,7 +381,7 @@ import llmcall.additions
 import llmcall.features
 
 llmcall.features.__path__.append(".")
-llmcall.additions.FEATURES += ("loud",)
+llmcall.additions.FEATURES["loud"] = "listeners"
 
 import llmcall
 from llmcall.testing import ScriptedClient

@@ -107,9 +107,11 @@ def read_sources() -> Sources:
         entries = _config_entries(config, environment, dotenv)
         settings = variables.overlaid(_layer(entries, rank, os.path.dirname(config)))
     search_range = f" or above it, up to the project's root {root}" if root != folder else ""
-    files = ", ".join(filter(None, (config, dotenv_file)))
-    summary = f"read: {files}" if files else f"no config.ini in {folder}{search_range}"
-    return Sources(settings, summary, tuple(empty_keys))
+    files = {"config.ini": config, ".env": dotenv_file}
+    absent = " or ".join(name for name, file in files.items() if not file)
+    parts = [f"read: {file}" for file in [", ".join(filter(None, files.values()))] if file]
+    parts += [f"no {absent} in {folder}{search_range}"] if absent else []
+    return Sources(settings, "; ".join(parts), tuple(empty_keys))
 
 
 def _project_folders() -> list[str]:

@@ -366,14 +366,18 @@ def error_without_a_key() -> str:
     return str(caught.value)
 
 
-def test_a_missing_key_says_where_a_config_ini_was_sought(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("present", ["pyproject.toml", "config.ini", ".env"])
+def test_a_missing_key_says_where_files_were_sought(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, present: str
 ) -> None:
-    """The message has the working directory and the project's root."""
+    """The message has the files, the working directory and the project's root."""
     written("pyproject.toml", "")
+    written(present, "")
     folder = Path(written("deep/down/x", "")).parent
     monkeypatch.chdir(folder)
-    sought = f"no config.ini in {folder} or above it, up to the project's root {tmp_path}"
+    absent = " or ".join(name for name in ("config.ini", ".env") if name != present)
+    root = tmp_path
+    sought = f"no {absent} in {folder} or above it, up to the project's root {root}"
     assert sought in error_without_a_key()
 
 

@@ -160,6 +160,13 @@ def unicode_text(_: click.Context, parameter: click.Parameter, value: str | None
     return value
 
 
+MEANT = {
+    "compare": "diff",
+    "record": "run",
+    "recording": "run",
+}  # commands by the names that people try
+
+
 class Group(click.Group):
     """A group of commands that suggests the nearest for a misspelt one, with every version of click."""
 
@@ -170,7 +177,7 @@ class Group(click.Group):
         try:
             return super().resolve_command(context, args)
         except click.UsageError as error:
-            hint = nearest(args[0], self.list_commands(context))
+            hint = nearest(MEANT.get(args[0], args[0]), self.list_commands(context))
             if not hint:
                 raise
             raise click.UsageError(f"No such command {args[0]!r}{hint}", context) from error

@@ -69,6 +69,11 @@ def run(
     """
     if not module and (main := Path(script) / "__main__.py").is_file():
         script = str(main)
+    if not module and Path(script).suffix == ".ipynb":
+        raise click.UsageError(
+            f"{script} is a notebook. Record it by a cassette in its first cell: "
+            f'tape = llmcall.cassette("{Path(script).stem}.jsonl"); tape.open(), and tape.close() in its last'
+        )
     if not module and not Path(script).is_file():
         option = hint = ""
         if script.startswith("-"):

@@ -132,6 +132,13 @@ def test_wrong_usage_is_told_the_right_one() -> None:
         assert words in done("cache", "show", key, code=2)
 
 
+def test_run_says_how_a_notebook_is_recorded() -> None:
+    """A cassette in its first cell."""
+    written("study.ipynb", "{}")
+    said = 'tape = llmcall.cassette("study.jsonl"); tape.open()'
+    assert said in done("run", "study.ipynb", code=2)
+
+
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
@@ -139,6 +146,8 @@ def test_wrong_usage_is_told_the_right_one() -> None:
         ("cache stat", "No such command 'stat'. Did you mean 'stats'?"),
         ("cassette chek a", "No such command 'chek'. Did you mean 'check'?"),
         ("show --bye a", "Did you mean"),
+        ("compare a b", "Did you mean 'diff'?"),
+        ("recording a.py", "Did you mean 'run'?"),
     ],
 )
 def test_a_misspelt_command_or_option_suggests_the_nearest(arguments: str, hint: str) -> None:
@@ -435,7 +444,8 @@ def test_config_shows_what_is_set_and_where_it_comes_from() -> None:
     """
     shown = done("config")
     assert shown.startswith("[OpenAI] MODEL")
-    assert shown.endswith(f"read: {Path.cwd() / 'config.ini'}\n")
+    folder = Path.cwd()
+    assert shown.endswith(f"read: {folder / 'config.ini'}; no .env in {folder}\n")
     lines = {line.split("  ")[0]: line for line in shown.splitlines()}
     assert lines["[Cache] MODE"].endswith("environment variable LLMCALL_CACHE_MODE")
     assert lines["[Retry] MAX_ATTEMPTS"].endswith("default")

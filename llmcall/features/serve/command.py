@@ -94,6 +94,8 @@ def serve(
     command after -- runs with these variables. serve then ends with the command, and its exit code is
     the command's, or 1 instead of 0 if a call was refused or a record left out.
     """
+    if not command:
+        _require_uvicorn()
     target = find_target("llmcall serve", path, mode, normalizers, actor=actor)
     actors = target.options.actor
     source = None if actors is None else actor_source(actors)
@@ -138,6 +140,16 @@ def serve(
     ):
         echo(line, err=True)
     raise SystemExit(code)
+
+
+def _require_uvicorn() -> None:
+    """Raise an error now if the extra is missing: without it, addresses answer nothing."""
+    try:
+        from ...support.libraries import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise click.ClickException(
+            "llmcall serve needs uvicorn: pip install 'llmcall-sim[serve]'"
+        ) from error
 
 
 def _context_here() -> Context:

@@ -337,6 +337,14 @@ def test_what_it_says_is_in_the_encoding_of_its_output() -> None:
     assert len(re.findall(r"caf\\(?:xe9|u00e9)", ended.output)) == 2
 
 
+def test_without_its_extra_it_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And names it, before it makes a file."""
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    said = "llmcall serve needs uvicorn: pip install 'llmcall-sim[serve]'"
+    assert said in done("serve", "--cassette", "a.jsonl", code=1)
+    assert not Path("a.jsonl").exists()
+
+
 def test_streams_go_out_piece_by_piece(httpserver: HTTPServer) -> None:
     """The first piece is there before the last one is sent."""
     has_come = threading.Event()

@@ -210,6 +210,15 @@ def results(notebook: Any) -> list[str]:
     ]
 
 
+@pytest.mark.feature("effects")
+@pytest.mark.slow
+@pytest.mark.skipif(not all(map(find_spec, ("pandas", "scipy"))), reason="needs pandas and scipy")
+def test_the_designs_give_what_is_saved_in_them(tmp_path: Path) -> None:
+    """Scripted models answer, with known effects."""
+    saved = pytest.importorskip("nbformat").read(EXAMPLES / "designs.ipynb", as_version=4)
+    assert results(executed("designs.ipynb", {**os.environ}, tmp_path)) == results(saved)
+
+
 needs_pandas_and_matplotlib = pytest.mark.skipif(
     not all(map(find_spec, ("matplotlib", "pandas"))), reason="needs pandas and matplotlib"
 )

@@ -36,7 +36,6 @@ FEATURES = {
     "resend": "names commands",
     "serve": "commands remedies",
     "tinytroupe": "other_keys formats",
-    "windows": "cache_parts settings options tiers",
     "xagent": "names aio",
 }
 
@@ -56,13 +55,9 @@ class Feature(NamedTuple):
     :param commands: the places of the commands, by name.
     :param run_options: the places of the options of ``llmcall run`` (``cli/options.py``), by the name of their value.
     :param ask_options: the places of the options of ``llmcall ask`` (``cli/options.py``), by the name of their value.
-    :param cache_parts: the places of what is kept beside the records of a cache (``cli/options.py``), by the name of
-        the option of ``llmcall cache clear`` that clears it.
     :param map_options: the places of what answers the options of ``map`` (``many/map_options.py``), by their names.
     :param settings: the places of the settings (``config/setting.py``), by name.
     :param other_keys: the places of another program's keys in config.ini (``config/setting.py``), by its name.
-    :param options: the places of the options of a call (``core/options.py``), by name. A setting of
-        the same name has its default.
     :param listeners: the places of the listeners (``support/listeners.py``) that hear of all calls of a process, by
         any name.
     :param clients: the places of the clients, by api_type.
@@ -70,7 +65,6 @@ class Feature(NamedTuple):
     :param capabilities: what such a model can do, as in a section [Model] of config.ini, by its name.
     :param slots: the places of the types of slots that find an endpoint's number of calls at a time
         (``traffic/limits.py``), by the word of ``MAX_CONCURRENT_CALLS`` that asks for it.
-    :param tiers: the shares of the standard price that are paid, by the name of a tier.
     :param notes: the places of the notes of a record (``stores/notes.py``), by name.
     :param given: the words for answers that no model gave, such as ``"overridden"``, by the name of their note.
     :param header_notes: the places of the notes of a file's header, by name.
@@ -88,17 +82,14 @@ class Feature(NamedTuple):
     commands: Texts = NONE
     run_options: Texts = NONE
     ask_options: Texts = NONE
-    cache_parts: Texts = NONE
     map_options: Texts = NONE
     settings: Texts = NONE
     other_keys: Texts = NONE
-    options: Texts = NONE
     listeners: Texts = NONE
     clients: Texts = NONE
     default_models: Texts = NONE
     capabilities: Mapping[str, Mapping[str, bool]] = NONE
     slots: Texts = NONE
-    tiers: Mapping[str, float] = NONE
     notes: Texts = NONE
     given: Texts = NONE
     header_notes: Texts = NONE

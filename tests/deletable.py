@@ -160,9 +160,8 @@ def words_in_use(added: Feature) -> list[str]:
     """Return patterns of what programs and shells write to use a feature's settings and options."""
     return [
         *(rf"\bLLMCALL_{setting.upper()}\b" for setting in added.settings),
-        *(rf"\b{option}=[\"']" for option in (*added.settings, *added.options)),
+        *(rf"\b{option}=[\"']" for option in added.settings),
         *(rf"\bask\b.*--{flag}\b" for flag in added.ask_options),
-        *(rf"\bcache\b.*--{flag}\b" for flag in added.cache_parts),
     ]
 
 

@@ -22,7 +22,6 @@ PACKAGE = DOCS.parent / "llmcall"
 EXPORTING = {"__init__.py": "names", "types.py": "types", "aio.py": "aio"}
 OF_FEATURES = re.compile(r"(?s)(# What features add: .*?\n).*?(# The end of what features add\.)")
 SETTINGS = "config/settings.py"  # features add attributes to its class
-OPTIONS = "clients/chat_arguments.py"  # features add arguments to its declaration
 CONFIG_FILE = DOCS.parent / "config.ini"
 HEAD = """\
 Names, a sentence each
@@ -58,15 +57,6 @@ def with_settings() -> str:
     added = (
         f"{row.name}: {type(row.default).__name__}\n    " for row in rows.values() if row.comment
     )
-    return OF_FEATURES.sub(lambda match: f"{match[1]}    {''.join(added)}{match[2]}", text)
-
-
-def with_options() -> str:
-    """Return the text of the module of arguments, with those that features add."""
-    from llmcall.additions import additions
-
-    text = (PACKAGE / OPTIONS).read_text(encoding="utf-8")
-    added = (f"{name}: str | None = None,\n    " for name in additions("options"))
     return OF_FEATURES.sub(lambda match: f"{match[1]}    {''.join(added)}{match[2]}", text)
 
 
@@ -146,7 +136,7 @@ def _first_sentence(value: object) -> str:
 if __name__ == "__main__":
     sys.path.insert(0, str(DOCS.parent))
     exports = {PACKAGE / module: with_exports(module) for module in EXPORTING}
-    exports |= {PACKAGE / SETTINGS: with_settings(), PACKAGE / OPTIONS: with_options()}
+    exports[PACKAGE / SETTINGS] = with_settings()
     exports |= {CONFIG_FILE: config_file()}
     for path, text in exports.items():
         if path.read_text(encoding="utf-8") != text:

@@ -142,20 +142,13 @@ def spent_words(usage: TokenUsage, cost: float | None) -> list[str]:
     return words
 
 
-def tier_of(data: object, asked: str | None = None) -> str | None:
-    """Return the service tier that a request's body or a response names, or ``None``. The time
-    that an answer in the background may take counts as a tier.
-
-    :param asked: the requested tier; it counts if the response was made in the background.
-    """
+def tier_of(data: object) -> str | None:
+    """Return the service tier that a request's body or a response names, or ``None``."""
     if not isinstance(data, dict):
         return None
-    if asked is not None and data.get("background") is True:
-        return asked
     of_gemini = object_in(data.get("usageMetadata")).get("serviceTier")
     tier = (
-        window_of(data)
-        or data.get("service_tier")
+        data.get("service_tier")
         or _dearer(data)
         or _dearer(data.get("usage"))
         or str(of_gemini or "").lower()
@@ -171,15 +164,6 @@ def _dearer(fields: object) -> str | None:
     if fields.get("speed") == "fast":
         return "fast"
     return "us" if fields.get("inference_geo") == "us" else None
-
-
-def window_of(body: Mapping[str, object]) -> str | None:
-    """Return the time within which a request is to be answered in the background, or ``None`` for at once.
-
-    :param body: the body that is sent.
-    """
-    options = body.get("background_options")
-    return options.get("completion_window") if isinstance(options, dict) else None
 
 
 Api: TypeAlias = Literal["chat", "responses", "messages", "gemini", "embeddings"]

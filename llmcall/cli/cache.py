@@ -27,8 +27,6 @@ from .options import (
     Source,
     UserPath,
     Where,
-    cache_part_options,
-    cache_parts,
     conflict_option,
     full_key,
     json_option,
@@ -80,24 +78,18 @@ def stats(response_cache: ResponseCache, where: Where | None, as_json: bool) -> 
                 lacking[name] += amount is None
     size = response_cache.stats().size
     count = models.total()
-    beside = {name: part.count(response_cache) for name, part in cache_parts().items()}
     if as_json:
         data = {
             "path": str(response_cache.path),
             "records": count,
             **{name: None if lacking[name] else total for name, total in totals.items()},
             "size": size,
-            **{name: "damaged" if number is None else number for name, number in beside.items()},
             "models": models,
             "since": oldest,
         }
         echo_json(data)
         return
     echo(f"{response_cache.path}: {counted(count, 'record')}, {size / 1e6:,.1f} MB")
-    for name, number in beside.items():
-        if number != 0:
-            noun = cache_parts()[name].noun
-            echo(f"{name}: {'damaged' if number is None else counted(number, noun)}")
     if count:
         names = (f"{printable(name)} ({number:,})" for name, number in models.most_common())
         sums = (
@@ -282,30 +274,13 @@ def delete(
 
 @cache.command()
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-@cache_part_options
 @click.pass_obj
-def clear(response_cache: ResponseCache, yes: bool, part: str | None) -> None:
-    """Delete all records, or what is kept beside them."""
-    beside = {name: each.count(response_cache) for name, each in cache_parts().items()}
-    what = counted(len(response_cache), "record")
-    if part is not None:
-        what = _words(part, beside[part])
-    if not what.startswith("0 ") and not yes:
-        click.confirm(f"Delete {what} in {response_cache.path}?", abort=True)
-    if part is not None:
-        cache_parts()[part].clear(response_cache)
-        return
+def clear(response_cache: ResponseCache, yes: bool) -> None:
+    """Delete all records."""
+    count = len(response_cache)
+    if count and not yes:
+        click.confirm(f"Delete {counted(count, 'record')} in {response_cache.path}?", abort=True)
     echo(f"{counted(response_cache.clear(), 'record')} deleted")
-    for name, number in beside.items():
-        if number:
-            echo(f"{_words(name, number)} left; --{name} {cache_parts()[name].left}")
-
-
-def _words(name: str, count: int | None) -> str:
-    """Return in words how many there are of what a cache has beside its records."""
-    if count is None:
-        return "the damaged journal"
-    return counted(count, f"{name} {cache_parts()[name].noun}")
 
 
 @cache.command()

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -26,7 +25,7 @@ from ..support.arguments import nearest
 from ..support.surrogates import check_unicode
 
 if TYPE_CHECKING:
-    from ..stores.cache.cache import ResponseCache
+    pass
 
 Where = Callable[[Record], bool]
 Decorated = TypeVar("Decorated", bound="Callable[..., object] | click.Command")
@@ -101,44 +100,6 @@ def other_clients(command: Callable[..., object]) -> Callable[..., object]:
     for client in clients.values():
         with_client = client.option(with_client)
     return with_client
-
-
-@dataclass(frozen=True)
-class CachePart:
-    """A feature's storage beside the records of a cache, by the name of an option of ``llmcall cache clear``.
-
-    :param option: adds the option, a flag.
-    :param noun: what is counted there.
-    :param count: returns how many there are, or ``None`` if they are damaged.
-    :param clear: clears them, in place of the records.
-    :param left: in words, what the option does with those that are left.
-    """
-
-    option: Callable[[Callable[..., object]], Callable[..., object]]
-    noun: str
-    count: Callable[[ResponseCache], int | None]
-    clear: Callable[[ResponseCache], None]
-    left: str
-
-
-@functools.cache
-def cache_parts() -> dict[str, CachePart]:
-    """Return what features keep beside the records of a cache."""
-    return {name: load(place) for name, place in additions("cache_parts").items()}
-
-
-def cache_part_options(command: Callable[..., object]) -> Callable[..., object]:
-    """Add the options that clear one of them; the command gets its name as ``part``, ``None`` without one."""
-
-    @functools.wraps(command)
-    def with_part(*args: object, **options: object) -> object:
-        given = [name for name in cache_parts() if options.pop(name)]
-        return command(*args, part=given[0] if given else None, **options)
-
-    added: Callable[..., object] = with_part
-    for part in cache_parts().values():
-        added = part.option(added)
-    return added
 
 
 def to_option(written: str) -> Callable[[Decorated], Decorated]:

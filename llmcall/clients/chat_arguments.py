@@ -6,10 +6,7 @@ The method itself takes what it is given: Python would fill in thirty names at e
 from __future__ import annotations
 
 from functools import partial, update_wrapper
-from textwrap import dedent
 from typing import TYPE_CHECKING, Any, TypeVar
-
-from ..core.options import known_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,20 +22,6 @@ def shown_as(declared: Callable[..., object]) -> Callable[[Method], Method]:
     return partial(update_wrapper, wrapped=declared, assigned=("__doc__",))  # type: ignore[return-value]
 
 
-def with_options(declared: Method) -> Method:
-    """Add what the docstrings of features' options say to the docstring of a declaration."""
-    before, sample, after = str(declared.__doc__).partition(":param sample:")
-    indent = before.rpartition("\n")[2]  # none from Python 3.13 on
-    lines = [
-        f"{line}\n{indent}"
-        for option in known_options().values()
-        for line in dedent(option.about).strip().split("\n")
-    ]
-    declared.__doc__ = "".join((before, *lines, sample, after))
-    return declared
-
-
-@with_options
 def send_message(
     self: LLMClient,
     current_messages: str | Sequence[Mapping[str, object]],
@@ -62,9 +45,6 @@ def send_message(
     max_attempts: int | None = None,
     waiting_time: float | None = None,
     exponential_backoff_factor: float | None = None,
-    # What features add: ``python docs/_ext/names.py`` writes it, until the next comment.
-    window: str | None = None,
-    # The end of what features add.
     sample: str | int | None = None,
     cache: bool | None = None,
     on_error: str | None = None,

@@ -12,8 +12,8 @@ from ..config import resolve as config
 from ..config.endpoints import Endpoint
 from ..config.settings import DEFAULT_MODEL, Settings, checked_layer
 from ..core.callbacks import aclose, call_callback, close
-from ..core.calls import Call, Resolved
-from ..core.options import Options, known_options
+from ..core.calls import Resolved
+from ..core.options import Options
 from ..core.seams import Sends, Transport
 from ..keys.parameters import EFFORT, configured_parameters
 from ..keys.request import Data
@@ -212,18 +212,6 @@ class ConfiguredClient:
                         own = call_callback(self.make_transport, endpoint)
                     transport = self._transports[signed_in] = as_transport(own, self)
         return transport
-
-    def transport_for(self, call: Call, endpoint: Endpoint) -> Transport:
-        """Return the transport that sends a call to an endpoint, as the options of features have it."""
-        transport = self.shared_transport(endpoint)
-        for name, _ in call.options.added:
-            transport = known_options()[name].around(transport, call, endpoint)
-        return transport
-
-    def check_options(self, call: Call) -> None:
-        """Raise an error if a call cannot be sent with an option that a feature adds."""
-        for name, _ in call.options.added:
-            known_options()[name].check(call)
 
     def wire(self, body: Mapping[str, Data], site: Site) -> str:
         """Return the API format of a body; custom clients use Chat Completions.

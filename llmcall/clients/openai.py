@@ -6,7 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ..additions import additions
-from ..apis.token_usage import window_of
 from ..config import resolve as config
 from ..config.endpoints import Endpoint
 from ..config.setting import Rank
@@ -98,16 +97,14 @@ class OpenAIClient(LLMClient):
         """Return the API (wire) that a body goes to, as ``API`` says.
 
         ``auto`` is chat completions, and the Responses API only
-        if Chat Completions cannot do it: a model that only the Responses API serves, tools
-        while the model reasons, an answer that is made in the background.
+        if Chat Completions cannot do it: a model that only the Responses API serves, or tools
+        while the model reasons.
 
         :param site: the model's.
         """
         wire = site.settings.api
         if "messages" not in body:
             return "chat"
-        if window_of(body) is not None:
-            wire = "responses"
         if wire == "auto":
             has_tools = body.get("tools") and body.get("reasoning_effort") != "none"
             needs_responses = site.capabilities.only_on_responses or (

@@ -17,7 +17,6 @@ AT_DONE = ()
 SAME_NAMES = frozenset(
     {
         "background",
-        "background_options",
         "metadata",
         "model",
         "moderation",
@@ -129,18 +128,6 @@ def without_request(response: Mapping[str, Data]) -> dict[str, Data]:
     if response.get("status") not in ("completed", "incomplete", None):
         raise ServiceError(f"the response has the status {response['status']!r}, and no answer")
     return {name: response[name] for name in response if name not in REPEATED}
-
-
-def answer_in(response: dict[str, Data]) -> dict[str, Data]:
-    """Return the answer in a background response that has ended.
-
-    :raises APIError: if it failed, or was cancelled.
-    """
-    if response.get("status") == "cancelled":
-        error = ServiceError("the response was cancelled at the server")
-        error.retryable = False
-        raise error
-    return without_request(raise_reported(response))
 
 
 def chunks_of_event(event: dict[str, Data]) -> Iterator[dict[str, Data]]:

@@ -68,7 +68,6 @@ class SDKTransport(ProcedureTransport):
     :ivar renewable: ``True`` if a function returns the key, so that it may replace a refused one.
     """
 
-    answer_in = staticmethod(responses_api.answer_in)
     trusts_environment: ClassVar[bool] = True  # its proxies are used
 
     def __init__(
@@ -84,7 +83,6 @@ class SDKTransport(ProcedureTransport):
         http_library()  # imports the SDK, which may take seconds, before an attempt's time runs
         self.url = url
         self.renewable = token is not None
-        self.background = self
         self._class = sdk_class
         self._arguments = arguments
         self._token = token
@@ -103,28 +101,21 @@ class SDKTransport(ProcedureTransport):
             asyncio.AbstractEventLoop, tuple[openai.AsyncOpenAI, AsyncGenerator[None, None]]
         ] = {}
 
-    async def response(self, request: Request, timeout: float | None) -> Response:
-        """Return the response."""
-        read = responses_api.answer_in if request.wire == "responses" else raise_reported
-        return await self.fetch(request, timeout, read=read)
+    @property
+    def source(self) -> str:
+        """The address."""
+        return self.url
 
-    async def fetch(
-        self,
-        request: Request,
-        timeout: float | None,
-        method: str = "post",
-        path: str | None = None,
-        *,
-        read: Callable[[dict[str, Data]], Mapping[str, Data]] = dict,
+    async def response(
+        self, request: Request, timeout: float | None, models_path: str | None = None
     ) -> Response:
-        """Send a request, and return the server's response.
+        """Return the response.
 
-        :param path: used instead of the request's own, without the request's body.
-        :param read: takes the answer out of a body.
+        :param models_path: where to get the list of models, instead.
         """
         timed = Timed()
         timed.deadline = Deadline.after(timeout)
-        post = await self._prepare(request, timeout, method, path)
+        post = await self._prepare(request, timeout, models_path)
         blocks = await Blocks()
         client = await self._free_client(blocks=blocks)
         response: httpx.Response | None = None
@@ -136,7 +127,9 @@ class SDKTransport(ProcedureTransport):
                     body += data
             finally:
                 await _close(response, blocks)
-            answer = read(read_object(bytes(body), "answer")) if method != "delete" else {}
+            answer = raise_reported(read_object(bytes(body), "answer"))
+            if request.wire == "responses":
+                answer = responses_api.without_request(answer)
             return Response(answer, request_id(response.headers), status_code=OK)
         except BaseException as error:
             self._raise_mapped(error, request, response)
@@ -149,7 +142,7 @@ class SDKTransport(ProcedureTransport):
         self, request: Request, timeout: float | None, timed: Timed
     ) -> AsyncGenerator[dict[str, Data], None]:
         """Yield the information in the headers, then the chunks of a streamed answer."""
-        post = await self._prepare(request, timeout, "post", None, stream=True)
+        post = await self._prepare(request, timeout, stream=True)
         blocks = await Blocks()
         client = await self._free_client(blocks=blocks)
         response: httpx.Response | None = None
@@ -176,7 +169,7 @@ class SDKTransport(ProcedureTransport):
     def list_models(self, timeout: float) -> list[str]:
         """Return the names of the models that the endpoint lists."""
         request = Request("chat", "", {}, {}, {}, None, "")
-        response = threads.run(self.fetch(request, timeout, "get", "/models"))
+        response = threads.run(self.response(request, timeout, "/models"))
         models = response.get("data")
         if not isinstance(models, list) or not all(
             isinstance(model, dict) and "id" in model for model in models
@@ -201,19 +194,18 @@ class SDKTransport(ProcedureTransport):
         self,
         request: Request,
         timeout: float | None,
-        method: str,
-        path: str | None,
+        models_path: str | None = None,
         *,
         stream: bool = False,
     ) -> Callable[[Any], Any]:
         """Return a function that sends a request with a client of the SDK.
 
-        :param path: used instead of the request's own, without the request's body.
+        :param models_path: where to get the list of models, instead.
         """
         arguments = self._arguments_for(request, timeout)
-        if method != "delete":  # whose answer the SDK reads at once
-            arguments |= {"stream": True, "stream_cls": None}
+        method, path = "get", models_path
         if path is None:
+            method = "post"
             path, arguments["body"] = self._path_and_body(request, stream)
         if self._token is not None:
             arguments["options"]["headers"]["Authorization"] = await self._fresh_token()
@@ -296,7 +288,12 @@ class SDKTransport(ProcedureTransport):
             "timeout": None if timeout is None else min(timeout, LONGEST_TIMEOUT),
             "security": SECURITY,
         }
-        return {"cast_to": http_library().Response, "options": options}
+        return {
+            "cast_to": http_library().Response,
+            "options": options,
+            "stream": True,
+            "stream_cls": None,
+        }
 
     async def _free_client(self, *, blocks: bool) -> Any:
         """Return a client for one call: in a thread, a client that no other call uses."""

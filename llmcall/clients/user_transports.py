@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..core.seams import AsyncTransport, Background, Chunk, Sends, Transport
+from ..core.seams import AsyncTransport, Chunk, Sends, Transport
 from ..errors import ConfigError
 from ..support.loop_waits import in_thread
 
@@ -99,15 +99,11 @@ class _UserTransport(Transport):
 class _UserAsyncTransport(_UserTransport, AsyncTransport):
     """A user's object that answers or streams asynchronously."""
 
-    def __init__(self, own: Any, methods: Collection[str]) -> None:
-        super().__init__(own, methods)
-        self.keeps_time = "asend" not in methods  # nothing interrupts a thread
-
     def asend(
         self, request: Request, timeout: float | None
     ) -> Coroutine[Any, Any, Mapping[str, Data]]:
         """Return the response."""
-        if self.keeps_time:
+        if "asend" not in self._methods:
             return in_thread(self.send, request, timeout)
         return self._own.asend(request, timeout)  # type: ignore[no-any-return]
 
@@ -132,9 +128,12 @@ class _UserStreams(AsyncTransport):
         self.class_name = class_name
         self._stream = stream
         self._below = below
-        self.keeps_time = below.keeps_time
         self.renewable = below.renewable
-        self.background: Background | None = below.background
+
+    @property
+    def source(self) -> str:
+        """The address of the transport below."""
+        return self._below.source
 
     def send(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
         """Return the response."""

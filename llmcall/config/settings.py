@@ -96,7 +96,6 @@ class Settings:
     models: Mapping[str, Mapping[str, Any]] = _setting(setting.parse_models, FrozenDict())
     # What features add: ``python docs/_ext/names.py`` writes it, until the next comment.
     context_window: int
-    window: str
     # The end of what features add.
     layer: Layer
 

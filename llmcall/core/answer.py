@@ -36,7 +36,7 @@ from .calls import Call, answers_held_back
 from .effects import Look, Open, Wait
 from .failover import Failover, announce, pause_after
 from .reply import emit_recorded, handle_failure, note_failure, reply_in
-from .seams import NO_ENDPOINT, AlreadyRecorded, Gate, Transport
+from .seams import NO_ENDPOINT, Gate, Transport
 from .sending import Exchange, Sent, naming_source, note_sent
 
 if TYPE_CHECKING:
@@ -196,9 +196,6 @@ async def send(calls: Sequence[Call]) -> Records:
         try:
             records, sent = await attempts(exchange)
             break
-        except AlreadyRecorded:
-            record = await Look(call.store, call.request)
-            return {} if record is None else {call.request.cache_key: record}
         except ContextLengthError as error:
             if not models:
                 raise
@@ -211,7 +208,7 @@ async def send(calls: Sequence[Call]) -> Records:
             )
             call = call.to_model(model)
             calls = [call]
-    await sent.finish(call, is_stored=True)
+    await sent.finish(call)
     return {record.cache_key: record for record in records}
 
 
@@ -261,10 +258,7 @@ async def attempt(exchange: Exchange) -> tuple[list[Record], Sent]:
                 if failover.prepare_another_send(error, endpoint, gate, transport):
                     continue
                 raise
-            seconds, copy = time.monotonic() - sent_at, sent.response.server_copy
-            if copy is not None:
-                endpoint, host = copy.endpoint, call.site.host(copy.endpoint)
-            response = sent.response
+            seconds, response = time.monotonic() - sent_at, sent.response
             return await exchange.store_and_count(response, gate, endpoint, host, seconds), sent
 
 
@@ -303,7 +297,7 @@ async def send_once(
                 )
         except APIError as error:
             error.note(is_read=sent.is_read)
-            await sent.finish(call, is_stored=False)
+            await sent.finish(call)
             raise
         if call.is_streamed and not (sent.is_read or sent.held_back):  # it came whole
             return Sent(response, call.kind.pieces(response))

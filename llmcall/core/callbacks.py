@@ -167,10 +167,7 @@ async def asend(
             _check_type(coroutine, Awaitable, f"{method} returned", "a coroutine")
             return coroutine
 
-        seconds = None if transport.keeps_time else timeout
-        background = transport.background
-        source = method if background is None else background.url
-        answer = await in_time(InContext(context, begin), seconds, source)
+        answer = await in_time(InContext(context, begin), timeout, transport.source or method)
     return _response(answer, request, method, inside, context)
 
 
@@ -267,7 +264,7 @@ async def anext_chunk(chunks: Chunks, timeout: float | None) -> Chunk | None:
     _set_time(chunks, timeout)
     assert chunks.context is not None  # an event loop opened it
     following = InContext(chunks.context, partial(anext, chunks.items, END))
-    chunk = await in_time(following, timeout, chunks.awaited)
+    chunk = await in_time(following, timeout, chunks.transport.source or chunks.name)
     return _checked(chunk, chunks.name)
 
 

@@ -118,12 +118,6 @@ class Chunks(NamedTuple):
         """Return how messages name them: any method of the transport may have made them."""
         return f"the stream of {self.transport.class_name}"
 
-    @property
-    def awaited(self) -> str:
-        """Return what they come from: a server, or else the transport's stream."""
-        background = self.transport.background
-        return self.name if background is None else background.url
-
 
 class Timed:
     """The deadline of the next chunk, as a transport of llmcall's own sees it: in a thread, nothing else ends its wait.

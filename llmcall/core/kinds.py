@@ -134,27 +134,16 @@ class OfClient(Kind):
     """A call that a client sends, by its transport for an endpoint."""
 
     def to_send(self, call: Call) -> Request:
-        """Return the request without what its model refuses; a stream's body also requests the usage.
-
-        :raises ConfigError: if it cannot be sent with an option that a feature adds.
-        """
+        """Return the request without what its model refuses; a stream's body also requests the usage."""
         body = sent_body(call.request.body, call.site.capabilities)
         _report_left_out(call.request.body, body)
         if call.is_streamed:
             body["stream_options"] = {"include_usage": True}
-        return call.request._replace(body=body, wire=self.wire(call, body))
-
-    def wire(self, call: Call, body: Mapping[str, Data]) -> str:
-        """Return the API that a body goes to.
-
-        :raises ConfigError: if it cannot be sent with an option that a feature adds.
-        """
-        call.client.check_options(call)
-        return call.client.wire(body, call.site)
+        return call.request._replace(body=body, wire=call.client.wire(body, call.site))
 
     def transport(self, call: Call, endpoint: Endpoint) -> Transport:
         """Return the client's transport for an endpoint."""
-        return call.client.transport_for(call, endpoint)
+        return call.client.shared_transport(endpoint)
 
     def for_one_send(self, request: Request) -> Request:
         """Return a copy, since a user's transport may change its arguments."""

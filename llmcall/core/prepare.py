@@ -37,7 +37,7 @@ from ..support.notices import warn_once
 from ..support.request_origin import llmcall_sends
 from .calls import Call, InnerCall
 from .kinds import KINDS
-from .options import known_options, split_options, without_added
+from .options import split_options
 from .parents import parents, way_from
 
 if TYPE_CHECKING:
@@ -216,8 +216,6 @@ def _prepare(
         fallbacks = tuple(map(client.model_named, settings.fallbacks.get(model, ())))
     elif options.sample is not None:
         raise TypeError("embeddings take no sample, because the same text has the same embedding")
-    else:
-        options = without_added(options, "embeddings")
     for name in (model, *fallbacks):
         with suppress(ConfigError):  # a replay needs no endpoint
             client.site(name)  # now: where a stream is read, other settings may hold
@@ -225,8 +223,6 @@ def _prepare(
     hashed = {"model": model, **keyed_parameters(sent, settings.cassette_allow)}
     if namespace := client.namespace(model):
         hashed["namespace"] = namespace
-    for name, _ in options.added:
-        options, sent = known_options()[name].prepare(client, options, sent)
     body = {"model": model, **sent}
     response_format = params.get("response_format")
     expected = None if response_format is None else expected_form(response_format)

@@ -73,28 +73,6 @@ class Account(Protocol):
     def sends_nothing(self) -> bool: ...
 
 
-class AlreadyRecorded(Exception):
-    """The signal that another process recorded the answer while a transport waited for it."""
-
-
-class ServerCopy(Protocol):
-    """A copy of a response that its server keeps until it is released.
-
-    :ivar endpoint: the endpoint that made it.
-    :ivar tier: the service tier in which it was made.
-    """
-
-    endpoint: Endpoint
-    tier: str
-
-    async def release(self, *, is_stored: bool) -> None:
-        """Delete it at the server.
-
-        :param is_stored: ``True`` if it was stored; else it was refused.
-        """
-        ...
-
-
 OK = 200  # the HTTP status of an answer
 
 
@@ -102,53 +80,25 @@ class Response(dict[str, Data]):
     """A response as the API gave it. A transport may also return a plain dict.
 
     :ivar request_id: the server's identifier of the request, or ``None``.
-    :ivar server_copy: the server's copy, if it keeps one until the answer is stored or refused.
     :ivar status_code: the HTTP status, or ``None`` if no server gave one.
     :ivar source: the method that returned it, for messages.
     :ivar chunks: of an answer that comes in pieces though the request does not say so; ``None``: it is whole.
     """
 
-    __slots__ = ("chunks", "request_id", "server_copy", "source", "status_code")
+    __slots__ = ("chunks", "request_id", "source", "status_code")
 
     def __init__(
         self,
         data: Mapping[str, Data],
         request_id: str | None = None,
-        server_copy: ServerCopy | None = None,
         status_code: int | None = None,
         chunks: Chunks | None = None,
     ) -> None:
         super().__init__(data)
         self.request_id = request_id
-        self.server_copy = server_copy
         self.status_code = status_code
         self.source = ""
         self.chunks = chunks
-
-
-class Background(Protocol):
-    """A transport's part that fetches background responses from a server, which keeps them; for procedures.
-
-    :ivar url: the server's address, without credentials.
-    """
-
-    url: str
-
-    async def fetch(
-        self, request: Request, timeout: float | None, method: str = "post", path: str | None = None
-    ) -> Response:
-        """Send a request, and return the server's response.
-
-        :param path: used instead of the request's path, without its body; ``None`` begins a response.
-        """
-        ...
-
-    def answer_in(self, response: dict[str, Data]) -> dict[str, Data]:
-        """Return the answer in a response.
-
-        :raises APIError: if it failed, or was cancelled.
-        """
-        ...
 
 
 class Sends(Protocol):
@@ -169,7 +119,6 @@ class Transport(ABC):
     with the names of these.
 
     :ivar renewable: ``True`` if a refused key may be replaced, because a function returns it for each attempt.
-    :ivar background: queries the server about background responses; ``None`` if it makes none.
 
     >>> class Parrot(llmcall.types.Transport):
     ...     def send(self, request, timeout):
@@ -180,12 +129,16 @@ class Transport(ABC):
     """
 
     renewable: bool = False
-    background: Background | None = None
 
     @property
     def class_name(self) -> str:
         """The class that messages name."""
         return type(self).__name__
+
+    @property
+    def source(self) -> str:
+        """The address that messages name; empty: they name the class."""
+        return ""
 
     @abstractmethod
     def send(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
@@ -223,8 +176,6 @@ class Transport(ABC):
 class AsyncTransport(Transport):
     """A transport that also sends requests asynchronously. In an event loop, the ``send`` of others runs in threads.
 
-    :ivar keeps_time: ``True`` if it keeps to the timeout itself: it may send several requests, each within it.
-
     >>> class Parrot(llmcall.types.AsyncTransport):
     ...     def send(self, request, timeout):
     ...         return {"choices": [{"message": {"content": request.messages[-1]["content"]}, "finish_reason": "stop"}]}
@@ -235,8 +186,6 @@ class AsyncTransport(Transport):
     >>> asyncio.run(parrot.asend_message("Pieces of eight!")).content
     'Pieces of eight!'
     """
-
-    keeps_time: bool = False
 
     @abstractmethod
     async def asend(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
@@ -282,19 +231,11 @@ class Gate:
         """
         return NO_ENDPOINT
 
-    def reckon(
-        self,
-        answer: Mapping[str, Data],
-        endpoint: Endpoint,
-        *,
-        is_part: bool,
-        tier: str | None = None,
-    ) -> Used:
+    def reckon(self, answer: Mapping[str, Data], endpoint: Endpoint, *, is_part: bool) -> Used:
         """Return an answer's usage; raise nothing but faults of llmcall or of its libraries.
 
         :param answer: as its API gives it unstreamed; it names its tier and its model.
         :param endpoint: the endpoint that gave it.
-        :param tier: the service tier in which it was made, if that is known apart from the answer.
         :param is_part: ``True`` if it is only the part of a stream that arrived.
         """
         return Used()

@@ -34,14 +34,10 @@ class Sent(NamedTuple):
     held_back: Sequence[Piece] = ()
     is_read: bool = False
 
-    async def finish(self, call: Call, *, is_stored: bool) -> None:
-        """Emit what was held back, and let the server delete its copy.
-
-        :param is_stored: ``True`` if the answer was stored; if not, it was refused.
-        """
+    async def finish(self, call: Call) -> None:
+        """Emit what was held back."""
         for piece in self.held_back:
             await Emit(piece, call.progress)
-        await release_copy(self.response, is_stored=is_stored)
 
 
 class Exchange:
@@ -83,9 +79,7 @@ class Exchange:
         try:
             try:
                 answer = self.call.kind.usage_in(response)
-                copy = response.server_copy
-                tier = None if copy is None else copy.tier
-                used = gate.reckon(answer, endpoint, is_part=False, tier=tier)
+                used = gate.reckon(answer, endpoint, is_part=False)
             finally:
                 gate.settle(used.tokens, used.cost, calls=1)
         finally:
@@ -270,12 +264,3 @@ def naming_source(call: Call, source: str, response: Response) -> Iterator[None]
         if response.status_code is None and not call.kind.has_own_transport:
             error.remedy = f"Check {source}"
         raise
-
-
-async def release_copy(response: Response | None, *, is_stored: bool) -> None:
-    """Let the server delete its copy of a response, if it keeps one.
-
-    :param is_stored: ``True`` if the response was stored; if not, it was refused.
-    """
-    if response is not None and response.server_copy is not None:
-        await response.server_copy.release(is_stored=is_stored)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from ..additions import additions
 from ..config.settings import Settings
 from ..models.catalog import Capabilities, parameters_of
 from ..support.arguments import nearest
@@ -31,7 +30,7 @@ UNKEYED_FIELDS = frozenset(
 )
 # The fields that make a request. An extra body does not replace them, and they are sent even if the server
 # reports them as unsupported.
-ESSENTIAL_FIELDS = ("model", "messages", "input", "background", "background_options")
+ESSENTIAL_FIELDS = ("model", "messages", "input")
 # Parameters about the sending of a request; a field of a body with such a name is an ordinary field.
 NOT_IN_BODY = frozenset({"extra_body", "extra_headers", "extra_query"})
 # The fields of a body that are not parameters of send_message or get_embedding.
@@ -72,7 +71,6 @@ KINDS: dict[str, tuple[object, ...]] = {
     "waiting_time": NUMBER,
     "exponential_backoff_factor": NUMBER,
     "max_attempts": WHOLE_NUMBER,
-    **dict.fromkeys(additions("options"), ("a string", str)),
     "sample": ("a string or a whole number", str, int),
     "cache": SWITCH,
     "dedent_messages": SWITCH,

@@ -36,21 +36,7 @@ from .remote import ForwardedAccount, ForwardedForm, NotedMeter, Sender, kind_of
 from .tickets import Ticket
 
 if TYPE_CHECKING:
-    from ..config.endpoints import Endpoint
     from .link_server import ProcessConnection
-
-
-class _ServerCopy:
-    """A response that its server keeps, as its process knows it."""
-
-    def __init__(self, call: CallOfProcess, endpoint: Endpoint, tier: str) -> None:
-        self._call = call
-        self.endpoint = endpoint
-        self.tier = tier
-
-    async def release(self, *, is_stored: bool) -> None:
-        """Let the process delete it at the server."""
-        await self._call.query(messages.Release(is_stored))
 
 
 class CallOfProcess:
@@ -166,7 +152,7 @@ class CallOfProcess:
                 told = await self._begin(effect)
                 if isinstance(told, messages.Opened):  # though the request does not say so
                     return Response({}, chunks=self._opened(told))
-                return self._response(effect, told)
+                return self._response(told)
             case Open():
                 return self._opened(await self._begin(effect))
             case Next():
@@ -197,14 +183,10 @@ class CallOfProcess:
         finally:
             self.gate = None
 
-    def _response(self, effect: Send, told: messages.Sent) -> Response:
+    def _response(self, told: messages.Sent) -> Response:
         """Return the response that the process received."""
         self._form.misfit = told.misfit
-        copy = None
-        if told.copy is not None:
-            number, tier = told.copy
-            copy = _ServerCopy(self, self._at.sites[effect.request.model].endpoints[number], tier)
-        response = Response(told.data, told.request_id, copy, told.status_code)
+        response = Response(told.data, told.request_id, told.status_code)
         response.source = told.source
         return response
 

@@ -17,7 +17,7 @@ from ..core.calls import Call
 from ..core.deadlines import Deadline
 from ..core.effects import Blocks, Chunks, Emit, Next, Open, Piece, Send
 from ..core.kinds import OfClient, check_chat
-from ..core.seams import NO_ENDPOINT, Gate, Response, ServerCopy, Transport
+from ..core.seams import NO_ENDPOINT, Gate, Response, Transport
 from ..errors import APIError
 from ..keys.plain_data import recordable
 from ..keys.request import Request
@@ -96,7 +96,6 @@ class Errand:
         self._call: Call
         self._errors: list[BaseException] = []  # that this process raised, in order
         self._transport: Transport | None = None
-        self._copy: ServerCopy | None = None  # that the server keeps of the last response
         self._reading: contextlib.AsyncExitStack | None = None  # while a stream is read
         self._gate = Gate()  # of that stream
         self._chunks: Chunks
@@ -149,9 +148,6 @@ class Errand:
                 return await self._next(timeout)
             case messages.Leave():
                 await self._leave()
-            case messages.Release(is_stored):
-                assert self._copy is not None
-                await self._copy.release(is_stored=is_stored)
         return messages.Done()
 
     async def _emit(self, piece: Piece) -> messages.Message:
@@ -199,7 +195,7 @@ class Errand:
                     chunks = response.chunks
                     if chunks is None:
                         _settle(gate, kind.usage_in(response))
-                        return self._sent(call, response)
+                        return self._sent(response)
             hold_ticket(told.inside.ticket)  # what the loop over the stream runs is inside the call
             await stack.enter_async_context(Reading(chunks))
             self._reading = stack.pop_all()
@@ -219,19 +215,16 @@ class Errand:
             return call, request
         call = call._replace(request=request._replace(body=own.body))
         assert isinstance(kind, OfClient)
-        return call, kind.for_one_send(request._replace(wire=kind.wire(call, request.body)))
+        return call, kind.for_one_send(
+            request._replace(wire=call.client.wire(request.body, call.site))
+        )
 
-    def _sent(self, call: Call, response: Response) -> messages.Sent:
-        of_copy = None
-        if (copy := response.server_copy) is not None:
-            self._copy = copy
-            of_copy = call.site.endpoints.index(copy.endpoint), copy.tier
+    def _sent(self, response: Response) -> messages.Sent:
         return messages.Sent(
             dict(response),
             response.request_id,
             response.status_code,
             response.source,
-            of_copy,
             self._misfit(response),
         )
 

@@ -228,12 +228,6 @@ class Leave(NamedTuple):
     """Close the chunks, which have not ended. A process answers a piece by it if the reader of the stream has left."""
 
 
-class Release(NamedTuple):
-    """Let the server delete its copy of the response."""
-
-    is_stored: bool
-
-
 class Emit(NamedTuple):
     """Give the reader of the stream a piece.
 
@@ -251,7 +245,6 @@ class Emit(NamedTuple):
 class Sent(NamedTuple):
     """A response arrived.
 
-    :param copy: the endpoint's number and the tier of the copy that the server keeps, or ``None``.
     :param misfit: where the answer departs from the form that it must have, or ``None``.
     """
 
@@ -259,7 +252,6 @@ class Sent(NamedTuple):
     request_id: str | None = None
     status_code: int | None = None
     source: str = ""
-    copy: tuple[int, str] | None = None
     misfit: str | None = None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import errors
 from ..apis.chunks import DONE
-from ..core.seams import AlreadyRecorded, Chunk, Response
+from ..core.seams import Chunk, Response
 from ..keys.request import Data
 from ..scopes.draws import MapIsOverError
 from ..stores.record import Record
@@ -53,7 +53,6 @@ def chunk_in(got: Got | Sent) -> Chunk:
 OTHERS: dict[str, type[BaseException]] = {
     kind.__name__: kind
     for kind in (
-        AlreadyRecorded,
         MapIsOverError,
         UnrecordedAnswer,
         UnrecordedResult,

@@ -88,11 +88,10 @@ class MapOptions:
             )
         return active
 
-    def worker_count(self, client_settings: Settings, *, is_slow: bool) -> int:
+    def worker_count(self, client_settings: Settings) -> int:
         """Return the number of tasks that run at once.
 
         :param client_settings: the settings of their client, if known.
-        :param is_slow: ``True`` if answers may take hours.
         """
         if self.workers is not None:
             return self.workers
@@ -100,10 +99,10 @@ class MapOptions:
             # A private attribute: an executor has no public one for its number of workers.
             return getattr(self.executor, "_max_workers", None) or UNKNOWN_WORKERS
         settings = config.settings()
-        workers = MAX_WORKERS if is_slow else WORKERS
+        workers = WORKERS
         allowed = settings.limits_max_concurrent_calls  # by one endpoint
         word = client_settings.limits_max_concurrent_calls
-        if isinstance(word, str) and not is_slow:  # calls that take hours are not counted
+        if isinstance(word, str):
             workers, allowed = MAX_WORKERS, slot_types()[word].most_calls
         if not isinstance(allowed, int):
             return workers

@@ -13,7 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..config import resolve as config
-from ..core.options import added_options, is_slow
 from ..errors import (
     BudgetExceededError,
     CacheCorruptError,
@@ -114,8 +113,7 @@ class MapRun:
         # lines of its wait() leaves its lock released, and would come out as a RuntimeError.
         self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
         settings = config.settings() if job.client is None else job.client.settings
-        self._is_slow = is_slow(added_options(settings, job.named_options))
-        self._workers = options.worker_count(settings, is_slow=self._is_slow)
+        self._workers = options.worker_count(settings)
         # The next item may be long in coming, from a generator or while an iterator is not read.
         with_one = not yields and is_at_hand(items)
         self._threads = DaemonThreads(self._workers, with_one=with_one)
@@ -329,9 +327,7 @@ class MapRun:
 
     def _wait_for_end(self, error: BaseException) -> BaseException:
         """Wait for the running tasks; return the error, or a ``KeyboardInterrupt`` that came meanwhile."""
-        # If this would take hours, another run will wait for the same answers.
-        is_interrupted = isinstance(error, KeyboardInterrupt) or self._is_slow
-        deadline = self._interrupt() if is_interrupted else None
+        deadline = self._interrupt() if isinstance(error, KeyboardInterrupt) else None
         while deadline is None or time.monotonic() < deadline:
             try:
                 if self._cancel() <= 0:  # Ctrl-C may have come before one was counted

@@ -6,7 +6,7 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
@@ -39,13 +39,11 @@ class FunctionJob(NamedTuple):
 
     :param is_named: ``True`` if items need names even without a scope.
     :param axes: the columns that hold the labels of a row's cell; it has none.
-    :param named_options: the options of features that its call names; it names none.
     """
 
     function: Callable[[Any], object]
     is_named: bool = False
     axes: tuple[str, ...] = ()
-    named_options: Mapping[str, object] = {}
 
     @property
     def client(self) -> LLMClient | None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from ..additions import additions
 from ..apis.token_usage import MILLION, Bill, Cost, Parts, TokenUsage
 from ..support.notices import warn_once
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 # The share of the standard price of tokens that is paid.
 # "Flex processing", OpenAI's guide: tokens are priced at the rates of the Batch API. "Batch API",
 # OpenAI's guide: 50 % of the standard price. Azure's "Use Flex processing" says 50 %, too.
-SHARES = {"flex": 0.5, "batch": 0.5, **additions("tiers")}
+SHARES = {"flex": 0.5, "batch": 0.5}
 # These tiers cost more than the standard one, by a factor that depends on the model: OpenAI's price list,
 # "Service tiers"; Anthropic's "Fast mode" and "Data residency" (``us``).
 DEARER_TIERS = frozenset({"priority", "fast", "us"})
@@ -109,7 +108,7 @@ def price_of(
         name such as ``"gpt-6-luna flex"``.
     :param address: the API's address. If the package does not know its provider, only OpenAI's own models
         have a price, since others may serve the rest at any price.
-    :param service_tier: the API's name for the tier, or a feature's. The tiers flex and batch cost half; a
+    :param service_tier: the API's name for the tier. The tiers flex and batch cost half; a
         more expensive one has a price only in ``configured``; any other tier costs the standard price.
     :param time: the time of the call; ``None`` is now.
     """

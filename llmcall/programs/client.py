@@ -7,7 +7,6 @@ from ..clients.configured import ResolvedSettings
 from ..clients.openai import OpenAIClient
 from ..core.calls import Call
 from ..core.kinds import ProgramChat, ProgramEmbeddings
-from ..core.options import without_added
 from ..keys.request import Data
 from .transport import ProgramTransport
 
@@ -24,8 +23,7 @@ class ProgramClient(OpenAIClient):
         the program's requests stay its own. Its own HTTP client sets the timeouts.
         """
         resolved = super()._resolve()
-        options = without_added(resolved.options, "a program's calls")
-        options = options._replace(timeout=None, on_error="raise")
+        options = resolved.options._replace(timeout=None, on_error="raise")
         overridden = {
             name: value for name, value in resolved.defaults.items() if name in self._overrides
         }

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from ..apis.shapes import served_model
 from ..apis.token_usage import TokenUsage, tier_of
 from ..config.endpoints import Endpoint
-from ..core.options import is_slow
 from ..core.seams import Gate, Used
 from ..errors import BudgetExceededError, ConfigError
 from ..keys.request import Data, Request
@@ -51,7 +50,7 @@ class ClientGate(Gate):
         self._call = call
         self._pool = pool
         self._request = request
-        self._slot = slot or _slot_type(pool, call)(pool)
+        self._slot = slot or _slot_type(pool)(pool)
         self._held: list[Slot | Reservation] = [self._slot]
         self._estimated: tuple[int, int] | None = None  # tokens of prompt and answer
 
@@ -182,14 +181,7 @@ class ClientGate(Gate):
             return None
         return price.cost_of_parts(costliest_parts(body, *estimated)).total
 
-    def reckon(
-        self,
-        answer: Mapping[str, Data],
-        endpoint: Endpoint,
-        *,
-        is_part: bool,
-        tier: str | None = None,
-    ) -> Used:
+    def reckon(self, answer: Mapping[str, Data], endpoint: Endpoint, *, is_part: bool) -> Used:
         """Return the amounts that an answer used.
 
         :param answer: names its tier and its model.
@@ -200,7 +192,7 @@ class ClientGate(Gate):
         if is_part:
             answer = with_tokens_used(answer, self._request, self._pool.capabilities)
         tokens = TokenUsage.of(answer)
-        price = self._pool.price(endpoint.name, tier_of(answer, tier))
+        price = self._pool.price(endpoint.name, tier_of(answer))
         cost = None if price is None else price.cost_of_answer(answer)
         if price is None or cost is None:
             return Used(tokens, served=served_model(answer))
@@ -217,12 +209,10 @@ def _unknown_price(model: str, service_tier: str | None) -> ConfigError:
     )
 
 
-def _slot_type(pool: Pool, call: Call) -> type[Slot]:
-    """Return the class of a send's slot; if the answer may take hours, one that finds no number of calls at a time."""
+def _slot_type(pool: Pool) -> type[Slot]:
+    """Return the class of a send's slot."""
     most = pool.settings.limits_max_concurrent_calls
-    if not isinstance(most, str) or is_slow(call.options.added):
-        return Slot
-    return slot_types()[most]
+    return slot_types()[most] if isinstance(most, str) else Slot
 
 
 _under_way: set[ClientGate] = set()

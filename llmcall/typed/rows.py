@@ -50,11 +50,6 @@ class RowJob:
         """Return the client."""
         return self.call.client
 
-    @property
-    def named_options(self) -> Mapping[str, object]:
-        """Return the parameters that its call names, with the options of features among them."""
-        return self.call.model_params
-
     def call_for(self, item: Any) -> LLMCall:
         """Return a row's call; with ``vary``, its cell's."""
         return self.calls[tuple(item[axis] for axis in self.axes)] if self.axes else self.call

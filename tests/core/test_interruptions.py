@@ -21,19 +21,17 @@ from driver import CLOSED, Driver
 from servers import chunks_of, completion, embeddings
 
 import llmcall
-from llmcall import LLMClient, OpenAIClient
-from llmcall.core import flights, threads
+from llmcall import LLMClient
+from llmcall.core import flights, loops, threads
 from llmcall.core.answer import answer_calls, reply_to
 from llmcall.core.calls import Call
 from llmcall.core.effects import AbandonedError, Leave, Procedure
 from llmcall.core.prepare import prepare_chat, prepare_embeddings
-from llmcall.core.seams import Response
 from llmcall.programs.answering import calls_of
 from llmcall.programs.client import ProgramClient
 from llmcall.programs.requests import request_to_record
 from llmcall.programs.transport import ProgramTransport
 from llmcall.recorded_functions import OwnFunction, prepare_recorded, recorded_result
-from llmcall.stores.cache.cache import shared_cache
 from llmcall.support.request_origin import LLMCALL, sender
 from llmcall.support.waits import open_calls
 from llmcall.traffic import gate, limits
@@ -109,57 +107,6 @@ class Samples(llmcall.types.Listener):
         self.answered_ones.add(call.sample)
 
 
-class Background:
-    """A server that answers in the background, without a socket.
-
-    :ivar responses: that it has.
-    """
-
-    url = "http://background"
-
-    def __init__(self) -> None:
-        self.responses: dict[str, str] = {}
-        self._count = 0
-
-    async def fetch(
-        self, request: Any, timeout: float | None, method: str = "post", path: str | None = None
-    ) -> Response:
-        """Begin, show or delete a response."""
-        if path is None:
-            self._count += 1
-            path = f"resp_{self._count}"
-            self.responses[path] = "queued"
-        identifier = path.rpartition("/")[2]
-        if method == "delete":
-            self.responses.pop(identifier, None)
-            return Response({})
-        status = self.responses[identifier]
-        self.responses[identifier] = "completed"
-        return Response({"id": identifier, "status": status})
-
-    def answer_in(self, response: dict[str, Any]) -> dict[str, Any]:
-        """Return the answer."""
-        return completion("Two coins.")
-
-
-class InWindows(OpenAIClient):
-    """A client whose answers are made in windows."""
-
-    def make_transport(self, endpoint: Any) -> Any:
-        """Return what has such a server."""
-        return WithBackground()
-
-
-class WithBackground(llmcall.types.Transport):
-    """A transport that only answers in the background."""
-
-    background = server = Background()
-
-    def send(self, request: Any, timeout: float | None) -> Any:
-        """Refuse."""
-        raise AssertionError("a window was asked for")
-
-
 def chat(text: str) -> Procedure[Any]:
     """Ask."""
     return reply_to(prepare_chat(Answering(), text, {}))
@@ -187,13 +134,6 @@ def function(text: str) -> Procedure[Any]:
     return recorded_result(
         prepare_recorded("function", fields, llmcall.settings(), OwnFunction(lambda: 3, "f"))
     )
-
-
-@pytest.mark.feature("windows")
-def window(text: str) -> Procedure[Any]:
-    """Ask within eight hours."""
-    client = InWindows(model="gpt-6-luna", api_key="k", window="8h", on_error="raise")
-    return reply_to(prepare_chat(client, text, {}))
 
 
 def of_program(text: str) -> Procedure[Any]:
@@ -227,7 +167,6 @@ def programs_call(path: str, body: dict[str, Any], *answer: dict[str, Any]) -> C
 
 CASES: list[Any] = [chat, chat_that_fails_twice, stream, embedded, function]
 CASES += [of_program, of_program_unrequested]
-CASES.append(pytest.param(window, marks=[pytest.mark.ci, pytest.mark.feature("windows")]))
 
 
 def held() -> dict[str, Any]:
@@ -249,18 +188,16 @@ NOTHING: dict[str, Any] = {name: [] for name in held()}
 def test_a_call_that_is_interrupted_at_any_effect_leaves_nothing_held(
     ask: Callable[[str], Procedure[Any]], tmp_path: Path
 ) -> None:
-    """Neither flights, permits, reservations, draws, connections nor responses at the server; nor, as the driver
+    """Neither flights, permits, reservations, draws nor connections; nor, as the driver
     checks, any context variable that it set. A closed procedure can await nothing: it leaves its connection to the
     garbage collector, as does an error in the closing.
     """
-    WithBackground.server.responses.clear()
     with (
         llmcall.configured(cache_path=str(tmp_path), cache_mode="auto"),
         llmcall.budget(calls=1_000) as budget,
     ):
         whole = Driver()
         whole.run(ask("Hello"))
-        assert not WithBackground.server.responses
         for name, error in ERRORS.items():
             for number in range(len(whole.effects)):
                 text, scope = f"{name} at {number}", f"{name}-{number}".replace(" ", "-")
@@ -280,17 +217,12 @@ def test_a_call_that_is_interrupted_at_any_effect_leaves_nothing_held(
                     assert held() == NOTHING, text
                     draws = samples.answered_ones - {None}
                     assert draws == {f"{scope}#{draw}" for draw in range(len(draws))}, text
-        beside: Any = shared_cache(str(tmp_path))._beside
-    left = WithBackground.server.responses.keys()  # of calls that ended while they deleted it
-    assert left == {awaited.id for journal in beside.values() for _, awaited in journal.items()}
 
 
 def test_a_call_that_is_closed_in_another_context_changes_nothing_there() -> None:
     """The garbage collector may close it anywhere."""
 
     class Never(llmcall.types.AsyncTransport):
-        keeps_time = True
-
         def send(self, request: Any, timeout: float | None) -> Any:
             raise AssertionError("a coroutine was asked for")
 
@@ -301,7 +233,11 @@ def test_a_call_that_is_closed_in_another_context_changes_nothing_there() -> Non
     own, other = copy_context(), copy_context()
     other.run(sender.set, LLMCALL)
     before = dict(other)
-    asked = client.asend_message("Hello")
+    call = prepare_chat(client, "Hello", {})
+    call = call._replace(
+        options=call.options._replace(timeout=None)
+    )  # asyncio's timers need a loop
+    asked: Any = loops.run(reply_to(call))
     own.run(asked.send, None)
     other.run(asked.close)
     assert dict(other) == before

@@ -239,12 +239,11 @@ def test_the_package_exports_the_names_that_features_add() -> None:
         assert text == names["with_exports"](module)
 
 
-def test_the_settings_and_options_that_features_add_are_in_the_text() -> None:
-    """In config.ini, and for type checkers in the class and the declaration."""
+def test_the_settings_that_features_add_are_in_the_text() -> None:
+    """In config.ini, and for type checkers in the class."""
     names = runpy.run_path(str(ROOT / "docs" / "_ext" / "names.py"))
-    for module in "SETTINGS", "OPTIONS":
-        text = (names["PACKAGE"] / names[module]).read_text(encoding="utf-8")
-        assert text == names[f"with_{module.lower()}"]()
+    text = (names["PACKAGE"] / names["SETTINGS"]).read_text(encoding="utf-8")
+    assert text == names["with_settings"]()
     assert names["CONFIG_FILE"].read_text(encoding="utf-8") == names["config_file"]()
 
 

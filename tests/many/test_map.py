@@ -21,14 +21,13 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import wait as wait_for_futures
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import MethodType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
-from commands import LONGEST, NEEDS_NOTES
+from commands import NEEDS_NOTES
 from errors import check_error, error_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -45,7 +44,6 @@ from llmcall.errors import (
     OutputError,
     ScopeError,
 )
-from llmcall.support.waits import stops
 from llmcall.testing import ScriptedClient
 from llmcall.types import Plan
 
@@ -757,24 +755,6 @@ def test_a_notebook_shows_the_bar(
     monkeypatch.setitem(sys.modules, "IPython", ipython)
     map(str, [1])
     assert ("1/1" in log_file.getvalue()) is is_shown
-
-
-@pytest.mark.feature("windows")
-def test_a_failure_is_raised_without_waiting_for_windows() -> None:
-    """The other calls would take hours; another run waits on for their answers."""
-    begun = threading.Event()
-    stopped = []
-
-    def work(item: str) -> None:
-        if item == "fails":
-            assert begun.wait(LONGEST)
-            raise ValueError(item)
-        begun.set()
-        stopped.append(bool(wait_for_futures(stops(), LONGEST).done))
-
-    with llmcall.configured(window="8h"), pytest.raises(ValueError, match="fails"):
-        map(work, ["waits", "fails"])
-    assert stopped == [True]
 
 
 PACKAGE = pathlib.Path(llmcall.__file__).parent

@@ -54,7 +54,7 @@ def _call_again(client: LLMClient, recorded_request: Mapping[str, Data], sample:
         at=resolved.at,
         cassette=cassette,
         request=request,
-        options=resolved.options._replace(cache=False, on_error="raise", added=()),
+        options=resolved.options._replace(cache=False, on_error="raise"),
         kind=KINDS["chat"],
         position=Position(sample.partition("#")[0], order),
         way=None if cassette is not None else way_from(here(), order),

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...config import resolve as config
 from ...config.settings import CACHE_MODES
@@ -35,18 +35,6 @@ if TYPE_CHECKING:
     from ..misses.causes import Source
     from ..misses.report import Miss
 
-
-class Beside(Protocol):
-    """A feature's own storage in a cache's folder, beside the records."""
-
-    def disconnect(self) -> None:
-        """Close this thread's connections until the next use."""
-
-    def close(self) -> None:
-        """Close all connections; the next use opens them again."""
-
-
-B = TypeVar("B", bound=Beside)
 REKEY = "'llmcall cache export FILE', 'llmcall cassette rekey FILE', 'llmcall cache load FILE'"
 _shared_caches: dict[str, ResponseCache] = {}  # by path
 _shared_lock = ProcessLock()
@@ -95,7 +83,6 @@ class ResponseCache:
         name = self.storage.name
         self.used_keys = _used_keys_by_path.setdefault(name, set())
         self._refreshed_keys = _refreshed_keys_by_path.setdefault(name, set())
-        self._beside: dict[Callable[[str], Beside], Beside] = {}
         self._unstored = _unstored_by_path.setdefault(name, UnstoredAnswers(self.storage))
 
     @property
@@ -280,26 +267,6 @@ class ResponseCache:
             self.records(where=where), lambda record: record.cache_key in used_keys, levels
         )
 
-    def beside(self, kind: Callable[[str], B]) -> B:
-        """Return what a feature keeps in the cache's folder, beside the records; it is closed with the cache.
-
-        :param kind: makes it for a folder.
-        """
-        found = self._beside.get(kind)
-        if found is None:
-            found = self._beside.setdefault(kind, kind(self.storage.name))
-        return found  # type: ignore[return-value]
-
-    def is_on_disk(self, key: str) -> bool:
-        """Return whether a key has a record in the storage, not only in memory."""
-        return self._unstored.get(key) is None and self.storage.get(key) is not None
-
-    def disconnect(self) -> None:
-        """Close this thread's connections until the next use, before a wait that may take hours."""
-        for part in list(self._beside.values()):
-            part.disconnect()
-        self.storage.disconnect()
-
     def stats(self) -> CacheStats:
         """Return the path, the number of records and the size, at a cost that does not grow with the
         cache.
@@ -443,8 +410,6 @@ class ResponseCache:
     def close(self) -> None:
         """Store the answers in memory, and close the handles; the next use opens them again."""
         self._unstored.retry("in memory only")
-        for part in list(self._beside.values()):
-            part.close()
         self.storage.close()
 
     def __enter__(self) -> ResponseCache:

@@ -127,12 +127,6 @@ class Directory(Storage):
         with self._writing() as database:
             return int(database.clear())
 
-    def disconnect(self) -> None:
-        """Close this thread's connection until its next use."""
-        if self._database is not None:
-            with using_database:
-                self._database.close()
-
     def close(self) -> None:
         """Close this thread's connection, and forget the others; the next use opens the database again."""
         database, self._database = self._database, None

@@ -144,7 +144,3 @@ class Storage(ABC):
     def size(self) -> int:
         """Return about how many bytes all rows take."""
         return sum(len(value or b"") for _, value, _ in self.rows())
-
-    def disconnect(self) -> None:
-        """Close this thread's connection until its next use."""
-        return

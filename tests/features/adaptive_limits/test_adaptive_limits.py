@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +17,7 @@ from typing import Any
 
 import pytest
 from pytest_httpserver import HTTPServer
-from servers import OK, Answer, BackgroundServer, ScriptedServer, completion, refusal
+from servers import OK, Answer, ScriptedServer, completion, refusal
 
 import llmcall
 from llmcall import OpenAIClient
@@ -279,30 +278,6 @@ def test_auto_releases_the_slot_of_a_cancelled_task(monkeypatch: pytest.MonkeyPa
         return await client.asend_message("second", deadline=30)
 
     assert asyncio.run(main()).content == "yes"
-
-
-@pytest.mark.feature("windows")
-def test_calls_in_a_window_neither_count_nor_wait(
-    httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Three are awaited at once where one call may run."""
-    monkeypatch.setattr("llmcall.features.adaptive_limits.slots.FIRST", 1)
-    monkeypatch.setattr("llmcall.features.windows.transport.FIRST_WAIT", 0.001)
-    monkeypatch.setattr("llmcall.features.windows.transport.LONGEST_WAIT", 0.01)
-    server = BackgroundServer(httpserver, looks=sys.maxsize)
-
-    def before(operation: str, _: object) -> None:
-        if server.counts["create"] == 3:
-            server.looks = 0
-
-    server.before = before
-    with (
-        OpenAIClient(base_url=server.base_url, window="8h", deadline=30, **AUTO) as client,
-        ThreadPoolExecutor(3) as pool,
-    ):
-        replies = list(pool.map(client.send_message, ["one", "two", "three"]))
-    assert all(isinstance(reply, llmcall.types.Reply) for reply in replies), replies
-    assert found() == []
 
 
 def test_a_map_has_workers_for_the_largest_number() -> None:

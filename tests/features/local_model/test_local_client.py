@@ -262,13 +262,6 @@ def test_the_api_type_is_local() -> None:
     assert type(llmcall.client("local")) is LocalClient
 
 
-@pytest.mark.feature("windows")
-def test_a_local_model_has_no_windows() -> None:
-    """It answers at once."""
-    with pytest.raises(ConfigError, match="WINDOW = 2h"):
-        LocalClient().send_message("Hello", window="2h")
-
-
 def test_a_missing_key_names_the_model_that_needs_none() -> None:
     """Whoever has no key can go on at once."""
     with pytest.raises(ConfigError, match="LLMCALL_API_TYPE=local needs no key"):

@@ -23,7 +23,7 @@ from ..keys.parameters import ESSENTIAL_FIELDS
 from ..keys.request import Data, Request
 from ..support.libraries import random_numbers_kept
 from ..support.secrets import note_request
-from ..traffic.gate import note_room, note_room_async, note_sent, note_sent_async
+from ..traffic.gate import note_sent, note_sent_async
 from . import chat, responses_api
 from .api_errors import (
     add_likely_address,
@@ -326,19 +326,15 @@ class SDKTransport(ProcedureTransport):
         # The user's own HTTP client stays as it is.
         http_client = self._user_clients.get(is_async)
         if http_client is None and is_async:
-            hooks: dict[str, list[Any]] = {
-                "request": [note_sent_async],
-                "response": [note_room_async],
-            }
             http_client = openai.DefaultAsyncHttpxClient(
-                event_hooks=hooks, trust_env=self.trusts_environment
+                event_hooks={"request": [note_sent_async]}, trust_env=self.trusts_environment
             )
         elif http_client is None:
             self._ssl_context = self._ssl_context or library.create_ssl_context()  # takes 25 ms
             http_client = openai.DefaultHttpxClient(
                 verify=self._ssl_context,
                 trust_env=self.trusts_environment,
-                event_hooks={"request": [note_sent], "response": [note_room]},
+                event_hooks={"request": [note_sent]},
             )
         sdk_class = getattr(openai, f"Async{self._class}" if is_async else self._class)
         return sdk_class(**self._arguments, max_retries=0, http_client=http_client)

@@ -106,11 +106,6 @@ class ClientGate(Gate):
         """Count the send as sent from now on; a second time changes nothing."""
         self._slot.note_sent()
 
-    def note_room(self, response: httpx.Response) -> None:
-        """Note how much an endpoint says it accepts now."""
-        if self._slot.most_calls is not None and response.is_success:
-            self._slot.note_room(response.headers, len(response.request.content))
-
     def answer_began(self) -> None:
         """Release the endpoint; a second time changes nothing."""
         for held in self._held:
@@ -253,15 +248,3 @@ async def note_sent_async(request: httpx.Request) -> None:
             gate.note_sent()
 
     request.extensions["trace"] = trace
-
-
-def note_room(response: httpx.Response) -> None:
-    """Note for the limits the capacity that an endpoint states: an event hook as :func:`note_sent`."""
-    gate = innermost_gate()
-    if gate is not None:
-        gate.note_room(response)
-
-
-async def note_room_async(response: httpx.Response) -> None:
-    """Note for the limits the capacity that an endpoint states."""
-    note_room(response)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar, Protocol
@@ -123,13 +123,6 @@ class Slot:
     def _leave_queues(self) -> None:
         for state in self._pool.states.values():
             state.queue.leave(self)
-
-    def note_room(self, headers: Mapping[str, str], size: int) -> None:
-        """Note how many requests and tokens the endpoint takes now.
-
-        :param headers: of an answer.
-        :param size: the bytes of its request.
-        """
 
     def answer_began(self) -> None:
         """Release the slot; a second time changes nothing."""

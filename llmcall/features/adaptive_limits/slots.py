@@ -1,7 +1,6 @@
 """``MAX_CONCURRENT_CALLS = auto``: slots that find how many calls each endpoint takes at a time.
 
-It begins with 16, or with the number that the headers of the endpoint's first answer allow now
-(OpenAI's and Azure's do), and grows by one with each window, which is as many good answers as may run; a 429
+It begins with 16, and grows by one with each window, which is as many good answers as may run; a 429
 halves it. That is how TCP finds the capacity of a line, with the same two rules for what the line
 does not say:
 
@@ -13,14 +12,11 @@ has calls. To try it with the next window was rejected: each refusal costs the c
 number leaves out until it has grown back, n²/8 for a number n, so the mean would be three quarters of
 what the endpoint takes. Not to try it again was rejected, too: limits rise.
 
-What waits in a window of hours waits at the server, which has its own queue: such calls are neither
-counted nor held back. Any other call under way counts, a stream until its first piece has come. Other
-failures than a 429 say nothing of the number.
+Any call under way counts, a stream until its first piece has come. Other failures than a 429 say nothing of the
+number.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 from ...apis.token_usage import TokenUsage
 from ...config.endpoints import Endpoint
@@ -28,9 +24,6 @@ from ...support.system import lock
 from ...traffic.limits import EndpointState, Pool, Slot
 
 FIRST, LARGEST = 16, 256
-# OpenAI's guide "Rate limits", Azure's "Quotas and limits": what is left of the minute.
-LEFT_REQUESTS, LEFT_TOKENS = "x-ratelimit-remaining-requests", "x-ratelimit-remaining-tokens"
-BYTES_OF_TOKEN = 4  # of a request
 PATIENCE = 3
 
 
@@ -48,13 +41,6 @@ class Limit:
         self._good_answers = 0  # of this window
         self._was_reached = False  # in this window
         self._is_confirmed = False  # by a good answer since the last halving
-        self._is_reported = False  # by the endpoint's headers
-
-    def begin_with(self, most: int) -> None:
-        """Begin with the number that the endpoint states, unless a better one is known."""
-        if not self._is_reported and not self.halvings:
-            self.most = max(1, min(most, LARGEST))
-        self._is_reported = True
 
     def note_running(self, count: int) -> None:
         """Note how many calls are under way."""
@@ -116,23 +102,6 @@ class AdaptiveSlot(Slot):
         self._limit = _limit_of(state)
         self._halvings = self._limit.halvings
         self._limit.note_running(state.finding())
-
-    def note_room(self, headers: Mapping[str, str], size: int) -> None:
-        """Note how many requests and tokens the endpoint takes now.
-
-        :param headers: of an answer.
-        :param size: the bytes of its request.
-        """
-        of_a_call = {LEFT_REQUESTS: 1, LEFT_TOKENS: max(1, size // BYTES_OF_TOKEN)}
-        calls = [
-            int(headers[name]) // needed
-            for name, needed in of_a_call.items()
-            if headers.get(name, "").isdecimal()
-        ]
-        with lock:
-            if calls and self.state is not None:
-                self._limit.begin_with(min(calls))
-                self.state.queue.wake_first()
 
     def settle(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
         """Count a good answer."""

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from pytest_httpserver import HTTPServer
-from servers import OK, Answer, ScriptedServer, completion, refusal
+from servers import OK, ScriptedServer, refusal
 
 import llmcall
 from llmcall import OpenAIClient
@@ -219,27 +219,6 @@ def test_auto_finds_a_number_of_calls_for_each_endpoint(httpserver: HTTPServer) 
             assert client.send_message(f"call {number}").endpoint == "free"
         client.close()
     assert llmcall.usage().under_way == (("busy", 0, 8), ("free", 0, 16))
-
-
-@pytest.mark.parametrize(
-    ("headers", "expected"),
-    [
-        ({}, 16),
-        ({"x-ratelimit-remaining-requests": "40"}, 40),
-        ({"x-ratelimit-remaining-requests": "9999", "x-ratelimit-remaining-tokens": "0"}, 1),
-        (
-            {"x-ratelimit-remaining-requests": "9999", "x-ratelimit-remaining-tokens": "10000000"},
-            256,
-        ),
-    ],
-)
-def test_auto_begins_with_what_the_first_answer_says_that_the_endpoint_takes(
-    headers: dict[str, str], expected: int, httpserver: HTTPServer
-) -> None:
-    server = ScriptedServer(httpserver, Answer(200, completion(), headers))
-    with OpenAIClient(base_url=server.base_url, api_key="k", model="m", **AUTO) as client:
-        client.send_message("Hello")
-        assert found() == [expected]
 
 
 def test_a_429_with_a_retry_after_makes_the_endpoint_rest(httpserver: HTTPServer) -> None:

@@ -6,7 +6,7 @@ It is imported with the first request of such a library.
 from __future__ import annotations
 
 import http.client
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,6 +19,7 @@ T = TypeVar("T")
 Headers = Iterable[tuple[object, object]]  # texts or bytes
 
 TIMEOUTS = ("connect", "read")
+UNREAD = b"in pieces"  # stands for a body that is not whole: no JSON, so its request passes
 
 
 class LibraryErrors(NamedTuple):
@@ -100,12 +101,12 @@ def httpx_request(
     method: str,
     url: str,
     headers: Headers,
-    content: bytes | Iterable[bytes] | AsyncIterable[bytes],
+    content: bytes,
     timeouts: Iterable[float | None],
 ) -> httpx.Request:
     """Return a request of httpx, which is not sent itself.
 
-    :param content: the body. One that comes in pieces is only read if the request may be recorded.
+    :param content: the body, or ``UNREAD``.
     :param timeouts: in seconds: until it is connected, and between two pieces of the answer.
     """
     return httpx.Request(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
@@ -16,6 +16,7 @@ from aiohttp.connector import Connection
 
 from ...core import loops
 from ...programs.conversion import (
+    UNREAD,
     LibraryErrors,
     httpx_request,
     is_whole,
@@ -59,7 +60,7 @@ async def recorded_connect(
         request.method,
         str(request.url),
         request.headers.items(),
-        _read_body(request) if request.body else b"",
+        await _body(request),
         (timeout.sock_connect, timeout.sock_read),
     )
 
@@ -77,7 +78,7 @@ async def recorded_connect(
                 timeout.ceil_threshold,
             )
             if attempt.content != original.content:
-                await _set_body(sent, [attempt.content])
+                await _set_body(sent, attempt.content)
                 if LENGTH in sent.headers:
                     sent.headers[LENGTH] = str(len(attempt.content))
         with ERRORS.as_httpx(is_connected=False):
@@ -117,57 +118,35 @@ async def recorded_connect(
 # What is sent
 
 
-class _Pieces(aiohttp.BytesPayload):
-    """A body that can be sent several times, in the pieces in which the program gives it."""
-
-    def __init__(self, pieces: Sequence[bytes]) -> None:
-        super().__init__(b"")
-        self._pieces = pieces
-
-    async def write(self, writer: Any) -> None:
-        """Write the pieces."""
-        for piece in self._pieces:
-            await writer.write(piece)
-
-    async def write_with_length(self, writer: Any, content_length: int | None) -> None:
-        """Write the pieces, as aiohttp asks for them from 3.12 on."""
-        await self.write(writer)
-
-
-class _Written:
-    """A collector of what a payload writes.
-
-    :ivar pieces: that.
-    """
-
-    def __init__(self) -> None:
-        self.pieces: list[bytes] = []
+class _Written(bytearray):
+    """What a payload writes."""
 
     async def write(self, piece: bytes) -> None:
-        """Note a piece."""
-        self.pieces.append(bytes(piece))
+        """Add a piece."""
+        self.extend(piece)
 
 
-async def _read_body(request: ClientRequest) -> AsyncIterator[bytes]:
-    """Yield the body of a request, and leave it one that can be sent several times."""
-    body: Any = request.body
-    written = _Written()
-    if isinstance(body, aiohttp.Payload):
-        await body.write(written)  # type: ignore[arg-type]  # a payload only writes
-    else:
-        written.pieces.append(bytes(body))
+async def _body(request: ClientRequest) -> bytes:
+    """Return the body of a request; ``UNREAD`` for a generator's, a file's or a form's."""
+    body: Any = request.body or b""
     if not isinstance(body, aiohttp.BytesPayload):
-        await _set_body(request, written.pieces)
-    yield b"".join(written.pieces)
+        return body if isinstance(body, bytes) else UNREAD
+    written = _Written()
+    await body.write(written)  # type: ignore[arg-type]  # a payload only writes
+    return bytes(written)
 
 
-async def _set_body(request: ClientRequest, pieces: Sequence[bytes]) -> None:
+async def _set_body(request: ClientRequest, content: bytes) -> None:
     """Give a request another body, under the headers that it has."""
-    headers, chunked = request.headers.copy(), request.chunked
+    headers, chunked, payload = (
+        request.headers.copy(),
+        request.chunked,
+        aiohttp.BytesPayload(content),
+    )
     if hasattr(request, "update_body"):  # from 3.12 on
-        await request.update_body(_Pieces(pieces))
+        await request.update_body(payload)
     else:
-        request.body = _Pieces(pieces)
+        request.body = payload
     request.headers, request.chunked = headers, chunked
 
 

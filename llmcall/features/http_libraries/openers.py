@@ -16,6 +16,7 @@ from typing import Any
 
 from ...core import threads
 from ...programs.conversion import (
+    UNREAD,
     LibraryErrors,
     httpx_request,
     is_whole,
@@ -26,7 +27,6 @@ from ...programs.interceptors import Interceptor, passing
 from ...support.libraries import any_httpx as httpx
 
 PIECE = 1024  # bytes of an answer that are read at once
-BLOCK = 8192  # bytes of a file that http.client sends at once
 LENGTH = "Content-length"  # as urllib writes it
 ERRORS = LibraryErrors(
     (OSError, http.client.HTTPException),
@@ -67,7 +67,7 @@ def recorded_open(
         if attempt is not original:
             request.timeout = attempt.extensions["timeout"]["read"]
             if attempt.content != original.content:
-                _set_body(request, attempt.content, str(len(attempt.content)))
+                _set_body(request, attempt.content)
         with ERRORS.as_httpx(is_connected=False):
             try:
                 response = open_below(opener, request)
@@ -87,34 +87,19 @@ def recorded_open(
     return answer
 
 
-def _body(request: urllib.request.Request) -> bytes | Iterator[bytes]:
-    data: Any = request.data
-    if data is None or isinstance(data, (bytes, bytearray, memoryview)):
-        return bytes(data or b"")
-    return _read_body(request)
+def _body(request: urllib.request.Request) -> bytes:
+    data: Any = request.data or b""
+    return bytes(data) if isinstance(data, (bytes, bytearray, memoryview)) else UNREAD
 
 
-def _read_body(request: urllib.request.Request) -> Iterator[bytes]:
-    """Yield a body that comes in pieces, and leave the request one that can be resent."""
-    data: Any = request.data
-    read = getattr(data, "read", None)
-    blocks = data if read is None else iter(lambda: read(BLOCK) or None, None)
-    pieces = [block.encode("latin-1") if isinstance(block, str) else block for block in blocks]
-    _set_body(request, pieces)
-    yield b"".join(pieces)
-
-
-def _set_body(request: urllib.request.Request, body: Any, length: str | None = None) -> None:
-    """Give a request another body; that drops the header with its length.
-
-    :param length: the new one, if it has such a header; by default as it was.
-    """
+def _set_body(request: urllib.request.Request, body: bytes) -> None:
+    """Give a request another body, and the headers that it has its length."""
     given = dict(request.headers), dict(request.unredirected_hdrs)
     request.data = body
     request.headers, request.unredirected_hdrs = given
     for headers in given:
-        if LENGTH in headers and length is not None:
-            headers[LENGTH] = length
+        if LENGTH in headers:
+            headers[LENGTH] = str(len(body))
 
 
 def _pieces(response: Any) -> Iterator[bytes]:

@@ -166,8 +166,6 @@ ASKING = {
     "host and origin": by_aiohttp(headers={"Host": "a.example", "Origin": "https://b.example"}),
     "password in the address": by_aiohttp(lambda model: model.proxy + PATH),
     "parameters": by_aiohttp(params={"api-version": "1 2"}),
-    "generator": by_aiohttp(data=in_pieces, **NO_JSON),
-    "file": by_aiohttp(data=lambda _: io.BytesIO(TEXT), **NO_JSON),
     "compressed": by_aiohttp(compress="gzip"),
     "proxy": by_aiohttp(elsewhere, proxy=lambda model: model.proxy),
     "Unix socket": by_aiohttp(
@@ -176,8 +174,6 @@ ASKING = {
     "no TLS checks": by_aiohttp(ssl=False),
     "urllib": by_urllib(),
     "urllib's host and origin": by_urllib(headers={**JSON, "Host": "a.example", "Origin": "b"}),
-    "urllib's generator": by_urllib(data=lambda: iter([TEXT[:9], TEXT[9:]])),
-    "urllib's file": by_urllib(data=lambda: io.BytesIO(TEXT)),
     "urllib's proxy": by_urllib(
         elsewhere, handlers=lambda model: [urllib.request.ProxyHandler({"http": model.proxy})]
     ),
@@ -195,6 +191,28 @@ def test_a_recorded_request_is_sent_as_it_is_without_llmcall_and_replays(
     with llmcall.cassette("a.jsonl", mode="none"):
         replayed = ask(model)
     assert plain == recorded == replayed
+    without, with_llmcall = model.sent
+    assert with_llmcall == without
+
+
+IN_PIECES = {
+    "generator": by_aiohttp(data=in_pieces, **NO_JSON),
+    "file": by_aiohttp(data=lambda _: io.BytesIO(TEXT), **NO_JSON),
+    "urllib's generator": by_urllib(data=lambda: iter([TEXT[:9], TEXT[9:]])),
+    "urllib's file": by_urllib(data=lambda: io.BytesIO(TEXT)),
+}
+
+
+@pytest.mark.parametrize("ask", IN_PIECES.values(), ids=IN_PIECES)
+def test_a_request_whose_body_comes_in_pieces_passes_and_is_reported(
+    model: Model, ask: Asking, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is sent as it is without llmcall."""
+    plain = ask(model)
+    with llmcall.cassette("a.jsonl") as cassette:
+        assert ask(model) == plain
+    assert not cassette.asked
+    assert PATH in caplog.text
     without, with_llmcall = model.sent
     assert with_llmcall == without
 

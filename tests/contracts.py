@@ -20,7 +20,6 @@ from llmcall.core.callbacks import Reading, aclose, close
 from llmcall.core.effects import Next, Open, Send
 from llmcall.core.kinds import KINDS, Kind
 from llmcall.core.seams import Response, Sends
-from llmcall.core.sending import release_copy
 from llmcall.keys.request import Request
 from llmcall.stores.cache.storages import Change, Storage
 from llmcall.support.listeners import CallListener, Listener, listen, stop_listening
@@ -58,9 +57,7 @@ def check_transport(
         KINDS.get(asked.kind, Kind()).check(asked, response, must_fit_window=False)
 
     async def send() -> Response:
-        response = await Send(transport, sent(), TIMEOUT)
-        await release_copy(response, is_stored=False)
-        return response
+        return await Send(transport, sent(), TIMEOUT)
 
     async def read(most: int | None = None) -> Response | None:
         chunks = await Open(transport, sent(), TIMEOUT)

@@ -169,8 +169,8 @@ class Record:
 
     @property
     def usage(self) -> TokenUsage:
-        """Return the tokens that the server reported."""
-        return TokenUsage.of(self.model_answer)
+        """Return the tokens that the server reported for a model's answer."""
+        return TokenUsage() if self.given else TokenUsage.of(self.model_answer)
 
     @property
     def prompt(self) -> str:
@@ -228,7 +228,7 @@ class Record:
         """
         if self.noted_days is not None:
             return self.noted_days
-        day = day_created(self.model_answer)
+        day = None if self.given else day_created(self.model_answer)
         # A cache knows when it stored the record. That is the day of the answer if llmcall called a server
         # for it.
         if day is None and self.stored_at is not None and self.is_from_server:

@@ -7,6 +7,7 @@ Ollama's documentation.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -287,6 +288,26 @@ def test_a_stream_that_broke_off_is_not_recorded(name: str) -> None:
     events = APIS[name].events("a")[:-ends]
     ask(name, sent(name, events).removesuffix(b"data: [DONE]\n\n"))
     assert not Path("tape.jsonl").exists() or not read_records(Path("tape.jsonl"))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("name", [name for name in APIS if APIS[name].is_read and name != "chat"])
+@pytest.mark.feature("overrides")
+def test_an_override_puts_its_text_into_the_recorded_answer(name: str, stream: bool) -> None:
+    """All else is as it was recorded; the replay is the same, and no token counts as the model's."""
+    override = llmcall.override({("run", 1): "No, \u201cthree\u201d."})
+    with llmcall.configured(cache_mode="auto"):
+        recorded(name, "a", stream=stream)
+        with override:
+            given = ask(name, b"" if stream else {}, "other.jsonl").text
+    assert ask(name, b"" if stream else {}, "other.jsonl", mode="none").text == given
+    (record,) = read_records(Path("other.jsonl"))
+    assert (record.answer, record.served, record.usage[:2]) == (
+        "No, \u201cthree\u201d.",
+        None,
+        (None, None),
+    )
+    assert not {"Yes", "two"} & {*re.findall(r"\w+", given)}
 
 
 def test_an_id_that_a_model_wrote_is_part_of_its_answer() -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...core.calls import stores_around
 from ...core.parents import parents
-from ...errors import ArgumentError, ScopeError
+from ...errors import ArgumentError, ConfigError, ScopeError
 from ...keys.keys import key_of
-from ...keys.request import Request
+from ...keys.request import Data, Request
 from ...scopes.active import here
 from ...scopes.draw_numbers import Numbers
 from ...scopes.position import Branches, Position, draw_in_arm
@@ -23,7 +23,7 @@ from ...support.display import counted, printable
 from ...support.failures import report_problem
 from ...support.listeners import CallListener, listen, stop_listening
 from ...support.system import lock
-from .answers import Message, message_of, response_of
+from .answers import Message, chat_response, message_of, other_response
 from .notes import OVERRIDE
 
 if TYPE_CHECKING:
@@ -264,8 +264,8 @@ class OverridingStore(NamedTuple):
         """Return the user's own answer to a request, or else the recorded one, or ``None``.
 
         :raises ScopeError: if two answers are for this call, or one fits several scopes.
-        :raises ValueError: if the call's API does not answer in text, or the answer does not fit its
-            ``response_format``.
+        :raises ConfigError: in an API other than Chat Completions, if no response is recorded.
+        :raises ValueError: if the answer does not fit the call's ``response_format``, or its recorded response.
         """
         call = self.call
         found = [
@@ -305,10 +305,23 @@ class OverridingStore(NamedTuple):
             request.kind,
             sample,
             dict(request.hashed),
-            response_of(request, answer.message),
+            self._response(request, answer),
             cost=0.0,
             notes={OVERRIDE.name: True},
         )
+
+    def _response(self, request: Request, answer: _Answer) -> dict[str, Data]:
+        if request.kind == "chat":
+            return chat_response(request, answer.message)
+        call, key = self.call, request.cache_key
+        recorded = call.cassette.tape.get(key) if call.cassette else None
+        recorded = recorded or call.at.cache.get(key, mode=call.at.settings.cache_mode)
+        if recorded is None:
+            raise ConfigError(
+                f"{answer.place} is put into the recorded response to that call, but none is recorded: first "
+                "record the run without it"
+            )
+        return other_response(recorded, answer.message, answer.place)
 
     def has_used(self, key: str) -> bool:
         """Return whether a call of this process used or made the record of a key."""

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import openai
 import pandas
 import pydantic
 import pytest
@@ -18,7 +17,6 @@ from clients import (
     WAYS,
     Server,
     http,
-    needs_sdk,
     plain_program,
 )
 from commands import done
@@ -455,84 +453,39 @@ def test_a_programs_streamed_chat_gets_it(server: Server) -> None:
     assert chunks[-1].finish_reason == "tool_calls" and not server.requests
 
 
-@needs_sdk(1, 66)
-def test_the_responses_api_gets_it(server: Server) -> None:
-    """As the SDK reads it, whole and streamed."""
-    client = plain_program(server)
-    message = {"content": "no", **CALLING}
-    asked: dict[str, Any] = {"model": "gpt-4o-mini", "input": "Bread?"}
-    with overridden(message):
-        whole = client.responses.create(**asked)
-    with overridden(message, "streamed.jsonl"):
-        *_, last = events = list(client.responses.create(**asked, stream=True))
-    deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
-    assert whole.output_text == last.response.output_text == "".join(deltas) == "no"
-    for response in (whole, last.response):
-        [call] = [item for item in response.output if item.type == "function_call"]
-        assert (call.name, json.loads(call.arguments)) == ("price_of", {"item": "bread"})
-    assert not server.requests
-
-
 MESSAGES = "https://api.anthropic.com/v1/messages"
-GEMINI = "https://generativelanguage.googleapis.com/v1beta/models/gemini-3-flash"
-CONTENTS = {"contents": [{"parts": [{"text": "Bread?"}]}]}
+ASKED_THERE = {"model": "claude-haiku-5", "max_tokens": 9, "messages": QUESTION}
 
 
-def post(server: Server, url: str, body: dict[str, Any], path: str) -> Any:
-    """Send a request, whose answer is overridden, and return the response; check that a replay has the same."""
-    with http.Client(transport=server.transport) as client:
-        with overridden({"content": "no", **CALLING}, path):
-            response = client.post(url, json=body)
-        with cassette(path, mode="none"), scope("Ben"):
-            assert client.post(url, json=body).text == response.text
-    assert not server.requests
-    [record] = llmcall.cassette(path).to_frame().itertuples()
-    assert record.answer == 'no\nprice_of({"item": "bread"})' and record.override
-    return response
-
-
-def events_of(response: Any) -> list[Any]:
-    """Return the data of the events of a stream."""
-    lines = response.text.splitlines()
-    return [json.loads(line[6:]) for line in lines if line.startswith("data: ")]
-
-
-def test_the_messages_api_gets_it(server: Server) -> None:
-    """In the form of Anthropic's reference, whole and streamed."""
-    body = {"model": "claude-haiku-5", "max_tokens": 9, "messages": QUESTION}
-    whole = post(server, MESSAGES, body, "whole.jsonl").json()
-    assert [block["type"] for block in whole["content"]] == ["text", "tool_use"]
-    assert whole["content"][0]["text"] == "no" and whole["stop_reason"] == "tool_use"
-    streamed = events_of(post(server, MESSAGES, {**body, "stream": True}, "streamed.jsonl"))
-    block = ["content_block_start", "content_block_delta", "content_block_stop"]
-    ends = ["message_delta", "message_stop"]
-    assert [event["type"] for event in streamed] == ["message_start", *block, *block, *ends]
-    assert streamed[2]["delta"] == {"type": "text_delta", "text": "no"}
-
-
-def test_geminis_api_gets_it(server: Server) -> None:
-    """In the form of Google's reference, whole and streamed."""
-    whole = post(server, f"{GEMINI}:generateContent", CONTENTS, "whole.jsonl").json()
-    [streamed] = events_of(
-        post(server, f"{GEMINI}:streamGenerateContent?alt=sse", CONTENTS, "streamed.jsonl")
-    )
-    for answer in (whole, streamed):
-        [candidate] = answer["candidates"]
-        text, call = candidate["content"]["parts"]
-        assert text == {"text": "no"} and candidate["finishReason"] == "STOP"
-        assert call == {"functionCall": {"name": "price_of", "args": {"item": "bread"}}}
-
-
-def test_a_call_without_a_text_answer_cannot_be_overridden(server: Server) -> None:
-    """A moderation's answer is no message: the program's own call says so."""
-    client = plain_program(server)
-    with (
-        pytest.raises(
-            openai.APIStatusError, match="an override cannot answer POST /v1/moderations"
+@pytest.mark.parametrize(
+    ("recorded", "answer", "error"),
+    [
+        (
+            None,
+            "no",
+            "put into the recorded response to that call, but none is recorded: first record the run",
         ),
-        overridden("no"),
-    ):
-        client.moderations.create(input="Bread?", model="omni-moderation-latest")
+        ({"type": "text", "text": "yes"}, CALLING, "must be a text"),
+        (
+            {"type": "tool_use", "name": "f", "input": {}},
+            "no",
+            "the recorded response to that call has no text",
+        ),
+    ],
+)
+def test_another_api_takes_a_text_over_a_recorded_one(
+    server: Server, recorded: Any, answer: Any, error: str
+) -> None:
+    """The program's own call says what is wrong, and nothing is sent."""
+    server.failures = [(200, {}, {"model": "m", "content": [recorded], "stop_reason": "end_turn"})]
+    with http.Client(transport=server.transport) as client:
+        if recorded:
+            with cassette("a.jsonl"), scope("Ben"):
+                client.post(MESSAGES, json=ASKED_THERE)
+        server.requests.clear()
+        with pytest.raises((llmcall.ConfigError, ValueError), match=error), overridden(answer):
+            client.post(MESSAGES, json=ASKED_THERE)
+    assert not server.requests
 
 
 # What is said of it

@@ -58,8 +58,6 @@ class Feature(NamedTuple):
     :param map_options: the places of what answers the options of ``map`` (``many/map_options.py``), by their names.
     :param settings: the places of the settings (``config/setting.py``), by name.
     :param other_keys: the places of another program's keys in config.ini (``config/setting.py``), by its name.
-    :param listeners: the places of the listeners (``support/listeners.py``) that hear of all calls of a process, by
-        any name.
     :param clients: the places of the clients, by api_type.
     :param default_models: the models that clients ask while ``MODEL`` has its default, by api_type.
     :param capabilities: what such a model can do, as in a section [Model] of config.ini, by its name.
@@ -85,7 +83,6 @@ class Feature(NamedTuple):
     map_options: Texts = NONE
     settings: Texts = NONE
     other_keys: Texts = NONE
-    listeners: Texts = NONE
     clients: Texts = NONE
     default_models: Texts = NONE
     capabilities: Mapping[str, Mapping[str, bool]] = NONE

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from weakref import ref
 
-from ..additions import additions, load
 from ..apis.endings import is_cut
 from ..apis.shapes import choices_of
 from ..apis.token_usage import TokenUsage
@@ -164,8 +163,5 @@ def _warn_of_cut_prompt(call: Call, reported: int | None) -> None:
 
 
 # Those that every process has, in the order in which they are notified.
-for _listener in (
-    *(Outcomes(), AnswerWarnings(), RepeatedAnswers()),
-    *(load(place) for place in additions("listeners").values()),
-):
+for _listener in (Outcomes(), AnswerWarnings(), RepeatedAnswers()):
     listen(_listener)

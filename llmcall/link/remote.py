@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
     from ..core.calls import Call
     from ..keys.request import Data, Request
+    from ..traffic.sites import Site
 
 
 class NotedMeter(Meter):
@@ -57,6 +58,10 @@ class ForwardedAccount(NamedTuple):
 
     meter: NotedMeter
     sends_nothing: bool
+
+    def wire(self, body: Mapping[str, Data], site: Site) -> str:
+        """Leave the choice of the API to the process."""
+        return "chat"
 
 
 class ForwardedForm:
@@ -94,10 +99,6 @@ class _OfClientThere(OfClient):
 
     def __init__(self, sender: Sender) -> None:
         self._sender = sender
-
-    def wire(self, call: Call, body: Mapping[str, Data]) -> str:
-        """Leave the choice of the API to the process."""
-        return "chat"
 
     def transport(self, call: Call, endpoint: Endpoint) -> Sender:
         """Return its transport for an endpoint."""

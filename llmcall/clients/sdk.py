@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..apis.bodies import read_object
 from ..apis.masking import mask, secrets_of
-from ..config.values import check_credential
+from ..config.values import check_credential, is_loopback
 from ..core import threads
 from ..core.callbacks import key_from
 from ..core.deadlines import Deadline
@@ -380,7 +380,7 @@ async def _response_to(post: Callable[[Any], Any], client: object, blocks: bool)
     """Send a request by a client of the SDK, and return the HTTP response before its body is read."""
     sent = post(client)
     response: httpx.Response = sent if blocks else await sent
-    note_request(response.request)
+    note_request(response.request, is_local=is_loopback(str(response.request.url)))
     return response
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
 from ..config.settings import Settings
+from ..config.values import is_loopback
 from ..errors import CacheMissError, ConfigError, ScopeError
 from ..keys.keys import short_key
 from ..keys.parameters import EFFORT, with_effort
@@ -135,11 +136,13 @@ class Call(NamedTuple):
         """Note the keys that its client would send with it, also where a record answers it."""
         if self.kind.has_own_transport:
             return
-        keys: list[object] = [self.settings.api_key]
+        sent: list[tuple[object, str | None]] = [(self.settings.api_key, self.settings.base_url)]
         if self.account is not None:
             with suppress(ConfigError):  # a replay needs neither an endpoint nor its key
-                keys += [endpoint.key() for endpoint in self.site.endpoints]
-        note_used(key for key in keys if isinstance(key, str))
+                sent += [(endpoint.key(), endpoint.address) for endpoint in self.site.endpoints]
+        for key, address in sent:
+            if isinstance(key, str):
+                note_used([key], is_local=is_loopback(address or ""))
 
     @property
     def is_counted(self) -> bool:

@@ -72,11 +72,6 @@ def without_keys(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def note_keys(environment: Mapping[str, str]) -> None:
-    """Note the keys of models' providers in the environment of a child process, whose own requests are not seen."""
-    secrets.note_used(environment[name] for name in (*KEYS, *OTHER_KEYS) if name in environment)
-
-
 def _is_used(value: str) -> bool:
     return len(value) >= SHORTEST_KEY and secrets.is_used(value)
 

@@ -14,7 +14,8 @@ from typing import NamedTuple
 from ..additions import additions
 from ..link import messages
 from ..link.wire import LOOPBACK, Address
-from .placeholders import note_keys, without_keys
+from ..support.secrets import note_environment
+from .placeholders import without_keys
 
 NO_PROXY = ("NO_PROXY", "no_proxy")
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
@@ -101,7 +102,7 @@ def environment_of_child(
     :param served: base URLs of the server for what is no recorded Python, whose own clients send.
     """
     given = decoded(environment)
-    note_keys(given)
+    note_environment(given)
     changes = {}
     if route.proxy:
         given = without_keys(given)

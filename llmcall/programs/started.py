@@ -19,8 +19,8 @@ from ..link.commands import Command, is_python, program_name, tells_only, words_
 from ..scopes.callers import Caller, current_caller
 from ..scopes.position import hold
 from ..support.request_origin import llmcall_sends
+from ..support.secrets import note_environment
 from ..support.system import ProcessLock
-from .placeholders import note_keys
 from .routes import Route
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class RoutesOfRecording(_Routes):
         self._proxy: Proxy | None = None  # once something must send nothing
         self.names: dict[str, None] = {}
         self.end_program = end_program
-        note_keys(os.environ)
+        note_environment(os.environ)
 
     def new(self, caller: Caller, program: str = "") -> Route:
         """Return the route of a process, or of a pool's work, that the current context starts.

@@ -12,6 +12,7 @@ from ..apis.bodies import read_object
 from ..apis.masking import mask, secrets_of
 from ..clients.api_errors import connection_error, failure, proxy_hint
 from ..clients.chat import chunks_of_event, streamed_chunks
+from ..config.values import is_loopback
 from ..core import loops, threads
 from ..core.deadlines import Deadline
 from ..core.effects import Blocks, Chunks, Timed
@@ -84,7 +85,7 @@ class ProgramTransport(ProcedureTransport):
         self.has_opened = False
         self._passed_on = b""  # what came of an answer that is passed on
         self._untaken = b""  # of a streamed chat, what the program has not got
-        note_request(to_record.http)
+        note_request(to_record.http, is_local=is_loopback(str(to_record.http.url)))
 
     async def response(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
         """Return the API's response; for a request that is recorded as it is, what is recorded of it, or the pieces of

@@ -1,10 +1,10 @@
 """Text that looks like a credential, found before it is written to a file.
 
 The forms come from "Supported secret scanning patterns" in GitHub's documentation and from the
-providers' own pages. A secret has at least eight different characters and is not a placeholder:
-``sk-xxxx``, ``your-api-key``, ``AKIAIOSFODNN7EXAMPLE`` and the password ``{password}`` pass. A
-pattern is tried only if the text contains one of its keywords, and its only unbounded repetition is a
-run of token characters, entered at the run's beginning: the time is linear in the text's length.
+providers' own pages. A secret has at least eight different characters, and letters and digits that mix. It is not a
+placeholder: ``sk-xxxx``, ``your-api-key``, ``AKIAIOSFODNN7EXAMPLE`` and the password ``{password}`` pass. A pattern is
+tried only if the text contains one of its keywords, and its only unbounded repetition is a run of token characters,
+entered at the run's beginning: the time is linear in the text's length.
 """
 
 from __future__ import annotations
@@ -27,14 +27,13 @@ FEWEST_CHARACTERS = 8  # of 16 random capitals and digits, fewer than 8 differ o
 BEGINNING_LENGTH = 4
 MOST_SAFE_TEXTS = 100_000  # that are remembered, so that a large file takes no more memory
 
-_TOKEN = (
-    r"(?:(?<![A-Za-z0-9_+-])|(?<=\\[nrt]))"  # not within a longer token; but after an escaped "\n"
-)
-_KEY = r"(?=[a-z_-]{0,40}[A-Z0-9])([A-Za-z0-9_-]{20,})"  # no words in small letters
+# not within a longer token; but after an escaped "\n"
+_TOKEN = r"(?:(?<![A-Za-z0-9_+-])|(?<=\\[nrt]))"
 # name: value, name = "value", \"name\": \"value\"
 _ASSIGNMENT = r"[\"'\\]{0,3}\s{0,3}[:=]>?\s{0,3}[\"'\\]{0,3}"
 _PLACEHOLDER = re.compile(
-    r"x{4}|\*{3}|\.{3}|…|example|placeholder|redacted|changeme|password|passwd|your[-_]|^[$%{<]",
+    r"x{4}|\*{3}|\.{3}|…|example|placeholder|redacted|changeme|password|passwd|your[-_]|^[$%{<]"
+    r"|eyJzdWIiOiIxMjM0NTY3ODkw",  # jwt.io's token, of the subject 1234567890
     re.IGNORECASE,
 )
 
@@ -49,11 +48,15 @@ _CREDENTIAL_NAME = re.compile(
 )
 # Further names of headers with one: X-Subscription-Token, Helicone-Auth, Cookie, X-Goog-IAP-JWT-Assertion.
 _CREDENTIAL_HEADER = re.compile(r"(?i)(?:auth|token|cookie)$|jwt")
-# A text without blanks with a run that mixes letters and digits, as keys and tokens have; in a name, such as
-# "publication_year_2024", they are apart.
-_COULD_BE_CREDENTIAL = re.compile(
-    r"(?=\S*?(?<![A-Za-z0-9])(?=[A-Za-z0-9]{8})(?:[A-Za-z]+[0-9]|[0-9]+[A-Za-z]))\S{16,}"
+# Variables of the environment with one: DB_PASSWORD, PGPASSWORD, JIRA_TOKEN.
+_CREDENTIAL_VARIABLE = re.compile(
+    r"(?i)(?:password|passwd|passphrase|token(?:_bedrock)?|secret|_pass|_pwd|_pat)$"
 )
+# A run that mixes letters and digits, as keys and tokens have; in a name, such as "publication_year_2024", they are
+# apart.
+_MIXED = r"(?<![A-Za-z0-9])(?=[A-Za-z0-9]{8})(?:[A-Za-z]+[0-9]|[0-9]+[A-Za-z])"
+_COULD_BE_CREDENTIAL = re.compile(rf"(?=\S*?{_MIXED})\S{{16,}}")
+_RANDOM = re.compile(rf"{_MIXED}|^(?=.*[0-9])(?=.*[a-z])(?=.*[A-Z])")
 _AMBIGUOUS_NAMES = frozenset({"key", "token", "auth", "sig", "signature"})
 # A name and its value in a configuration file.
 _SETTING = re.compile(
@@ -66,7 +69,8 @@ _NO_VALUES = frozenset(
 )
 # Dummies that people write where a local server wants some key.
 _DUMMY = re.compile(
-    r"empty|dummy|fake|unused|local|ollama|lm-studio|(?:sk-)?(?:not|no)[-_](?:needed|required|key)(?:[-_]required)?",
+    r"empty|dummy|fake|unused|local|ollama|lm-studio|(?:sk-)?(?:not|no)[-_](?:needed|required|key)(?:[-_]required)?"
+    r"|(?:gpt|claude|gemini|gemma|llama|mistral|qwen|deepseek)[-_.:0-9]\S*",  # models' names
     re.IGNORECASE,
 )
 LEFT_OUT = "<left out>"  # instead of a credential
@@ -74,7 +78,8 @@ LEFT_OUT = "<left out>"  # instead of a credential
 
 SHORTEST_SECRET = 6  # characters; masking a shorter one would blot out ordinary words
 SHORTEST_USED = 8  # characters; "ollama" and "EMPTY" are no secrets
-WORDS = re.compile(r"[A-Za-z]+(?:[-_][A-Za-z]+)*")  # "local-key"
+SHORTEST_LOCAL = 16  # of a credential that only servers on this machine got: "token-abc123"
+WORDS = re.compile(r"[A-Za-z]+(?:[-_][A-Za-z]+)*|[0-9]+")  # "local-key", "12345678"
 SOUGHT_CHARACTERS = 40  # of a credential: a record cuts variables
 MOST_USED = 1_000  # that are remembered: a function may give a token for each attempt
 # Credentials that requests of this process used, the oldest first; in memory alone.
@@ -100,67 +105,80 @@ class _CredentialForm(NamedTuple):
     kind: str
     keywords: str  # in lower case, separated by "|"; a text without any of them is not searched
     pattern: str  # its group is the secret
-    fewest: int = FEWEST_CHARACTERS
-    mixed: bool = False  # whether the secret has letters and digits
+    fewest: int = FEWEST_CHARACTERS  # if it is smaller, letters and digits need not mix
 
 
-def _token(kind: str, keywords: str, pattern: str, *, mixed: bool = False) -> _CredentialForm:
-    return _CredentialForm(kind, keywords, _TOKEN + pattern, mixed=mixed)
-
-
-# The keys of providers of models.
-_MODELS_KEYS = (
-    _token("an Anthropic API key", "sk-", r"sk-ant-" + _KEY),
-    _token("an OpenAI API key", "sk-", r"sk-(?:proj|svcacct|admin)-" + _KEY),
-    _token(
-        "an API key",
-        "sk-",
-        r"sk-(?:[a-z0-9]{2,10}-)?(?:[a-z0-9]{2,10}-)?([A-Za-z0-9]{20,})",
-        mixed=True,
-    ),
-    # since September 2026, instead of AIza
-    _token("a Google API key", "aq.ab", r"AQ\.(Ab[A-Za-z0-9_-]{20,})", mixed=True),
-    _token("a Google API key", "aiza", r"(?<!/)AIza([A-Za-z0-9_-]{35})(?![A-Za-z0-9_-])"),
-    _token("an Amazon Bedrock API key", "absk", r"ABSK([A-Za-z0-9+/]{40,})", mixed=True),
-    _token("a Hugging Face token", "hf_", r"hf_([A-Za-z0-9]{30,})"),
-    _token("a Hugging Face token", "api_org_", r"api_org_([A-Za-z0-9]{30,})"),
-    _token("a Groq API key", "gsk_", r"gsk_([A-Za-z0-9]{32,})"),
-    _token("an xAI API key", "xai-", r"xai-([A-Za-z0-9]{32,})"),
-    _token("a Perplexity API key", "pplx-", r"pplx-([A-Za-z0-9]{32,})"),
-    _token("an NVIDIA API key", "nvapi-", r"nvapi-([A-Za-z0-9_-]{32,})", mixed=True),
-    _token("a Replicate token", "r8_", r"r8_([A-Za-z0-9]{32,})"),
-    _token("a Cerebras API key", "csk-", r"csk-([a-z0-9]{32,})", mixed=True),
-    _token("a Fireworks API key", "fw_", r"fw_([A-Za-z0-9]{20,})", mixed=True),
-    _token(
-        "a Databricks token", "dapi", r"dapi([a-f0-9]{32}(?:-[0-9])?)(?![A-Za-z0-9])", mixed=True
-    ),
+# Credentials that begin with a mark: the marks, whose they are, and the fewest characters after the mark.
+_Marks: TypeAlias = tuple[tuple[str, str, int], ...]
+# Of providers of models.
+_MODELS_MARKS: _Marks = (
+    ("sk-ant-", "an Anthropic API key", 20),
+    ("sk-proj- sk-svcacct- sk-admin- ek_", "an OpenAI API key", 20),
+    ("sk-", "an API key", 20),
+    ("AIza", "a Google API key", 35),
+    ("AQ.Ab", "a Google API key", 20),  # since September 2026
+    ("ABSK bedrock-api-key-", "an Amazon Bedrock API key", 18),
+    ("hf_ api_org_", "a Hugging Face token", 30),
+    ("gsk_", "a Groq API key", 32),
+    ("xai-", "an xAI API key", 32),
+    ("pplx-", "a Perplexity API key", 32),
+    ("nvapi-", "an NVIDIA API key", 32),
+    ("r8_", "a Replicate token", 32),
+    ("csk-", "a Cerebras API key", 32),
+    ("fw_ fw3_", "a Fireworks API key", 20),
+    ("tgp_v1_", "a Together API key", 20),
+    ("pa-", "a Voyage API key", 30),
+    ("jina_", "a Jina API key", 30),
+    ("vck_", "a Vercel API key", 20),
+    ("dapi", "a Databricks token", 32),
 )
+_OTHER_MARKS: _Marks = (
+    ("sk-lf-", "a Langfuse secret key", 36),
+    ("llx-", "a LlamaCloud API key", 20),
+    ("fc-", "a Firecrawl API key", 20),
+    ("tvly-", "a Tavily API key", 20),
+    ("pcsk_", "a Pinecone API key", 20),
+    ("lsv2_", "a LangSmith API key", 40),
+    ("wandb_v1_", "a Weights & Biases API key", 20),
+    ("ghp_ gho_ ghu_ ghs_ ghr_ github_pat_", "a GitHub token", 22),
+    ("glpat-", "a GitLab token", 20),
+    ("ya29.", "a Google access token", 20),
+    ("GOCSPX-", "a Google client secret", 20),
+    ("xoxa- xoxb- xoxe- xoxp- xoxr- xoxs- xapp-", "a Slack token", 10),
+    ("sk_live_ rk_live_ sk_test_ whsec_", "a Stripe key", 16),
+    ("ntn_", "a Notion token", 40),
+    ("lin_api_", "a Linear API key", 32),
+    ("dop_v1_", "a DigitalOcean token", 40),
+    ("SG.", "a SendGrid API key", 16),
+    ("npm_", "an npm token", 36),
+    ("pypi-AgE", "a PyPI token", 20),
+)
+
+
+def _marked(marks: _Marks) -> Iterator[_CredentialForm]:
+    """Yield the forms of credentials with marks. What follows a key in its last word, such as the end of a base64
+    text, goes with it.
+    """
+    for beginnings, kind, fewest in marks:
+        for mark in beginnings.split():
+            before = r"(?<!/)" if mark.isalpha() else ""  # a base64 text may hold it after a slash
+            secret = rf"([A-Za-z0-9_-]{{{fewest},}})(?:[.+/~][A-Za-z0-9_-]{{4,}})*={{0,2}}"
+            yield _CredentialForm(kind, mark.lower(), f"{_TOKEN}{before}{re.escape(mark)}{secret}")
+
+
 _FORMS = (
-    *_MODELS_KEYS,
-    _token("an AWS access key", "akia", r"(?<!/)AKIA([A-Z0-9]{16})(?![A-Za-z0-9])"),
-    _token("an AWS access key", "asia", r"(?<!/)ASIA([A-Z0-9]{16})(?![A-Za-z0-9])", mixed=True),
-    _token("a GitHub token", "ghp_|gho_|ghu_|ghs_|ghr_", r"gh[pousr]_([A-Za-z0-9]{30,})"),
-    _token("a GitHub token", "github_pat_", r"github_pat_([A-Za-z0-9_]{22,})"),
-    _token("a GitLab token", "glpat-", r"glpat-([A-Za-z0-9_-]{20,})", mixed=True),
-    _token("a Google access token", "ya29.", r"ya29\.([A-Za-z0-9_-]{20,})"),
-    _token("a Slack token", "xox", r"xox[abeprs]-([A-Za-z0-9-]{10,})", mixed=True),
-    _token("a Stripe key", "sk_live_|rk_live_", r"[sr]k_live_([A-Za-z0-9]{16,})"),
-    _token("a Tavily API key", "tvly-", r"tvly-(?:[a-z]{2,6}-)?([A-Za-z0-9-]{20,})", mixed=True),
-    _token("a LangSmith API key", "lsv2_", r"lsv2_[a-z]{2}_([a-f0-9]{32}_[a-f0-9]{10})"),
-    _token(
-        "a Langfuse secret key",
-        "sk-lf-",
-        r"sk-lf-([a-f0-9]{8}-[a-f0-9]{4}-[a-f0-9]{4}-[a-f0-9]{4}-[a-f0-9]{12})",
+    *_marked(_OTHER_MARKS),
+    *_marked(_MODELS_MARKS),
+    _CredentialForm(
+        "an AWS access key",
+        "akia|asia",
+        _TOKEN + r"(?<!/)(?:AKIA|ASIA(?=[A-Z]*[0-9]))([A-Z0-9]{16})(?![A-Za-z0-9])",
+        fewest=7,
     ),
-    _token(
-        "a SendGrid API key", "sg.", r"SG\.([A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{32,})", mixed=True
-    ),
-    _token("an npm token", "npm_", r"npm_([A-Za-z0-9]{36,})"),
-    _token("a PyPI token", "pypi-age", r"pypi-AgE([A-Za-z0-9_-]{20,})"),
-    _token(
+    _CredentialForm(
         "a JSON Web Token",
         "eyj",
-        r"eyJ([A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,})",
+        _TOKEN + r"eyJ([A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,})",
     ),
     _CredentialForm(
         "a private key",
@@ -172,45 +190,31 @@ _FORMS = (
     _CredentialForm(
         "a password in a URL",
         "://",
-        r"://[^\s/?#:@\"'<>\\]{0,200}:([^\s/?#@\"'<>,;()\\]{1,200})@[A-Za-z0-9\[]",
+        r"://[^\s/?#:@\"'<>\\]{0,200}:([^\s/?#@\"'<>,;()\\]{1,200})@(?!localhost|127\.)[A-Za-z0-9\[]",
         fewest=2,
     ),
     _CredentialForm(
-        "an Azure key",
-        "accountkey=|sharedaccesskey=",
-        r"(?:Account|SharedAccess)Key=([A-Za-z0-9+/]{40,})",
-    ),
-    _CredentialForm("an Azure signature", "?sig=|&sig=| sig=|=sig=", r".sig=([A-Za-z0-9+/%]{40,})"),
-    _CredentialForm(
-        "a Google Cloud signature", "x-goog-signature=", r"(?i)x-goog-signature=([a-f0-9]{64,})"
+        "a signature in a URL",
+        "sig=|signature=",
+        r"(?i)[?&= -](?:sig|signature)=([a-z0-9%+/=_-]{40,})",
     ),
     _CredentialForm(
-        "a Google Cloud signature",
-        "googleaccessid=",
-        r"(?i)googleaccessid=[^\s&]{1,200}(?:&expires=[0-9]{1,20})?&signature=([a-z0-9%+/=_-]{40,})",
-    ),
-    _CredentialForm(
-        "a bearer token", "bearer ", r"(?i)(?<![a-z])bearer {1,3}([a-z0-9._~+/-]{20,})", mixed=True
+        "a bearer token", "bearer ", r"(?i)(?<![a-z])bearer {1,3}([a-z0-9._~+/-]{20,})"
     ),
     _CredentialForm(
         "a password",
         "authorization",
-        r"(?i)authorization" + _ASSIGNMENT + r"basic {1,3}([a-z0-9+/]{8,})",
+        rf"(?i)authorization{_ASSIGNMENT}basic {{1,3}}([a-z0-9+/]{{8,}})",
         fewest=6,
     ),
     _CredentialForm(
-        "an AWS secret key",
-        "secret",
-        r"(?i)secret_?(?:access_?)?key" + _ASSIGNMENT + r"([a-z0-9/+]{40})(?![a-z0-9/+=])",
-        mixed=True,
-    ),
-    _CredentialForm(
-        "an API key",
-        "api-key|api_key|apikey|api key",
-        r"(?i)api[-_ ]?key" + _ASSIGNMENT + r"([a-z0-9]{32,})(?![a-z0-9_(-]|\.[a-z])",
-        mixed=True,
+        "a key by its name",
+        "key",
+        r"(?i)(?:api[-_ ]?key|secret_?(?:access_?)?key|(?:account|sharedaccess)key)"
+        rf"{_ASSIGNMENT}([a-z0-9/+]{{32,}})(?![a-z0-9_(-]|\.[a-z])",
     ),
 )
+_MODELS_KINDS = {kind for _, kind, _ in _MODELS_MARKS}
 _KEYWORDS = frozenset(keyword for form in _FORMS for keyword in form.keywords.split("|"))
 # A field's value is searched together with its name if the name contains one of these.
 _NAME_WORDS = ("bearer ", "authorization", "secret", "api-key", "api_key", "apikey", "api key")
@@ -218,22 +222,19 @@ _NAME_WORDS = ("bearer ", "authorization", "secret", "api-key", "api_key", "apik
 
 def is_models_key(text: str) -> bool:
     """Return whether a text as a whole has the form of the key of a provider of models."""
-    match = find(text, forms=_MODELS_KEYS)
-    return match is not None and len(text) == match.end - match.start
+    match = next(_secrets_in(text), None)
+    return match is not None and match[0].kind in _MODELS_KINDS and len(match[1][0]) == len(text)
 
 
-def find(
-    text: str, allow: Sequence[str] = (), forms: Sequence[_CredentialForm] = _FORMS
-) -> Match | None:
+def find(text: str, allow: Sequence[str] = ()) -> Match | None:
     """Return the first match in a text that looks like a credential, or ``None``.
 
     :param allow: regular expressions; a match that one of them covers completely passes.
-    :param forms: those of the credentials that are sought.
     """
-    for form, match in _secrets_in(text, forms):
+    for form, match in _secrets_in(text):
         if not any(_covers(pattern, match) for pattern in allow):
             return Match(form.kind, match.start(), match.end(), match[0][:BEGINNING_LENGTH])
-    for secret in tuple(_used) if forms is _FORMS else ():
+    for secret in tuple(_used):
         if secret in text:
             [match, *_] = re.finditer(re.escape(secret), text)
             if not any(_covers(pattern, match) for pattern in allow):
@@ -241,16 +242,18 @@ def find(
     return None
 
 
-def note_used(values: Iterable[str]) -> None:
+def note_used(values: Iterable[str], *, is_local: bool = False) -> None:
     """Note credentials that a request used: no text that is written may hold one, whatever it looks like.
 
     :param values: those of headers, with or without a scheme (``Bearer …``), or of a query. Dummies are left out.
+    :param is_local: ``True`` if a server on this machine got them: then short ones are dummies, too.
     """
+    shortest = SHORTEST_LOCAL if is_local else SHORTEST_USED
     for value in values:
-        word = value.rpartition(" ")[2]
-        for secret in (word, basic_password(value)):
-            is_secret = len(secret) >= SHORTEST_USED and not WORDS.fullmatch(secret)
-            if not is_secret or _DUMMY.fullmatch(secret) or _PLACEHOLDER.search(secret):
+        for secret in (value.rpartition(" ")[2], basic_password(value)):
+            if len(secret) < shortest or WORDS.fullmatch(secret) or _DUMMY.fullmatch(secret):
+                continue
+            if _PLACEHOLDER.search(secret):
                 continue
             sought = secret[:SOUGHT_CHARACTERS]
             if len(_used) == MOST_USED and sought not in _used:
@@ -264,7 +267,7 @@ def used_credentials() -> tuple[str, ...]:
     return tuple(_used)
 
 
-def note_request(request: Any) -> None:
+def note_request(request: Any, *, is_local: bool) -> None:
     """Note the credentials of an HTTP request of httpx or httpx2 that is recorded; see :func:`note_used`."""
     headers = request.headers.multi_items()
     fields = [*headers, *request.url.params.multi_items()]
@@ -273,13 +276,18 @@ def note_request(request: Any) -> None:
         if _CREDENTIAL_HEADER.search(name) or value.lower().startswith("bearer "):
             cookies = value.split(";") if name.lower() == "cookie" else ()
             values += [value, *(cookie.partition("=")[2] for cookie in cookies)]
-    note_used([*values, request.url.password or ""])
+    note_used([*values, request.url.password or ""], is_local=is_local)
 
 
-def note_proxies(environment: Mapping[str, str]) -> None:
-    """Note the passwords of proxies in an environment; see :func:`note_used`."""
+def note_environment(environment: Mapping[str, str]) -> None:
+    """Note the credentials in an environment, by the names of its variables, and the passwords of proxies: a program
+    may print it into a prompt. A path is none.
+    """
     for name, value in environment.items():
-        if name.lower().endswith("_proxy") and "@" in value:
+        if _CREDENTIAL_VARIABLE.search(name) or names_credential(name):
+            if not value.startswith(("/", "~", ".")):
+                note_used([value])
+        elif name.lower().endswith("_proxy") and "@" in value:
             # It takes 2 ms to import, and most replays do not need it.
             from urllib.parse import unquote
 
@@ -330,9 +338,8 @@ def masked(text: str) -> str:
             if secret in text:
                 end = r"\S*" if len(secret) == SOUGHT_CHARACTERS else ""
                 text = re.sub(re.escape(secret) + end, lambda match: "*" * len(match[0]), text)
-        for form in _FORMS:
-            for _, match in _secrets_in(text, [form]):
-                text = text[: match.start()] + "*" * len(match[0]) + text[match.end() :]
+        for _, match in list(_secrets_in(text)):
+            text = text[: match.start()] + "*" * len(match[0]) + text[match.end() :]
     return text
 
 
@@ -443,24 +450,18 @@ def refuse_named_credentials(body: Data, allow: Sequence[str], data_name: str) -
             )
 
 
-def _secrets_in(
-    text: str, forms: Sequence[_CredentialForm]
-) -> Iterator[tuple[_CredentialForm, re.Match[str]]]:
+def _secrets_in(text: str) -> Iterator[tuple[_CredentialForm, re.Match[str]]]:
     """Yield what looks like a credential, with its form: all of the first form, then of the next."""
     lowercase_text = text.lower()
     if not any(map(lowercase_text.__contains__, _KEYWORDS)):  # most texts: quicker than one by one
         return
-    for form in forms:
+    for form in _FORMS:
         if any(keyword in lowercase_text for keyword in form.keywords.split("|")):
             for match in re.finditer(form.pattern, text):
-                if _is_secret(form, match[1]):
+                secret = match[1]
+                is_real = len({*secret}) >= form.fewest and not _PLACEHOLDER.search(secret)
+                if is_real and (form.fewest < FEWEST_CHARACTERS or _RANDOM.search(secret)):
                     yield form, match
-
-
-def _is_secret(form: _CredentialForm, secret: str) -> bool:
-    if len(set(secret)) < form.fewest or _PLACEHOLDER.search(secret):
-        return False
-    return not form.mixed or (any(map(str.isdigit, secret)) and any(map(str.isalpha, secret)))
 
 
 def _covers(expression: str, match: re.Match[str]) -> bool:

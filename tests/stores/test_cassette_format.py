@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clients import http
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -353,7 +354,7 @@ FORMS = {
     "aws": ("AK" + "IA" + fake(16, CAPITALS), "AWS access key"),
     "aws secret": (
         "aws_secret_access_" + "key = " + fake(40, LETTERS_DIGITS + "+/"),
-        "AWS secret key",
+        "key by its name",
     ),
     **{f"github {letter}": (f"gh{letter}" + "_" + fake(36), "GitHub") for letter in "pousr"},
     "gitlab": ("gl" + "pat-" + fake(20, URL_SAFE), "GitLab"),
@@ -371,7 +372,7 @@ FORMS = {
         "https://storage.example/b/o?GoogleAccessId=a@b.example&Expires=9&"
         + "Signature="
         + fake(170, LETTERS_DIGITS + "+/"),
-        "Google Cloud signature",
+        "signature in a URL",
     ),
     "hugging face": ("h" + "f_" + fake(34), "Hugging Face"),
     "groq": ("gs" + "k_" + fake(52), "Groq"),
@@ -388,7 +389,7 @@ FORMS = {
     "sendgrid": ("S" + "G." + fake(22, URL_SAFE) + "." + fake(43, URL_SAFE), "SendGrid"),
     "google signature": (
         "https://storage.example/b/o?X-Goog-Expires=9&X-Goog-" + "Signature=" + fake(512, HEX),
-        "Google Cloud signature",
+        "signature in a URL",
     ),
     "npm": ("np" + "m_" + fake(36), "npm"),
     "pypi": ("pypi-" + "AgEIcHlwaS5vcmc" + fake(60, URL_SAFE), "PyPI"),
@@ -404,15 +405,30 @@ FORMS = {
         "password",
     ),
     "url": ("https://alice:" + fake(12) + "@example.org/x", "password in a URL"),
-    "azure": ("api-" + "key: " + fake(32, HEX), "API key"),
+    "azure": ("api-" + "key: " + fake(32, HEX), "key by its name"),
     "azure storage": (
         "AccountName=a;Account" + "Key=" + fake(86, LETTERS_DIGITS + "+/") + "==",
-        "Azure key",
+        "key by its name",
     ),
     "azure signature": (
         "SharedAccessSignature sr=x&" + "sig=" + fake(43) + "%3D&se=1",
-        "Azure signature",
+        "signature in a URL",
     ),
+    "bedrock of a day": (
+        "bedrock-" + "api-key-" + "YmVkcm9jay5hbWF6b25hd3MuY29tLz9B" + fake(80) + "=",
+        "Bedrock",
+    ),
+    "together": ("tg" + "p_v1_" + fake(43, URL_SAFE), "Together"),
+    "fireworks of 2026": ("f" + "w3_" + fake(24), "Fireworks"),
+    "voyage": ("p" + "a-" + fake(43, URL_SAFE), "Voyage"),
+    "jina": ("ji" + "na_" + fake(60), "Jina"),
+    "llamacloud": ("ll" + "x-" + fake(48), "LlamaCloud"),
+    "vercel": ("vc" + "k_" + fake(56), "Vercel"),
+    "firecrawl": ("f" + "c-" + fake(32, HEX), "Firecrawl"),
+    "pinecone": ("pc" + "sk_" + fake(69, LETTERS_DIGITS + "_"), "Pinecone"),
+    "weights and biases": ("wan" + "db_v1_" + fake(80, LETTERS_DIGITS + "_"), "Weights & Biases"),
+    "slack app": ("xap" + "p-1-A0123456789-1234567890123-" + fake(64, HEX), "Slack"),
+    "openai client secret": ("e" + "k_" + fake(32, HEX), "OpenAI"),
 }
 
 
@@ -442,6 +458,11 @@ ORDINARY = [
     "commit 9fceb02d0ae598e95dc970b74767f19372d61af8, FAQ.About, api_org_chart, ABSKIP",
     "data:image/png;base64," + base64.b64encode(random.Random(1).randbytes(60_000)).decode(),
     base64.urlsafe_b64encode(random.Random(2).randbytes(60_000)).decode(),
+    "postgres://shop:pa55word9@localhost:5432/shop and redis://:s3cr3tsauce@127.0.0.1:6379",
+    # the example of jwt.io
+    "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9lIiwiaWF0IjoxNTE2MjM5MDIy"
+    "fQ.SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c",
+    "grandpa-says-2024-was-a-good-year-for-bread pa-rt of fc-barcelona-1899-2024-and-more ek_ jina_embeddings_v3",
     "Möchten Sie Brot für 3 € kaufen? 面包多少钱？ хлеб",
 ]
 
@@ -470,6 +491,59 @@ def test_a_long_credential_that_is_used_again_takes_no_other_ones_place(
     credentials.note_used([short, long, long])
     assert credentials.is_used(short)
     assert credentials.is_used(long)
+
+
+@pytest.fixture
+def nothing_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No request has used a credential."""
+    monkeypatch.setattr(credentials, "_used", {})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "is_credential"),
+    [
+        ("DB_PASSWORD", "hunter2-and-more", True),
+        ("PGPASSWORD", "Tr0ub4dor&3", True),
+        ("DJANGO_SECRET_KEY", "x9$k-2mf(0q", True),
+        ("JIRA_TOKEN", "ATC0q9w8e7r6", True),
+        ("MYSQL_PWD", "pa55word-9", True),
+        ("MYSQL_PWD", "<your password>", False),
+        ("https_proxy", "http://ada:open%21sesame1@proxy.example:3128", True),
+        ("GOOGLE_APPLICATION_CREDENTIALS", "/home/ada/google-1.json", False),
+        ("MAX_TOKENS", "1000000000", False),
+        ("SESSION_TOKEN", "12345678", False),
+        ("MODEL_TOKEN", "gpt-6-luna-2026", False),
+        ("SECRET", "breadcrumbs", False),
+        ("HOME", "/home/ada-1815", False),
+    ],
+)
+def test_the_value_of_a_variable_whose_name_says_so_is_a_credential(
+    variable: str, value: str, is_credential: bool, nothing_used: None
+) -> None:
+    """A tool that prints the environment puts it into the next prompt. Paths, words and dummies are none."""
+    credentials.note_environment({variable: value})
+    assert (credentials.find(f"It is open!sesame1, or {value}.") is not None) is is_credential
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "is_credential"),
+    [
+        ("http://localhost:8000/v1", "token-abc123", False),
+        ("http://localhost:8000/v1", "12345678", False),
+        ("http://localhost:4000/v1", "f3a1c05e9b7d4826", True),  # a gateway's own
+        ("https://models.example/v1", "token-abc123", True),
+        ("https://models.example/v1", "12345678", False),
+        ("https://models.example/v1", "alpaca3.1:8b-instruct", True),
+        ("https://models.example/v1", "llama-3.1-8b-instruct", False),
+    ],
+)
+def test_a_short_key_that_only_servers_of_this_machine_got_is_none(
+    url: str, key: str, is_credential: bool, nothing_used: None
+) -> None:
+    """Nor is a number, a word or a model's name."""
+    request = http.Request("POST", url, headers={"authorization": f"Bearer {key}"})
+    credentials.note_request(request, is_local="localhost" in url)
+    assert (credentials.find(f"The key is {key}.") is not None) is is_credential
 
 
 def test_ordinary_text_is_no_credential() -> None:

@@ -15,7 +15,7 @@ from ...errors import CacheError
 from ...keys.keys import short_key
 from ...keys.request import Data
 from ...support.notices import warn_once
-from ...support.secrets import note_proxies, used_credentials
+from ...support.secrets import note_environment, used_credentials
 from ...support.system import try_lock, write_at
 from ..days import Days, days_entry, joined_days
 from ..record import Record
@@ -182,7 +182,7 @@ class Journal:
         :param header: what all its headers have in common.
         """
         self._allow = config.settings().cassette_allow
-        note_proxies(os.environ)
+        note_environment(os.environ)
         self._header = header._replace(is_complete=False, forgotten=frozenset(), redrawn=())
         self._settings = header.settings
         self._days = {model: served.days for model, served in header.days.items()}

@@ -49,7 +49,7 @@ def encode(
     :raises CacheError: if a text looks like a credential; names the location.
     """
     allow = config.settings().cassette_allow
-    secrets.note_proxies(os.environ)
+    secrets.note_environment(os.environ)
     records = Records.of(records).by_scope()
     notes, models, found = [], set(), []
     met: dict[Answered, Answered] = {}  # so that equal ones are one object

@@ -31,8 +31,8 @@ class Reply(dict[str, Data]):
     If the request had tools, it also holds the model's ``reasoning_content`` and ``reasoning_details`` where the
     server gave them: DeepSeek and OpenRouter want them back. ``.raw`` has everything.
 
-    Everything else about the answer is an attribute. ``messages.append(reply)`` and
-    ``json.dumps(reply)`` work as for any message.
+    Everything else about the answer is an attribute. ``str(reply)`` is its text, also in f-strings.
+    ``messages.append(reply)`` and ``json.dumps(reply)`` work as for any message.
 
     :ivar raw: the response as the API gave it.
     :ivar cached: ``True`` if the answer came from a record or from an identical call in flight.
@@ -94,6 +94,9 @@ class Reply(dict[str, Data]):
         reply.request_id = None if received is None else received.request_id
         reply._expected = expected
         return reply
+
+    def __str__(self) -> str:
+        return message_text(self)
 
     @property
     def content(self) -> str | None:

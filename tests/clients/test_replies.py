@@ -53,6 +53,7 @@ def test_a_reply_is_its_message() -> None:
     plain = {"role": "assistant", "content": "3 coins"}
     assert isinstance(reply, dict)
     assert reply == plain == json.loads(json.dumps(reply))
+    assert f"{reply}" == str(reply) == reply.content and repr(reply) == repr(plain)
 
 
 def test_a_reply_can_be_sent_as_a_message() -> None:

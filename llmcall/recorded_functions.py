@@ -24,7 +24,7 @@ from .core.prepare import Draft, place
 from .core.seams import Response, Transport
 from .keys.plain_data import map_texts, plain, recordable
 from .keys.request import Data, Request
-from .keys.signatures import Parameters
+from .keys.signatures import OBJECTS, Parameters
 from .scopes.active import here
 from .scopes.position import Position
 from .scopes.scope import in_function
@@ -47,7 +47,6 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 PLAIN_TYPES = (NoneType, str, int, float, list, tuple, dict)
-OBJECTS = ("self", "cls")  # names of a first parameter that is the method's object or class
 # In a spawned worker, multiprocessing gives the script another name than in the parent.
 SCRIPTS = {"__mp_main__": "__main__"}
 
@@ -186,10 +185,7 @@ class _RecordedFunction(NamedTuple):
     ) -> dict[str, object]:
         """Return the key's form of the arguments, by the names of their parameters."""
         name = self.name_fields["function"]
-        try:
-            arguments = self.parameters.arguments(args, kwargs)
-        except TypeError as error:
-            raise TypeError(f"{name}: {error}") from None
+        arguments = self.parameters.arguments(args, kwargs)
         first = next(iter(arguments), None)
         if first in OBJECTS and not isinstance(arguments[first], PLAIN_TYPES):
             del arguments[first]

@@ -35,6 +35,7 @@ from ..stores.records.keyed_settings import settings_taken
 from ..support.normalizers import normalizer
 from ..support.notices import warn_once
 from ..support.request_origin import llmcall_sends
+from ..support.tracebacks import hide_own_frames
 from .calls import Call, InnerCall
 from .kinds import KINDS
 from .options import split_options
@@ -145,7 +146,11 @@ def prepare_chat(client: Client, messages: object, arguments: Mapping[str, objec
     :raises TypeError, ValueError: for a wrong argument.
     :raises ScopeError: if timing would decide which draw it takes.
     """
-    return place(_draft(client, "chat", messages, arguments))
+    try:
+        return place(_draft(client, "chat", messages, arguments))
+    except TypeError as error:
+        hide_own_frames(error, is_mistake=True)
+        raise error
 
 
 def prepare_embeddings(

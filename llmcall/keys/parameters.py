@@ -78,7 +78,7 @@ KINDS: dict[str, tuple[object, ...]] = {
 }
 
 
-def _refuse_unknown(names: Collection[str], table: Collection[str]) -> None:
+def refuse_unknown(names: Collection[str], table: Collection[str]) -> None:
     """Refuse parameters that the API lacks.
 
     :param names: the parameters that it lacks; some of them are accepted and not sent.
@@ -114,7 +114,7 @@ def checked_parameters(params: Mapping[str, object], kind: str = "chat") -> dict
         # None means not given, also for a parameter that only chats have.
         known = {*parameters_of("chat"), *OTHER_FIELDS["chat"]}
         not_given = {name for name in known & params.keys() if params[name] is None}
-        _refuse_unknown(params.keys() - table - not_given, table)
+        refuse_unknown(params.keys() - table - not_given, table)
     parameters = {
         name: _parameter_value(name, value)
         for name, value in params.items()

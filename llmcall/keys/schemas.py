@@ -144,7 +144,14 @@ def optional_type(output_type: object) -> Any:
 def read_type(output_type: Any) -> Any:
     """Return the type that answers are read as: ``str`` for one with remarks alone, a list for an ``Iterable``,
     which pydantic would read when it is used.
+
+    :raises TypeError: for a list of options.
     """
+    if isinstance(output_type, (list, tuple, set, frozenset)):
+        options = ", ".join(map(repr, output_type))
+        raise TypeError(
+            f"output_type is {output_type!r}; it must be a type, such as Literal[{options}]"
+        )
     arguments = get_args(output_type)
     if get_origin(output_type) is Annotated and arguments[0] is str:
         return str if full_schema(output_type) == {"type": "string"} else output_type

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from ..support.arguments import bound
+
+OBJECTS = ("self", "cls")  # names of a first parameter that is the method's object or class
+
 
 class Parameters:
     """The parameters of a function, which name each call's arguments.
 
+    :ivar name: the function's name.
     :ivar signature: the function's signature.
     :ivar var_keyword: the name of the ``**`` parameter, or ``None``.
     :ivar defaults: the other parameters' defaults by name; ``signature.empty`` without a default.
@@ -16,6 +21,7 @@ class Parameters:
     def __init__(self, function: Callable[..., object]) -> None:
         import inspect  # takes milliseconds, and a call without functions does not need it
 
+        self.name = getattr(function, "__name__", repr(function))
         self.signature = inspect.signature(function)
         parameters = self.signature.parameters
         # Whether each parameter takes one argument, by position or by name.
@@ -45,6 +51,6 @@ class Parameters:
         )
         if self._are_plain and is_each_once:
             return {**self.defaults, **given}  # bind takes several times as long
-        bound = self.signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        return bound.arguments
+        named = bound(self.name, self.signature, args, kwargs)
+        named.apply_defaults()
+        return named.arguments

@@ -61,21 +61,30 @@ def checked(function: Function) -> Function:
 
     @functools.wraps(function)
     def call(*args: object, **kwargs: object) -> object:
-        signature, _ = _signature(function)
-        try:
-            arguments = signature.bind(*args, **kwargs).arguments
-        except TypeError as error:
-            unknown = next((word for word in kwargs if word not in signature.parameters), None)
-            if unknown is None:
-                raise TypeError(f"{name}(): {error}") from None
-            raise TypeError(
-                f"{name}() has no argument {unknown!r}{nearest(unknown, signature.parameters)}"
-                f"{_ELSEWHERE.get(name, '')}"
-            ) from None
-        check_arguments(function, arguments)
+        check_arguments(function, bound(name, _signature(function)[0], args, kwargs).arguments)
         return function(*args, **kwargs)
 
     return cast("Function", call)
+
+
+def bound(
+    name: str, signature: inspect.Signature, args: tuple[object, ...], kwargs: Mapping[str, object]
+) -> inspect.BoundArguments:
+    """Return the arguments of a call by the names of a function's parameters.
+
+    :param name: the function's.
+    :raises TypeError: for a missing argument, and for an unknown name, with the nearest one.
+    """
+    try:
+        return signature.bind(*args, **kwargs)
+    except TypeError as error:
+        unknown = next((word for word in kwargs if word not in signature.parameters), None)
+        if unknown is None:
+            raise TypeError(f"{name}(): {error}") from None
+        raise TypeError(
+            f"{name}() has no argument {unknown!r}{nearest(unknown, signature.parameters)}"
+            f"{_ELSEWHERE.get(name, '')}"
+        ) from None
 
 
 def check_arguments(function: Callable[..., Any], arguments: Mapping[str, object]) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Any, TypeVar, cast
 
 from ..errors import LLMCallError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 # llmcall, and what it calls: an error's message names the failure and its place.
 HIDDEN = frozenset(
@@ -23,6 +27,7 @@ def show(error: BaseException, reported: BaseException | None) -> None:
     """Show the exception that ends a program as Python does. Of an error that was printed before and belongs to it,
     show the first line alone.
     """
+    hide_own_frames(error)
     text = report = ""
     if reported is not None:
         import traceback  # takes 2 ms, and a replay needs none
@@ -61,22 +66,49 @@ def ends_shown_by(show: Callable[[BaseException], object]) -> Iterator[None]:
             threading.excepthook = threading.__excepthook__
 
 
-def hide_own_frames(error: BaseException, *, is_refusal: bool = False) -> None:
+def hide_own_frames(error: BaseException, *, is_mistake: bool = False) -> None:
     """Leave llmcall's frames out of the traceback of one of its errors, and out of its causes'.
 
     Any other exception keeps its frames: they may show a fault of llmcall's.
 
-    :param is_refusal: ``True`` if it is an SDK's error by which a program got one of llmcall's.
+    :param is_mistake: ``True`` if it is an SDK's error by which a program got one of llmcall's, or about an argument.
     """
     if isinstance(error, KeyboardInterrupt):
         error.__traceback__ = _users_frames(error.__traceback__)
-    is_own = isinstance(error, LLMCallError) or is_refusal
+    is_own = isinstance(error, LLMCallError) or is_mistake
     cause: BaseException | None = error if is_own else None
     seen: set[int] = set()
     while cause is not None and id(cause) not in seen:
         seen.add(id(cause))
         cause.__traceback__ = _users_frames(cause.__traceback__)
         cause = cause.__cause__
+
+
+def door(function: Function) -> Function:
+    """Leave llmcall's frames below a public function out of its errors; it may be asynchronous."""
+    from inspect import iscoroutinefunction
+
+    if iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def enter(*args: object, **kwargs: object) -> object:
+            try:
+                return await function(*args, **kwargs)
+            except LLMCallError as error:
+                hide_own_frames(error)
+                raise error
+
+    else:
+
+        @functools.wraps(function)
+        def enter(*args: object, **kwargs: object) -> object:
+            try:
+                return function(*args, **kwargs)
+            except LLMCallError as error:
+                hide_own_frames(error)
+                raise error
+
+    return cast("Function", enter)
 
 
 def _shown_in_ipython(error: LLMCallError) -> list[str]:

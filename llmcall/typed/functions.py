@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import re
 import typing
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
+from ..core import loops, threads
 from ..keys.request import Data
 from ..keys.signatures import Parameters
+from ..many.names import holds_nothing
+from ..support.tracebacks import door
 from .corrections import Answer
 from .llm_call import LLMCall
-from .rows import RowJob
+from .rows import RowJob, with_undefined
 from .tables import RowMethods
 
 Arguments = ParamSpec("Arguments")
@@ -43,20 +47,37 @@ class LLMFunction(RowMethods, Generic[Arguments, Value]):
         llm_call.parameters = frozenset(self._parameters.signature.parameters)
         llm_call.name = self.__name__
 
-    def _call_variables(self, *args: object, **kwargs: object) -> dict[str, object]:
-        return self._parameters.arguments((*self.bound.values(), *args), kwargs)
+        if not llm_call.has_files:
+            llm_call.refuse_unused(llm_call.parameters)
 
+    def _call_variables(self, *args: object, **kwargs: object) -> dict[str, object]:
+        """Return the arguments of a call by name; given ones that hold nothing are undefined."""
+        args = *self.bound.values(), *args
+        variables = self._parameters.arguments(args, kwargs)
+        if self.llm_call.has_files:
+            self.llm_call.refuse_unused(variables)
+        given = {
+            *itertools.islice(self._parameters.defaults, len(args)),
+            *kwargs,
+        } & variables.keys()
+        missing = [name for name in sorted(given) if holds_nothing(variables[name])]
+        return with_undefined(variables, missing)  # type: ignore[no-any-return]
+
+    @door
     def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Value:
         """Call the model, and return the answer as the type that the function is annotated to return."""
         return self.run(*args, **kwargs).value  # type: ignore[no-any-return]
 
+    @door
     def run(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Answer:
         """Call the model, and return the value, the reply and the messages."""
-        return self.llm_call.run(**self._call_variables(*args, **kwargs))
+        return threads.run(self.llm_call.answer(self._call_variables(*args, **kwargs)))
 
+    @door
     async def acall(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Value:
         """Call the model without blocking the event loop."""
-        return (await self.llm_call.arun(**self._call_variables(*args, **kwargs))).value  # type: ignore[no-any-return]
+        answer = self.llm_call.answer(self._call_variables(*args, **kwargs))
+        return (await loops.run(answer)).value  # type: ignore[no-any-return]
 
     def __map_job__(self) -> RowJob:
         """Return the job of a ``map``'s rows."""

@@ -13,6 +13,8 @@ from types import BuiltinFunctionType, FunctionType, MethodType
 from ..errors import TemplateError
 from ..support.libraries import jinja2
 from .template import (
+    ANY,
+    CALL,
     Load,
     MissingCell,
     Template,
@@ -106,8 +108,9 @@ def undefined_cell(column: str, value: object, row: str) -> UndefinedCell:
     :param value: the cell's value, such as NaN.
     :param row: the row, in words.
     """
+    noun, remedy = ("variable", "leave it out") if row == CALL else ("column", "drop the row")
     return UndefinedCell(
-        f"the column {column!r} holds nothing in {row} ({value!r}): fill it, drop the row, "
+        f"the {noun} {column!r} holds nothing in {row} ({value!r}): fill it, {remedy}, "
         f"or, in Jinja2, write {{% if {column} is defined %}} or {{{{ {column} | default('…') }}}}"
     )
 
@@ -178,6 +181,8 @@ def _variables(
             field = fields.get(id(node))
             variables.append({node.name: None if field is None else frozenset((field,))})
     for included_name in jinja2.meta.find_referenced_templates(tree):
+        if included_name is None:  # the name is computed
+            variables.append({ANY: None})
         if included_name is None or included_name in visited_names:
             continue
         visited_names.add(included_name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import date
 from functools import partial
@@ -16,16 +16,22 @@ from ..apis.message import as_text, message_text
 from ..clients.base import LLMClient
 from ..clients.registry import client as shared_client
 from ..core import loops, threads
+from ..core.options import OPTIONS
 from ..core.reply import Reply
-from ..errors import OutputError
+from ..errors import OutputError, TemplateError
 from ..keys.messages import messages_to_send
+from ..keys.parameters import refuse_unknown
 from ..keys.plain_data import plain, recordable
 from ..keys.request import Data, UncheckedFormat
 from ..keys.schemas import read_type, response_format, unchecked_format
-from ..support.arguments import checked
+from ..keys.signatures import OBJECTS
+from ..many.names import holds_nothing
+from ..models.catalog import parameters_of
+from ..support.arguments import checked, nearest
 from ..support.display import one_line
 from ..support.normalizers import normalizer
 from ..support.notices import logger
+from ..support.tracebacks import door
 from .corrections import (
     Answer,
     Conversation,
@@ -36,8 +42,9 @@ from .corrections import (
     shortened_repr,
 )
 from .notes import FORM, UNREAD
-from .rows import RowJob, row_variables, used_fields
+from .rows import RowJob, row_variables, used_fields, with_undefined
 from .tables import RowMethods, field_names
+from .template import ANY
 from .templates import Templates, TemplateSource, checked_history, checked_sources
 
 # The last answer of each call, for ``messages`` and ``model_output``; each thread and task sees its own.
@@ -111,6 +118,7 @@ class LLMCall(RowMethods):
         self.output_type = read_type(output_type)
         self.output_retries = output_retries
         self.template_path = template_path
+        _check_names(model_params)
         self.model_params = {**model_params, "on_error": model_params.get("on_error") or "raise"}
         self.parameters: frozenset[str] = frozenset()  # those of an @llm function
         self.name = ""  # of an @llm function
@@ -137,11 +145,13 @@ class LLMCall(RowMethods):
 
     # One answer
 
+    @door
     def call(self, /, **variables: object) -> Any:
         """Call the model, and return the answer as the output type.
 
-        :param variables: the templates' variables.
+        :param variables: the templates' variables. One that holds nothing (NaN, NaT, NA, None) is undefined.
         :raises TemplateError: if a template or a variable is missing.
+        :raises TypeError: for a variable that no template uses.
         :raises OutputError: if no answer fitted the output type, or the model refused.
         :raises APIError: if the call failed after all retries. With ``on_error="none"`` both give ``None``.
         """
@@ -149,14 +159,17 @@ class LLMCall(RowMethods):
 
     __call__ = call
 
+    @door
     def run(self, /, **variables: Any) -> Answer:
         """Call the model, and return the value, the reply and the messages; see :meth:`call`."""
-        return threads.run(self._answer(variables))
+        return threads.run(self.answer(self._given(variables)))
 
+    @door
     async def arun(self, /, **variables: object) -> Answer:
         """Call the model without blocking the event loop; see :meth:`run`."""
-        return await loops.run(self._answer(variables))
+        return await loops.run(self.answer(self._given(variables)))
 
+    @door
     async def acall(self, /, **variables: Any) -> Any:
         """Call the model without blocking the event loop; see :meth:`call`."""
         return (await self.arun(**variables)).value
@@ -179,7 +192,13 @@ class LLMCall(RowMethods):
     def _last_answer(self) -> Answer | None:
         return _last_answers.get({}).get(ref(self))
 
-    async def _answer(self, variables: dict[str, Any]) -> Answer:
+    def _given(self, variables: dict[str, Any]) -> dict[str, Any]:
+        """Return the variables that a call names; those that hold nothing are undefined."""
+        self.refuse_unused(variables)
+        missing = [name for name, value in variables.items() if holds_nothing(value)]
+        return with_undefined(variables, missing)  # type: ignore[no-any-return]
+
+    async def answer(self, variables: dict[str, Any]) -> Answer:
         """Call until an answer fits, and return it; apply ``on_error`` to a failure."""
         conversation = await self.conversation(variables)
         failure = conversation.failure
@@ -350,6 +369,32 @@ class LLMCall(RowMethods):
         }
         return {FORM.name: form, UNREAD.name: False}
 
+    def refuse_unused(self, names: Iterable[str]) -> None:
+        """Refuse the name of a variable that no template uses; one that begins with ``_`` may have any.
+
+        :raises TypeError: with the nearest variable; a ``TemplateError`` for a function's parameter.
+        """
+        templates = self.templates()
+        templates.refuse_single_braces(names)
+        used = templates.variables
+        for name in () if ANY in used else names:
+            if name in used or name.startswith("_") or (self.parameters and name in OBJECTS):
+                continue
+            if self.parameters:
+                raise TemplateError(
+                    f"{self.name}(): no template uses the parameter {name!r}: write {{{{ {name} }}}} there, "
+                    f"or call the parameter _{name}"
+                )
+            raise TypeError(
+                f"no template uses the variable {name!r}{nearest(name, used) or '.'} "
+                f"Model parameters go to LLMCall(…, temperature=0)"
+            )
+
+    @property
+    def has_files(self) -> bool:
+        """Return whether a template is a file."""
+        return any(source.file_name is not None for source in self._sources.values())
+
     def templates(self) -> Templates:
         """Return the compiled templates.
 
@@ -357,7 +402,7 @@ class LLMCall(RowMethods):
             braces.
         """
         folder = ""
-        if any(source.file_name is not None for source in self._sources.values()):
+        if self.has_files:
             folder = str(self.template_path or self.client.settings.templates_path)
         templates = self._compiled.get(folder)
         if templates is None or not templates.are_current():
@@ -365,6 +410,16 @@ class LLMCall(RowMethods):
             templates.refuse_single_braces(sorted(self.parameters))
             self._compiled[folder] = templates
         return templates
+
+
+def _check_names(model_params: Mapping[str, object]) -> None:
+    """Raise TypeError for a name that is neither an argument of ``LLMCall`` nor one of ``send_message``."""
+    table = parameters_of("chat")
+    for name in model_params.keys() - table - OPTIONS:
+        hint = nearest(name, LLMCall.__init__.__annotations__)
+        if hint:
+            raise TypeError(f"LLMCall() has no argument {name!r}{hint}")
+        refuse_unknown([name], table)
 
 
 def _words(value: object) -> str:

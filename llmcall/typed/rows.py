@@ -15,6 +15,7 @@ from ..keys.plain_data import is_numpy_bool
 from ..many.names import IncompleteRow, holds_nothing, is_at_hand, item_label, rows_of
 from ..models.catalog import parameters_of
 from .corrections import Conversation, GetReply, SendMessage
+from .template import CALL
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -89,15 +90,11 @@ class RowJob:
             missing, row = item.missing, f"row {item.label!r}"
         elif isinstance(item, Mapping):
             missing = [name for name, value in item.items() if holds_nothing(value)]
-        if missing:
-            from .jinja import undefined_cell
-
-            item = {**item, **{name: undefined_cell(name, item[name], row) for name in missing}}
-        return self.row_variables(item)
+        return self.row_variables(with_undefined(item, missing, row))
 
     def run(self, item: Any) -> Any:
         """Make a row's call, and return the value."""
-        return self.call_for(item).run(**self.variables(item)).value
+        return threads.run(self.call_for(item).answer(self.variables(item))).value
 
     async def conversation(
         self, item: object, get_reply: GetReply = SendMessage.reply
@@ -114,6 +111,19 @@ class RowJob:
             for name, value in self.row_variables(item).items()
             if name in used_variables and name not in self.bound
         }
+
+
+def with_undefined(values: Any, missing: Iterable[Any], row: str = CALL) -> Any:
+    """Return the values of a row or a call; those that hold nothing are undefined.
+
+    :param missing: their names.
+    :param row: the row, in words.
+    """
+    if not missing:
+        return values
+    from .jinja import undefined_cell
+
+    return {**values, **{name: undefined_cell(name, values[name], row) for name in missing}}
 
 
 class TableJob(RowJob):

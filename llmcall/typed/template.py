@@ -13,6 +13,8 @@ from ..support.display import shortened
 Render = Callable[[Mapping[str, Any]], str]
 # By the name of a variable that a template uses, the fields used of it, or None for all of it
 Variables = Mapping[str, "frozenset[str] | None"]
+ANY = "*"  # stands for the variables of includes with a computed name
+CALL = "this call"  # the row of a call's variables, in words
 # Returns the path and text of an included template, by its name
 Load = Callable[[str], tuple[str, str]]
 
@@ -32,7 +34,7 @@ class Template(NamedTuple):
 
     :param name: the file's path below its folder, or the name given to a text.
     :param text: the template itself.
-    :param variables: the variables that the template and its includes use, except for includes with a
+    :param variables: the variables that the template and its includes use; ``ANY`` with an include of a
         computed name.
     :param render: returns the prompt for the values of variables; it accepts more variables than the
         template uses. It raises a ``TemplateError`` with the template and the line (counted from the

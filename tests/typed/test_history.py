@@ -179,7 +179,7 @@ def test_a_function_takes_its_conversation_as_an_argument() -> None:
 def test_an_answer_that_does_not_fit_is_asked_again_after_the_history(history: Any) -> None:
     client = ScriptedClient(["Well.", "3"], model="my-model")
     call = LLMCall(user="How many?", history=history, output_type=int, client=client)
-    assert call(talk=TALK, first="gold") == 3
+    assert call.map([{"talk": TALK, "first": "gold"}]) == [3]
     first, again = sent(client, 0), sent(client, 1)
     assert first[-1] == ("user", "How many?\n\nAnswer with only a whole number.")
     assert again[: len(first) + 1] == [*first, ("assistant", "Well.")]

@@ -75,7 +75,7 @@ def test_a_template_is_a_file_or_a_text(
     Path("templates/system.md").write_text("    You are {{ name }}.\n")
     Path("templates/user.txt").write_text("Who am I?")
     client = ScriptedClient(["Nobody."])
-    assert LLMCall(*names, **texts, client=client).call(name="Lisa") == "Nobody."
+    assert LLMCall(*names, **texts, client=client).map([{"name": "Lisa"}]) == ["Nobody."]
     assert asked(client) == expected
 
 
@@ -144,7 +144,7 @@ def test_an_output_error_shows_answer_expectation_scope_item_and_tries() -> None
     client = ScriptedClient(lambda _: "Perhaps.", cache_mode="auto", model="gpt-3.5-turbo")
     call = LLMCall(user="Would {{ name }}?", output_type=bool, client=client)
     with llmcall.scope("trial"), pytest.raises(OutputError) as failed:
-        call(name="Lisa", unused="x")
+        call(name="Lisa", _unused="x")
     text = str(failed.value)
     first = next(iter(client.cache.records())).cache_key[:12]
     assert text.split("\n  ") == [
@@ -175,7 +175,8 @@ MOODS = Literal["good", "bad", "very good"]
 def test_options_that_the_prompt_holds_are_not_listed_again(texts: dict[str, str]) -> None:
     """The model reads them once, in the order that the prompt gives them."""
     client = ScriptedClient(["good"], model="my-model")
-    LLMCall(output_type=MOODS, client=client, **texts)(listed="- bad\n- good\n- very good")
+    row = {"listed": "- bad\n- good\n- very good"}
+    LLMCall(output_type=MOODS, client=client, **texts).map([row])
     text = client.requests[0].messages[-1]["content"]
     assert text.endswith("\n\nAnswer with exactly one of the options above.")
 

@@ -22,7 +22,7 @@ def rendered(
 ) -> str:
     """Return the user message that a template gives."""
     client = ScriptedClient(["."])
-    LLMCall(None, name, user=text, template_path=folder, client=client)(**variables)
+    LLMCall(None, name, user=text, template_path=folder, client=client).map([variables])
     return client.requests[0].messages[0]["content"]  # type: ignore[no-any-return]
 
 
@@ -143,7 +143,7 @@ def test_an_error_in_a_template_names_template_and_line_and_no_value(
         if name in text
     }
     with pytest.raises(TemplateError) as caught:
-        LLMCall(user=text, client=client)(name=SECRET, age=3, **unnamed)
+        LLMCall(user=text, client=client).render(name=SECRET, age=3, **unnamed)
     assert str(caught.value).startswith(f"<user>, {message}")
     assert SECRET not in str(caught.value)
     assert caught.value.__cause__ is not None
@@ -252,21 +252,15 @@ def test_an_error_in_a_file_names_the_file_and_no_value(
     assert SECRET not in str(caught.value)
 
 
-@pytest.mark.parametrize("way", ["called", "mapped"])
-def test_a_parameter_in_single_braces_is_an_error(way: str) -> None:
+def test_a_parameter_in_single_braces_is_an_error() -> None:
     """No template uses it, so the model would read the braces."""
-
-    @llmcall.llm(client=ScriptedClient([]), system="You are {name}.")
-    def would_buy(name: str, price: int) -> bool:
-        """Would you buy it for {{ price }}?"""
-        raise NotImplementedError
-
     tag = r"<system>, line 1: \{name\} is not a template tag; write \{\{ name \}\}"
     with pytest.raises(TemplateError, match=tag):
-        if way == "called":
-            would_buy("Lisa", 3)
-        else:
-            would_buy.map([{"name": "Lisa", "price": 3}])
+
+        @llmcall.llm(client=ScriptedClient([]), system="You are {name}.")
+        def would_buy(name: str, price: int) -> bool:
+            """Would you buy it for {{ price }}?"""
+            raise NotImplementedError
 
 
 def test_single_braces_around_a_parameter_that_a_template_uses_are_sent() -> None:
@@ -274,7 +268,7 @@ def test_single_braces_around_a_parameter_that_a_template_uses_are_sent() -> Non
     client = ScriptedClient(["Yes."])
 
     @llmcall.llm(client=client)
-    def would_sell(name: str, note: str = "") -> bool:
+    def would_sell(name: str, _note: str = "") -> bool:
         """Answer {{ name }} like {"name": "Lisa"} or {name}, {other}."""
         raise NotImplementedError
 
@@ -287,7 +281,7 @@ def test_braces_that_name_no_variable_are_sent() -> None:
     """Braces that hold no given variable reach the model, and any do that a tag prints."""
     client = ScriptedClient(["Yes."])
     call = LLMCall(user='Write {name} as {"id": 1}, {{ "{age}" }} too.{# {age} #}', client=client)
-    call(age=3)
+    call.map([{"age": 3}])
     assert client.requests[0].messages[0]["content"] == 'Write {name} as {"id": 1}, {age} too.'
 
 
@@ -296,9 +290,9 @@ def test_an_edited_file_is_read_again(name: str, folder: Path) -> None:
     """As in a notebook, whose call stays open while its author edits."""
     client = ScriptedClient(lambda messages: messages[0]["content"])
     call = LLMCall(None, "buyer", template_path=folder, client=client)
-    before = call(name="Lisa", mood="good")
+    (before,) = call.map([{"name": "Lisa", "mood": "good"}])
     (folder / name).write_text("Now {{ mood }}.\n", encoding="utf-8")
-    after = call(name="Lisa", mood="good")
+    (after,) = call.map([{"name": "Lisa", "mood": "good"}])
     assert "Now good." in after and "Now" not in before
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+import traceback
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,6 +90,16 @@ def takes_self(self: Any) -> str:
     raise NotImplementedError
 
 
+def unused_parameter(name: str, _note: str = "") -> str:
+    """Hello."""
+    raise NotImplementedError
+
+
+def named(name: str) -> str:
+    """Hello {{ name }}."""
+    raise NotImplementedError
+
+
 LLM: Any = llmcall.llm
 
 
@@ -96,6 +110,51 @@ LLM: Any = llmcall.llm
     ("TypeError: ...llmcall.client('openai')", lambda: call(user="Hi.", client="openai")),
     ("ValueError: output_retries", lambda: call(user="Hello", output_retries=-1)),
     ("OutputError: ...raise max_tokens", cut),
+    (
+        "TypeError: LLMCall() has no argument 'output_typ'. Did you mean 'output_type'?",
+        lambda: call(user="Hi.", output_typ=int),
+    ),
+    ("TypeError: unknown parameter 'top_q'...'top_p'", lambda: call(user="Hi.", top_q=1)),
+    (
+        "TypeError: output_type is ['yes', 'no']; it must be a type, such as Literal['yes', 'no']",
+        lambda: call(user="Hi.", output_type=["yes", "no"]),
+    ),
+    # variables that no template uses
+    (
+        "TypeError: no template uses the variable 'nam'. Did you mean 'name'? Model parameters go to",
+        lambda: call(user="{{ name }}?")(nam="Ann"),
+    ),
+    (
+        "TypeError: no template uses the variable 'temperature'...LLMCall(…, temperature=0)",
+        lambda: call(user="{{ word }}?").run(word="x", temperature=0),
+    ),
+    (
+        "TypeError: no template uses the variable 'name'",
+        lambda: call(user="Hello $name")(name="Ann"),
+    ),
+    (
+        "TemplateError: ...no template uses the parameter 'name': write {{ name }} there, or call the parameter _name",
+        lambda: LLM(unused_parameter),
+    ),
+    (
+        "TemplateError: unused_parameter(): no template uses the parameter 'name'",
+        lambda: LLM(user_template_name="f", template_path=Path(written("t/f.md", "Hi.")).parent)(
+            unused_parameter
+        )("Ann"),
+    ),
+    ("TypeError: named() has no argument 'nam'. Did you mean 'name'?", lambda: LLM(named)(nam=1)),
+    # values that are missing
+    *(
+        (
+            f"TemplateError: <user>, line 1: the variable 'age' holds nothing in this call ({age!r})",
+            partial(call(user="aged {{ age }}"), age=age),
+        )
+        for age in (None, float("nan"))
+    ),
+    (
+        "TemplateError: <user>, line 1: the variable 'name' holds nothing in this call (None)",
+        lambda: LLM(named, client=unasked())(None),
+    ),
     # functions that could never work
     ("TypeError: ...no docstring", lambda: LLM(no_docstring)),
     ("TypeError: ...acall", lambda: LLM(asynchronous)),
@@ -118,8 +177,8 @@ LLM: Any = llmcall.llm
         lambda: call(history=[{"content": "?"}], user="?"),
     ),
     (
-        "TemplateError: history: the variable 'talk' is missing; given: tlak",
-        lambda: asked("talk", tlak=[]),
+        "TemplateError: history: the variable 'talk' is missing; given: none",
+        lambda: asked("talk"),
     ),
     (
         "TemplateError: <history[0]>, line 1: the variable 'first' is missing",
@@ -188,3 +247,30 @@ def test_an_error_names_what_is_wrong_and_no_model_is_asked(
 ) -> None:
     """It says what to write."""
     check_error(line, call)
+
+
+@llmcall.llm(client=ScriptedClient([], cache_mode="replay"))
+def recorded(name: str) -> str:
+    """Hello {{ name }}."""
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: recorded("Ann"),
+        lambda: recorded.run("Ann"),
+        lambda: asyncio.run(recorded.acall("Ann")),
+        lambda: recorded.llm_call(name="Ann"),
+        lambda: recorded.llm_call.run(name="Ann"),
+        lambda: asyncio.run(recorded.llm_call.acall(name="Ann")),
+        lambda: recorded.map([{"name": "Ann"}]),
+        lambda: recorded.llm_call.client.send_message("Hello.", modle="m"),
+    ],
+)
+def test_an_error_shows_at_most_two_frames_of_llmcall(ask: Callable[[], object]) -> None:
+    """The user's frames are above them."""
+    with pytest.raises((llmcall.CacheMissError, TypeError)) as caught:
+        ask()
+    paths = [frame.filename for frame in traceback.extract_tb(caught.value.__traceback__)]
+    assert len([path for path in paths if path.startswith(*llmcall.__path__)]) <= 2, paths

@@ -167,7 +167,7 @@ class Replay(CallListener):
         # An SDK raises an error of its own with the report as its words: ConflictError, status 409.
         is_refusal = self._miss is not None and str(self._miss).partition("\n")[0] in str(error)
         if error is not None and (is_refusal or isinstance(error, LLMCallError)):
-            hide_own_frames(error, is_refusal=is_refusal)
+            hide_own_frames(error, is_mistake=is_refusal)
             call.excinfo = pytest.ExceptionInfo.from_exception(error)
         report = yield
         miss = None if self._miss is None or not report.failed else self._miss.miss

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..stores.cassettes.current import open_cassettes
+from ..stores.notes import Notes, checked_notes
 from ..support.notices import tellers
 from ..support.system import last_in
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from ..link.errand import Errand
     from ..scopes.active import ActiveScope
     from ..scopes.position import CallOrder
-    from ..stores.notes import Notes
 
 
 parents: list[Parent] = []  # the innermost last
@@ -30,6 +30,7 @@ def linked(parent: Parent) -> Iterator[None]:
 
 def add_notes(key: str, notes: Notes) -> None:
     """Add notes about an answer to its record, which a cassette holds."""
+    checked_notes(notes)
     # Not the current cassette, which settings may open or close: a link notes it outside the contexts of the run.
     innermost = open_cassettes[-1:]
     for cassette in innermost:

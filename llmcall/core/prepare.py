@@ -31,6 +31,7 @@ from ..scopes.draw_numbers import RecordedCallers
 from ..scopes.draws import Draw
 from ..scopes.position import CallOrder, Position, held
 from ..stores.cassettes.current import open_current_cassette
+from ..stores.notes import checked_notes
 from ..stores.records.keyed_settings import settings_taken
 from ..support.normalizers import normalizer
 from ..support.notices import warn_once
@@ -184,7 +185,9 @@ def _draft(client: Client, kind: str, content: Any, arguments: Mapping[str, obje
     canonical = canonical_messages if kind == "chat" else canonical_json
     request_identity = opened.with_value(canonical(keyed, f"request.{name}"))
     make_notes = held().make_notes
-    notes = None if make_notes is None or (cassette is None and not parents) else make_notes()
+    notes = None
+    if make_notes is not None and (cassette is not None or parents):
+        notes = checked_notes(make_notes())
     return Draft(blank, client, cassette, hashed, body, request_identity, notes)
 
 

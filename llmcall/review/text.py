@@ -9,6 +9,7 @@ from itertools import chain
 
 from ..apis.message import object_in, objects_in
 from ..keys.request import title_of
+from ..stores.notes import words_of_notes
 from ..stores.record import Record
 from ..stores.records.line import INLINE_CHARACTERS, text_digest
 from ..support.display import (
@@ -92,10 +93,10 @@ def _call_lines(call: RecordedCall, shown_texts: set[str]) -> Iterator[str]:
     )
     caller = f"  asked by {call.record.caller}" if call.record.caller else ""
     arms = f"  in {describe_arms(call.record)}" if call.record.arms else ""
-    given = f"  {call.record.given}" if call.record.given else ""
+    noted = "".join(f"  {words}" for words in words_of_notes(call.record.notes))
     draw = f"#{call.draw}  " if call.draw else ""
     yield click.style(
-        visible(f"--- call {call.number}  {draw}{call.title}{parameters}{caller}{arms}{given}"),
+        visible(f"--- call {call.number}  {draw}{call.title}{parameters}{caller}{arms}{noted}"),
         fg="cyan",
     )
     if call.repeated:

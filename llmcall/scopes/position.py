@@ -206,7 +206,8 @@ def hold_scope(active: ActiveScope | None) -> None:
 
 
 class NotesContext:
-    """A block whose calls' records have notes. It is a class for speed: each typed replay enters one.
+    """A block whose calls' records have notes, beside those of the blocks around it. It is a class for speed: each
+    typed replay enters one.
 
     :param make_notes: returns the notes by name; it is called only if a cassette records the call.
     """
@@ -215,8 +216,11 @@ class NotesContext:
         self._make_notes = make_notes
 
     def __enter__(self) -> None:
-        active, caller, levels, is_programs, ticket, _ = held()
-        self._token = _held.set(Held(active, caller, levels, is_programs, ticket, self._make_notes))
+        active, caller, levels, is_programs, ticket, outer = held()
+        make_notes = inner = self._make_notes
+        if outer is not None:
+            make_notes = lambda: {**outer(), **inner()}  # noqa: E731
+        self._token = _held.set(Held(active, caller, levels, is_programs, ticket, make_notes))
 
     def __exit__(self, *_: object) -> None:
         _held.reset(self._token)

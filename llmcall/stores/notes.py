@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -28,6 +28,10 @@ def _latest(recorded: Data, noted: Data) -> Data:
     return noted
 
 
+def _unsaid(value: Data) -> str:
+    return ""
+
+
 class Note(Generic[T]):
     """A kind of note, which its feature's ``FEATURE`` names. A file keeps it beside the key, under its name; the
     disk cache does not. Records that differ only in their notes are equal.
@@ -39,6 +43,7 @@ class Note(Generic[T]):
     :param check: returns whether that holds of a value.
     :param merge: returns what a file keeps of a recorded value and of the one that a run noted for the same answer;
         by default, the latter.
+    :param words: returns in words what a value says of the answer, for ``llmcall show``.
     """
 
     # No dataclass: that module takes 10 ms to import, and a replay needs nothing else of it.
@@ -50,6 +55,7 @@ class Note(Generic[T]):
         rule: str = "",
         check: Callable[[Any], object] = bool,
         merge: Callable[[Any, Any], Data] = _latest,
+        words: Callable[[Any], str] = _unsaid,
     ) -> None:
         self.name = name
         self.type = type
@@ -57,6 +63,7 @@ class Note(Generic[T]):
         self.rule = rule
         self.check = check
         self.merge = merge
+        self.words = words
 
     def of(self, holder: HasNotes) -> T:
         """Return the note of a record or a call."""
@@ -132,6 +139,23 @@ def known_notes() -> dict[str, Note[Any]]:
     """Return all kinds of notes by name. A file may hold others, of a feature that is not here: they are kept."""
     of_features = {name: load(place) for name, place in additions("notes").items()}
     return {HISTORY.name: HISTORY, **of_features}
+
+
+def checked_notes(notes: Notes) -> Notes:
+    """Return the notes of a call that is about to be made, or of an answer.
+
+    :raises LookupError: if no part or feature lists one: no file could keep it.
+    """
+    for name in notes.keys() - known_notes().keys():
+        raise LookupError(f"no FEATURE lists the note {name!r} under notes")
+    return notes
+
+
+def words_of_notes(notes: Notes) -> Iterator[str]:
+    """Yield in words what the notes of a record say of its answer."""
+    for name, kind in known_notes().items():
+        if name in notes and (words := kind.words(notes[name])):
+            yield words
 
 
 def merged_notes(recorded: Notes, noted: Notes | None) -> Notes:

@@ -32,4 +32,4 @@ FORM = Note[Mapping[str, Data] | None](
     merge=_merged_form,
 )
 # Whether its LLMCall could not read the answer
-UNREAD = Note[bool]("unread", bool, False)
+UNREAD = Note[bool]("unread", bool, False, words=lambda _: "unread")

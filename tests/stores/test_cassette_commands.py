@@ -21,6 +21,7 @@ from servers import CALLING, completion
 
 import llmcall
 from llmcall.core.parents import add_notes
+from llmcall.scopes.position import NotesContext
 from llmcall.testing import ScriptedClient
 from llmcall.types import Record
 
@@ -656,6 +657,26 @@ def test_a_note_that_is_added_to_an_answer_is_in_the_file() -> None:
         reply = ScriptedClient(["Perhaps."]).send_message("Tea?")
         add_notes(reply.cache_key, {"unread": True})
     assert '"unread": true' in Path(TAPE).read_text(encoding="utf-8")
+    assert "  unread\nuser\n" in done("show", TAPE)
+
+
+def test_a_call_has_the_notes_of_all_blocks_around_it() -> None:
+    """An LLMCall notes its form."""
+    ask = llmcall.LLMCall(user="{{ drink }}?", client=ScriptedClient(["Perhaps."]))
+    with llmcall.cassette(TAPE), NotesContext(lambda: {"unread": True}):
+        ask(drink="Tea")
+    line = json.loads(Path(TAPE).read_text("utf-8").splitlines()[1])
+    assert (line["unread"], line["form"]["variables"]) == (True, {"drink": "Tea"})
+
+
+def test_a_note_that_no_feature_lists_is_an_error_before_a_call_is_paid() -> None:
+    client = ScriptedClient(["Perhaps."])
+    with llmcall.cassette(TAPE), NotesContext(lambda: {"mood": 1}):
+        with pytest.raises(LookupError, match="'mood'"):
+            client.send_message("Tea?")
+        with pytest.raises(LookupError, match="'mood'"):
+            add_notes("0" * 64, {"mood": 1})
+    assert client.requests == []
 
 
 def test_a_note_that_nobody_knows_is_kept_and_named() -> None:

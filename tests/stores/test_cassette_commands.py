@@ -661,12 +661,12 @@ def test_a_note_that_is_added_to_an_answer_is_in_the_file() -> None:
 
 
 def test_a_call_has_the_notes_of_all_blocks_around_it() -> None:
-    """An LLMCall notes its form."""
-    ask = llmcall.LLMCall(user="{{ drink }}?", client=ScriptedClient(["Perhaps."]))
-    with llmcall.cassette(TAPE), NotesContext(lambda: {"unread": True}):
-        ask(drink="Tea")
+    form = {"name": "<user>", "digest": "00", "variables": {"drink": "Tea"}}
+    inner, outer = NotesContext(lambda: {"form": form}), NotesContext(lambda: {"unread": True})
+    with llmcall.cassette(TAPE), outer, inner:
+        ScriptedClient(["Perhaps."]).send_message("Tea?")
     line = json.loads(Path(TAPE).read_text("utf-8").splitlines()[1])
-    assert (line["unread"], line["form"]["variables"]) == (True, {"drink": "Tea"})
+    assert (line["unread"], line["form"]) == (True, form)
 
 
 def test_a_note_that_no_feature_lists_is_an_error_before_a_call_is_paid() -> None:

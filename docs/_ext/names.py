@@ -14,6 +14,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llmcall.config.setting import Setting
 
 DOCS = Path(__file__).resolve().parent.parent
 PAGE = DOCS / "reference" / "names.rst"
@@ -54,10 +58,20 @@ def with_settings() -> str:
     from llmcall.config.settings import SETTINGS as rows
 
     text = (PACKAGE / SETTINGS).read_text(encoding="utf-8")
-    added = (
-        f"{row.name}: {type(row.default).__name__}\n    " for row in rows.values() if row.comment
-    )
+    added = (f"{row.name}: {type_of(row)}\n    " for row in rows.values() if row.comment)
     return OF_FEATURES.sub(lambda match: f"{match[1]}    {''.join(added)}{match[2]}", text)
+
+
+def type_of(row: Setting) -> str:
+    """Return the type of a setting's values; of one without a default, the type of what it makes of a digit."""
+    from llmcall.errors import ConfigError
+
+    if row.default is not None:
+        return type(row.default).__name__
+    try:
+        return f"{type(row.parse('1', row.name)).__name__} | None"
+    except ConfigError:  # it is one of several words, or an address
+        return "str | None"
 
 
 def config_file() -> str:

@@ -31,6 +31,7 @@ from pages import (
 import llmcall
 import llmcall.aio
 import llmcall.testing
+from llmcall.config import settings
 
 REFERENCE = ROOT / "docs" / "reference"
 NEEDED = {
@@ -223,6 +224,13 @@ def page() -> Path:
 def test_code_in_docstrings_gives_the_output_that_they_show() -> None:
     """Every example in the docstring of a public name gives the output beneath it."""
     assert not run_docstrings().failed
+
+
+def test_a_setting_without_a_default_has_the_type_of_its_values() -> None:
+    """So the class of settings says, by hand, of llmcall's own."""
+    type_of = runpy.run_path(str(ROOT / "docs" / "_ext" / "names.py"))["type_of"]
+    for name in ("organization", "base_url", "temperature", "max_tokens", "reasoning_effort"):
+        assert type_of(settings.SETTINGS[name]) == llmcall.types.Settings.__annotations__[name]
 
 
 def test_the_page_of_names_has_the_first_sentences_of_the_docstrings() -> None:

@@ -70,8 +70,8 @@ def verify(package: str, tolerance: float, as_json: bool) -> None:
     """Rerun a packaged study and compare its results.
 
     PACKAGE is a folder or a ZIP file. The program runs in a temporary folder, without network
-    access, and replays its recordings: as they are, and with exchanged answers. The exit code is 1 if
-    anything differs, or if another version of llmcall made the package.
+    access, and replays its recordings: as they are, and with shuffled answers. The exit code is 1 if
+    anything differs.
     """
     echo(WARNING, err=as_json)
     verification = verify_study(package, tolerance=tolerance)

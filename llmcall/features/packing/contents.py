@@ -9,7 +9,6 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ..._version import __version__
 from ...review.runs import RecordedRun
 from ...stores.records.reader import read
 from ...support.display import money
@@ -17,7 +16,6 @@ from ...support.secrets import find, find_setting
 from ..report.facts import RunFacts, recorded_sum
 from ..report.page import page
 from ..report.reporting import BLANK, TITLE, as_markdown, checklist
-from .evidence import TRIED, claim
 from .observed_run import run_options
 from .package import ABOUT, CODE, DATA, DISTRIBUTION, FOLDERS, RECORDING, RESULT, Manifest
 from .project import is_wheel
@@ -78,7 +76,16 @@ def _line_number(text: str, start: int) -> int:
 README, REPORT, REQUIREMENTS = "README.md", "report.html", "requirements.txt"
 REPORTING = "REPORTING.md"
 READER = Path(__file__).with_name("data") / "read_cassette.py"
-MADE = (READER.name, REQUIREMENTS, REPORT, REPORTING, README)
+PAGES = (REPORT, REPORTING, README)
+PROOF = (
+    "This code gives these results with these answers. That does not prove who gave the answers; a DOI or a signed tag "
+    "gives the date."
+)
+SHUFFLED = (
+    "The program also runs with shuffled answers: those of each form change places, and half of its records get the "
+    "rarest one. Requests that quote them are answered from the same form. llmcall counts the numbers in each result "
+    "that change, and so come from the answers."
+)
 TITLES = {
     CODE: "Code",
     DATA: "Data that the program reads",
@@ -107,23 +114,20 @@ def merged_run(package: Path, manifest: Manifest) -> RecordedRun:
     )
 
 
-def requirements(manifest: Manifest, wheel: str) -> str:
-    """Return the requirements for pip: llmcall's wheel, and what the program imported.
+def requirements(manifest: Manifest) -> str:
+    """Return the requirements for pip: llmcall's wheel, and what the program imported."""
+    wheels = [f"./{file.path}" for file in manifest.files if is_wheel(file.file)]
+    others = [f"{name}=={version}" for name, version in manifest.packages.items()]
+    return "".join(
+        f"{line}\n" for line in [*wheels, *others] if not line.startswith(f"{DISTRIBUTION}=")
+    )
 
-    :param wheel: the wheel's file name.
-    """
-    others = (f"{name}=={version}\n" for name, version in manifest.packages.items())
-    return "".join([f"./{wheel}\n", *others])
 
-
-def made_texts(package: Path, manifest: Manifest) -> dict[str, str]:
-    """Return the texts of the files that follow from the recordings, the manifest and llmcall, by name."""
-    wheel = next((file.path for file in manifest.files if is_wheel(file.file)), "")
+def pages(package: Path, manifest: Manifest) -> dict[str, str]:
+    """Return the pages about a study, which follow from its recordings and its manifest, by their names."""
     recorded = merged_run(package, manifest)
     found = RunFacts.of(recorded)
     return {
-        READER.name: READER.read_text(encoding="utf-8"),
-        REQUIREMENTS: requirements(manifest, wheel),
         REPORT: page(recorded),
         REPORTING: reporting(manifest, found),
         README: readme(package, manifest, found),
@@ -149,8 +153,7 @@ def reporting(manifest: Manifest, found: RunFacts) -> str:
 
     :param found: what the recordings say.
     """
-    versions = {DISTRIBUTION: __version__, **manifest.packages}
-    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
+    packages = ", ".join(f"{name} {version}" for name, version in manifest.packages.items())
     code = [
         f"The program, `{shlex.join(manifest.command)}`, is in this package, with its recorded answers; "
         "`llmcall verify` runs it again (README.md).",
@@ -161,7 +164,6 @@ def reporting(manifest: Manifest, found: RunFacts) -> str:
 
 
 def _check_section(manifest: Manifest) -> str:
-    states = "\n".join(f"- {name}: {state}" for name, state in manifest.evidence.items())
     return f"""# A study and its recorded answers
 
 Check it in this folder, with Python {manifest.python} or a similar version:
@@ -175,17 +177,11 @@ recorded answers and compares the results. It needs no key and no network.
 
 ## What a successful check proves
 
-{_wrapped(claim(manifest.evidence))}
+{textwrap.fill(PROOF, WIDTH)}
 
-{_wrapped(TRIED)}
-
-{states or "- there are none"}
+{textwrap.fill(SHUFFLED, WIDTH)}
 
 A program that recognizes such a run can deceive it: read the code."""
-
-
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, WIDTH)
 
 
 def _answers_section(found: RunFacts, manifest: Manifest) -> str:

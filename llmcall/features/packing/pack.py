@@ -18,8 +18,17 @@ from ...errors import ArgumentError, LLMCallError
 from ...stores.records.reader import RecordFile, read
 from ...stores.records.served import model_of
 from ...stores.records.writer import write
-from .contents import MADE, REPORT, credentials, made_texts, personal_lines, read_text
-from .evidence import CHANGES, SAME, Evidence, find_evidence, lay_out
+from .contents import (
+    PAGES,
+    READER,
+    REPORT,
+    REQUIREMENTS,
+    credentials,
+    pages,
+    personal_lines,
+    read_text,
+    requirements,
+)
 from .observed_run import (
     Observation,
     describe_unused,
@@ -32,7 +41,6 @@ from .package import (
     ABOUT,
     CODE,
     DATA,
-    DISTRIBUTION,
     FOLDERS,
     NAME,
     RECORDING,
@@ -40,12 +48,13 @@ from .package import (
     Manifest,
     PackedFile,
     Pruned,
+    copy_file,
     file_digest,
+    lay_out,
     write_zip,
 )
 from .project import (
     checked_command,
-    copy_file,
     copy_project,
     environment_variables,
     files_at,
@@ -96,8 +105,7 @@ def pack(
     """Pack a study for others: run its program from its recordings, and collect what it needs.
 
     The project is the working directory. The program runs without network access: in a copy of the
-    project, then in a folder with only the packed files. Both runs must give the same results. Then it
-    runs with exchanged answers: some result must change.
+    project, then in a folder with only the packed files. Both runs must give the same results.
 
     :param folder: the package; it must not exist.
     :param command: a script and its arguments, or ``-m``, a module and its arguments.
@@ -178,7 +186,7 @@ def pack(
             folders=sorted(path for path in parents - {"."} if (project / path).is_dir()),
             printed=run.printed,
             python=platform.python_version(),
-            packages={name: run.packages[name] for name in run.packages if name != DISTRIBUTION},
+            packages=run.packages,
             unused={path: len(names) for path, names in unused.items() if whole and names},
             pruned={
                 path: _pruned(recordings[path], names)
@@ -194,9 +202,6 @@ def pack(
         lay_out(package, manifest, again)
         second_run = run_program(program, again, cassettes=recording_paths, environment=environment)
         _raise_problems(_second_run_problems(run_checks(package, manifest, second_run, again)))
-        evidence = find_evidence(package, manifest, second_run, again)
-        _raise_problems(_evidence_problems(evidence))
-        manifest = replace(manifest, evidence=evidence.states)
         manifest = _write_about_files(package, manifest)
         notes += _notes(package, manifest, project)
         if archive is not None:
@@ -296,15 +301,6 @@ def _second_run_problems(checks: Iterable[Check]) -> list[str]:
     return [hint, *problems] if problems else []
 
 
-def _evidence_problems(evidence: Evidence) -> Iterator[str]:
-    """Yield why nothing shows that the results come from the answers."""
-    if {*evidence.states.values()} == {SAME}:
-        yield (
-            f"with exchanged answers, these stay the same: {', '.join(evidence.states)}. So nothing comes from the "
-            "answers. Let the program compute its results from them, not read them from a file"
-        )
-
-
 # The contents of the package
 
 
@@ -327,10 +323,13 @@ def _pruned(recording: RecordFile, keys: Collection[str]) -> Pruned:
 def _write_about_files(package: Path, manifest: Manifest) -> Manifest:
     """Write the files about a package, and return its manifest with all files."""
     write_wheel(package)
-    for name in MADE:  # the README lists the others
+    copy_file(READER, package / READER.name)
+    for name in PAGES:  # the README lists the others
         (package / name).touch()
+    _write(package / REQUIREMENTS, "")
     manifest = replace(manifest, files=_packed_files(package))
-    for name, text in made_texts(package, manifest).items():
+    _write(package / REQUIREMENTS, requirements(manifest))
+    for name, text in pages(package, manifest).items():
         _write(package / name, text)
     manifest = replace(manifest, files=_packed_files(package))
     _write(package / NAME, manifest.text())
@@ -355,9 +354,6 @@ def _notes(package: Path, manifest: Manifest, project: Path) -> Iterator[str]:
         file.path.startswith(("LIC", "COPYING")) for file in manifest.files_with_role(ABOUT)
     ):
         yield "add a licence, such as a file LICENSE: without one, nobody else may use the study"
-    for name, state in manifest.evidence.items():
-        if state != CHANGES:
-            yield f"look at {name}: with exchanged answers, it {state}. The README says so"
     for packed in manifest.files_with_role(RESULT):
         file = project / packed.path
         if file.is_file() and file_digest(file) != packed.sha256:

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from ...errors import LLMCallError
-from ...keys.request import Data
 from ...support.display import counted, money
 
 NAME = "manifest.json"
 DISTRIBUTION = "llmcall-sim"
-VERSION = 3  # of the manifest's format
+VERSION = 4  # of the manifest's format
 CODE, DATA, RECORDING, RESULT, ABOUT = "code", "data", "recording", "result", "about"
 FOLDERS = {CODE: "code", DATA: "data", RECORDING: "recordings", RESULT: "results", ABOUT: ""}
 # A path outside the package, or to compiled code that Python would run instead of the visible source
@@ -71,11 +68,9 @@ class Manifest:
     :ivar folders: the folders that exist before the program runs, besides its files' folders.
     :ivar printed: the program's standard output.
     :ivar python: Python's version.
-    :ivar packages: the versions of the distributions that the program imported, but for llmcall's, which is that
-        of the wheel.
+    :ivar packages: the versions of the distributions that the program imported.
     :ivar unused: for each recording that is packed whole, the number of unused records.
     :ivar pruned: for each recording of which records were left out, how many.
-    :ivar evidence: by the name of a result or the printed text: what became of it with exchanged answers.
     :ivar files: all files but the manifest.
     """
 
@@ -87,7 +82,6 @@ class Manifest:
     packages: dict[str, str]
     unused: dict[str, int]
     pruned: dict[str, Pruned]
-    evidence: dict[str, str] = field(default_factory=dict)
     files: list[PackedFile] = field(default_factory=list)
 
     def text(self) -> str:
@@ -121,48 +115,45 @@ def read_manifest(folder: Path) -> Manifest:
 
     :raises LLMCallError: if it is damaged, of another version, or names a path outside the package.
     """
-    path = folder / NAME
+    manifest = folder / NAME
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(manifest.read_text(encoding="utf-8"))
         version = data.pop("llmcall_package")
         if version != VERSION:
             raise LLMCallError(
-                f"{path} has version {version!r} of the format, but this llmcall reads version {VERSION}; "
+                f"{manifest} has version {version!r} of the format, but this llmcall reads version {VERSION}; "
                 "install the version of llmcall that requirements.txt names"
             )
-        files = [_packed_file(entry) for entry in data.pop("files")]
-        _check_paths([file.path for file in files if file.role not in (ABOUT, RESULT)])
-        _check_paths(data["folders"])
+        names = PackedFile._fields
+        files = [PackedFile(*map(entry.__getitem__, names)) for entry in data.pop("files")]
+        for path in [
+            *data["folders"],
+            *(path for file in files for path in (file.path, file.file)),
+        ]:
+            if UNSAFE.search(path):
+                raise ValueError(f"the path {path!r} points outside the package")
         pruned = {path: Pruned(**numbers) for path, numbers in data.pop("pruned").items()}
-        manifest = Manifest(files=files, pruned=pruned, **data)
-        texts = [*manifest.command, manifest.printed, *manifest.packages.values()]
-        if not manifest.command or not all(isinstance(text, str) for text in texts):
-            raise ValueError("the command, the printed text or a version is not a string")
-        if DISTRIBUTION in [name.lower().replace("_", "-") for name in manifest.packages]:
-            raise ValueError("it has a version of llmcall, which only the wheel has")
-        for name, value in manifest.environment.items():
-            if not name or "=" in name or b"\0" in os.fsencode(name + value):
-                raise ValueError(f"the environment variable {name!r} has an invalid name or value")
-        if not isinstance(manifest.unused, dict) or not isinstance(manifest.evidence, dict):
-            raise ValueError("the unused records, or the evidence, are not a dict")
+        return Manifest(files=files, pruned=pruned, **data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise LLMCallError(f"{path} is damaged: {type(error).__name__}: {error}") from error
-    return manifest
+        raise LLMCallError(f"{manifest} is damaged: {type(error).__name__}: {error}") from error
 
 
-def _packed_file(entry: dict[str, Data]) -> PackedFile:
-    packed = PackedFile(entry["path"], entry["role"], entry["sha256"], entry["bytes"])
-    _check_paths([packed.file])
-    return packed
+def lay_out(package: Path, manifest: Manifest, folder: Path) -> None:
+    """Make the folder in which a package's program runs."""
+    folder.mkdir()
+    for file in manifest.files:
+        source = package / file.file
+        if file.role not in (ABOUT, RESULT) and source.is_file():
+            copy_file(source, folder / file.path)
+    for path in manifest.folders:
+        (folder / path).mkdir(parents=True, exist_ok=True)
 
 
-def _check_paths(paths: Sequence[str]) -> None:
-    """Check that paths stay inside the package, and that no two are equal on any system."""
-    for path in paths:
-        if UNSAFE.search(path):
-            raise ValueError(f"the path {path!r} points outside the package")
-    if len({path.lower() for path in paths}) < len(paths):
-        raise ValueError("two files have the same path")
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file's bytes; make the folders."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    shutil.copyfile(source, target)
 
 
 def file_digest(path: Path) -> str:
@@ -204,14 +195,14 @@ def zip_entry(path: str) -> zipfile.ZipInfo:
 def unpack_zip(file: Path, folder: Path) -> Path:
     """Unpack a package below a folder, and return the package's own folder.
 
-    :raises LLMCallError: if an entry is a link or leads out of the folder, or if the disk has too
-        little room (nothing is unpacked); if the file is damaged or is not a package.
+    :raises LLMCallError: if an entry is a link, leads out of the folder or stands there twice, or if the disk has
+        too little room (nothing is unpacked); if the file is damaged or is not a package.
     """
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
             for entry in entries:
-                _check_entry(file, entry)
+                _check_entry(file, entry, is_twice=archive.getinfo(entry.filename) is not entry)
             size, free = sum(entry.file_size for entry in entries), shutil.disk_usage(folder).free
             if size > free:
                 raise LLMCallError(
@@ -226,7 +217,7 @@ def unpack_zip(file: Path, folder: Path) -> Path:
     return manifests[0].parent
 
 
-def _check_entry(file: Path, entry: zipfile.ZipInfo) -> None:
+def _check_entry(file: Path, entry: zipfile.ZipInfo, *, is_twice: bool) -> None:
     name = entry.orig_filename
     parts = name.replace("\\", "/").split("/")
     problem = ""
@@ -234,5 +225,7 @@ def _check_entry(file: Path, entry: zipfile.ZipInfo) -> None:
         problem = "is a link or a device"
     elif ".." in parts or parts[0] == "" or ":" in parts[0] or "\0" in name:
         problem = "points outside the folder"
+    elif is_twice:
+        problem = "stands there twice"
     if problem:
         raise LLMCallError(f"{file}: the entry {name!r} {problem}; nothing was unpacked")

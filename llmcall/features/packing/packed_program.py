@@ -161,7 +161,7 @@ def _replay_only(trace: Trace, folder: str, cassettes: list[str], *, answers_all
     from llmcall.testing import answers_in_process
 
     if answers_all:
-        from llmcall.features.packing.exchange import StandIn
+        from llmcall.features.packing.shuffled import StandIn
 
     project_paths = {os.path.realpath(os.path.join(folder, path)): path for path in cassettes}
 

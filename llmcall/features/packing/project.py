@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
@@ -52,15 +51,6 @@ def copy_project(source: Path, target: Path, project: Path) -> None:
             copy_project(path, target / path.name, project)
         elif path.is_file():
             shutil.copy2(path, target / path.name)
-
-
-def copy_file(source: Path, target: Path) -> None:
-    """Copy a file's bytes; make the folders."""
-    if not source.exists():
-        raise LLMCallError(f"{source} is a link to a file that does not exist")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    shutil.copyfile(source, target)
 
 
 def project_paths(
@@ -145,48 +135,6 @@ def write_wheel(folder: Path) -> str:
         for path, data in files.items():
             archive.writestr(zip_entry(path), data)
     return name
-
-
-# What a file may be that is no wheel, or a damaged one
-UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError)
-
-
-def wheel_version(wheel: Path) -> str | None:
-    """Return the version of llmcall in a wheel, by its code; ``None`` if it has none."""
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            code = archive.read(f"{PACKAGE.name}/_version.py")
-    except (*UNREADABLE, KeyError):
-        return None
-    found = re.search(rb'^__version__ = "([^"]+)"$', code, re.MULTILINE)
-    return found and found[1].decode(errors="replace")
-
-
-def wheel_changes(wheel: Path) -> list[str]:
-    """Return the files in which a wheel differs from this llmcall's code; empty if it holds that and nothing else."""
-    name, own = _contents(_distribution())
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
-            changed = [
-                path
-                for path in {*own, *sizes}
-                if not _is_about(path)
-                and not (
-                    path in own
-                    and sizes.get(path) == len(own[path])
-                    and archive.read(path) == own[path]
-                )
-            ]
-    except UNREADABLE as error:
-        return [f"it cannot be read: {error}"]
-    return sorted(changed) if wheel.name == name else [f"its name is not {name}", *sorted(changed)]
-
-
-def _is_about(name: str) -> bool:
-    """Return whether a file of a wheel is about an installation, which differs between two of the same code."""
-    folder, _, file = name.rpartition("/")
-    return folder.endswith(".dist-info") and file != "entry_points.txt"
 
 
 def is_wheel(file: str) -> bool:

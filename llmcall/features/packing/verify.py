@@ -9,29 +9,17 @@ import os
 import platform
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ..._version import __version__
 from ...errors import ArgumentError, CacheError
 from ...review.outputs import first_difference
 from ...stores.differences import common_ends
 from ...stores.records.reader import read
 from ...support.display import counted, visible
-from .contents import made_texts, merged_run
-from .evidence import (
-    CHANGES,
-    NOT_REACHED,
-    PRINTED,
-    SAME,
-    Evidence,
-    claim,
-    find_evidence,
-    lay_out,
-    verdict,
-)
+from .contents import PROOF, merged_run
 from .observed_run import Observation, describe_unused, has_namespace, run_program, unused_records
 from .package import (
     ABOUT,
@@ -41,14 +29,14 @@ from .package import (
     RESULT,
     Manifest,
     file_digest,
+    lay_out,
     read_manifest,
     unpack_zip,
 )
-from .project import is_left_out, is_wheel, wheel_changes, wheel_version
+from .project import is_left_out
+from .shuffled import NUMBER, PRINTED, changes_when_shuffled, numbers_from_answers
 
-OK, DIFFERS, NOT_MADE, NOTE = "ok", "DIFFERS", "NOT MADE", "note"
-# Digits with leading zeros are a code, such as a postcode.
-NUMBER = re.compile(r"(?<![\w.])[-+]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?(?![\w.])")
+OK, DIFFERS, NOTE = "ok", "DIFFERS", "note"
 MAX_LINES = 40  # of a diff
 LONGEST_LINE = 500  # characters
 ITEM_END = re.compile("(?<=[,>])")
@@ -63,8 +51,7 @@ class Check:
     """One check of a verification.
 
     :ivar name: the thing checked.
-    :ivar status: ``"ok"``, ``"DIFFERS"``, ``"NOT MADE"`` (by another version of llmcall, so it cannot be made
-        again and compared) or ``"note"``, which is not a failure.
+    :ivar status: ``"ok"``, ``"DIFFERS"`` or ``"note"``, which is not a failure.
     :ivar found: the finding in words.
     :ivar details: each difference, with its location.
     """
@@ -84,7 +71,7 @@ class Verification:
     """The result of verifying a packed study.
 
     :ivar checks: the checks, in order.
-    :ivar proof: the verdict and what it proves, in words, if all is as it was packed.
+    :ivar proof: what a success proves, in words.
     """
 
     checks: tuple[Check, ...]
@@ -92,20 +79,14 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Return whether nothing differs, and everything could be compared."""
-        return all(check.status in (OK, NOTE) for check in self.checks)
+        """Return whether nothing differs."""
+        return all(check.status != DIFFERS for check in self.checks)
 
     def conclusion(self) -> str:
-        """Return what is proved, the number of failed checks, or what could not be compared."""
+        """Return what is proved, or the number of failed checks."""
         if self.ok:
-            return self.proof
+            return f"verified. {self.proof}"
         count = sum(check.status == DIFFERS for check in self.checks)
-        if not count:
-            names = [check.name for check in self.checks if check.status == NOT_MADE]
-            return (
-                "not verified: another version of llmcall made the package, so these could not be made again and "
-                f"compared: {', '.join(names)}. Nothing else differs"
-            )
         words = f"not verified: {counted(count, 'check')} failed"
         if any(check.name == "versions" and check.status == NOTE for check in self.checks):
             words += ", with versions that differ from its requirements.txt"
@@ -118,8 +99,8 @@ class Verification:
 def verify(package: str | os.PathLike[str], *, tolerance: float = 0.0) -> Verification:
     """Rerun a packed study without network access, and compare the results.
 
-    It runs the author's code, in a temporary folder: with the recorded answers, and with exchanged ones, to see which
-    results come from them. The package stays as it is.
+    It runs the author's code, in a temporary folder: with the recorded answers, and with shuffled ones, to count the
+    numbers that come from them. The package stays as it is.
 
     :param package: a folder, or a ZIP file.
     :param tolerance: the largest difference of numbers in results and printed text, relative to the
@@ -131,8 +112,8 @@ def verify(package: str | os.PathLike[str], *, tolerance: float = 0.0) -> Verifi
     >>> verification = llmcall.verify("greeting")  # packed as in the example of llmcall.pack
     >>> verification.ok
     True
-    >>> print(verification.checks[4])
-    ok       replay: 1 record used, no call unanswered
+    >>> print(verification.checks[2])
+    ok       replay: 1 record used, every call answered
     """
     path = Path(os.path.expanduser(package))
     if not path.exists():
@@ -141,9 +122,11 @@ def verify(package: str | os.PathLike[str], *, tolerance: float = 0.0) -> Verifi
         raise ArgumentError(f"the tolerance is {tolerance}; it must be 0 or more")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         scratch = Path(folder).resolve()
+        unpacked = None
         if not path.is_dir():
-            (scratch / "unpacked").mkdir()
-            path = unpack_zip(path, scratch / "unpacked")
+            unpacked = scratch / "unpacked"
+            unpacked.mkdir()
+            path = unpack_zip(path, unpacked)
         if not (path / NAME).is_file():
             raise ArgumentError(f"{package} is not a packed study: it has no {NAME}")
         manifest = read_manifest(path)
@@ -156,19 +139,19 @@ def verify(package: str | os.PathLike[str], *, tolerance: float = 0.0) -> Verifi
             environment=manifest.environment,
         )
         count = counted(len(manifest.files), "file")
-        changes = list(_changed_files(path, manifest))
+        changes = [*_changed_files(path, manifest), *_added_files(path, manifest, unpacked)]
         checks = [
-            _make_check("files", f"{count} as in the manifest", "changed after packing", changes),
-            *_about_checks(path, manifest),
+            _make_check("files", f"{count} as in the manifest", "not as in the manifest", changes),
+            *run_checks(path, manifest, replay, run_folder, tolerance),
         ]
-        compared = [*run_checks(path, manifest, replay, run_folder, tolerance)]
-        checks += compared
-        evidence = Evidence({})
-        if all(check.status != DIFFERS for check in compared):
-            evidence = find_evidence(path, manifest, replay, run_folder)
-            checks += evidence_checks(evidence, manifest.evidence)
         checks.append(_version_check(manifest, replay))
-        proof = f"{verdict(evidence.states)}. {claim(evidence.states)}"
+        proof = PROOF
+        if all(check.status != DIFFERS for check in checks[1:]):
+            if left_out := merged_run(path, manifest).left_out:
+                checks.append(Check("left out", NOTE, "; ".join(left_out)))
+            shuffled = _shuffled_check(path, manifest, replay, run_folder)
+            checks.append(shuffled)
+            proof = f"{shuffled.found}. {PROOF}"
         return Verification(tuple(checks), proof)
 
 
@@ -209,32 +192,42 @@ def run_checks(
     hidden = [path for path in observation.files_read if path not in packed]
     hidden += observation.files_outside
     yield _make_check("files read", "all of them are packed", "read, but not packed", hidden)
-    refused_by = "a network namespace and an audit hook" if has_namespace() else "an audit hook"
+    blocked_by = "a network namespace and an audit hook" if has_namespace() else "an audit hook"
     attempts = counted(len(observation.connections), "attempt")
     yield _make_check(
         "network",
-        f"no attempt to connect; {refused_by} would have refused one",
-        f"{attempts} to connect, refused",
+        f"no connection attempted (it would have been blocked by {blocked_by})",
+        f"{attempts} to connect, blocked",
         list(dict.fromkeys(observation.connections)),
     )
 
 
 def _changed_files(package: Path, manifest: Manifest) -> Iterator[str]:
-    """Yield the differences between files and manifest, except for files of a reader's tools."""
+    """Yield the files that are not as the manifest has them."""
     for packed in manifest.files:
         path = package / packed.file
         if path.is_symlink() or not path.is_file():
             yield f"{packed.file} is missing"
         elif file_digest(path) != packed.sha256:
             yield f"{packed.file} was changed: its SHA-256 is not the manifest's"
-    listed = {NAME, *(packed.file for packed in manifest.files)}
-    for root, folders, names in os.walk(package):
-        folders[:] = sorted(name for name in folders if not is_left_out(Path(root, name)))
+
+
+def _added_files(package: Path, manifest: Manifest, unpacked: Path | None) -> Iterator[str]:
+    """Yield the files that the manifest does not have; in a folder, those of a reader's own tools are left out.
+
+    :param unpacked: the folder of a ZIP file's entries.
+    """
+
+    def is_tool(path: Path) -> bool:
+        return unpacked is None and is_left_out(path)
+
+    listed = {package / NAME, *(package / packed.file for packed in manifest.files)}
+    for root, folders, names in os.walk(unpacked or package):
+        folders[:] = sorted(name for name in folders if not is_tool(Path(root, name)))
         links = [name for name in folders if Path(root, name).is_symlink()]
         for path in (Path(root, name) for name in sorted([*names, *links])):
-            file = path.relative_to(package).as_posix()
-            if file not in listed and not is_left_out(path):
-                yield f"{file} was added"
+            if path not in listed and not is_tool(path):
+                yield f"{path.relative_to(unpacked or package).as_posix()} was added"
 
 
 def _replay_checks(package: Path, manifest: Manifest, observation: Observation) -> Iterator[Check]:
@@ -258,63 +251,27 @@ def _replay_checks(package: Path, manifest: Manifest, observation: Observation) 
     readable = f"{counted(count, 'record')}, all readable"
     yield _make_check("recordings", readable, "not as they were packed", damages)
     evidence = f", {count - used:,} more packed as evidence" if count > used else ""
-    good = f"{counted(used, 'record')} used{evidence}, no call unanswered"
+    good = f"{counted(used, 'record')} used{evidence}, every call answered"
     yield _make_check("replay", good, "not as it was packed", details)
 
 
-def evidence_checks(evidence: Evidence, packed: Mapping[str, str]) -> Iterator[Check]:
-    """Yield the check of the run with exchanged answers.
-
-    :param packed: by the name of a result or the printed text: what became of it when it was packed.
-    """
-    states = evidence.states
-    details = [f"{name} {state}" for name, state in states.items() if state != CHANGES]
-    number = f"{len(states) - len(details)} of {len(states)} results change"
-    found = f"with exchanged answers, {number if details else 'all results change'}"
-    if evidence.failure and NOT_REACHED in states.values():
-        details.append(evidence.failure)
-    is_worse = any(state != CHANGES == packed.get(name) for name, state in states.items())
-    if is_worse:
-        details.append("when it was packed, more changed")
-    if is_worse or {*states.values()} == {SAME}:
-        yield Check("answers", DIFFERS, found, tuple(details))
-    elif states:
-        yield Check("answers", NOTE if details else OK, found, tuple(details))
-
-
-def _about_checks(package: Path, manifest: Manifest) -> Iterator[Check]:
-    """Yield the checks of the packed llmcall, and of the files that this one makes again."""
-    wheels = [package / file.file for file in manifest.files if is_wheel(file.file)]
-    version = wheel_version(wheels[0]) if len(wheels) == 1 else None
-    name = ", ".join(wheel.name for wheel in wheels) or "no wheel"
-    status = DIFFERS if version in (None, __version__) else NOT_MADE
-    differences = wheel_changes(wheels[0]) if len(wheels) == 1 else ["there must be one wheel"]
-    if not differences:
-        yield Check("llmcall", OK, f"{name} holds the code of the llmcall that verifies")
-    else:
-        if status == NOT_MADE:
-            differences = [
-                f"to compare, verify with llmcall {version} from a source that you trust"
-            ]
-        words = f"{name} holds different code from the llmcall that verifies ({__version__})"
-        yield Check("llmcall", status, words, tuple(differences[:MAX_LINES]))
-    try:
-        texts = made_texts(package, manifest)
-    except (CacheError, OSError):
-        return  # a recording is damaged, as the next checks say
-    changed = []
-    for file, text in texts.items():
-        if (package / file).is_file():
-            changed += unified_diff((package / file).read_bytes(), text.encode())
-        else:
-            changed.append(f"{file} is missing")
-    found = "follow from the recordings and the manifest"
-    if changed:
-        yield Check("pages", status, f"not all of {', '.join(texts)} {found}", tuple(changed))
-    else:
-        yield Check("pages", OK, f"{', '.join(texts)} {found}")
-    if left_out := merged_run(package, manifest).left_out:
-        yield Check("left out", NOTE, "; ".join(left_out))
+def _shuffled_check(package: Path, manifest: Manifest, replay: Observation, folder: Path) -> Check:
+    """Return the note about the run with shuffled answers."""
+    changes, failure = changes_when_shuffled(package, manifest, replay, folder)
+    details = [str(change) for change in changes] + ([failure] if failure else [])
+    numbers, others = sum(c.numbers for c in changes), [c for c in changes if not c.numbers]
+    found = numbers_from_answers(sum(change.changed for change in changes), numbers)
+    if others:
+        changing = sum(change.has_changed is True for change in others)
+        verb = "changes" if 1 in (changing, len(others)) else "change"
+        found += (
+            f"; {changing} of {counted(len(others), 'result')} without numbers {verb} with them"
+        )
+    if not changes:
+        found = (
+            "No number can be told to come from the answers: no two differ, or there are no results"
+        )
+    return Check("shuffled answers", NOTE, found, tuple(details))
 
 
 def _version_check(manifest: Manifest, observation: Observation) -> Check:

@@ -18,7 +18,6 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest.mock import ANY
 
 import pytest
 from commands import ROOT, done
@@ -29,7 +28,7 @@ from pytest_httpserver import HTTPServer
 from servers import OK, Answer, NumberedServer, ScriptedServer, completion, embeddings
 
 import llmcall
-from llmcall.features.packing.verify import DIFFERS, NOT_MADE, Verification, unified_diff
+from llmcall.features.packing.verify import DIFFERS, Verification, unified_diff
 
 SCRIPT = "run räte.py"
 TAPE = "tapes/täglich 1.jsonl"
@@ -172,15 +171,19 @@ def test_a_package_verifies(packed: Path) -> None:
     checks = [line.split(":")[0] for line in printed.splitlines() if line.startswith("ok ")]
     names = [check.removeprefix("ok").strip() for check in checks]
     assert names == [
-        *("files", "llmcall", "pages", "recordings", "replay", "printed text"),
+        *("files", "recordings", "replay", "printed text"),
         *("result out/all.json", "result out/table.csv"),
         *("files read", "network", "versions"),
     ]
-    assert "note     answers: with exchanged answers, 2 of 3 results change\n" in printed
+    for line in (
+        "note     shuffled answers: 6 of 14 numbers come from the answers\n",
+        "           out/table.csv: 3 of 6 numbers come from the answers\n",
+        "           printed text: 0 of 2 numbers come from the answers\n",
+    ):
+        assert line in printed
     last = printed.splitlines()[-1]
-    assert last.startswith("verified. This code gives these results with these answers. ")
-    assert "Nothing shows that these come from them: printed text. The others follow from" in last
-    assert "This does not prove who gave the answers" in last
+    assert last.startswith("verified. 6 of 14 numbers come from the answers. This code gives these")
+    assert "does not prove who gave the answers" in last
 
 
 def test_a_package_holds_what_the_run_used(packed: Path) -> None:
@@ -457,7 +460,7 @@ open("out/new.txt", "w").close()
     assert differing["results"] == "out/new.txt"
     assert differing["files read"] == str(tmp_path / "hidden.txt")
     assert differing["network"] == "127.0.0.1:9"
-    assert "2 attempts to connect, refused" in str(found)
+    assert "2 attempts to connect, blocked" in str(found)
     assert str(found).endswith("not verified: 5 checks failed")
 
 
@@ -477,34 +480,12 @@ CHANGES = {
         *("result out/all.json", '"answer 0", 9.9'),
     ),
     "a printed number": ("manifest.json", "3 answers", "9 answers", "printed text", "-9 answers"),
-    "the README": ("README.md", "0 refused", "7 refused", "pages", "7 refused"),
-    "the checklist": ("REPORTING.md", "gpt-6-luna", "gpt-7", "pages", "gpt-7"),
-    "the page": ("report.html", "answer 0", "answer 9", "pages", '- "answer 9"'),
-    "the reader": ("read_cassette.py", "import json", "import json, sys", "pages", ", sys"),
-    "the wheel": (
-        WHEEL,
-        "verifies",
-        "verified",
-        "llmcall",
-        "llmcall/features/packing/verify.py",
-    ),
-    "the requirements": (
-        *("requirements.txt", f"{WHEEL}\n", f"{WHEEL}\nnumpy==1.0\n"),
-        *("pages", "-numpy==1.0"),
-    ),
-    "what follows from the answers": (
-        *("manifest.json", "stays the same", "changes"),
-        *("pages", "-- printed text: stays the same"),
-    ),
 }
 
 
 @pytest.mark.parametrize(
     "change",
-    [
-        name if name == "the README" else pytest.param(name, marks=pytest.mark.ci)
-        for name in CHANGES
-    ],
+    [name if name == "the code" else pytest.param(name, marks=pytest.mark.ci) for name in CHANGES],
 )
 def test_what_a_hostile_author_changes_is_noticed(package: Path, change: str) -> None:
     """And shown, although all sums are mended."""
@@ -522,48 +503,6 @@ def test_a_changed_prompt_is_shown_with_the_words_that_differ(package: Path) -> 
     edited(package / f"code/{SCRIPT}", "    main()\n", going_on)
     mend(package)
     assert "You are Ada, a [-doctor-] {+nurse+}." in failed(llmcall.verify(package))["replay"]
-
-
-@pytest.mark.ci
-def test_what_another_version_made_is_not_verified(package: Path) -> None:
-    """The version is that of the code in the wheel. The manifest cannot name another one, under which a forged page
-    would pass.
-    """
-    edited(package / "README.md", "0 refused", "7 refused")
-    wheel = package / WHEEL
-    with zipfile.ZipFile(wheel) as archive:
-        files = {name: archive.read(name) for name in archive.namelist()}
-    files["llmcall/_version.py"] = b'__version__ = "0.1.1"\n'
-    with zipfile.ZipFile(wheel, "w") as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    mend(package)
-    found = llmcall.verify(package)
-    assert not found.ok and not failed(found)
-    assert [check.name for check in found.checks if check.status == NOT_MADE] == [
-        "llmcall",
-        "pages",
-    ]
-    assert "verify with llmcall 0.1.1 from a source that you trust" in str(found)
-    assert found.conclusion().startswith(
-        "not verified: another version of llmcall made the package"
-    )
-    with_manifest(package, lambda manifest: manifest["packages"].update(llmcall_sim="0.1.1"))
-    printed = done("verify", package, code=1)
-    assert "it has a version of llmcall, which only the wheel has" in printed
-
-
-@pytest.mark.ci
-def test_a_removed_page_is_missed(package: Path) -> None:
-    """Although the manifest does not name it either."""
-    (package / "REPORTING.md").unlink()
-
-    def without_checklist(manifest: Any) -> None:
-        files = manifest["files"]
-        manifest["files"] = [entry for entry in files if entry["path"] != "REPORTING.md"]
-
-    with_manifest(package, without_checklist)
-    assert "REPORTING.md is missing" in failed(llmcall.verify(package))["pages"]
 
 
 # Whether the results come from the answers
@@ -606,6 +545,10 @@ with llmcall.cassette("t.jsonl"):
             rows.append((name, first, ask(f"You said {first}. Really?")))
 save("rows.json", rows)
 save("mean.json", sum(int(text.split()[1]) for _, *said in rows for text in said) / 6)
+save("names.json", sorted({text.split()[0] for _, text, _ in rows}))
+save("last.json", str(rows[-1]).replace("0", "x").translate(str.maketrans("123456789", "abcdefghi")))
+pathlib.Path("plot.png").write_bytes(bytes([255]) + str(rows).encode())
+pathlib.Path("empty.svg").write_text("<svg width='10'/>")
 save("fixed.json", 3.0)
 save("copied.json", json.loads(pathlib.Path("final.json").read_text()))
 save("mode.json", 3.0 if os.environ.get("LLMCALL_CASSETTE_MODE") == "none" else rows)
@@ -622,52 +565,37 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.ci
-def test_results_that_do_not_come_from_the_answers_are_named(
+def test_the_numbers_that_come_from_the_answers_are_counted(
     in_folder: Path, httpserver: HTTPServer
 ) -> None:
-    """Written in the code, read from a file, or made up in a replay. A table and a mean come from them, although the
-    second prompts contain answers, and a mean is the same for permuted ones.
+    """Not those in the code, read from a file, or made up in a replay. Of pictures and texts without numbers, it is
+    said whether they change. The second prompts contain answers; a mean is the same for rotated ones.
     """
     recorded_study(httpserver, in_folder, {"study.py": STUDY, "final.json": "3.0"})
-    printed = done("pack", "../made", "--cassette", "t.jsonl", "--", "study.py")
-    manifest = json.loads(Path("../made/manifest.json").read_text(encoding="utf-8"))
-    assert manifest["evidence"] == {
-        **dict.fromkeys(("result mean.json", "result rows.json"), "changes"),
-        **dict.fromkeys(
-            ("result copied.json", "result fixed.json", "result mode.json"), "stays the same"
-        ),
-    }
-    assert "look at result copied.json: with exchanged answers, it stays the same" in printed
-    readme = Path("../made/README.md").read_text(encoding="utf-8")
-    assert "- result copied.json: stays the same\n" in readme
-    assert "- result mean.json: changes\n" in readme
-    said = "these come from them: result copied.json, result fixed.json, result mode.json."
-    assert said in " ".join(readme.split())
-
-
-@pytest.mark.ci
-def test_a_package_that_claims_more_than_its_results_show_is_not_verified(
-    in_folder: Path, httpserver: HTTPServer
-) -> None:
-    """Its code, manifest and README were changed after packing."""
-    program = STUDY.replace('save("mode.json"', '0 and save("mode.json"')
-    recorded_study(httpserver, in_folder, {"study.py": program, "final.json": "3.0"})
     done("pack", "../made", "--cassette", "t.jsonl", "--", "study.py")
-    made = Path("../made")
-    rows = (made / "results/rows.json").read_text(encoding="utf-8")
-    edited(made / "code/study.py", 'save("rows.json", rows)', f'save("rows.json", {rows})')
-    mend(made)
-    found = failed(llmcall.verify(made))
-    assert found == {"answers": ANY}
-    assert "result rows.json stays the same" in found["answers"]
-    assert "when it was packed, more changed" in found["answers"]
+    found = llmcall.verify("../made")
+    [note] = [check for check in found.checks if check.name == "shuffled answers"]
+    assert note.details == (
+        "copied.json: 0 of 1 number comes from the answers",
+        "empty.svg: stays the same",
+        "fixed.json: 0 of 1 number comes from the answers",
+        "last.json: changes",
+        "mean.json: 1 of 1 number comes from the answers",
+        "mode.json: 0 of 1 number comes from the answers",
+        "names.json: stays the same",
+        "plot.png: changes",
+        "rows.json: 6 of 6 numbers come from the answers",
+    )
+    assert found.conclusion().startswith(
+        "verified. 7 of 10 numbers come from the answers; 2 of 4 results without numbers change"
+    )
 
 
 @pytest.mark.ci
-def test_a_study_of_which_nothing_comes_from_the_answers_is_not_packed(
+def test_a_study_of_which_nothing_comes_from_the_answers_is_packed(
     in_folder: Path, httpserver: HTTPServer
 ) -> None:
-    """It asks, and prints results from elsewhere."""
+    """And verified: the last line says so."""
     program = f"""{ASKING}
 with llmcall.cassette("t.jsonl"):
     for name in ("Ada", "Ben"):
@@ -675,20 +603,20 @@ with llmcall.cassette("t.jsonl"):
 print("The mean is 3.0")
 """
     recorded_study(httpserver, in_folder, {"study.py": program})
-    printed = done("pack", "../made", "--cassette", "t.jsonl", "--", "study.py", code=1)
-    assert "with exchanged answers, these stay the same: printed text. So nothing" in printed
+    done("pack", "../made", "--cassette", "t.jsonl", "--", "study.py")
+    assert "verified. 0 of 1 number comes from the answers." in done("verify", "../made")
 
 
 @pytest.mark.ci
 @pytest.mark.parametrize(
-    ("said", "state", "words"),
+    ("said", "words"),
     [
-        (("yes", "yes"), "cannot change", "with exchanged answers, 0 of 1 results change"),
-        (("yes", "no"), "is not reached", "the program ended with exit code 1: AssertionError"),
+        (("yes", "yes"), "No number can be told to come from the answers: no two differ"),
+        (("yes", "no"), "           said.json: not written with shuffled answers\n"),
     ],
 )
 def test_a_study_that_cannot_be_tried_is_verified_and_says_so(
-    in_folder: Path, httpserver: HTTPServer, said: tuple[str, ...], state: str, words: str
+    in_folder: Path, httpserver: HTTPServer, said: tuple[str, ...], words: str
 ) -> None:
     """All answers are equal, or its program accepts no others."""
     program = f"""{ASKING}
@@ -700,9 +628,9 @@ save("said.json", said)
     recorded_study(httpserver, in_folder, {"study.py": program}, *said)
     done("pack", "../made", "--cassette", "t.jsonl", "--", "study.py")
     printed = done("verify", "../made")
-    assert f"result said.json {state}" in printed
     assert words in printed
-    assert printed.splitlines()[-1].startswith("verified in part. ")
+    assert printed.splitlines()[-1].startswith("verified. ")
+    assert ("the program ended with exit code 1: AssertionError" in printed) == (said[1] == "no")
 
 
 @pytest.mark.ci
@@ -795,12 +723,19 @@ def absurd(archive: zipfile.ZipFile) -> None:
     archive.infolist()[-1].file_size = 1 << 60
 
 
+def twice(archive: zipfile.ZipFile) -> None:
+    """Add another file under a name that is there."""
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("das Päckchen/README.md", "Other words.")
+
+
 UNSAFE: dict[str, Callable[[zipfile.ZipFile], None]] = {
     "a parent path": lambda archive: archive.writestr("package/../../escaped.txt", ""),
     "an absolute path": lambda archive: archive.writestr("/escaped.txt", ""),
     "Windows' parent path": lambda archive: archive.writestr("..\\escaped.txt", ""),
     "a link": link,
     "an absurd size": absurd,
+    "a name twice": twice,
 }
 
 
@@ -810,6 +745,19 @@ def test_an_unsafe_zip_file_is_refused(packed: Path, tmp_path: Path, name: str) 
     with zipfile.ZipFile(file, "a") as archive:
         UNSAFE[name](archive)
     assert "nothing was unpacked" in done("verify", file, code=1)
+
+
+@pytest.mark.ci
+def test_all_else_in_a_zip_file_is_named(packed: Path, tmp_path: Path) -> None:
+    """Beside the package and in it, what a reader's tools would write, too."""
+    file = Path(shutil.copy(packed.parent / "p.zip", tmp_path / "p.zip"))
+    added = ["beside.txt", "das Päckchen/.git/HEAD", "das Päckchen/data/more.txt"]
+    with zipfile.ZipFile(file, "a") as archive:
+        for name in added:
+            archive.writestr(name, "")
+    found = failed(llmcall.verify(file))
+    assert {*found} == {"files"}
+    assert sorted(found["files"].split("\n")) == [f"{name} was added" for name in added]
 
 
 @pytest.mark.parametrize("position", ["the middle", "the end"])
@@ -826,7 +774,7 @@ def test_a_damaged_zip_file_is_reported_in_a_sentence(
     assert "is not a readable ZIP file" in printed and "Traceback" not in printed
 
 
-@pytest.mark.parametrize("text", ["no JSON", "[]", "{}", '{"llmcall_package": 3, "files": [{}]}'])
+@pytest.mark.parametrize("text", ["no JSON", "[]", "{}", '{"llmcall_package": 4, "files": [{}]}'])
 def test_a_damaged_manifest_is_reported_in_a_sentence(tmp_path: Path, text: str) -> None:
     """It names the file."""
     (tmp_path / "manifest.json").write_text(text)
@@ -840,17 +788,6 @@ def test_a_manifest_that_names_files_elsewhere_is_refused(package: Path, path: s
     """Nothing is run."""
     with_manifest(package, lambda manifest: manifest["files"][0].update(path=path, role="code"))
     assert "points outside the package" in done("verify", package, code=1)
-
-
-@pytest.mark.parametrize(
-    "variables", [{"A=B": "1"}, {"": "1"}, {"A\0": "1"}, {"A": "\ud800"}, {"A": 1}]
-)
-def test_a_manifest_with_an_environment_that_no_program_can_have_is_damaged(
-    package: Path, variables: dict[str, object]
-) -> None:
-    """Nothing is run."""
-    with_manifest(package, lambda manifest: manifest["environment"].update(variables))
-    assert "manifest.json is damaged: " in done("verify", package, code=1)
 
 
 def test_verifying_what_is_no_package_is_wrong_usage(tmp_path: Path) -> None:
@@ -973,7 +910,7 @@ def test_a_recording_is_packed_whole_as_evidence(project: Path) -> None:
     readme = (made / "README.md").read_text(encoding="utf-8")
     assert "Records that the program does not use, packed as evidence: 1 of 3" in readme
     printed = done("verify", made)
-    assert "replay: 2 records used, 1 more packed as evidence, no call unanswered" in printed
+    assert "replay: 2 records used, 1 more packed as evidence, every call answered" in printed
 
 
 @pytest.mark.ci
@@ -984,8 +921,6 @@ def test_a_program_that_uses_less_of_a_whole_recording_is_not_verified(project: 
     with_manifest(Path("../made"), lambda manifest: manifest["unused"].clear())
     printed = done("verify", "../made", code=1)
     assert "1 record that no call used: Çem#0" in printed
-    with_manifest(Path("../made"), lambda manifest: manifest.update(unused=1))
-    assert "is damaged" in done("verify", "../made", code=1)
 
 
 def test_whole_and_prune_are_one_or_the_other(project: Path) -> None:

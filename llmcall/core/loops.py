@@ -1,4 +1,4 @@
-"""The driver of procedures in an event loop, which goes on during their effects: asyncio's, or Trio's."""
+"""The driver of procedures in an event loop, which goes on during their effects."""
 
 from __future__ import annotations
 

@@ -251,7 +251,7 @@ class Connection:
     ) -> messages.Message:
         """Send a call's message, and return the answer.
 
-        :param blocks: ``True`` if it blocks the thread, and not one of Trio's.
+        :param blocks: ``True`` if it blocks the thread; else an event loop waits for another one.
         :raises OSError: if the recording process has ended.
         """
         ask = partial(self.ask, message, call)

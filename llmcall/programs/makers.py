@@ -42,18 +42,6 @@ def create_task(create: Callable[..., T], loop: object, coroutine: object, **opt
         return create(loop, coroutine, **options)
 
 
-def start_soon(
-    start: Callable[..., T], nursery: object, function: object, *args: object, **options: Any
-) -> T:
-    """Make a task of Trio, which is a caller of its own, by the nursery's method that would have made it."""
-    maker = None if llmcall_sends() else current_caller()
-    if maker is None:
-        return start(nursery, function, *args, **options)
-    name = _name_with_arguments(*_unwrapped(function, args)[:2])
-    with holding(caller=maker.child("task", name)):  # the task copies the context
-        return start(nursery, function, *args, **options)
-
-
 def _is_of_kernel(coroutine: object) -> bool:
     """Return whether a coroutine is a notebook kernel's own, such as one that runs a cell."""
     code = getattr(coroutine, "cr_code", None)

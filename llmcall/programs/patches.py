@@ -153,6 +153,5 @@ _installation = Installation(
             ("", "as_completed", makers.as_completed),
         ],
         "uvloop": [("Loop", "create_task", makers.create_task)],
-        "trio": [("Nursery", "start_soon", makers.start_soon)],
     }
 )

@@ -1,4 +1,4 @@
-"""Waits in an event loop, asyncio's or Trio's, which goes on meanwhile."""
+"""Waits in an event loop of asyncio, which goes on meanwhile."""
 
 from __future__ import annotations
 
@@ -72,14 +72,6 @@ async def in_time(awaitable: Awaitable[T], seconds: float | None, source: str) -
     """
     if seconds is None:
         return await awaitable
-    if running_loop() is None:  # Trio's
-        import anyio
-
-        try:
-            with anyio.fail_after(seconds):
-                return await awaitable
-        except TimeoutError:
-            raise RequestTimeoutError(f"no complete answer from {source} in time") from None
     import asyncio
 
     try:
@@ -97,9 +89,6 @@ async def until_done(future: Future[Any] | None, seconds: float | None) -> None:
     from concurrent import futures  # takes 5 ms, which a replay need not pay
 
     future = future or futures.Future()
-    if running_loop() is None:
-        await _in_thread_of_trio(futures.wait, [future], seconds)
-        return
     import asyncio
 
     loop = asyncio.get_running_loop()
@@ -118,8 +107,8 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
     """Return the result of a function that may wait, from a thread. It runs to its end even if the caller is
     cancelled meanwhile.
     """
-    if running_loop() is None:
-        return await _in_thread_of_trio(function, *args, **kwargs)
+    if running_loop() is None:  # the loop is not asyncio's: it stands still
+        return function(*args, **kwargs)
     import asyncio
 
     def call() -> T:
@@ -134,9 +123,3 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
     # A cancelled caller never retrieves its error, and asyncio would report that.
     outcome.add_done_callback(lambda done: done.cancelled() or done.exception())
     return await asyncio.shield(outcome)
-
-
-async def _in_thread_of_trio(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    import anyio.to_thread
-
-    return await anyio.to_thread.run_sync(partial(function, *args, **kwargs))

@@ -213,28 +213,6 @@ def test_children_that_uvloop_starts_replay(model: NumberedServer) -> None:
 
 
 @pytest.mark.ci
-def test_what_a_child_asks_in_trios_event_loop_replays(model: NumberedServer) -> None:
-    """It has no event loop of asyncio."""
-    pytest.importorskip("trio")
-    write(
-        "child.py",
-        """
-        import trio
-        async def main():
-            async with httpx.AsyncClient() as client:
-                body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Bread?"}]}
-                address = os.environ["MODEL_AT"] + "/chat/completions"
-                for _ in range(2):
-                    response = await client.post(address, json=body, timeout=60)
-                    print(response.json()["choices"][0]["message"]["content"], flush=True)
-        trio.run(main)
-        """,
-    )
-    write("program.py", f"subprocess.run({CHILD})")
-    check_replays(model, 2)
-
-
-@pytest.mark.ci
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="only daemons of POSIX do this")
 def test_a_child_that_closes_all_descriptors_replays(model: NumberedServer) -> None:
     """As a daemon does, before its first call or later."""

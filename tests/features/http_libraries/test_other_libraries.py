@@ -202,35 +202,3 @@ def test_other_requests_are_left_alone(model: NumberedServer, httpserver: HTTPSe
     print(answered.url == ADDRESS)
     """
     assert ran(program, *RUN, *A)[0] == "data True\nTrue\n"
-
-
-@pytest.mark.ci
-def test_tasks_of_trio_replay_their_own_answers(model: NumberedServer) -> None:
-    """Whichever comes first; one of them reads a stream."""
-    pytest.importorskip("trio")
-    program = """
-        import functools, json, httpx, trio
-        def said(response):
-            if not response.text.startswith("data: "):
-                return text(response.json())  # the server does not stream, and a recording has its own answer
-            lines = [line for line in response.text.split("\\n") if line.startswith("data: {")]
-            choices = [choice for line in lines for choice in json.loads(line[6:])["choices"]]
-            return "".join(choice["delta"].get("content") or "" for choice in choices)
-        async def ask(answers, number, question, **parameters):
-            await trio.sleep(random.random() / 10)
-            async with httpx.AsyncClient() as client:
-                response = await client.post(ADDRESS, json=body(question, **parameters), timeout=60)
-                answers[number] = said(response)
-        async def main():
-            answers = {}
-            async with trio.open_nursery() as nursery:
-                for number in range(4):
-                    nursery.start_soon(ask, answers, number, "Bread?")
-                nursery.start_soon(functools.partial(ask, answers, 4, "Tea?", stream=True))
-            print(*(answers[number] for number in range(5)))
-        trio.run(main)
-        """
-    printed, _ = ran(program, *RUN, *A)
-    assert len(model.asked) == 5
-    assert ran(program, *RUN, *NONE)[0] == printed
-    assert len(model.asked) == 5

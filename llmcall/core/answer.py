@@ -278,16 +278,13 @@ async def send_once(
         if call.is_streamed:
             assert transport is not None  # of a function, which is never streamed
             chunks = await Open(transport, request, timeout, call.progress)
-        if chunks is None:
-            if call.is_streamed:  # the transport does not stream
+            if chunks is None:  # the transport does not stream
                 own_body: Any = request.body
                 own_body.pop("stream_options", None)
+        if chunks is None:
             sent = Sent(await call.kind.send(call, transport, request, timeout))
-            source, chunks = sent.response.source, sent.response.chunks
-            if chunks is not None:
-                assert call.progress is not None  # it was begun
-                call.begin_stream(call.progress)
-        if chunks is not None:
+            source = sent.response.source
+        else:
             sent, source = await exchange.read_stream(chunks, gate, assembler), chunks.name
         response = sent.response
         try:

@@ -147,7 +147,7 @@ def send(
     check_stops(stops())
     with _InCallback(inside):
         answer = transport.send(request, timeout)
-    return _response(answer, request, f"{transport.class_name}.send", inside)
+    return _response(answer, request, f"{transport.class_name}.send")
 
 
 async def asend(
@@ -168,28 +168,17 @@ async def asend(
             return coroutine
 
         answer = await in_time(InContext(context, begin), timeout, transport.source or method)
-    return _response(answer, request, method, inside, context)
+    return _response(answer, request, method)
 
 
-def _response(
-    answer: Mapping[str, Data],
-    request: Request,
-    method: str,
-    inside: Progress | None,
-    context: Context | None = None,
-) -> Response:
-    """Return the response that a method of a transport returned, checked.
-
-    :param context: that in which an event loop ran it.
-    """
+def _response(answer: Mapping[str, Data], request: Request, method: str) -> Response:
+    """Return the response that a method of a transport returned, checked."""
     if not isinstance(answer, Response):
         _check_type(answer, Mapping, f"{method} returned", "a dict")
         answer = Response(
             plain_answer(answer, f"{method}(…)") if request.kind == "chat" else answer
         )
     answer.source = answer.source or method
-    if answer.chunks is not None:
-        answer.chunks = answer.chunks._replace(inside=inside, context=context)
     return answer
 
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from ..scopes.draw_numbers import RecordedCallers
     from ..traffic.usage import Meter
-    from .effects import Chunks
 
 
 # A piece of a streamed answer, in the API's form; the bytes of an answer that is recorded as it is.
@@ -82,23 +81,20 @@ class Response(dict[str, Data]):
     :ivar request_id: the server's identifier of the request, or ``None``.
     :ivar status_code: the HTTP status, or ``None`` if no server gave one.
     :ivar source: the method that returned it, for messages.
-    :ivar chunks: of an answer that comes in pieces though the request does not say so; ``None``: it is whole.
     """
 
-    __slots__ = ("chunks", "request_id", "source", "status_code")
+    __slots__ = ("request_id", "source", "status_code")
 
     def __init__(
         self,
         data: Mapping[str, Data],
         request_id: str | None = None,
         status_code: int | None = None,
-        chunks: Chunks | None = None,
     ) -> None:
         super().__init__(data)
         self.request_id = request_id
         self.status_code = status_code
         self.source = ""
-        self.chunks = chunks
 
 
 class Sends(Protocol):

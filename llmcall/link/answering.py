@@ -149,10 +149,7 @@ class CallOfProcess:
         """Return the result of an effect."""
         match effect:
             case Send():
-                told = await self._begin(effect)
-                if isinstance(told, messages.Opened):  # though the request does not say so
-                    return Response({}, chunks=self._opened(told))
-                return self._response(told)
+                return self._response(await self._begin(effect))
             case Open():
                 return self._opened(await self._begin(effect))
             case Next():

@@ -186,16 +186,13 @@ class Errand:
                 if (inside := _inside(gate)) is not None:
                     stack.callback(setattr, inside, "has_ended", True)
                 await gate.acquire()
-                if told.is_read:
-                    chunks = await Open(transport, request, told.timeout, inside)
-                    if chunks is None:
-                        return messages.Opened(None)
-                else:
+                if not told.is_read:
                     response = await Send(transport, request, told.timeout, inside)
-                    chunks = response.chunks
-                    if chunks is None:
-                        _settle(gate, kind.usage_in(response))
-                        return self._sent(response)
+                    _settle(gate, kind.usage_in(response))
+                    return self._sent(response)
+                chunks = await Open(transport, request, told.timeout, inside)
+                if chunks is None:
+                    return messages.Opened(None)
             hold_ticket(told.inside.ticket)  # what the loop over the stream runs is inside the call
             await stack.enter_async_context(Reading(chunks))
             self._reading = stack.pop_all()

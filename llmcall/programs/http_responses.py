@@ -58,7 +58,7 @@ async def respond(
         recorded of a response.
     """
     library, to_record, kind = transport.library, transport.to_record, call.request.kind
-    if kind != "http" and not to_record.requests_stream:
+    if not to_record.requests_stream:
         answer = await procedure
     else:
         is_sync = await Blocks()

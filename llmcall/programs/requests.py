@@ -123,9 +123,9 @@ class RequestToRecord(NamedTuple):
     @property
     def requests_stream(self) -> bool:
         """Return whether the answer is to come in pieces."""
-        if not isinstance(self.body, dict):
-            return False
-        return self.path.endswith(GEMINI_STREAM) or bool(self.body.get("stream"))
+        fields = self.body if isinstance(self.body, dict) else {}
+        in_query = self.http.url.params.get("stream") == "true"
+        return self.path.endswith(GEMINI_STREAM) or bool(fields.get("stream")) or in_query
 
     @property
     def address(self) -> str:

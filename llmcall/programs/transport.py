@@ -13,9 +13,8 @@ from ..apis.masking import mask, secrets_of
 from ..clients.api_errors import connection_error, failure, proxy_hint
 from ..clients.chat import chunks_of_event, streamed_chunks
 from ..config.values import is_loopback
-from ..core import loops, threads
 from ..core.deadlines import Deadline
-from ..core.effects import Blocks, Chunks, Timed
+from ..core.effects import Blocks, Timed
 from ..core.kinds import check_embeddings, ordered_embeddings
 from ..core.procedure_transport import ProcedureTransport
 from ..core.seams import OK, Response
@@ -24,7 +23,7 @@ from ..keys.plain_data import in_order
 from ..support.failures import UnrecordedAnswer
 from ..support.secrets import note_request
 from ..support.waits import as_async, resolved
-from .whole_answers import EVENTS, LINES, check_answer, checked_api
+from .whole_answers import EVENTS, check_answer, checked_api
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -88,12 +87,13 @@ class ProgramTransport(ProcedureTransport):
         note_request(to_record.http, is_local=is_loopback(str(to_record.http.url)))
 
     async def response(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
-        """Return the API's response; for a request that is recorded as it is, what is recorded of it, or the pieces of
-        a stream.
-        """
+        """Return the API's response; for a request that is recorded as it is, what is recorded of it."""
         blocks = await Blocks()
         if request.kind == "http":
-            return await self._http_response(request, timeout, blocks)
+            async with self._response(request, timeout, blocks) as received:
+                await _read_body(received, blocks)
+            self.last_response = received
+            return self._recordable(received)
         async with self._response(request, timeout, blocks) as received:
             await _read_body(received, blocks)
         self.last_response = received
@@ -121,19 +121,6 @@ class ProgramTransport(ProcedureTransport):
         if request.kind == "http":
             return self._pieces(request, timeout)
         return self._chunks(request, timeout)
-
-    async def _http_response(
-        self, request: Request, timeout: float | None, blocks: bool
-    ) -> Response:
-        """Return what is recorded of an answer, or the pieces of a stream, once its headers are there."""
-        self._passed_on = b""
-        pieces = self._pieces(request, timeout)
-        items: Any = threads.Each(pieces) if blocks else loops.each(pieces)
-        first = await resolved(next(items) if blocks else anext(items))
-        if not first:
-            return Response({}, chunks=Chunks(items, self))
-        await resolved(items.close() if blocks else items.aclose())
-        return first  # type: ignore[no-any-return]
 
     async def _chunks(
         self, request: Request, timeout: float | None
@@ -245,17 +232,14 @@ class ProgramTransport(ProcedureTransport):
     ) -> AsyncGenerator[bytes | Response, None]:
         """Yield the pieces of an answer as they come, and last what is recorded of it.
 
-        A stream that the request does not ask for begins with an empty response. If its answers are not checked, an
-        empty piece follows once the headers are there: the program may wait for these alone.
+        If its answers are not checked, an empty piece comes first, once the headers are there: the program may wait for
+        these alone.
         """
-        blocks, is_requested = await Blocks(), self.to_record.requests_stream
+        blocks = await Blocks()
         async with self._response(request, timeout, blocks) as response:
             self.media_type, self.status = _media_type(response), response.status_code
-            is_stream = self.media_type == EVENTS or self.media_type.endswith(LINES)
-            comes_in_pieces = _is_recordable(response) and (is_stream or is_requested)
+            comes_in_pieces = _is_recordable(response)
             if comes_in_pieces:
-                if not is_requested:
-                    yield Response({})
                 if checked_api(self.to_record) is None:
                     yield b""
                 async for data in self._note_data(response, blocks):

@@ -142,14 +142,6 @@ def of_program(text: str) -> Procedure[Any]:
     return reply_to(programs_call("/chat/completions", body, *chunks_of("Two ", "coins.")))
 
 
-def of_program_unrequested(text: str) -> Procedure[Any]:
-    """Ask as a program does that gets a stream, though its request does not say so."""
-    completed = {"type": "response.completed", "response": {"id": "r", "status": "completed"}}
-    return recorded_result(
-        programs_call("/responses", {"model": "m", "input": text}, {"type": "begun"}, completed)
-    )
-
-
 def programs_call(path: str, body: dict[str, Any], *answer: dict[str, Any]) -> Call:
     """Return the call of a program's request whose answer is streamed."""
     request = http.Request("POST", f"http://localhost:9/v1{path}", json=body)
@@ -166,7 +158,7 @@ def programs_call(path: str, body: dict[str, Any], *answer: dict[str, Any]) -> C
 
 
 CASES: list[Any] = [chat, chat_that_fails_twice, stream, embedded, function]
-CASES += [of_program, of_program_unrequested]
+CASES += [of_program]
 
 
 def held() -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""Answers that turn out to be streams, though no field of the request's body asks for one: a GET of a background
-response, another API. Their type says so. Each is compared with what the same program gets unrecorded.
+"""Streams that the query of a request asks for: of a background response, of another API. Each is compared with what
+the same program gets unrecorded.
 """
 
 from __future__ import annotations
@@ -262,35 +262,6 @@ def until_completed(lines: Iterator[Any]) -> Iterator[Any]:
         yield line
         if json.loads(line.removeprefix("data: "))["type"] == "response.completed":
             return
-
-
-def test_lines_of_json_come_one_by_one() -> None:
-    """Ollama's own API streams unless the body says ``"stream": false``."""
-    lines = [{"message": {"content": text}, "done": text == "."} for text in ("Two", ".")]
-    texts = [json.dumps(line).encode() + b"\n" for line in lines]
-    path, body = "/api/chat", {"model": "m", "messages": [{"role": "user", "content": "Bread?"}]}
-
-    class Lines(Paused):
-        def __call__(self, connection: Any, stopped: Any) -> None:
-            head = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nConnection: close\r\n\r\n"
-            connection.sendall(head + texts[0])
-            self.go_on.wait(LATE)
-            connection.sendall(texts[1])
-
-    found = []
-    for mode in ("once", "none"):
-        answer = Lines(after=0)
-        with (
-            RawServer(answer) as server,
-            llmcall.cassette("run.jsonl", mode=mode),
-            http.Client(timeout=LATE) as client,
-            client.stream("POST", server.base_url + path, headers=OF_SDK, json=body) as response,
-        ):
-            came = response.iter_raw()
-            first = next(came)
-            answer.go_on.set()
-            found.append(first + b"".join(came))
-    assert found == [b"".join(texts)] * 2
 
 
 CHILD = """

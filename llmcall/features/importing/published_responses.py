@@ -141,10 +141,7 @@ async def _answer(transport: ProgramTransport, call: Call) -> Response:
     """Return the whole answer to a call; the stream of a chat is assembled."""
     chunks = await Open(transport, call.request, None) if call.is_streamed else None
     if chunks is None:
-        response = await Send(transport, call.request, None)
-        chunks = response.chunks
-        if chunks is None:
-            return response
+        return await Send(transport, call.request, None)
     assembler, whole = Assembler(), Response({})
     while (chunk := await Next(chunks, None)) is not None:
         if chunk is DONE:

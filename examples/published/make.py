@@ -75,7 +75,7 @@ def main() -> None:
         {"messages": [*body["messages"], {"role": "assistant", "content": text}]}
         for (_, body, _), text in zip(calls, texts, strict=True)
     ]
-    (FOLDER / "chats.json").write_text(json.dumps(chats, indent=1) + "\n", encoding="utf-8")
+    write_lines("chats.jsonl", chats)
     interactions = [
         {
             "request": {

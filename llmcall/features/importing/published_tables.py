@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-import re
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -41,7 +40,6 @@ TYPES: dict[str, type] = {
     "top_logprobs": int,
     "web_search_options": dict,
 }
-BARE_POINT = re.compile(r"^\s*(-?)\.(?=\d)")  # as spreadsheets write 0.7: .7
 SWITCHES = {"true": True, "false": False}
 
 
@@ -199,8 +197,7 @@ def _typed(name: str, value: object) -> object:
     kind = KINDS.get(name, ())
     if isinstance(value, str) and str not in kind:
         try:
-            number = BARE_POINT.sub(r"\g<1>0.", value)
-            value = SWITCHES[value.lower()] if value.lower() in SWITCHES else json.loads(number)
+            value = SWITCHES[value.lower()] if value.lower() in SWITCHES else json.loads(value)
         except ValueError:
             if kind:
                 raise ValueError(f"{name} is {value!r}; it must be {kind[0]}") from None
@@ -224,7 +221,7 @@ def parameters(texts: Mapping[str, str]) -> dict[str, Data]:
 # The location of a conversation or an exchange, for messages, and itself
 LocatedEntry = tuple[str, object]
 DELIMITERS = ",;\t"
-LINES = "if it has several objects over many lines, write each into one: jq -c . FILE > FILE.jsonl"
+LINES = "write each object into one line: jq -c . FILE > FILE.jsonl (those of a list: jq -c '.[]')"
 
 
 @contextmanager
@@ -254,7 +251,7 @@ def opened(path: str) -> Iterator[IO[str]]:
 
 
 def objects(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the JSON objects in a file with their locations: one per line, a list's, or the only one.
+    """Yield the JSON objects in a file with their locations: one per line, or the only one.
 
     :raises CacheError: if it contains anything else.
     """
@@ -262,19 +259,14 @@ def objects(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
         first = next(filter(str.strip, file), "")
         file.seek(0)
         entries: Iterable[tuple[str, object]]
-        if first.lstrip().startswith("[") or not _is_json(first):
-            data = _parsed(file.read(), path, LINES)
-            entries = [(path, data)]
-            if isinstance(data, list):
-                entries = (
-                    (f"{path}, entry {number}", entry) for number, entry in enumerate(data, 1)
-                )
+        if not _is_json(first):
+            entries = [(path, _parsed(file.read(), path, LINES))]
         else:
             lines = ((f"{path}:{number}", line) for number, line in enumerate(file, 1))
             entries = ((place, _parsed(line, place)) for place, line in lines if line.strip())
         for location, entry in entries:
             if not isinstance(entry, dict):
-                raise CacheError(f"{location}: it is not a JSON object; {OWN_LAYOUT}")
+                raise CacheError(f"{location}: it is not a JSON object; {LINES}")
             yield location, entry
 
 
@@ -299,21 +291,9 @@ def _parsed(text: str, location: str, remedy: str = OWN_LAYOUT) -> Any:
 def conversations(path: str, columns: Columns) -> Iterator[LocatedEntry]:
     """Yield the objects of a JSON file as conversations."""
     for location, entry in objects(path):
-        for place, row in _rows_in(location, entry):
-            if problem := columns.problem(row):
-                raise CacheError(f"{place}: {problem}")
-            yield place, columns.conversation(row, has_paths=True)
-
-
-def _rows_in(location: str, entry: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the rows of a table by columns, as ``DataFrame.to_json`` writes it, or the object itself."""
-    columns = [column for column in entry.values() if isinstance(column, dict)]
-    indexes = {frozenset(column) for column in columns}
-    if len(columns) < max(2, len(entry)) or len(indexes) > 1 or is_exchange(entry):
-        yield location, entry
-        return
-    for index in columns[0]:
-        yield f"{location}, row {index}", {name: entry[name][index] for name in entry}
+        if problem := columns.problem(entry):
+            raise CacheError(f"{location}: {problem}")
+        yield location, columns.conversation(entry, has_paths=True)
 
 
 def rows(path: str, columns: Columns) -> Iterator[LocatedEntry]:

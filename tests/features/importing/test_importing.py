@@ -510,12 +510,10 @@ def test_lines_of_prompts_and_answers_are_imported() -> None:
     ]
 
 
-@pytest.mark.parametrize("separator", ["list", "lines"])
-def test_conversations_are_imported_from_a_list_or_lines(separator: str) -> None:
-    """As for fine-tuning, or exported from a chat."""
+def test_conversations_are_imported_from_lines() -> None:
+    """As for fine-tuning."""
     entries = [{"messages": [user("How much?"), assistant(text)]} for text in "56"]
-    text = json.dumps(entries) if separator == "list" else "\n".join(map(json.dumps, entries))
-    path = written("chats.json", text)
+    path = written("chats.json", "\n".join(map(json.dumps, entries)))
     done("import", path, "--to", GAMES, "--model", MODEL)
     assert [record.sample for record in records()] == [None, "#1"]
 
@@ -860,12 +858,6 @@ def test_what_a_model_wrote_in_json_is_a_text(answer: str) -> None:
     assert record.answer == answer
 
 
-def test_a_number_as_a_spreadsheet_writes_it_is_read() -> None:
-    path = written("rows.csv", "prompt,answer,temperature,presence_penalty\nHow much?,5,.7,-.5\n")
-    done("import", path, "--to", GAMES, "-m", MODEL)
-    assert replayed(temperature=0.7, presence_penalty=-0.5) == "5"
-
-
 def test_records_without_a_model_are_named() -> None:
     """No call finds them, and the output says what to do."""
     path = written("rows.csv", "prompt,answer\nHow much?,5\n")
@@ -987,7 +979,8 @@ def test_a_function_reads_any_other_layout(monkeypatch: pytest.MonkeyPatch) -> N
         ("a.jsonl", b'{"prompt": "?", "answer": "5"}\n{"prompt": ', "a.jsonl:2: it is not JSON"),
         ("a.jsonl", '{"prompt": "Café"}\n'.encode("latin-1"), "a.jsonl: the text is not UTF-8"),
         ("a.jsonl", b'{"question": "?"}\n', "no column prompt and answer, and no messages"),
-        ("a.jsonl", b"[1]", "entry 1: it is not a JSON object"),
+        ("a.jsonl", b"[1]", "a.jsonl:1: it is not a JSON object"),
+        ("a.json", b'[\n{"prompt": "?", "answer": "5"}\n]', "those of a list: jq -c '.[]'"),
         ("a.jsonl", b'{\n  "prompt": "?",\n  "answer": "5"\n}\n{\n}\n', "jq -c . FILE > FILE.jsonl"),
         ("a.json", b'{\n  "rows": []\n}\n', "a.json: it has no column prompt and answer, and no messages"),
         ("a.ipynb", b'{\n "cells": [],\n "nbformat": 4\n}\n', "no messages, but cells"),
@@ -1044,7 +1037,7 @@ def test_the_published_data_set_is_the_same_in_each_layout() -> None:
     """Its files hold the same five answers."""
     pytest.importorskip("yaml")
     folder = Path(__file__).resolve().parents[3] / "examples" / "published"
-    files = [["input.jsonl", "output.jsonl"], ["market.csv"], ["chats.json"], ["run.yaml"]]
+    files = [["input.jsonl", "output.jsonl"], ["market.csv"], ["chats.jsonl"], ["run.yaml"]]
     answers = []
     for number, names in enumerate(files):
         to = f"{number}.jsonl"
@@ -1108,18 +1101,6 @@ def test_a_row_whose_scope_has_a_name_that_no_scope_takes_is_skipped(name: str) 
     printed = done("import", csv_by_csv(rows), "--to", GAMES, "--model", MODEL)
     assert "1 turn skipped" in printed and "its scope has the name" in printed
     assert [(record.sample, record.answer) for record in records()] == [("Ann#0", "7")]
-
-
-def test_a_table_by_columns_is_read_as_its_rows() -> None:
-    """As pandas writes it: ``frame.to_json()``."""
-    pandas = pytest.importorskip("pandas")
-    frame = pandas.DataFrame(
-        {"scope": ["Ann", "Ben"], "prompt": ["How much?"] * 2, "answer": ["5", 7]}, index=[3, 8]
-    )
-    path = written("rows.json", frame.to_json())
-    printed = done("import", path, "--to", GAMES, "--model", MODEL)
-    assert printed.startswith("2 records of 2 conversations")
-    assert (replayed("Ann"), replayed("Ben")) == ("5", "7")
 
 
 @pytest.mark.parametrize("answer", ["5", {"role": "assistant", "content": "5"}, response("5")])

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     import pandas
 
 
-EFFECT = ("estimate", "low", "high", "level", "n", "missing")  # the columns of an effect
+# The columns of an effect
+EFFECT = ("estimate", "low", "high", "level", "n", "missing_treated", "missing_control")
 MAX_NAMED_RUNS = 5  # that failed, and are named
 FUNCTION = "function"  # the kind of recorded functions' records, which no model answered
 
@@ -166,8 +167,8 @@ class Arms(Mapping[tuple[str, int], Any]):
         :param control: the name of the arm that is subtracted.
         :param level: the share of studies whose interval contains the truth.
         :returns: a row for each column of the measure, with ``estimate``; ``low`` and ``high``, the ends of
-            the interval; ``level``; ``n``, the repeats with a value in both arms; and ``missing``, the
-            missing values: those of failed arms, and those that are not numbers.
+            the interval; ``level``; ``n``, the repeats with a value in both arms; and ``missing_treated`` and
+            ``missing_control``, the missing values of each arm: if it failed, or the value is not a number.
         :raises ConfigError: if pandas and scipy are not installed (the extra ``study``).
         :raises KeyError: for a name that no arm has; the message lists the known ones.
         :raises ValueError: if ``level`` is not between 0 and 1.
@@ -179,8 +180,8 @@ class Arms(Mapping[tuple[str, int], Any]):
         ...         lambda tax: next(prices) + tax, arms, scope="app", repeats=3, workers=1
         ...     )
         >>> runs.effect(lambda price: {"price": price}, "taxed", "free").round(2)
-               estimate   low  high  level  n  missing
-        price      2.67 -1.13  6.46   0.95  3        0
+               estimate   low  high  level  n  missing_treated  missing_control
+        price      2.67 -1.13  6.46   0.95  3                0                0
         """
         names = [self._known_name(str(name)) for name in (treated, control)]
         frame = self.table(measure)

@@ -33,22 +33,30 @@ FEW_UNITS = 10  # fewer are said to be skewed
 # Bulmer, Principles of Statistics (1979): above 1, a distribution is highly skewed. In simulations, 9 to 12 % of
 # samples of 4 to 9 normal units exceed it, and 19 to 43 % of exponential ones; 3 units never do.
 SKEWED = 1.0
-COLUMNS = ("estimate", "low", "high", "level", "n_treated", "n_control", "paired", "missing")
+ARMS = ("treated", "control")
+COLUMNS = (
+    *("estimate", "low", "high", "level", "n_treated", "n_control", "paired"),
+    *("missing_treated", "missing_control"),
+)
 
 
 class UnitsNeeded(NamedTuple):
     """The units that an interval of a given width needs, by the spread of a pilot.
 
     :param units: their number; of an unpaired comparison, in both arms together, half in each.
-    :param cost: USD, by the pilot's column ``cost``, or ``None`` if it has none or a cost is unknown.
+    :param cost: USD, each arm by its costs in the pilot's column ``cost``, or ``None`` if it has none or a cost is
+        unknown.
+    :param paired: ``True`` if each unit is in both arms.
     """
 
     units: int
     cost: float | None
+    paired: bool = True
 
     def __str__(self) -> str:
         cost = "cost unknown" if self.cost is None else f"about {money(self.cost)}"
-        return f"{counted(self.units, 'unit')}, {cost}"
+        arms = "" if self.paired else f" (half in each arm: {self.units // 2:,})"
+        return f"{counted(self.units, 'unit')}{arms}, {cost}"
 
 
 class _Means(NamedTuple):
@@ -58,20 +66,20 @@ class _Means(NamedTuple):
     :param column: its name.
     :param is_paired: ``True`` if units are in both arms.
     :param is_share: ``True`` if the values are yes and no.
-    :param missing: the number of units in one arm only, plus that of missing values.
+    :param missing: of each arm, the number of units that only the other has, plus that of missing values.
     """
 
     pairs: pandas.DataFrame
     column: str
     is_paired: bool
     is_share: bool
-    missing: int
+    missing: tuple[int, ...]
 
     def samples(self) -> list[list[float]]:
         """Return the numbers whose spread counts: the differences, or each arm's."""
         if self.is_paired:
             return [(self.pairs["treated"] - self.pairs["control"]).dropna().tolist()]
-        return [self.pairs[arm].dropna().tolist() for arm in ("treated", "control")]
+        return [self.pairs[arm].dropna().tolist() for arm in ARMS]
 
     def too_few(self) -> str:
         """Return in words why units are too few for an interval; empty if they are not."""
@@ -139,11 +147,13 @@ def effect(
     :param level: the share of studies whose interval contains the truth.
     :returns: a row for each column, with ``estimate``; ``low`` and ``high``, the ends of the interval,
         NaN if there is none; ``level``; ``n_treated`` and ``n_control``, the units that count;
-        ``paired``; and ``missing``, the units that lack an arm plus the missing values. Values without a unit,
-        or that are not finite numbers, are missing. A warning says why an interval or a unit is missing, and where
-        fewer than 10 units are skewed (above 1, by scipy's ``skew``), so that intervals contain the truth less often.
+        ``paired``; ``missing_treated`` and ``missing_control``, the units that lack this arm plus its missing values.
+        Values without a unit, or that are not finite numbers, are missing. A warning says why an interval or a unit is
+        missing, with both numbers if the arms differ, and where fewer than 10 units are skewed (above 1, by scipy's
+        ``skew``), so that intervals contain the truth less often.
     :raises ConfigError: if pandas and scipy are not installed (the extra ``study``).
-    :raises TypeError, ValueError: for an unknown column or arm, or if ``level`` is not between 0 and 1.
+    :raises TypeError, ValueError: for an unknown column or arm, a column of texts, or if ``level`` is not between 0
+        and 1.
 
     >>> import pandas
     >>> frame = pandas.DataFrame(
@@ -155,9 +165,12 @@ def effect(
     ... )
     >>> llmcall.effect(
     ...     frame, "kilometres", by="arm", treated="tax", control="none", unit="person"
-    ... ).round(2)
-                estimate   low  high  level  n_treated  n_control  paired  missing
-    kilometres     -2.67 -6.46  1.13   0.95          3          3    True        0
+    ... ).round(2).loc["kilometres", "estimate":"level"]
+    estimate   -2.67
+    low        -6.46
+    high        1.13
+    level       0.95
+    Name: kilometres, dtype: object
     """
     import_statistics("llmcall.effect computes intervals")
     found = _checked_means(frame, value, by, treated, control, unit, level)
@@ -173,8 +186,8 @@ def effect(
             means.warn_if_skewed()
         difference = float(arms["treated"].mean() - arms["control"].mean())
         estimate = 0.0 if abs(difference) <= DUST * arms.abs().max(axis=None) else difference
-        counts = [int(arms[arm].count()) for arm in ("treated", "control")]
-        rows.append((estimate, *interval, level, *counts, means.is_paired, means.missing))
+        counts = [int(arms[arm].count()) for arm in ARMS]
+        rows.append((estimate, *interval, level, *counts, means.is_paired, *means.missing))
     for reason, names in without.items():
         notice("no interval for the effect on %s (%s)", ", ".join(names), reason)
     names = [means.column for means in found]
@@ -229,11 +242,13 @@ def units_needed(
     for means in found:
         means.warn_if_skewed()
     needed = max((_units(means, width, level) for means in found), default=0)
-    used = pilot[pilot[by].isin([treated, control])]
-    cost = None
-    if COST in used and (costs := used[COST].map(_number)).notna().all():
-        cost = float(costs.sum()) / used[unit].nunique() * needed
-    return UnitsNeeded(needed, cost)
+    is_paired = all(means.is_paired for means in found)
+    in_arm = needed if is_paired else needed // 2
+    cost = 0.0 if COST in pilot else math.nan
+    for arm in (treated, control) if COST in pilot else ():
+        used = pilot[pilot[by].eq(arm)]
+        cost += used[COST].map(_number).sum(skipna=False) / used[unit].nunique() * in_arm
+    return UnitsNeeded(needed, None if math.isnan(cost) else float(cost), is_paired)
 
 
 def _units(means: _Means, width: float, level: float) -> int:
@@ -304,10 +319,13 @@ def _means(
     """Return the means of a column's values, by unit and arm, and say what is omitted."""
     rows = frame[frame[by].isin([treated, control])]
     values = rows[column].map(_number)
+    present = rows[column].dropna()
+    if len(present) and present.map(lambda value: isinstance(value, str)).all():
+        _refuse_texts(column, present)
     is_text = values.isna() & rows[column].notna()
     arm = rows[by].eq(treated).map({True: "treated", False: "control"})
     keys = [rows[unit], arm]
-    sizes = rows.groupby(keys, sort=False).size().unstack().reindex(columns=["treated", "control"])
+    sizes = rows.groupby(keys, sort=False).size().unstack().reindex(columns=ARMS)
     pairs = values.groupby(keys, sort=False).mean().unstack().reindex_like(sizes)
     is_paired = bool(sizes.notna().all(axis=1).any())
     lacks_arm = sizes.isna().any(axis=1) & is_paired
@@ -327,12 +345,30 @@ def _means(
         )
         if number
     ]
+    missing = tuple(
+        int((sizes[name].isna() & is_paired).sum())
+        + int(((values.isna() | without_unit) & arm.eq(name)).sum())
+        for name in ARMS
+    )
+    if missing[0] != missing[1]:
+        reasons.append(f"of these, {missing[0]:,} in {treated!r} and {missing[1]:,} in {control!r}")
     if reasons:
         notice("the effect on %r leaves out: %s", column, "; ".join(map(str.strip, reasons)))
-    present = rows[column].dropna()
     is_share = bool(len(present)) and is_yes_or_no(present)
-    missing = int(lacks_arm.sum() + (values.isna() | without_unit).sum())
     return _Means(pairs, column, is_paired, is_share, missing)
+
+
+def _refuse_texts(column: str, texts: pandas.Series) -> None:
+    """Raise TypeError for a column of texts."""
+    options = texts.unique().tolist()
+    change = f"pandas.to_numeric(frame[{column!r}])"
+    if not any(text.strip()[:1].isdecimal() for text in options):
+        answers = ", ".join(f"{text!r}: {number == 0}" for number, text in enumerate(options[:2]))
+        change = f"frame[{column!r}].map({{{answers}}})"
+    raise TypeError(
+        f"the column {column!r} holds texts, such as {one_line(repr(options[0]), QUOTED_CHARACTERS)}. Make them "
+        f"numbers or booleans first: frame[{column!r}] = {change}"
+    )
 
 
 def _number(value: object) -> float:

@@ -29,6 +29,9 @@ def measured(values: dict[str, list[Any]], **options: Any) -> llmcall.types.Arms
         return llmcall.arms(play, arms, scope="r", repeats=repeats, workers=1, **options)
 
 
+MISSING = ["missing_treated", "missing_control"]
+
+
 def test_an_effect_is_the_mean_difference_within_repeats() -> None:
     """A row for each name of the measure; the interval is the same each time and holds the truth."""
     chance = random.Random(1)
@@ -38,13 +41,13 @@ def test_an_effect_is_the_mean_difference_within_repeats() -> None:
     )
     frame = runs.effect(lambda world: {"world": world, "twice": 2 * world}, "treated", "control")
     assert list(frame.index) == ["world", "twice"]
-    assert list(frame.columns) == ["estimate", "low", "high", "level", "n", "missing"]
+    assert list(frame.columns) == ["estimate", "low", "high", "level", "n", *MISSING]
     world, twice = frame.loc["world"], frame.loc["twice"]
     differences = [runs["treated", repeat] - runs["control", repeat] for repeat in range(40)]
     assert world["estimate"] == pytest.approx(statistics.mean(differences))
     assert 0.6 < world["low"] < 1 < world["high"] < 1.4
     assert twice["low"] == pytest.approx(2 * world["low"])
-    assert (world["n"], world["missing"]) == (40, 0)
+    assert (world["n"], *world[MISSING]) == (40, 0, 0)
     again = runs.effect(lambda world: {"world": world}, "treated", "control")
     assert list(again.loc["world"]) == list(world)
     other_way = runs.effect(lambda world: world, "control", "treated")
@@ -62,8 +65,8 @@ def test_an_effect_counts_the_missing_values() -> None:
     )
     frame = runs.effect(lambda world: world, "treated", "control")
     half = 12.706205 * math.sqrt(0.5 / 2)  # Student's 97.5 % quantile for one degree of freedom
-    assert list(frame.loc["a"]) == pytest.approx([1.5, 1.5 - half, 1.5 + half, 0.95, 2, 3])
-    assert list(frame.loc["b", ["n", "missing"]]) == [0, 9]
+    assert list(frame.loc["a"]) == pytest.approx([1.5, 1.5 - half, 1.5 + half, 0.95, 2, 2, 1])
+    assert list(frame.loc["b", ["n", *MISSING]]) == [0, 4, 5]
     assert frame.loc["b", ["estimate", "low", "high"]].isna().all()
 
 

@@ -30,11 +30,12 @@ def test_units_in_both_arms_are_paired() -> None:
     """The interval is the one that R's ``t.test(paired = TRUE)`` prints."""
     frame = llmcall.effect(drug(), "hours", **SLEEP)
     assert list(frame.columns) == [
-        *("estimate", "low", "high", "level", "n_treated", "n_control", "paired", "missing")
+        *("estimate", "low", "high", "level", "n_treated", "n_control", "paired"),
+        *("missing_treated", "missing_control"),
     ]
     found = frame.loc["hours"]
     assert list(found[:3]) == pytest.approx([1.58, 0.7001142, 2.4598858], abs=1e-7)
-    assert list(found[3:]) == [0.95, 10, 10, True, 0]
+    assert list(found[3:]) == [0.95, 10, 10, True, 0, 0]
 
 
 def test_units_in_one_arm_each_are_compared_by_welchs_interval() -> None:
@@ -43,7 +44,7 @@ def test_units_in_one_arm_each_are_compared_by_welchs_interval() -> None:
     frame["person"] = range(20)
     found = llmcall.effect(frame, "hours", **SLEEP).loc["hours"]
     assert list(found[:3]) == pytest.approx([1.58, -0.2054832, 3.3654832], abs=1e-7)
-    assert list(found[3:]) == [0.95, 10, 10, False, 0]
+    assert list(found[3:]) == [0.95, 10, 10, False, 0, 0]
 
 
 def test_the_answers_of_a_unit_count_by_their_mean() -> None:
@@ -67,11 +68,12 @@ def test_what_an_effect_leaves_out_is_counted_and_said(caplog: pytest.LogCapture
     assert found["estimate"] == pytest.approx(
         llmcall.effect(rest, "hours", **SLEEP).loc["hours", "estimate"]
     )
-    assert (found["n_treated"], found["n_control"], found["missing"]) == (7, 7, 3)
+    assert (found["n_treated"], found["n_control"]) == (7, 7)
+    assert (found["missing_treated"], found["missing_control"]) == (1, 2)
     llmcall.units_needed(frame, "hours", width=1, **SLEEP)
     said = (
         "the effect on 'hours' leaves out: 1 unit in one arm only; 1 missing value; 1 value not a "
-        "finite number, such as 'none'; 1 row without 'drug'"
+        "finite number, such as 'none'; 1 row without 'drug'; of these, 1 in '2' and 2 in '1'"
     )
     assert [message for message in caplog.messages if "leaves out" in message] == [said, said]
 
@@ -80,7 +82,23 @@ def test_each_missing_value_of_a_unit_counts() -> None:
     """A person with two of three answers missing counts by the third."""
     frame = pandas.concat([drug().assign(hours=hours) for hours in (None, math.nan, 1.0)])
     found = llmcall.effect(frame, "hours", **SLEEP).loc["hours"]
-    assert (found["n_treated"], found["missing"]) == (10, 40)
+    assert (found["n_treated"], found["missing_treated"], found["missing_control"]) == (10, 20, 20)
+
+
+@pytest.mark.parametrize(
+    ("texts", "remedy"),
+    [
+        (["yes", "no"], "frame['hours'] = frame['hours'].map({'yes': True, 'no': False})"),
+        (["1.5", "2"], "frame['hours'] = pandas.to_numeric(frame['hours'])"),
+    ],
+)
+def test_a_column_of_texts_is_an_error_with_the_remedy(texts: list[str], remedy: str) -> None:
+    """Of the plan from such a pilot, too."""
+    frame = drug().assign(hours=texts * 10)
+    for function, options in ((llmcall.effect, {}), (llmcall.units_needed, {"width": 1})):
+        with pytest.raises(TypeError) as caught:
+            function(frame, "hours", **SLEEP, **options)
+        assert str(caught.value).endswith(f"Make them numbers or booleans first: {remedy}")
 
 
 def test_yes_and_no_of_different_units_have_an_interval_with_width() -> None:
@@ -164,7 +182,8 @@ def test_an_unknown_argument_of_an_effect_is_named() -> None:
 @pytest.mark.parametrize("is_paired", [True, False])
 def test_the_units_needed_give_an_interval_of_that_width(is_paired: bool) -> None:
     """By Student's formula for the pilot's spread: so many are enough, and one less is not."""
-    pilot = drug().assign(cost=0.001)
+    pilot = drug()
+    pilot["cost"] = pilot["drug"].map({"2": 0.03, "1": 0.001})
     if not is_paired:
         pilot["person"] = range(20)
     needed = llmcall.units_needed(pilot, "hours", width=0.5, **SLEEP)
@@ -179,7 +198,17 @@ def test_the_units_needed_give_an_interval_of_that_width(is_paired: bool) -> Non
         for units in (needed.units // arms - 1, needed.units // arms)
     ]
     assert widths[0] > 0.5 >= widths[1]
-    assert needed.cost == pytest.approx(needed.units * (0.002 if is_paired else 0.001))
+    assert needed.cost == pytest.approx(needed.units * (0.031 if is_paired else 0.0155))
+    half = f" (half in each arm: {needed.units // 2})"
+    assert str(needed).startswith(f"{needed.units} units{'' if is_paired else half}, about $")
+
+
+def test_each_arm_costs_what_its_own_units_cost() -> None:
+    """Two treated persons and eight others in the pilot: the plan has as many of each."""
+    pilot = drug().assign(person=range(20)).iloc[8:]
+    pilot["cost"] = pilot["drug"].map({"1": 0.03, "2": 0.001})
+    needed = llmcall.units_needed(pilot, "hours", width=1, **SLEEP)
+    assert needed.cost == pytest.approx(needed.units / 2 * 0.031)
 
 
 def test_the_cost_of_the_units_needed_is_unknown_without_costs() -> None:

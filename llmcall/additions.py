@@ -29,7 +29,7 @@ FEATURES = {
     "local_model": "names ask_options settings clients default_models capabilities remedies",
     "overrides": "names run_options notes given",
     "packing": "names commands",
-    "plans": "map_options",
+    "plans": "types map_options",
     "pytest_plugin": "",
     "redis": "storages remedies",
     "report": "commands",

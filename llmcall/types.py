@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from .core.seams import AsyncTransport as AsyncTransport
     from .core.seams import Transport as Transport
     from .keys.request import Request as Request
-    from .many.plan import Plan as Plan
     from .programs.requests import ProgramRequest as ProgramRequest
     from .review.comparison import Comparison as Comparison
     from .stores.cache.storages import Storage as Storage
@@ -37,7 +36,6 @@ _MODULES = {
     "core.reply": "Reply",
     "core.seams": "AsyncTransport Transport",
     "keys.request": "Request",
-    "many.plan": "Plan",
     "programs.requests": "ProgramRequest",
     "review.comparison": "Comparison",
     "stores.cassettes.cassette": "Cassette",
@@ -55,12 +53,14 @@ if TYPE_CHECKING:
     from .features.closed_questions.choice import Choice as Choice
     from .features.effects.effects import UnitsNeeded as UnitsNeeded
     from .features.importing.import_answers import Imported as Imported
+    from .features.plans.plan import Plan as Plan
 
 _OF_FEATURES: dict[str, str] = {
     "features.arms.arms": "Arms",
     "features.closed_questions.choice": "Choice",
     "features.effects.effects": "UnitsNeeded",
     "features.importing.import_answers": "Imported",
+    "features.plans.plan": "Plan",
 }
 # The end of what features add.
 

@@ -12,12 +12,12 @@ from ..scopes.scope import Scope
 from ..support.tracebacks import hide_own_frames
 from .map_options import MapOptions, of_feature
 from .map_run import MapRun
-from .plan import Plan
 from .tasks import job_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from ..types import Plan
     from .names import Key
     from .tasks import Function, Job
 

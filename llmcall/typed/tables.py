@@ -24,7 +24,6 @@ from ..keys.schemas import optional_type
 from ..many.map import map as run_map
 from ..many.map_options import check_names
 from ..many.names import is_frame, rows_of
-from ..many.plan import Plan
 from ..support.display import counted, data_frame, import_pandas
 from ..support.notices import notice
 from .corrections import Conversation
@@ -32,6 +31,8 @@ from .rows import RowJob, TableJob, check_rows, cross_rows, row_variables
 
 if TYPE_CHECKING:
     import pandas
+
+    from ..types import Plan
 
 
 TYPES = {"repeat": int, "tries": int, "cost": float}  # of columns of numbers

@@ -32,7 +32,7 @@ EXPORTED = """
     ScopeError BudgetExceededError TemplateError OutputError
 """
 TYPES = """
-    Reply Record Request Usage TokenUsage Stream AsyncStream Settings Endpoint Transport AsyncTransport Plan Miss Answer
+    Reply Record Request Usage TokenUsage Stream AsyncStream Settings Endpoint Transport AsyncTransport Miss Answer
     Comparison ProgramRequest Cassette Storage
     CallInfo Received Listener
 """

@@ -108,8 +108,6 @@ def call() -> None:
     assert_type(decide(["Lisa"]), Literal["buy", "sell"])
     assert_type(decide.run(names=["Lisa"]), Answer)
     assert_type(decide.llm_call, LLMCall)
-    assert_type(decide.map([{"names": "Lisa"}], dry_run=True), llmcall.types.Plan)
-    assert_type(decide.table([{"names": "Lisa"}], dry_run=True), llmcall.types.Plan)
     assert_type(Person().would_buy("bread"), bool)
     assert_type(Person().would_buy("bread", price=1), bool)
     assert_type(Person.would_buy(Person(), "bread"), bool)

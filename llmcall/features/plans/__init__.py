@@ -4,4 +4,7 @@ from __future__ import annotations
 
 from ...additions import Feature
 
-FEATURE = Feature(map_options={"dry_run": "features.plans.planner:plan_map"})
+FEATURE = Feature(
+    types={"features.plans.plan": "Plan"},
+    map_options={"dry_run": "features.plans.planner:plan_map"},
+)

@@ -12,7 +12,6 @@ from ...core import threads
 from ...core.reply import Reply
 from ...keys.request import Data, Request
 from ...many.names import ItemNames
-from ...many.plan import Plan
 from ...many.tasks import FunctionJob, Task, tasks_of
 from ...scopes.callers import current_caller
 from ...scopes.draws import Draws
@@ -20,6 +19,7 @@ from ...stores.cassettes.current import open_current_cassette
 from ...stores.cassettes.stores import CacheStore, CassetteStore
 from ...stores.record import Record
 from ...traffic.estimates import costliest_parts, estimate, uses_server_tools
+from .plan import Plan
 
 if TYPE_CHECKING:
     from ...clients.base import LLMClient

@@ -9,9 +9,9 @@ import click
 
 from ...cli.options import Source, UserPath, unicode_text
 from ...cli.output import echo
-from ...many.plan import Plan
 from ...review.runs import load
 from ...support.display import counted, visible
+from ..plans.plan import Plan
 from .resend import file_of, last_calls
 from .resend import resend as resend_sample
 

@@ -31,7 +31,6 @@ from ...keys.messages import DIGEST
 from ...keys.request import Data, strings_in
 from ...many.map import map as run_map
 from ...many.map_options import checked_count
-from ...many.plan import Plan
 from ...review.runs import RUNS, RecordedRun, load
 from ...scopes.position import without_repeats
 from ...scopes.scope import scope as open_scope
@@ -45,6 +44,7 @@ from ...support.arguments import checked
 from ...support.display import counted, data_frame, import_pandas, printable
 from ...support.normalizers import NORMALIZERS
 from ...support.notices import notice
+from ..plans.plan import Plan
 from ..plans.planner import UnrecordedDraw, plan_of, price_of
 from .requests import body_again, send_again
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import NamedTuple
 
-from ..apis.token_usage import total_cost
-from ..support.display import counted, money
+from ...apis.token_usage import total_cost
+from ...support.display import counted, money
 
 
 class Plan(NamedTuple):

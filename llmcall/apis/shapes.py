@@ -91,6 +91,19 @@ def served_model(response: Mapping[str, object]) -> str | None:
     return model if isinstance(model, str) and model else None
 
 
+def upstream_provider(response: Mapping[str, object]) -> str:
+    """Return the provider that answered behind a gateway, such as OpenRouter; empty if the response names none."""
+    provider = response.get("provider")
+    # A name with a lone surrogate cannot be written.
+    return provider.encode(errors="replace").decode() if isinstance(provider, str) else ""
+
+
+def served_via(response: Mapping[str, object]) -> str | None:
+    """Return the model that a response names, and the provider behind a gateway; ``None`` without a model."""
+    model, provider = served_model(response), response.get("provider")
+    return f"{model} via {provider}" if model and provider and isinstance(provider, str) else model
+
+
 def by_index(choices: object) -> dict[int, list[dict[str, object]]]:
     """Return the pieces of each choice by index; pieces without an index count as 0."""
     pieces: dict[int, list[dict[str, Data]]] = {}

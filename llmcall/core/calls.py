@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
+from ..apis.shapes import served_via
 from ..config.settings import Settings
 from ..config.values import is_loopback
 from ..errors import CacheMissError, ConfigError, ScopeError
@@ -277,7 +278,8 @@ class Call(NamedTuple):
         amounts: dict[str, float | str | None] = {"cached_calls": 1, "saved": saved}
         if self.cassette is not None and record.stored_at is None:
             amounts["replayed_calls"] = 1
-        if self.kind.calls_model and (served := record.served) is not None:
+        is_models = self.kind.calls_model and not record.given
+        if is_models and (served := served_via(record.model_answer)) is not None:
             amounts["served"] = served
         self.notify("used", amounts)
 

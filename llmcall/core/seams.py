@@ -199,7 +199,7 @@ class Used(NamedTuple):
 
     :param cost: USD.
     :param priced_by: the source of the price.
-    :param served: the model that answered, by the server's name for it.
+    :param served: the model that answered, by the server's name for it, and the provider behind a gateway.
     """
 
     tokens: TokenUsage = TokenUsage()

@@ -23,6 +23,7 @@ class Days(NamedTuple):
     :param last: the last day.
     :param fingerprints: the model's ``system_fingerprint`` values, sorted.
     :param hosts: the hosts that gave the answers, without ports, sorted; empty if unknown.
+    :param providers: those that answered behind a gateway, as it names them, sorted.
     :param counts: each day with the number of its answers, sorted; those of which it is not known under an empty
         text.
     """
@@ -31,6 +32,7 @@ class Days(NamedTuple):
     last: str
     fingerprints: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
+    providers: tuple[str, ...] = ()
     counts: tuple[tuple[str, int], ...] = ()
 
     def __str__(self) -> str:
@@ -96,12 +98,17 @@ def joined_days(days: Days | None, other_days: Days | None) -> Days | None:
         max(days.last, other_days.last),
         tuple(sorted({*days.fingerprints, *other_days.fingerprints})),
         tuple(sorted({*days.hosts, *other_days.hosts})),
+        tuple(sorted({*days.providers, *other_days.providers})),
     )
 
 
 def days_entry(days: Days) -> dict[str, Data]:
     """Return some days as JSON data."""
-    lists = {"hosts": days.hosts, "fingerprints": days.fingerprints}
+    lists = {
+        "hosts": days.hosts,
+        "providers": days.providers,
+        "fingerprints": days.fingerprints,
+    }
     known = {name: list(texts) for name, texts in lists.items() if texts}
     return {"first": days.first, "last": days.last, **known}
 
@@ -111,7 +118,7 @@ def parse_days(entry: Data) -> Days | None:
     if not isinstance(entry, dict):
         return None
     days = entry.get("first", ""), entry.get("last", "")
-    lists = entry.get("fingerprints", []), entry.get("hosts", [])
+    lists = [entry.get(name, []) for name in ("fingerprints", "hosts", "providers")]
     are_days = all(map(is_day, days))
     are_texts = all(
         isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in lists

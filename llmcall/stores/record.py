@@ -10,7 +10,14 @@ from typing import NamedTuple
 from .._version import __version__
 from ..additions import additions
 from ..apis.message import as_text, message_text
-from ..apis.shapes import body_messages, choices_of, joined_text, read_choices, served_model
+from ..apis.shapes import (
+    body_messages,
+    choices_of,
+    joined_text,
+    read_choices,
+    served_model,
+    upstream_provider,
+)
 from ..apis.token_usage import TokenUsage, spent_words
 from ..keys.keys import key_of
 from ..keys.request import Data, Request
@@ -222,6 +229,11 @@ class Record:
         return None if self.given else served_model(self.model_answer)
 
     @property
+    def provider(self) -> str | None:
+        """Return the provider that answered behind a gateway, or ``None`` if the response names none."""
+        return None if self.given else upstream_provider(self.model_answer) or None
+
+    @property
     def days(self) -> Days | None:
         """Return the days on which its model gave the answer, or the answers of its file; ``None``
         if they are unknown.
@@ -251,7 +263,8 @@ class Record:
         if isinstance(fingerprint, str) and fingerprint:
             fingerprints = (fingerprint.encode(errors="replace").decode(),)  # no lone surrogates
         hosts = (self.host,) if self.host and self.is_from_server else ()
-        return Days(day, day, fingerprints, hosts)
+        providers = (self.provider,) if self.provider else ()
+        return Days(day, day, fingerprints, hosts, providers)
 
     @property
     def finish_reason(self) -> str | None:

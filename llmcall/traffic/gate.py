@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ..apis.shapes import served_model
+from ..apis.shapes import served_via
 from ..apis.token_usage import TokenUsage, tier_of
 from ..config.endpoints import Endpoint
 from ..core.seams import Gate, Used
@@ -190,8 +190,8 @@ class ClientGate(Gate):
         price = self._pool.price(endpoint.name, tier_of(answer))
         cost = None if price is None else price.cost_of_answer(answer)
         if price is None or cost is None:
-            return Used(tokens, served=served_model(answer))
-        return Used(tokens, cost.total, price.source, served_model(answer))
+            return Used(tokens, served=served_via(answer))
+        return Used(tokens, cost.total, price.source, served_via(answer))
 
 
 def _unknown_price(model: str, service_tier: str | None) -> ConfigError:

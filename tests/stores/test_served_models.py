@@ -85,6 +85,32 @@ def test_a_header_says_which_model_answered_and_when() -> None:
     assert header()["served"] == {SNAPSHOT: {**day, "fingerprints": ["fp_a", "fp_b"]}}
 
 
+@pytest.mark.feature("report")
+def test_the_providers_behind_a_gateway_are_named_and_a_mix_is_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """In the header, frame, usage, report and checklist; OpenRouter's responses name one."""
+    answers = [completion(provider=name, created=CREATED) for name in ("Nebius", "DeepInfra", "")]
+    client = Responding(*answers, model="m")
+    for _ in range(2):
+        with cassette(PATH) as tape, scope("trial"), llmcall.track() as usage:
+            for _ in range(3):
+                client.send_message("Hi", on_error="raise")
+        assert {*usage.served} == {SNAPSHOT, f"{SNAPSHOT} via Nebius", f"{SNAPSHOT} via DeepInfra"}
+    providers = ["DeepInfra", "Nebius"]
+    assert header()["served"] == {SNAPSHOT: {**THAT_DAY, "providers": providers}}
+    assert [*tape.to_frame()["provider"]][:2] == ["Nebius", "DeepInfra"]
+    said = [line for line in caplog.messages if "two models answered requests to m: " in line]
+    assert len(said) == 1 and f"{SNAPSHOT} via Nebius and {SNAPSHOT} via DeepInfra" in said[0]
+    assert "reply.raw['provider']" in said[0]
+    assert f"answered by {SNAPSHOT} via DeepInfra and Nebius (2023-11-14)" in commands.done(
+        "show", PATH
+    )
+    commands.done("report", PATH, "-o", "page.html")
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert f"Answered by {SNAPSHOT} via DeepInfra and Nebius at " in page
+
+
 CREATED = 1_700_000_000  # 14 November 2023
 THAT_DAY = {"first": "2023-11-14", "last": "2023-11-14"}
 UNDATED = {name: value for name, value in completion().items() if name != "created"}

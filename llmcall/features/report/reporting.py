@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ...apis.message import object_in, objects_in
 from ...scopes.position import without_repeats
-from ...stores.records.served import days_words
+from ...stores.records.served import days_words, via
 from ...support.display import counted, money, one_line, printable, visible
 from .facts import SYSTEM_PROMPT, USER_PROMPT, AskedCall, RunFacts, recorded_sum
 
@@ -150,7 +150,7 @@ def _models(found: RunFacts) -> Iterator[str]:
             f"; system fingerprints {', '.join(days.fingerprints)}" if days.fingerprints else ""
         )
         hosts = ", ".join(days.hosts) or "a host that was not recorded"
-        yield f"Answered by {model} at {hosts}: {days_words(days)} (UTC){prints}."
+        yield f"Answered by {model}{via(days)} at {hosts}: {days_words(days)} (UTC){prints}."
     if by_condition := found.days_by_condition:
         yield f"By condition (UTC): {'; '.join(by_condition)}."
 

@@ -18,15 +18,33 @@ if TYPE_CHECKING:
     import pandas
 
 
-SHARED = ("scope", "arms", "kind", "model", "served", "finish_reason")  # by many records
-SAME_NAMES = ("arms", "kind", "model", "served", "prompt", "answer", "finish_reason", "refusal")
+SHARED = (
+    "scope",
+    "arms",
+    "kind",
+    "model",
+    "served",
+    "provider",
+    "finish_reason",
+)  # by many records
+SAME_NAMES = (
+    "arms",
+    "kind",
+    "model",
+    "served",
+    "provider",
+    "prompt",
+    "answer",
+    "finish_reason",
+    "refusal",
+)
 
 
 def record_frame(
     records: Iterable[Record], is_used: Callable[[Record], bool], levels: Sequence[str] | None
 ) -> pandas.DataFrame:
-    """Return a DataFrame with a row for each :class:`llmcall.types.Record`. It has a column of arms if any
-    record has arms.
+    """Return a DataFrame with a row for each :class:`llmcall.types.Record`. It has columns of arms and of
+    providers behind a gateway if any record has them.
 
     :param is_used: returns whether a call used a record.
     :param levels: names for the levels of the scopes, or the name of the only one; each gets a column.
@@ -43,8 +61,9 @@ def record_frame(
     levels = [levels] if isinstance(levels, str) else levels
     scopes = table["scope"]
     names = [] if levels is None else _checked_levels(list(levels), scopes, columns)
-    if not any(table["arms"]):
-        del table["arms"]
+    for name in ("arms", "provider"):
+        if not any(table[name]):
+            del table[name]
     level_columns = {
         name: [next(iter(_levels_of(scope)[number:]), None) for scope in scopes]
         for number, name in enumerate(names)

@@ -63,9 +63,14 @@ def served_words(served: Served, *, has_counts: bool = True) -> list[str]:
     :param has_counts: adds to several days the number of answers on each, where it is known.
     """
     return [
-        f"{printable(model)} ({days_words(days, has_counts=has_counts)})"
+        f"{printable(model)}{via(days)} ({days_words(days, has_counts=has_counts)})"
         for model, days in served.items()
     ]
+
+
+def via(days: Days | None) -> str:
+    """Return in words which providers answered behind a gateway; empty if none is known."""
+    return f" via {printable(' and '.join(days.providers))}" if days and days.providers else ""
 
 
 def days_words(days: Days | None, *, has_counts: bool = True) -> str:

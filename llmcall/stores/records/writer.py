@@ -88,9 +88,9 @@ def encode(
 
 
 def _names(pair: Answered) -> tuple[str, ...]:
-    """Return what a header says of the model that gave an answer: its name, fingerprints and hosts."""
+    """Return what a header says of the model that gave an answer: its name, fingerprints, hosts and providers."""
     model, days = pair
-    return (model or "", *(days.fingerprints + days.hosts if days else ()))
+    return (model or "", *(days.fingerprints + days.hosts + days.providers if days else ()))
 
 
 def _line_of(

@@ -1,4 +1,4 @@
-"""Calls that send recorded requests again."""
+"""A call that sends a recorded request again."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from collections.abc import Mapping
 from ...clients.base import LLMClient
 from ...core import threads
 from ...core.answer import reply_to
-from ...core.calls import Call, InnerCall
+from ...core.calls import Call
 from ...core.kinds import KINDS
-from ...core.parents import way_from
 from ...core.reply import Reply
 from ...keys.keys import key_of
 from ...keys.parameters import CONFIGURED_UNKEYED
 from ...keys.request import Data, Request
-from ...scopes.active import here, next_order
+from ...scopes.active import next_order
 from ...scopes.position import Position
 from ...stores.cassettes.current import open_current_cassette
-from ...support.request_origin import llmcall_sends
 
 
 def body_again(client: LLMClient, recorded_request: Mapping[str, Data]) -> dict[str, Data]:
@@ -28,50 +26,34 @@ def body_again(client: LLMClient, recorded_request: Mapping[str, Data]) -> dict[
     return {**unkeyed, **fields}
 
 
-def _call_again(client: LLMClient, recorded_request: Mapping[str, Data], sample: str) -> Call:
-    """Return a chat call that resends a recorded request, as a draw of its own.
-
-    No configured default is added to it, and the disk cache neither answers nor stores it.
-
-    :param recorded_request: the recorded request.
-    :param sample: the draw's full name; the current scope adds nothing to it.
-    """
-    cassette = open_current_cassette()
-    resolved = client.resolved
-    body = body_again(client, recorded_request)
-    order = next_order()
-    request = Request(
-        kind="chat",
-        model=body["model"],
-        hashed=recorded_request,
-        body=body,
-        headers={},
-        sample=sample,
-        cache_key=key_of("chat", recorded_request, sample),
-    )
-    call = Call(
-        account=client,
-        at=resolved.at,
-        cassette=cassette,
-        request=request,
-        options=resolved.options._replace(cache=False, on_error="raise"),
-        kind=KINDS["chat"],
-        position=Position(sample.partition("#")[0], order),
-        way=None if cassette is not None else way_from(here(), order),
-    )
-    return InnerCall._make(call) if llmcall_sends() else call
-
-
 def send_again(client: LLMClient, recorded_request: Mapping[str, Data], sample: str) -> Reply:
-    """Resend a recorded chat request, exactly as recorded.
+    """Resend a recorded chat request, exactly as recorded, as a draw of its own.
 
-    The disk cache neither answers nor keeps it: only an open cassette does. No other model
-    answers if the context is too long.
+    No configured default is added to it, and the disk cache neither answers nor keeps it: only the open cassette does.
+    No other model answers if the context is too long.
 
     :param recorded_request: the recorded request: :attr:`llmcall.types.Record.request`.
-    :param sample: the whole name of the draw.
+    :param sample: the whole name of the draw; the current scope adds nothing to it.
     :raises APIError: if the call failed after all retries.
     :raises CacheMissError: if no call is allowed, and the answer is not recorded.
     """
-    call = _call_again(client, recorded_request, sample)
+    resolved = client.resolved
+    body = body_again(client, recorded_request)
+    call = Call(
+        account=client,
+        at=resolved.at,
+        cassette=open_current_cassette(),
+        request=Request(
+            kind="chat",
+            model=body["model"],
+            hashed=recorded_request,
+            body=body,
+            headers={},
+            sample=sample,
+            cache_key=key_of("chat", recorded_request, sample),
+        ),
+        options=resolved.options._replace(cache=False, on_error="raise"),
+        kind=KINDS["chat"],
+        position=Position(sample.partition("#")[0], next_order()),
+    )
     return threads.run(reply_to(call))  # type: ignore[no-any-return]

@@ -1,15 +1,13 @@
-"""``llmcall.resend``: a sample of a recording's chat requests, sent once more."""
+"""``llmcall.resend``: a sample of a recording's chat requests, each sent once more."""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import cache
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
@@ -31,12 +29,11 @@ from ...keys.messages import DIGEST
 from ...keys.request import Data, strings_in
 from ...many.map import map as run_map
 from ...many.map_options import checked_count
-from ...review.runs import RUNS, RecordedRun, load
+from ...review.runs import RUNS, load
 from ...scopes.position import without_repeats
 from ...scopes.scope import scope as open_scope
 from ...stores.cache.cache import ResponseCache
 from ...stores.cassettes.cassette import Cassette
-from ...stores.differences import canonical_text
 from ...stores.record import Record
 from ...stores.records.reader import read as read_records
 from ...stores.records.served import model_of
@@ -52,7 +49,6 @@ if TYPE_CHECKING:
     import pandas
 
 SCOPE = "~again"
-MOST_OF_THE_COST = 0.1  # of the run, that a sample costs unless told otherwise
 COLUMNS = ("request", "scope", "when", "answer", "served", "finish_reason", "refusal")
 # Normalizers replace texts by these markers; a header names no normalizers that code has set.
 MARKER = re.compile("|".join(re.escape(f"<{name}>") for name in (*sorted(NORMALIZERS), "…")))
@@ -60,24 +56,40 @@ NOT_FOUND = 404
 NO_SUCH_MODEL = "model_not_found"  # the API's code, which may come with a 403
 
 
-class _Call(NamedTuple):
+class _Question(NamedTuple):
     """A request to send again.
 
     :param digest: the request's, without its draw.
-    :param sample: the name of the draw, such as ``"~again/study/ann#0"``.
+    :param recorded: its recorded draws.
     """
 
     digest: str
     request: dict[str, Data]
-    sample: str
+    recorded: list[Record]
+
+    @property
+    def scope(self) -> str:
+        """Return the scope of its first draw, without the repeats of a ``map``; empty outside any scope."""
+        return actor_of(self.recorded[0])
+
+    @property
+    def sample(self) -> str:
+        """Return the name of the new draw."""
+        return f"{'/'.join(filter(None, (SCOPE, self.scope)))}#0"
 
     @property
     def key(self) -> str:
-        """Return its key."""
+        """Return the key of the new draw."""
         return key_of("chat", self.request, self.sample)
 
     def __repr__(self) -> str:  # in a map's errors
         return self.sample
+
+    def expected_cost(self, client: LLMClient) -> float | None:
+        """Return what the recorded answers would cost at the current price, on average; ``None`` if unknown."""
+        price = price_of(client, body_again(client, self.request))
+        costs = [price and price.cost_of_answer(record.response) for record in self.recorded]
+        return None if None in costs else fmean(cost.total for cost in costs if cost is not None)
 
 
 @overload
@@ -116,10 +128,8 @@ def resend(
 
     :param run: the recording: a cassette (a path or a ``Cassette``), an export, a cache, or one of
         these and a scope in a tuple. It stays as it is.
-    :param share: the share of the different requests to send.
-    :param calls: the number of requests to send, instead of ``share``. If there are fewer different ones, they
-        are sent several times. Without either, the calls cost at most a tenth of what the run did; where a cost is
-        unknown, they are a tenth of its calls.
+    :param share: the share of the different requests to send; either this or ``calls`` is required.
+    :param calls: the number of different requests to send.
     :param seed: decides which requests are sent. More calls with the same seed begin with the same
         ones.
     :param where: gets a record and returns whether its request may be sent; ``None`` means all.
@@ -151,64 +161,42 @@ def resend(
     >>> again["when"].tolist(), again["answer"].tolist()
     (['then', 'now', 'then', 'now'], ['3', '3', '3', '3'])
     """
+    if (share is None) == (calls is None):
+        raise ArgumentError("give either share= or calls= (--share, --calls): how many to send")
     if share is not None and not 0 < share <= 1:
-        raise ArgumentError(
-            f"share is {share!r}; it must be more than 0 and at most 1. For more, give calls= (--calls)"
-        )
+        raise ArgumentError(f"share is {share!r}; it must be more than 0 and at most 1")
     if calls is not None:
         checked_count("calls", calls)
-    if not (share is None or calls is None):
-        raise ArgumentError(
-            "share= and calls= (--share, --calls) both say how many calls: give one"
-        )
     import_pandas()
     to = file_of(run, to)
     client = registered_client()
     model = None if model is None else client.model_named(model)
-    recorded_run = load(run)
-    requests, notes = _requests(recorded_run, where, model)
-    order = sorted(requests, key=lambda digest: _rank(seed, digest))
-    expected = cache(lambda digest: _expected_cost(requests[digest], client, model))
-    if share is not None:
-        calls = max(1, round(share * len(order)))
-    elif calls is None:
-        calls = _affordable(order, expected, recorded_run)
-    if calls > len(order):
-        times = counted(calls // len(order), "time")
-        words = times if calls % len(order) == 0 else f"at least {times}"
-        requests_there = counted(len(order), "different request")
-        notes = (*notes, f"{calls:,} calls of {requests_there}: each is sent {words}")
-    sample = []
-    for number in range(calls):
-        first = requests[digest := order[number % len(order)]][0]
-        path = "/".join(filter(None, (SCOPE, actor_of(first))))
-        request = _with_model(first, model)
-        sample.append(_Call(digest, request, f"{path}#{number // len(order)}"))
+    questions, notes = _questions(run, where, model)
+    calls = calls or max(1, round((share or 0) * len(questions)))
+    if calls > len(questions):
+        found = counted(len(questions), "different request")
+        raise ArgumentError(f"calls is {calls:,}, but the recording has {found} to send, each once")
+    sample = sorted(questions, key=lambda question: _rank(seed, question.digest))[:calls]
     if dry_run:
         there = {record.cache_key for record in read_records(to)} if os.path.exists(to) else set()
-        misses = [call for call in sample if call.key not in there]
-        cost = total_cost(expected(call.digest) for call in misses)
-        drafts = [UnrecordedDraw.of(client, body_again(client, call.request)) for call in misses]
+        misses = [question for question in sample if question.key not in there]
+        drafts = [UnrecordedDraw.of(client, body_again(client, it.request)) for it in misses]
+        cost = total_cost(question.expected_cost(client) for question in misses)
         return plan_of(calls - len(misses), drafts, cost, notes)
     for note in notes:
         notice("%s", note)
     _record(client, to, sample)
     answers = {record.cache_key: record for record in read_records(to)}
-    new: dict[str, list[Record]] = {call.digest: [] for call in sample}
-    for call in sample:
-        new[call.digest] += filter(None, [answers.get(call.key)])
-    if missing := calls - sum(map(len, new.values())):
+    if missing := sum(question.key not in answers for question in sample):
         words = counted(missing, "request")
         notice("%s got no answer: filtered or empty. Resend again to repeat only these", words)
     rows: list[tuple[object, ...]] = []
-    for digest, records in new.items():
-        path = actor_of(requests[digest][0])
-        then = [(actor_of(record), "then", record) for record in requests[digest]]
-        rows += (
-            (digest, scope or None, when, *cells)
-            for scope, when, record in (*then, *((path, "now", record) for record in records))
-            for cells in _answer_cells(record)
-        )
+    for question in sample:
+        draws = [(actor_of(record), "then", record) for record in question.recorded]
+        if question.key in answers:
+            draws.append((question.scope, "now", answers[question.key]))
+        for scope, when, record in draws:
+            rows += ((question.digest, scope or None, when, *it) for it in _answer_cells(record))
     return data_frame(rows, COLUMNS)
 
 
@@ -234,49 +222,45 @@ def file_of(run: object, to: str | os.PathLike[str] | None) -> str:
     return to
 
 
-def _requests(
-    run: RecordedRun, where: Callable[[Record], bool] | None, model: str | None
-) -> tuple[dict[str, list[Record]], tuple[str, ...]]:
-    """Return the recorded draws of each request that may be sent, by its digest; and sentences on the answers.
+def _questions(
+    run: object, where: Callable[[Record], bool] | None, model: str | None
+) -> tuple[list[_Question], tuple[str, ...]]:
+    """Return the requests that may be sent; and sentences on them.
 
     :raises CacheError: if there is none.
     """
     draws: defaultdict[str, list[Record]] = defaultdict(list)
-    selected: dict[str, None] = {}
-    reasons: dict[str, str] = {}
-    for record in run.records:
-        if record.kind not in ("chat", "http") or not model_of(record):
-            continue
-        digest = key_of(record.kind, _with_model(record, model), None)
-        reason = _reason_to_leave_out(record)
-        if not reason:
-            draws[digest].append(record)
-        if where is None or where(record):
-            if reason:
-                reasons[digest] = reason
-            else:
-                selected[digest] = None
-    left_out = ", ".join(
-        f"{counted(count, 'request')} {reason}"
-        for reason, count in sorted(Counter(reasons.values()).items())
-    )
-    if not selected:
+    selected: dict[str, str] = {}
+    left: dict[str, str] = {}  # the reasons
+    recorded_run = load(run)
+    for record in filter(model_of, recorded_run.records):
+        if record.kind in ("chat", "http") and not record.given:
+            digest = key_of(record.kind, _with_model(record, model), None)
+            reason = _reason_to_leave_out(record)
+            if not reason:
+                draws[digest].append(record)
+            if where is None or where(record):
+                (left if reason else selected)[digest] = reason
+    counts = Counter(left.values())
+    left_out = ", ".join(f"{counted(counts[it], 'request')} {it}" for it in sorted(counts))
+    questions = [
+        _Question(digest, _with_model(draws[digest][0], model), draws[digest])
+        for digest in selected
+    ]
+    if not questions:
         reason = left_out or ("where= selects none" if draws else "it holds no chat request")
-        raise CacheError(f"nothing in {printable(run.name)} can be sent again: {reason}")
+        name = printable(recorded_run.name)
+        raise CacheError(f"nothing in {name} can be sent again: {reason}")
     notes = []
-    if run.origin:
-        notes.append(f"the recorded answers are {printable(run.origin)}")
-    recorded_models = sorted(
-        {str(record.request["model"]) for digest in selected for record in draws[digest]}
-    )
-    if model is not None and recorded_models != [model]:
+    models = sorted({str(draw.model) for question in questions for draw in question.recorded})
+    if model is not None and models != [model]:
         notes.append(
-            f"ANOTHER MODEL: {printable(model)} is asked instead of {', '.join(map(printable, recorded_models))}, so a "
+            f"ANOTHER MODEL: {printable(model)} is asked instead of {', '.join(map(printable, models))}, so a "
             "difference is between models, not a change in one"
         )
     if left_out:
         notes.append(f"left out: {left_out}")
-    return {digest: draws[digest] for digest in selected}, tuple(notes)
+    return questions, tuple(notes)
 
 
 def _with_model(record: Record, model: str | None) -> dict[str, Data]:
@@ -286,8 +270,6 @@ def _with_model(record: Record, model: str | None) -> dict[str, Data]:
 
 def _reason_to_leave_out(record: Record) -> str:
     """Return why a request cannot be sent as it was recorded; empty if it can."""
-    if record.given:
-        return f"{record.given}: no model answered"
     if record.kind == "http":
         return "of an API other than chat completions"
     if record.model is None:
@@ -309,41 +291,15 @@ def actor_of(record: Record) -> str:
     return without_repeats(record.scope)[0]
 
 
-def _expected_cost(records: Sequence[Record], client: LLMClient, model: str | None) -> float | None:
-    """Return the cost of a call at the current price, by the recorded answers; ``None`` if unknown."""
-    price = price_of(client, body_again(client, _with_model(records[0], model)))
-    costs = [price and price.cost_of_answer(record.response) for record in records]
-    return None if None in costs else fmean(cost.total for cost in costs if cost is not None)
-
-
-def _affordable(
-    order: Sequence[str], expected_cost: Callable[[str], float | None], run: RecordedRun
-) -> int:
-    """Return how many calls a tenth of the run's cost pays for, or a tenth of its calls if a cost is unknown or 0;
-    one at least.
-    """
-    answers = list(filter(model_of, run.records))  # a recorded function costs nothing
-    limit = total_cost(answer.cost for answer in answers)
-    spent = 0.0
-    for number, digest in enumerate(itertools.cycle(order)):
-        cost = expected_cost(digest)
-        if not limit or not cost:
-            return max(1, int(MOST_OF_THE_COST * len(answers)))
-        spent += cost
-        if spent > MOST_OF_THE_COST * limit:
-            return max(1, number)
-    raise AssertionError("the order is empty")
-
-
-def _record(client: LLMClient, to: str, calls: Sequence[_Call]) -> None:
+def _record(client: LLMClient, to: str, sample: Sequence[_Question]) -> None:
     """Record the answers in a cassette; recorded ones are not requested again. If some answers were filtered or
     empty, it stays incomplete, so that the next time requests these.
     """
     errors: list[APIError] = []
 
-    def send(call: _Call) -> None:
+    def send(question: _Question) -> None:
         try:
-            send_again(client, call.request, call.sample)
+            send_again(client, question.request, question.sample)
         except (ContentFilterError, EmptyAnswerError) as error:
             errors.append(error)
 
@@ -353,7 +309,7 @@ def _record(client: LLMClient, to: str, calls: Sequence[_Call]) -> None:
             Cassette(to, settings().cassette_mode),
             open_scope(None),
         ):
-            run_map(send, calls)
+            run_map(send, sample)
             if errors:
                 raise errors[0]
     except CacheMissError as error:
@@ -366,7 +322,7 @@ def _record(client: LLMClient, to: str, calls: Sequence[_Call]) -> None:
             words = "If the model no longer exists, ask another one with model= (--model)"
             error.args = (f"{str(error).rstrip('.')}. {words}",)
         raise
-    if len(errors) == len(calls):
+    if len(errors) == len(sample):
         raise errors[0]
 
 
@@ -376,31 +332,3 @@ def _answer_cells(record: Record) -> Iterator[tuple[str | None, ...]]:
         message = choice["message"]
         finish_reason, refusal = choice.get("finish_reason"), message.get("refusal")
         yield message_text(message), record.served, finish_reason, refusal
-
-
-def last_calls(run: RecordedRun) -> Callable[[Record], bool]:
-    """Return a filter for the last call of each conversation: no other call in its scope continues
-    its messages. Of draws of one request, those that are continued have the answers that the other calls
-    repeat; if one repeats none of them, all are continued.
-    """
-    histories: dict[tuple[str, int, str], int] = {}  # numbers, by scope, history and next message
-    ends: dict[str, int] = {}  # by the key of a chat's record, the history of its request
-    answers: defaultdict[int, set[str]] = defaultdict(set)  # by history
-    continuations: defaultdict[int, set[str]] = defaultdict(set)  # the next messages, by history
-    for record in run.records:
-        if record.kind != "chat":
-            continue
-        history = 0
-        for message in record.request["messages"]:
-            continuations[history].add(message_text(message))
-            step = record.scope, history, canonical_text(message)
-            history = histories.setdefault(step, len(histories) + 1)
-        ends[record.cache_key] = history
-        answers[history].add(record.answer)
-
-    def is_last(record: Record) -> bool:
-        history = ends.get(record.cache_key, -1)
-        repeated = continuations[history]
-        return not repeated or (repeated <= answers[history] and record.answer not in repeated)
-
-    return is_last

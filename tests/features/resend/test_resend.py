@@ -122,17 +122,6 @@ def test_every_request_is_equally_likely(model: Model) -> None:
     assert abs(share - 0.9) < 3 * (0.9 * 0.1 / 40) ** 0.5  # three standard errors
 
 
-def test_more_calls_than_requests_send_each_several_times_and_it_is_said(
-    model: Model, caplog: pytest.LogCaptureFixture
-) -> None:
-    record(model, 2)
-    plan = llmcall.resend(STUDY, calls=5, dry_run=True)
-    assert plan.notes == ("5 calls of 2 different requests: each is sent at least 2 times",)
-    llmcall.resend(STUDY, calls=4)
-    assert len(bodies(model)) == 2 + 4
-    assert "4 calls of 2 different requests: each is sent 2 times" in caplog.messages
-
-
 def test_a_request_of_several_actors_is_one_request(model: Model) -> None:
     """With the recorded answers of all."""
     with llmcall.cassette(STUDY):
@@ -157,11 +146,11 @@ def test_a_larger_sample_contains_the_smaller_one(model: Model) -> None:
     assert samples("a") != samples("c")
 
 
-def test_the_draws_are_named_by_scope_and_number(model: Model) -> None:
-    """The scope path without repeats, below ``~again``, and the number of times that the request was sent."""
+def test_the_draws_are_named_by_scope(model: Model) -> None:
+    """The scope path without repeats, below ``~again``."""
     record(model, 2, 3)
-    llmcall.resend(STUDY, calls=4)
-    assert samples() == [f"~again/survey/{n}#{draw}" for n in "01" for draw in "01"]
+    llmcall.resend(STUDY, calls=2)
+    assert samples() == ["~again/survey/0#0", "~again/survey/1#0"]
 
 
 def test_the_disk_cache_neither_supplies_nor_keeps_the_answers(tmp_path: Path) -> None:
@@ -211,28 +200,7 @@ def test_where_selects_requests_and_not_the_answers_beside_them(model: Model) ->
     frame = llmcall.resend(STUDY, share=1, where=lambda record: record.sample == "survey/1#0")
     assert frame["when"].tolist() == ["then"] * 4 + ["now"]
     with pytest.raises(llmcall.CacheError, match=r"can be sent again: where= selects none"):
-        llmcall.resend(STUDY, where=lambda record: False)
-
-
-def test_last_sends_the_last_request_of_each_conversation(model: Model) -> None:
-    """One that no other request of its scope goes on from; of arms, that of each arm."""
-    rules = [{"role": "user", "content": "Rules."}]
-    with llmcall.cassette(STUDY):
-        for name in "abc":
-            with llmcall.scope(name):
-                agreed = model.client.send_message(rules, temperature=1)
-                decide = [*rules, agreed, {"role": "user", "content": f"Give, {name}?"}]
-                model.client.send_message(decide, temperature=1)
-    with llmcall.cassette("arms.jsonl"), llmcall.scope("r"):
-        for name in ("control", "treated"):
-            with llmcall.arm(name):
-                agreed = model.client.send_message(rules, temperature=1)
-                decide = [*rules, agreed, {"role": "user", "content": f"Give {name}?"}]
-                model.client.send_message(decide, temperature=1)
-    assert "3 answers to 3 requests" in done("resend", STUDY, "--share", 1, "--last")
-    assert {len(body["messages"]) for body in bodies(model)[-3:]} == {3}
-    written = done("resend", "arms.jsonl", "--share", 1, "--last", "--dry-run")
-    assert "2 not recorded" in written
+        llmcall.resend(STUDY, calls=1, where=lambda record: False)
 
 
 # What comes back
@@ -273,11 +241,11 @@ def test_each_choice_of_an_answer_has_a_row(model: Model) -> None:
 
 
 def test_a_shift_of_every_answer_is_found_by_request(model: Model) -> None:
-    """All of 20 persons answer half a point higher; the interval of ``effect`` holds it."""
+    """All of 100 persons answer half a point higher; the interval of ``effect`` holds it."""
     pytest.importorskip("scipy")
-    record(model, 20, 5)
+    record(model, 100, 5)
     model.answer = lambda messages, chance: str(chance.randint(1, 5) + chance.randint(0, 1))
-    again = llmcall.resend(STUDY, calls=100)
+    again = llmcall.resend(STUDY, share=1)
     found = llmcall.effect(
         again.assign(score=again["answer"].map(int)),
         "score",
@@ -286,7 +254,7 @@ def test_a_shift_of_every_answer_is_found_by_request(model: Model) -> None:
         control="then",
         unit="request",
     ).loc["score"]
-    assert (found["n_treated"], found["paired"]) == (20, True)
+    assert (found["n_treated"], found["paired"]) == (100, True)
     assert found["low"] < 0.5 < found["high"] < 1.5
 
 
@@ -296,7 +264,7 @@ def test_a_shift_of_every_answer_is_found_by_request(model: Model) -> None:
 def test_the_new_answers_replay_byte_for_byte(httpserver: HTTPServer) -> None:
     """With the server dead: the same table, the same file."""
     chance = random.Random(1)
-    answers = [Answer(200, completion(str(chance.randint(1, 5)))) for _ in range(40)]
+    answers = [Answer(200, completion(str(chance.randint(1, 5)))) for _ in range(25)]
     server = ScriptedServer(httpserver, *answers)
     client = client_for(server.base_url)
     llmcall.register_client("openai", client)
@@ -305,12 +273,12 @@ def test_the_new_answers_replay_byte_for_byte(httpserver: HTTPServer) -> None:
             with llmcall.scope(actor):
                 for _ in range(4):
                     client.send_message(f"You are {actor}.", temperature=1)
-    first = llmcall.resend(STUDY, calls=15)
+    first = llmcall.resend(STUDY, calls=5)
     written = Path(AGAIN).read_bytes()
-    assert len(server.requests) == 35
+    assert len(server.requests) == 25
     with refusing() as address:
         llmcall.register_client("openai", client_for(address))
-        again = llmcall.resend(STUDY, calls=15)
+        again = llmcall.resend(STUDY, calls=5)
     assert again.to_json() == first.to_json()
     assert Path(AGAIN).read_bytes() == written
 
@@ -418,34 +386,14 @@ def test_a_dry_run_says_what_is_recorded_and_what_the_rest_costs(httpserver: HTT
     llmcall.resend(STUDY, calls=3)
     plan = llmcall.resend(STUDY, share=1, dry_run=True)
     assert (plan.hits, plan.misses) == (3, 1)
-
-
-def test_the_default_costs_at_most_a_tenth_of_the_run(httpserver: HTTPServer) -> None:
-    """By the costs of its calls, which differ; at least one call. Where no cost is known, a tenth of the calls."""
-    short, long = (Answer(200, completion(text)) for text in ("3", "4"))
-    long.body["usage"].update(prompt_tokens=147)
-    server = ScriptedServer(httpserver, *[short] * 30, *[long] * 5)
-    client = client_for(server.base_url, prices={"gpt-6-luna": (1.0, 1.0)})
-    llmcall.register_client("openai", client)
-    with llmcall.cassette(STUDY):
-        for actor in range(35):
-            with llmcall.scope(actor):
-                client.send_message(f"You are {actor}.", temperature=1)
-        for side in range(100):
-            llmcall.recorded(lambda side: side, name="dice")(side)  # costs nothing
-    cost = (30 * 15 + 5 * 150) / 1e6
-    for seed in range(5):
-        plan = llmcall.resend(STUDY, seed=seed, dry_run=True)
-        assert plan.expected_cost is not None
-        assert cost / 10 - 150 / 1e6 < plan.expected_cost <= cost / 10 or plan.misses == 1
-    assert llmcall.resend(STUDY, model="nobodys", dry_run=True).misses == 3
+    assert "again ($0.0001)" in done("resend", STUDY, "--calls", 3)  # of $0.000054
 
 
 # The command
 
 
-def test_the_command_counts_the_same_answers_before_and_now(model: Model) -> None:
-    """Of ten persons, three gave the same answer twice, and six give it now; the models with their days."""
+def test_the_command_counts_the_requests_with_a_recorded_answer(model: Model) -> None:
+    """Of ten persons, six give one of their two answers again; the models with their days."""
     said = {"days": 1_777_600_000, "served": "luna-2026-05-01"}  # 1 May 2026
     times: Counter[str] = Counter()
 
@@ -465,9 +413,7 @@ def test_the_command_counts_the_same_answers_before_and_now(model: Model) -> Non
     said.update(days=1_795_320_000, served="luna-2026-10-01")  # 22 November 2026
     lines = done("resend", STUDY, "--share", 1).splitlines()
     assert lines == [
-        "10 answers to 10 requests",
-        "the same answer again, before: 3 of 10 requests (the first two recorded answers)",
-        "the same answer again, now: 6 of 10 requests (the first recorded answer and the first new one)",
+        "6 of 10 requests got one of their recorded answers again (cost unknown)",
         "answered then: luna-2026-05-01 (2026-05-01)",
         "answered now: luna-2026-10-01 (2026-11-22)",
         "to compare them: llmcall diff study.jsonl study.again.jsonl",
@@ -476,12 +422,6 @@ def test_the_command_counts_the_same_answers_before_and_now(model: Model) -> Non
     assert compared.startswith(
         "20 calls: 0 the same, 10 changed, 0 added, 10 missing"
     )  # by the model
-
-
-def test_without_a_request_recorded_twice_the_yardstick_is_unknown(model: Model) -> None:
-    record(model, 3)
-    written = done("resend", STUDY, "--calls", 2)
-    assert "before: unknown, since none of these requests was recorded twice" in written
 
 
 def test_the_answers_of_a_cache_are_beside_it(model: Model) -> None:
@@ -508,11 +448,13 @@ def test_the_answers_of_a_cache_on_a_server_need_the_name_of_a_file() -> None:
     ("options", "kind", "words"),
     [
         ({"share": 0}, ValueError, "share is 0"),
-        ({"share": 2}, ValueError, "calls="),
+        ({"share": 2}, ValueError, "share is 2"),
         ({"calls": 0}, ValueError, "calls is 0"),
         ({"calls": 1.5}, TypeError, "calls is 1.5"),
         ({"where": 3}, TypeError, "where is 3"),
-        ({"share": 0.5, "calls": 3}, ValueError, "both say how many calls: give one"),
+        ({"calls": 4}, ValueError, "calls is 4, but the recording has 3 different requests"),
+        ({"share": 0.5, "calls": 3}, ValueError, "give either share= or calls="),
+        ({}, ValueError, "give either share= or calls="),
     ],
 )
 def test_a_wrong_argument_is_refused_before_any_call(
@@ -537,11 +479,11 @@ def test_a_run_without_chats_is_an_error(model: Model) -> None:
         llmcall.CacheError,
         match=r"nothing in study.jsonl can be sent again: it holds no chat request",
     ):
-        llmcall.resend(STUDY)
+        llmcall.resend(STUDY, share=1)
 
 
 @pytest.mark.feature("importing")
-def test_an_imported_run_is_named_and_what_was_converted_left_out(
+def test_of_an_imported_run_what_was_converted_is_left_out(
     model: Model, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A completion cannot be asked again as it was."""
@@ -558,10 +500,6 @@ def test_an_imported_run_is_named_and_what_was_converted_left_out(
         source="osf.io/abcde",
     )
     llmcall.resend(STUDY, share=1)
-    assert (
-        "the recorded answers are imported from osf.io/abcde, not recorded by llmcall"
-        in caplog.messages
-    )
     assert "left out: 1 request converted from a legacy completion" in caplog.messages
     written = done("resend", STUDY, "--share", 1)
     assert "answered then: gpt-4 (days not recorded)" in written

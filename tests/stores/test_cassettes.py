@@ -1039,7 +1039,7 @@ def test_a_record_names_the_template_that_asked(monkeypatch: pytest.MonkeyPatch)
     ask = llmcall.LLMCall(user="{{ who }}: {{ what }}?", client=echoing())
     with cassette(PATH):
         for who in ("Ann", "B" * 100):
-            ask(who=who, what=[1, "two"], why="not used")
+            ask(who=who, what=[1, "two"])
         answer_to(echoing())
     first, second = (line["form"] for line in lines()[1:] if "form" in line)
     assert first["variables"] == {"what": '[1, "two"]', "who": "Ann"}

@@ -427,6 +427,7 @@ def test_collecting_imports_only_small_modules(project: Project) -> None:
     assert {name for name in loaded if name.partition(".")[0] == "llmcall"} == {
         "llmcall",
         "llmcall._version",
+        "llmcall.additions",
         "llmcall.features",
         "llmcall.stores",
         "llmcall.support",

@@ -1,4 +1,4 @@
-"""``llmcall cassette``: merges, checks and rekeys cassettes, and drops answers."""
+"""``llmcall cassette``: merges and checks cassettes, and drops answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..clients.registry import settings
 from ..errors import CacheError
 from ..review.text import record_name
 from ..stores.cache.cache import shared_cache
-from ..stores.cassettes.rekey import findings, rekeyed
+from ..stores.cassettes.rekey import findings
 from ..stores.records.answers import Conflict, combine
 from ..stores.records.reader import read
 from ..stores.records.writer import write
@@ -24,7 +24,7 @@ existing_file = UserPath(exists=True, dir_okay=False)
 
 @click.group(cls=Group)
 def cassette() -> None:
-    """Merge, check and rekey cassettes, or remove answers."""
+    """Merge and check cassettes, or remove answers."""
 
 
 @cassette.command()
@@ -79,39 +79,6 @@ def check(file: str, as_json: bool) -> None:
         echo(f"{file}: {count}, {conclusion}", err=True)
     if found:
         raise click.exceptions.Exit(1)
-
-
-@cassette.command()
-@click.argument("file", type=existing_file, nargs=-1, required=True)
-@conflict_option("raise", "keep the first answer, replace it, or write nothing")
-def rekey(file: tuple[str, ...], on_conflict: str) -> None:
-    """Update the keys of cassettes to the current settings, at no cost.
-
-    Use it after you change normalizers, aliases or the namespace. No call is made, and no answer
-    changes. The header then contains the current settings. The recording's own normalizers and
-    aliases stay, because the texts that they replaced are lost.
-    """
-    for path in file:
-        echo(_rekey_file(path, on_conflict), err=True)
-
-
-def _rekey_file(path: str, on_conflict: str) -> str:
-    """Update the keys of a cassette; return the changes in words."""
-    recording = read(path)
-    result = rekeyed(recording, on_conflict)
-    _print_conflicts(result.conflicts)
-    if result.conflicts and on_conflict == "raise":
-        count = counted(len(result.conflicts), "request")
-        raise CacheError(
-            f"{path}: {count} would have two answers under these settings, so nothing was written; "
-            "choose with --on-conflict"
-        )
-    if result.changed or result.joined or result.header != recording.header:
-        write(path, result.header, result.records, replaces=recording.digest)
-    summary = f"{path}: new keys for {result.changed:,} of {counted(len(recording), 'record')}"
-    if result.joined:
-        summary += f"; {result.joined:,} left out, because others answer the same request"
-    return summary
 
 
 @cassette.command()

@@ -145,8 +145,7 @@ def drawn() -> str:
         return client.build_request("Hello", model="gpt-4o-mini").cache_key
 
 
-# A change here makes every recorded answer unfindable: raise KEY_VERSION, and see to it that old
-# records are rekeyed.
+# A change here makes every recorded answer unfindable: raise KEY_VERSION.
 GOLDEN: dict[str, tuple[Callable[[], str], str]] = {
     "one message": (asked, "3ac4e67215523b6c531162ff45ae1f6709e49d8da22602ab90fb471767797bbf"),
     "a history in several scripts": (

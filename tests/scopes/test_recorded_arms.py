@@ -254,12 +254,11 @@ def test_equal_lines_with_other_arms_are_one_record_of_all_arms() -> None:
     assert arms_of(cache.records()) == {"Hi": ("a", "b")}
 
 
-def test_merge_and_rekey_keep_the_arms() -> None:
+def test_merge_keeps_the_arms() -> None:
     """Of one answer in two files, those of both."""
     for name in "ab":
         write_cassette(f"{name}.jsonl", [chat("Hi", "Yes.", "r#0").with_arms((name,))])
     done("cassette", "merge", "a.jsonl", "b.jsonl", "-o", "both.jsonl")
-    done("cassette", "rekey", "both.jsonl")
     assert arms_in("both.jsonl") == [("Hi", ["a", "b"])]
 
 

@@ -308,21 +308,3 @@ async def _gathered(over_http: Any, waits: tuple[int, ...]) -> list[str]:
             return done.choices[0].message.content
 
         return [await ask(0), *await asyncio.gather(*map(ask, waits))]
-
-
-def ask_other_apis(over_http: Any = refuse_over_http) -> list[Any]:
-    """Ask two APIs whose requests are recorded as they are, and return their answers."""
-    turn = {"role": "user", "content": "What does bread cost?"}
-    requests: dict[str, Any] = {
-        "https://api.anthropic.com/v1/messages": {
-            "model": "claude-sonnet-4-5",
-            "max_tokens": 9,
-            "messages": [turn],
-        },
-        "https://api.openai.com/v1/responses": {"model": MODEL, "input": [turn]},
-    }
-    with (
-        http.Client(transport=http.MockTransport(over_http)) as client,
-        llmcall.scope("program"),
-    ):
-        return [client.post(url, json=body).json() for url, body in requests.items()]

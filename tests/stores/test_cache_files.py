@@ -6,7 +6,6 @@ import enum
 import json
 import pickle
 import shutil
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -16,7 +15,7 @@ from zlib import crc32
 
 import commands
 import pytest
-from files import DATABASE, in_database, written
+from files import DATABASE, in_database
 
 import llmcall
 from llmcall import CacheCorruptError, CacheError, ResponseCache
@@ -371,39 +370,6 @@ def test_no_pickle_that_is_loaded_runs_code(protocol: int, tmp_path: Path) -> No
 
 
 # New keys
-
-
-CHANGES = {
-    "alias": "[Aliases]\ngpt-4-turbo = gpt-4-1106-preview\n",
-    "namespace": "[Cache]\nNAMESPACE = here\n",
-    "normalizer": "[Cache]\nNORMALIZE = times\n",
-}
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_a_cache_is_rekeyed_by_export_rekey_and_load(change: str) -> None:
-    """Calls, draws and functions are found under the new settings, and nothing is asked."""
-
-    @llmcall.recorded(name="price")
-    def price(now: str) -> float:
-        return time.time()
-
-    def results(client: ScriptedClient, now: str) -> list[Any]:
-        with llmcall.scope("lisa"):
-            texts = [
-                client.send_message(f"It is {now}. Bread?", model="gpt-4-turbo").content
-                for _ in range(2)
-            ]
-        return [*texts, price(now)]
-
-    recorded = results(ScriptedClient(["Yes.", "No."], cache_mode="auto"), "12:00")
-    written("config.ini", CHANGES[change])
-    llmcall.reset()
-    now = "13:05" if change == "normalizer" else "12:00"
-    for command in ("cache export all.jsonl", "cassette rekey all.jsonl", "cache load all.jsonl"):
-        commands.done(*command.split())
-    with llmcall.configured(cache_mode="replay"):
-        assert results(ScriptedClient(cache_mode="replay"), now) == recorded
 
 
 # Salvage

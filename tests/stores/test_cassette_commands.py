@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from clients import Responding, http
+from clients import Responding
 from commands import LONGEST, done
 from commands import run as run_command
 from files import HOSTILE, chat, conversation, embedding, function, read_records, write_cassette
@@ -258,7 +258,7 @@ def test_a_forgotten_answer_is_asked_again_alone() -> None:
     assert forget("zzz").startswith("Error: no key begins with 'zzz' among 3 records of tape.jsonl")
 
 
-@pytest.mark.parametrize("command", ["forget", "rekey", "merge"])
+@pytest.mark.parametrize("command", ["forget", "merge"])
 def test_a_command_does_not_overwrite_what_was_recorded_meanwhile(
     command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,7 +275,6 @@ def test_a_command_does_not_overwrite_what_was_recorded_meanwhile(
     monkeypatch.setenv("LLMCALL_CACHE_NAMESPACE", "new keys")
     arguments = {
         "forget": [read_records(TAPE)[0].cache_key],
-        "rekey": [],
         "merge": [TAPE, "--to", TAPE],
     }
     reported = done("cassette", command, TAPE, *arguments[command], code=1)
@@ -307,38 +306,6 @@ def test_a_forgotten_draw_moves_no_other_under_run(draw: int, expected: str) -> 
     assert recorded("once", "ABC") == "ABC\n"
     done("cassette", "forget", TAPE, read_records(TAPE)[draw].cache_key)
     assert recorded("update", "X") == expected + "\n"
-
-
-def test_rekey_numbers_the_calls_of_tools() -> None:
-    """A recording with a server's ids in its requests replays then."""
-    calling = {"role": "assistant", "tool_calls": CALLING["tool_calls"]}
-    messages = [*ASKED, calling, RESULT]
-    write_cassette(TAPE, [chat(messages, "Three coins.", "lisa#0")])
-    assert "new keys for 1 of 1 record\n" in done("cassette", "rekey", TAPE)
-    with llmcall.cassette(TAPE, mode="none"), llmcall.scope("lisa"):
-        assert ScriptedClient(model="m").send_message(messages).content == "Three coins."  # type: ignore[union-attr]
-
-
-def test_rekey_leaves_out_fields_that_no_longer_count() -> None:
-    """Of chats and of other APIs' bodies; the recording of an earlier version replays then."""
-    body = {"model": "m", "input": "Bread?", "prompt_cache_key": "run:1", "metadata": {"a": "1"}}
-    value = {"content_type": "application/json", "body": '{"output": []}'}
-    asked = {"model": "m", "messages": [*ASKED], "extra_body": {"metadata": {"a": "1"}}}
-    request = {"method": "POST", "path": "/responses", "body": body}
-    old = [
-        Record(None, "http", "lisa#0", request, {"value": value}),
-        chat(ASKED, "Three.", "lisa#0").replace(
-            cache_key=None, request={**asked, "prompt_cache_retention": "24h"}
-        ),
-    ]
-    write_cassette(TAPE, old)
-    assert "new keys for 2 of 2 records\n" in done("cassette", "rekey", TAPE)
-    nowhere = http.MockTransport(lambda request: http.Response(500))
-    with llmcall.cassette(TAPE, mode="none"), llmcall.scope("lisa"):
-        assert ScriptedClient(model="m").send_message(ASKED).content == "Three."  # type: ignore[union-attr]
-        with http.Client(transport=nowhere) as client:
-            posted = client.post("https://api.openai.com/v1/responses", json=body)
-    assert posted.json() == {"output": []}
 
 
 @pytest.mark.parametrize(("record", "expected"), SHOWN)
@@ -516,44 +483,16 @@ def test_merge_writes_the_answer_that_on_conflict_names(
     assert answers_in("one.jsonl") == [answer, "0"]
 
 
-# rekey
-
-
-def clocked(hour: int, sample: str | None = "lisa#0") -> list[Record]:
-    """Return the records of two calls that hold the time."""
-    return [
-        chat(f"It is {hour}:0{minute}. Bread?", f"Answer {minute}.", sample) for minute in range(2)
-    ]
-
-
-def asked_by_the_clock(mode: str) -> list[str]:
-    """Ask the same at another time, with the cassette."""
-    client = ScriptedClient([], model="m", on_error="raise")
-    with llmcall.cassette("tape.jsonl", mode=mode), llmcall.scope("lisa"):
-        return [client.send_message(turn.prompt).content for turn in clocked(13)]
-
-
-def test_a_rekeyed_recording_replays_under_new_normalizers() -> None:
-    """It finds what it asks at another time, in the order of its draws. A second time changes nothing."""
-    write_cassette("tape.jsonl", clocked(12))
-    with pytest.raises(llmcall.CacheMissError):
-        asked_by_the_clock("none")
-    Path("config.ini").write_text("[Cache]\nNORMALIZE = times\n", encoding="utf-8")
-    llmcall.reset()
-    assert "new keys for 2 of 2 records" in done("cassette", "rekey", "tape.jsonl")
-    content = Path("tape.jsonl").read_bytes()
-    assert "new keys for 0 of 2 records" in done("cassette", "rekey", "tape.jsonl")
-    assert Path("tape.jsonl").read_bytes() == content
-    assert asked_by_the_clock("none") == ["Answer 0.", "Answer 1."]
+# check
 
 
 def test_the_advice_of_a_miss_beside_a_regular_expression_can_be_pasted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """What it says to write keeps both out of the keys; after ``rekey``, replays warn of nothing."""
+    """What it says to write keeps both out of the keys; recorded again, replays warn of nothing."""
     Path("config.ini").write_text("[Cache]\nNORMALIZE = Ticket no. \\d+\\.\n", encoding="utf-8")
     llmcall.reset()
-    numbers = iter((uuid.UUID(int=1), uuid.UUID(int=2), uuid.UUID(int=2)))
+    numbers = iter(map(uuid.UUID, map("{:032}".format, range(4))))
 
     def ask(mode: str) -> None:
         client = ScriptedClient(["Yes."], model="m", on_error="raise")
@@ -570,7 +509,7 @@ def test_the_advice_of_a_miss_beside_a_regular_expression_can_be_pasted(
     )
     llmcall.reset()
     assert llmcall.settings().cache_normalize == (r"Ticket no. \d+\.", "uuids")
-    assert "new keys for 1 of 1 record" in done("cassette", "rekey", "tape.jsonl")
+    ask("rewrite")
     caplog.clear()
     ask("none")
     assert not caplog.messages
@@ -579,7 +518,7 @@ def test_the_advice_of_a_miss_beside_a_regular_expression_can_be_pasted(
 def test_a_normalizer_of_the_recording_that_is_not_set_here_is_no_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """What is set here is in effect; one that the recording lacks is brought in without asking again."""
+    """What is set here is in effect; one that the recording lacks is not."""
     write_cassette("tape.jsonl", [chat("Bread?", "Yes.")], {"cache_normalize": ["times", "uuids"]})
     for names, is_told in (("uuids", False), ("uuids, addresses", True)):
         Path("config.ini").write_text(f"[Cache]\nNORMALIZE = {names}\n", encoding="utf-8")
@@ -587,49 +526,7 @@ def test_a_normalizer_of_the_recording_that_is_not_set_here_is_no_warning(
         with llmcall.cassette("tape.jsonl", mode="none"):
             pass
         assert ("has no effect" in caplog.text) is is_told
-    assert "keep the answers, run 'llmcall cassette rekey tape.jsonl'" in caplog.text
-    assert "record everything again" not in caplog.text
-
-
-@pytest.fixture
-def outside_scopes() -> Path:
-    """A cassette whose two answers have one request under the new keys."""
-    tape = write_cassette("tape.jsonl", clocked(12, None))
-    Path("config.ini").write_text("[Cache]\nNORMALIZE = times\n", encoding="utf-8")
-    return tape
-
-
-def test_rekey_lists_two_answers_to_one_request_and_writes_nothing(outside_scopes: Path) -> None:
-    """Outside any scope there are no draws."""
-    content = outside_scopes.read_bytes()
-    printed = done("cassette", "rekey", outside_scopes, code=1)
-    assert "conflict: m" in printed
-    assert "1 request would have two answers" in printed
-    assert outside_scopes.read_bytes() == content
-
-
-@pytest.mark.parametrize(("choice", "answer"), [("keep", "Answer 0."), ("replace", "Answer 1.")])
-def test_rekey_writes_the_answer_that_on_conflict_names(
-    choice: str, answer: str, outside_scopes: Path
-) -> None:
-    """It says how many are left out."""
-    assert "1 left out" in done("cassette", "rekey", outside_scopes, "--on-conflict", choice)
-    assert [record.answer for record in read_records(outside_scopes)] == [answer]
-
-
-def test_rekey_moves_records_to_an_alias_and_a_namespace() -> None:
-    """Requests have the model after aliases; the rest of the header stays."""
-    settings = {"model": "m", "cache_normalize": ["times"]}
-    tape = write_cassette("tape.jsonl", [chat("Bread?", "Yes.", "lisa#0")], settings)
-    Path("config.ini").write_text(
-        "[Cache]\nNAMESPACE = village\n[Aliases]\nm = m-2026\n", encoding="utf-8"
-    )
-    done("cassette", "rekey", tape)
-    [record] = read_records(tape)
-    assert (record.request["model"], record.request["namespace"]) == ("m-2026", "village")
-    header = json.loads(tape.read_text(encoding="utf-8").splitlines()[0])["settings"]
-    moved = {"cache_namespace": "village", "aliases": {"m": "m-2026"}}
-    assert header == {**settings, **moved}
+    assert "record everything again in the mode 'rewrite'" in caplog.text
 
 
 def test_check_names_wrong_keys_and_missing_draws(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from commands import LONGEST
-from frozen_program import SEARCH, SETTINGS, Model, ask_other_apis, play
+from frozen_program import SEARCH, SETTINGS, Model, play
 
 import llmcall
 
@@ -110,17 +110,6 @@ def test_a_block_replays_a_frozen_recording_of_run(
         runpy.run_path(str(FROZEN / "script.py"))
     assert capsys.readouterr().out == (FROZEN / "run.txt").read_text(encoding="utf-8")
     assert random.getstate() == state
-
-
-def test_frozen_records_of_other_apis_replay_after_rekey(tmp_path: Path) -> None:
-    """Their keys may have moved: ``cassette rekey`` finds them."""
-    path = tmp_path / "tape.jsonl"
-    shutil.copy(FROZEN / "other_apis.jsonl", path)
-    command = ["cassette", "rekey", path]
-    subprocess.run([sys.executable, "-m", "llmcall", *command], check=True, timeout=LONGEST)
-    with llmcall.patched(), llmcall.cassette(path, mode="none"):
-        answers = ask_other_apis()
-    assert [answer["id"] for answer in answers] == ["msg_1", "resp_1"]
 
 
 def test_a_frozen_cassette_is_a_run() -> None:

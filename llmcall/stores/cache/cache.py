@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from ..misses.causes import Source
     from ..misses.report import Miss
 
-REKEY = "'llmcall cache export FILE', 'llmcall cassette rekey FILE', 'llmcall cache load FILE'"
 _shared_caches: dict[str, ResponseCache] = {}  # by path
 _shared_lock = ProcessLock()
 # By cache: the keys of the records that calls of this process used. Nothing empties them, since a refresh
@@ -397,7 +396,7 @@ class ResponseCache:
                 with suppress(CacheCorruptError):
                     yield unpack(key, packed, stored_at)
 
-        return Source(f"the cache {self.path}", sound_records(), REKEY)
+        return Source(f"the cache {self.path}", sound_records())
 
     def explain(self, request: Request) -> Miss:
         """Return the nearest record to a request and how it differs; ``str()`` gives a report."""

@@ -1,77 +1,19 @@
-"""New keys for a recording under changed settings, and a check of its keys.
-
-Requests that differ only in what a normalizer leaves out become the same request. In a scope they become
-draws, numbered in the order of the calls, as a run under these settings numbers them.
-"""
+"""A check of a recording: whether its keys fit the header's settings, and its draws are whole."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from ...config import resolve as config
 from ...config.settings import Settings
 from ...keys.http_identity import under_settings
-from ...keys.keys import key_of
 from ...keys.plain_data import is_same
 from ...keys.request import Data
 from ...support.display import printable
 from ..notes import known_header_notes, known_notes
-from ..record import NumberedDraw, Record, draw_of
-from ..records.answers import Conflict, combine
-from ..records.header import Header
-from ..records.keyed_settings import NAMESPACES, namespaces_of
-from ..records.reader import RecordFile, Records
-
-
-class Rekeyed(NamedTuple):
-    """A recording under the current settings.
-
-    :param header: the header, with the settings of the new keys.
-    :param records: in the order of the calls.
-    :param conflicts: the requests that have two answers now.
-    :param changed: the number of records with a new key.
-    :param joined: the number of records left out because others hold the same answer.
-    """
-
-    header: Header
-    records: Sequence[Record]
-    conflicts: list[Conflict]
-    changed: int
-    joined: int
-
-
-def rekeyed(recording: RecordFile, on_conflict: str) -> Rekeyed:
-    """Return a recording under the current settings.
-
-    Its own normalizers and aliases stay, because the texts and names that they replaced are gone.
-
-    :param on_conflict: see :func:`.combine`.
-    """
-    header = recording.header._replace(settings=_merged_settings(recording.header.settings))
-    if header.run is not None and "cache_normalize" in header.settings:
-        normalizers = header.settings["cache_normalize"]
-        header = header._replace(run={**header.run, "normalizers": normalizers})
-    settings = _settings_with(header.settings)
-    records = list(recording)
-    requests = [under_settings(record.request, settings) for record in records]
-    samples = _renumbered_samples(records, requests)
-    renamed = [
-        record.replace(
-            cache_key=key_of(record.kind, request, sample), request=request, sample=sample
-        )
-        for record, request, sample in zip(records, requests, samples, strict=True)
-    ]
-    combined = combine(Records.of(renamed), Records.of([]), on_conflict)
-    return Rekeyed(
-        header=header,
-        records=combined.records,
-        conflicts=list(combined.conflicts()),
-        changed=sum(
-            old.cache_key != new.cache_key for old, new in zip(records, renamed, strict=True)
-        ),
-        joined=len(records) - len(combined.records),
-    )
+from ..record import NumberedDraw, draw_of
+from ..records.reader import RecordFile
 
 
 def _settings_with(header: Mapping[str, Data]) -> Settings:
@@ -79,36 +21,6 @@ def _settings_with(header: Mapping[str, Data]) -> Settings:
     normalizers = tuple(header.get("cache_normalize") or ())
     with config.configured(cache_normalize=normalizers, aliases=header.get("aliases", {})):
         return config.settings()
-
-
-def _merged_settings(recorded: Mapping[str, Data]) -> dict[str, Data]:
-    """Return a header's settings, joined with the current ones that decide keys."""
-    current = config.without_code()
-    normalizers = [*(recorded.get("cache_normalize") or ()), *current.cache_normalize]
-    merged = {
-        **recorded,
-        "cache_normalize": list(dict.fromkeys(normalizers)),
-        "aliases": {**recorded.get("aliases", {}), **current.aliases},
-        "cache_namespace": current.cache_namespace,
-        NAMESPACES: namespaces_of(config.settings()),
-    }
-    return {name: value for name, value in merged.items() if value not in (None, [], {}, "")}
-
-
-def _renumbered_samples(
-    records: Sequence[Record], requests: Sequence[Mapping[str, Data]]
-) -> list[str | None]:
-    """Return the sample of each record. If two draws have the same number, all get new numbers."""
-    samples = [record.sample for record in records]
-    draws: dict[str, list[int]] = {}  # by request and scope: positions of records
-    for position, (record, request) in enumerate(zip(records, requests, strict=True)):
-        if (record.sample or "").partition("#")[2].isdecimal():
-            draws.setdefault(key_of(record.kind, request, record.scope), []).append(position)
-    for positions in draws.values():
-        if len({samples[position] for position in positions}) < len(positions):
-            for number, position in enumerate(positions):
-                samples[position] = f"{records[position].scope}#{number}"
-    return samples
 
 
 INCOMPLETE = (

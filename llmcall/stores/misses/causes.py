@@ -33,7 +33,6 @@ class Source(NamedTuple):
 
     :param name: its name in messages.
     :param records: its readable records.
-    :param rekey: the commands that give its records new keys.
     :param is_complete: ``True`` if the recording is complete.
     :param is_used: returns whether this run has used the record of a key.
     :param run: the command that recorded it, ``llmcall run --cassette FILE``; empty for any other recording.
@@ -43,7 +42,6 @@ class Source(NamedTuple):
 
     name: str
     records: Iterable[Record]
-    rekey: str
     is_complete: bool = True
     is_used: Callable[[str], bool] = lambda _: False
     is_strange: bool = False
@@ -53,7 +51,7 @@ class Source(NamedTuple):
 
 # Of a call that no record may answer
 NOTHING = Source(
-    "nothing", (), "", problem="cache=False bypasses the disk cache, and no cassette is open"
+    "nothing", (), problem="cache=False bypasses the disk cache, and no cassette is open"
 )
 
 
@@ -221,14 +219,12 @@ def find_causes(
     differences: Sequence[Difference],
     settings: Settings,
     *,
-    rekey: str,
     is_renamed: bool,
 ) -> list[str]:
     """Return the certain causes of a miss, one sentence each.
 
     :param differences: the differences from the nearest record.
     :param settings: the settings of the request.
-    :param rekey: the commands that give the records new keys.
     :param is_renamed: ``True`` if the system message changed, and names the actor.
     """
     if result.problem:
@@ -236,7 +232,7 @@ def find_causes(
     if result.nearest is None:
         return [f"no {request.kind} request is recorded there"]
     if result.samples:
-        return [_cause_of_sample(request.sample, result.samples, rekey)]
+        return [_cause_of_sample(request.sample, result.samples)]
     causes = [OTHER_ORDER] if result.reordered else []
     if is_renamed:
         return [*causes, RENAMED]
@@ -252,21 +248,23 @@ def find_causes(
         causes.append(f"nothing is recorded in the scope {path!r}{listed}")
     are_settings = all(difference.place in CONFIGURED for difference in differences)
     for difference in differences:
-        cause = _cause_of_field(difference, settings, rekey)
+        cause = _cause_of_field(difference, settings)
         if not cause and are_settings:
             cause = _cause_of_missing_setting(difference, settings)
         causes += [cause] if cause else []
     return list(dict.fromkeys(causes))
 
 
-def _cause_of_sample(sample: str | None, recorded_samples: Sequence[str | None], rekey: str) -> str:
+def _cause_of_sample(sample: str | None, recorded_samples: Sequence[str | None]) -> str:
     """Return how a sample differs from the recorded samples of the same request."""
     path, draw = split_sample(sample)
     in_scope = _place(path)
     samples = [split_sample(recorded) for recorded in recorded_samples]
     draws = [recorded for scope, recorded in samples if scope == path]
     if draw in draws:
-        return f"the same request is recorded under an old key: run {rekey}"
+        return (
+            "the same request is recorded under another key, which no call has now: record it again"
+        )
     if draws and draw.isdecimal() and all(map(str.isdecimal, draws)):
         numbers = sorted(map(int, draws))
         this_draw = f"this call is draw {draw} of the request {in_scope}"
@@ -301,16 +299,16 @@ def _listed(paths: Sequence[str]) -> str:
     return f"{text}, …" if len(paths) > MOST_NAMES else text
 
 
-def _cause_of_field(difference: Difference, settings: Settings, rekey: str) -> str:
+def _cause_of_field(difference: Difference, settings: Settings) -> str:
     """Return the known cause of a difference, or an empty text."""
     field, recorded, requested = difference.place, difference.recorded, difference.requested
     if names := _normalizers_for(difference, settings.cache_normalize):
         return f"only {' and '.join(names).replace('_', ' ')} differ in {field}"
     if field == "model" and recorded in settings.aliases:
-        return f"{recorded} is now an alias: to keep what was recorded before, run {rekey}"
+        return f"{recorded} is now an alias of {settings.aliases[recorded]}, and was not when this was recorded"
     if field == "namespace":
         origin = settings.origin("cache_namespace")
-        return f"[Cache] NAMESPACE is different here ({origin}): to move the records to it, run {rekey}"
+        return f"[Cache] NAMESPACE is different here ({origin})"
     if field == "response_format" and None in (recorded, requested):
         return (
             "STRUCTURED_OUTPUT under [Model …] decides whether the schema of an output type is sent"

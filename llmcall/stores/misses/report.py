@@ -202,9 +202,7 @@ def explain(
         )
         if nearest.sample != request.sample and not is_renamed:
             changes = (Difference("sample", nearest.sample, request.sample), *changes)
-    found = find_causes(
-        request, result, changes, settings, rekey=source.rekey, is_renamed=is_renamed
-    )
+    found = find_causes(request, result, changes, settings, is_renamed=is_renamed)
     is_found = nearest is not None and nearest.cache_key == request.cache_key
     names = needed_normalizers(changes, settings)
     causes = [first_cause] if first_cause else []
@@ -241,17 +239,13 @@ def _normalizing_remedy(names: Sequence[str], source: Source) -> str:
         patterns = [name for name in names if name not in NORMALIZERS]
         values = [*([",".join(named)] if named else []), *patterns]
         options = " ".join(f"--normalize {shlex.quote(value)}" for value in values)
-        return (
-            f"{source.run} --mode rewrite {options} …\nrecords the run again, and leaves these out of the keys. To "
-            f"keep the answers, set NORMALIZE to the same in the section [Cache] of config.ini, and run {source.rekey}"
-        )
+        return f"{source.run} --mode rewrite {options} …\nrecords the run again, and leaves these out of the keys"
     # a line holds names, or one regular expression
     has_patterns = any(name not in NORMALIZERS for name in names)
     written = "\n    ".join(["", *names]) if has_patterns else f" {', '.join(names)}"
     return (
         f"NORMALIZE ={written}\n"
-        "in the section [Cache] of config.ini leaves these out of the key. "
-        f"Then run {source.rekey} to keep the answers; or record the run again"
+        "in the section [Cache] of config.ini leaves these out of the key. Record the run again with it"
     )
 
 
@@ -308,12 +302,11 @@ def _search_source(cassette: Cassette) -> Source:
     state = "" if cassette.is_complete else "whose recording is incomplete"
     if not stored:
         state = "which is empty" if cassette.path.exists() else "which does not exist"
-    rekey = f"'llmcall cassette rekey {shlex.quote(str(cassette.path))}'"
     name = f"the cassette {cassette.path}{state and f', {state}'}"
     is_strange = bool(stored) and not cassette.replayed
     command = "" if cassette.run is None else cassette.owner.command(cassette.path)
     is_used, is_complete = cassette.tape.log.has_used, cassette.is_complete
-    return Source(name, stored, rekey, is_complete, is_used, is_strange, command)
+    return Source(name, stored, is_complete, is_used, is_strange, command)
 
 
 def cassette_remedy(cassette: Cassette) -> str:

@@ -32,8 +32,6 @@ MODEL_FILE = ".gguf"
 # The settings that decide keys, besides the arguments in code. A header holds these, and while its
 # cassette is open they override environment and files.
 KEYED = (*MODELS, *CONFIGURED, "cache_namespace", "cache_normalize", "aliases")
-# Those that ``llmcall cassette rekey`` brings into a file; others change what is requested.
-REKEYED = frozenset({"cache_normalize", "cache_namespace", "aliases"})
 TAKEN_BY_ALL = dict.fromkeys(("cache_namespace", "cache_normalize", "aliases", SECTIONS))
 
 
@@ -288,10 +286,6 @@ def overridden_settings(before: Settings, layer: Layer, path: str) -> Overridden
     remedy = (
         "To use what is set here, record everything again in the mode 'rewrite', or set it in code"
     )
-    if overridden.keys() <= REKEYED:
-        remedy = (
-            f"To use what is set here and keep the answers, run 'llmcall cassette rekey {path}'"
-        )
     return Overridden(frozenset(overridden), f"{'; '.join(overridden.values())}. {remedy}")
 
 

@@ -119,6 +119,11 @@ class Endpoint(NamedTuple):
         """Return the address of the Azure resource or of the API, or ``None`` for the client's own."""
         return self.azure_endpoint or self.base_url
 
+    @property
+    def is_free(self) -> bool:
+        """Return whether the model runs in this process."""
+        return self.api_type == "local"
+
     def key(self) -> str | Callable[[], object] | None:
         """Return the API key or the function that returns it; a reference to a variable is resolved.
 

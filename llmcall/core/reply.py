@@ -47,8 +47,8 @@ class Reply(dict[str, Data]):
     >>> reply = llmcall.client().send_message("Good morning!", max_tokens=16)
     >>> dict(reply)
     {'role': 'assistant', 'content': 'Good morning!'}
-    >>> reply.finish_reason, reply.cost is None
-    ('stop', True)
+    >>> reply.finish_reason, reply.cost
+    ('stop', 0.0)
     """
 
     __slots__ = (

@@ -55,15 +55,18 @@ class ConfiguredPrice(NamedTuple):
     def cost_of_answer(self, response: Mapping[str, object]) -> Cost | None:
         """Return the cost of an answer; ``None`` if it reports no tokens, or calls of billed tools."""
         tokens, bill = TokenUsage.of(response), Bill.of(response)
-        if tokens.input_tokens is None or bill.tools:
+        if bill.tools or (tokens.input_tokens is None and any(self[:3])):
             return None
         return self.cost_of_parts(
             {
-                "input_tokens": tokens.input_tokens,
+                "input_tokens": tokens.input_tokens or 0,
                 "cache_read_tokens": tokens.cached_tokens or 0,
                 "output_tokens": tokens.output_tokens or 0,
             }
         )
+
+
+FREE = ConfiguredPrice(0.0, 0.0, 0.0, "local model")
 
 
 class HighestPrice(NamedTuple):

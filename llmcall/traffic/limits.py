@@ -20,7 +20,7 @@ from ..additions import additions, load
 from ..apis.token_usage import TokenUsage
 from ..core.deadlines import Deadline
 from ..errors import RateLimitError
-from ..models.prices import HighestPrice, Price, price_of
+from ..models.prices import FREE, HighestPrice, Price, price_of
 from ..support.notices import notice
 from ..support.system import after_fork_in_child, lock
 from .queues import NEVER, Blocked, Queue, total, wait_until_free
@@ -409,6 +409,8 @@ class Pool:
         endpoints = [
             candidate for candidate in self.endpoints if candidate.name == endpoint
         ] or self.endpoints
+        if self.model not in self.settings.prices and all(one.is_free for one in endpoints):
+            return FREE
         prices = []
         for address in {candidate.address for candidate in endpoints}:
             price = price_of(

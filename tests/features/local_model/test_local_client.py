@@ -220,9 +220,10 @@ def test_a_cassette_of_the_local_model_replays_where_it_is_not_configured(
 def test_a_record_of_the_local_model_says_so(
     local_recording: tuple[LocalClient, ScriptedClient],
 ) -> None:
-    """It has the model's name, as the request had."""
+    """It has the model's name, as the request had, and cost nothing."""
     recording, model = local_recording
     (record, _) = recording.cache.records()
+    assert (record.cost, recording.usage.cost) == (0, 0)
     assert (record.api_type, record.host, record.request["model"]) == ("local", "local", PACKAGED)
     assert [request.body["model"] for request in model.requests] == [PACKAGED] * 2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from contextlib import ExitStack
@@ -15,6 +16,7 @@ from ..traffic.limits import seconds_held_back, under_way
 if TYPE_CHECKING:
     import tqdm
 
+PLAIN_SECONDS = 1.0  # between two drawings of a bar that is neither on a terminal nor a widget
 SHOWN_SECONDS = 1.0  # of a wait; a shorter one has ended before it is read
 
 
@@ -33,30 +35,38 @@ class Bar:
     """
 
     def __init__(self, progress: bool | None, total: int | None) -> None:
+        # a stream that only logs may have no other method than ``write``
+        is_terminal = getattr(sys.stderr, "isatty", bool)()
         if progress is None:
-            # a stream that only logs may have no other method than ``write``
-            progress = hasattr(ipython_shell(), "kernel") or getattr(sys.stderr, "isatty", bool)()
+            progress = hasattr(ipython_shell(), "kernel") or is_terminal
         self._failed_count = 0
+        self._shown_figures = ""
+        self._next_drawing = 0.0  # the time before which a bar of plain text is not drawn again
         self._total = _Total()
+        self._is_plain = False
         self._tqdm_bar: tqdm.tqdm[NoReturn] | None = None
         self._shown = ExitStack()
         if progress and sys.stderr is not None:
             with without_warnings():  # of a notebook without ipywidgets, which gets a bar of text
                 from ..support.libraries import tqdm
             bar = tqdm.auto.tqdm(total=total, file=sys.stderr, dynamic_ncols=True)
+            # In a file, or a notebook without widgets, each drawing is one more line or output.
+            self._is_plain = not is_terminal and not hasattr(bar, "container")
+            if self._is_plain:
+                bar.mininterval = math.inf
             self._tqdm_bar = self._shown.enter_context(bar)
             self._shown.enter_context(last_in(metering.meters, self._total))
 
     def close(self) -> None:
         """Show the last figures, and leave the bar as it is."""
-        self.refresh()
+        self.refresh(is_last=True)
         self._tqdm_bar = None
         self._shown.close()
 
     def step(self, *, failed: bool) -> None:
         """Count one more finished draw."""
         self._failed_count += failed
-        if self._tqdm_bar is not None and self._tqdm_bar.update():
+        if self._tqdm_bar is not None and (self._tqdm_bar.update() or self._is_plain):
             self.refresh()
 
     def end_at(self, done: int) -> None:
@@ -64,11 +74,12 @@ class Bar:
         if self._tqdm_bar is not None:
             self._tqdm_bar.n = done
 
-    def refresh(self) -> None:
-        """Update the time and the figures. Failures and retries are shown if there are any; running
+    def refresh(self, *, is_last: bool = False) -> None:
+        """Update the time and the figures; plain text once a second, if a figure changed. Failures and retries are shown if there are any; running
         calls, if endpoints find their number of calls; the end of a wait, if a rate limit holds calls back.
         """
-        if self._tqdm_bar is None:
+        now = time.monotonic()
+        if self._tqdm_bar is None or (now < self._next_drawing and not is_last):
             return
         usage = self._total.usage()
         counts = {
@@ -89,7 +100,14 @@ class Bar:
         figures.append(f"tokens={tokens}")
         if usage.calls or usage.cached_calls:
             figures.append("cost=?" if usage.cost is None else f"cost={money(usage.cost)}")
-        self._tqdm_bar.set_postfix_str(", ".join(figures))
+        text = ", ".join(figures)
+        is_redrawn = not is_last  # the end of the bar draws it
+        if self._is_plain:
+            self._next_drawing = now + PLAIN_SECONDS
+            shown = f"{self._tqdm_bar.n} {text}"
+            is_redrawn = is_redrawn and shown != self._shown_figures
+            self._shown_figures = shown
+        self._tqdm_bar.set_postfix_str(text, refresh=is_redrawn)
 
     def write(self, line: str) -> None:
         """Write a line above the bar, or on standard error."""

@@ -737,6 +737,15 @@ def test_output_to_a_file_gets_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert log_file.getvalue() == ""
 
 
+def test_a_bar_of_plain_text_is_drawn_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a file, or a notebook without widgets: at the beginning, at most every second, and at the end."""
+    log_file = in_a_file(monkeypatch)
+    map(lambda _: time.sleep(0.005), range(300), workers=1, progress=True)
+    drawings = log_file.getvalue().split("\r")[1:]
+    assert 3 <= len(drawings) <= 2 + 10 and "300/300" in drawings[-1]
+    assert "cached=0" in drawings[-1]
+
+
 @pytest.mark.parametrize(
     ("shell", "is_shown"),
     [

@@ -11,7 +11,7 @@ from ..clients.registry import settings
 from ..errors import CacheError
 from ..review.text import record_name
 from ..stores.cache.cache import shared_cache
-from ..stores.cassettes.rekey import findings
+from ..stores.cassettes.check import findings
 from ..stores.records.answers import Conflict, combine
 from ..stores.records.reader import read
 from ..stores.records.writer import write

@@ -88,8 +88,7 @@ def forget(file: str, key: tuple[str, ...]) -> None:
     """Drop answers, so that they are requested again.
 
     KEY is a record's key or the beginning of one, as tables and "llmcall show --json" have it. The
-    answer leaves FILE and the configured disk cache; mode "update" then requests it alone. FILE's
-    header counts it, as do reports and packed studies.
+    answer leaves FILE and the configured disk cache; mode "update" then requests it alone.
     """
     recording = read(file)
     records = list(recording)
@@ -99,9 +98,8 @@ def forget(file: str, key: tuple[str, ...]) -> None:
         full_key((record.cache_key for record in records), prefix, place, shown_by=shown_by)
         for prefix in key
     }
-    header = recording.header._replace(forgotten=recording.header.forgotten | keys)
     kept = [record for record in records if record.cache_key not in keys]
-    write(file, header, kept, replaces=recording.digest)
+    write(file, recording.header, kept, replaces=recording.digest)
     cache = shared_cache(settings().cache_path)
     cached = cache.delete(keys=keys)
     echo(

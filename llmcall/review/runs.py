@@ -69,14 +69,6 @@ class RecordedRun(NamedTuple):
         return ", ".join(served_words(served_by(self.records), has_counts=False))
 
     @property
-    def left_out(self) -> list[str]:
-        """Return in words how many answers were pruned, and how many forgotten and drawn again."""
-        redrawn = sum(len(header.redrawn) for header in self.headers)
-        dropped = redrawn + sum(len(header.forgotten) for header in self.headers)
-        words = f"{counted(dropped, 'answer')} dropped (llmcall cassette forget), {redrawn:,} asked again"
-        return [*self.pruned, *([words] if dropped else [])]
-
-    @property
     def unanswered(self) -> str:
         """Return in words how many calls failed in the run that wrote the file; empty if none."""
         number = max((header.unanswered for header in self.headers), default=0)

@@ -147,7 +147,7 @@ def verify(package: str | os.PathLike[str], *, tolerance: float = 0.0) -> Verifi
         checks.append(_version_check(manifest, replay))
         proof = PROOF
         if all(check.status != DIFFERS for check in checks[1:]):
-            if left_out := merged_run(path, manifest).left_out:
+            if left_out := merged_run(path, manifest).pruned:
                 checks.append(Check("left out", NOTE, "; ".join(left_out)))
             shuffled = _shuffled_check(path, manifest, replay, run_folder)
             checks.append(shuffled)

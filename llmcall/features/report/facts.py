@@ -313,9 +313,9 @@ class RunFacts:
 
     @property
     def missing(self) -> list[str]:
-        """Return in words the answers that are not there: calls without one, pruned and forgotten ones."""
+        """Return in words the answers that are not there: calls without one, and pruned ones."""
         unknown = "Whether calls got no answer was not recorded" if self.run.origin else ""
-        return [*filter(None, [self.run.unanswered or unknown]), *self.run.left_out]
+        return [*filter(None, [self.run.unanswered or unknown]), *self.run.pruned]
 
 
 def is_ended(record: Record) -> bool:
@@ -404,7 +404,7 @@ def facts(found: RunFacts) -> dict[str, str]:
         "tokens out": recorded_sum([answer.tokens_out for answer in spoken], "{:,}".format),
         "cost": recorded_sum([answer.cost for answer in answers], money),
         **found.given,
-        "left out": "; ".join(run.left_out),
+        "left out": "; ".join(run.pruned),
         "failures": "; ".join(_failures(found)),
         **settings,
     }

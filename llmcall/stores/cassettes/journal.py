@@ -183,7 +183,7 @@ class Journal:
         """
         self._allow = config.settings().cassette_allow
         note_environment(os.environ)
-        self._header = header._replace(is_complete=False, forgotten=frozenset(), redrawn=())
+        self._header = header._replace(is_complete=False)
         self._settings = header.settings
         self._days = {model: served.days for model, served in header.days.items()}
 

@@ -135,7 +135,6 @@ class CassetteFile:
 
         :raises CacheError: if another process wrote it.
         """
-        header = header.with_answers(record.cache_key for record in records)
         left_out: dict[str, str] = {}
         write(
             self.real_path,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -32,8 +31,6 @@ class Header(NamedTuple):
     :param is_complete: ``True`` if the recording is complete.
     :param days: by model, the days on which it answered. Writing takes the records' days instead.
     :param notes: what features say of all its records, by name; writing adds those of the records.
-    :param forgotten: the keys of dropped answers that were not drawn again.
-    :param redrawn: the keys of answers that were dropped and drawn again, each once for each time.
     :param unanswered: the number of calls that failed in the run that wrote it, and so left no record.
     """
 
@@ -42,8 +39,6 @@ class Header(NamedTuple):
     is_complete: bool = True
     days: Mapping[str, ServedDays] = MappingProxyType({})
     notes: Notes = NO_NOTES
-    forgotten: frozenset[str] = frozenset()
-    redrawn: tuple[str, ...] = ()
     unanswered: int = 0
 
     @classmethod
@@ -66,10 +61,7 @@ class Header(NamedTuple):
             raise CacheCorruptError(f"the header has settings that llmcall lacks; {RESTORE}")
         days = parse_served(line.get("served", {}))
         complete, notes = line.get("complete", True), header_notes_in(line)
-        forgotten, redrawn = frozenset(line.get("forgotten", ())), tuple(line.get("redrawn", ()))
-        return cls(
-            settings, run, complete, days, notes, forgotten, redrawn, line.get("unanswered", 0)
-        )
+        return cls(settings, run, complete, days, notes, line.get("unanswered", 0))
 
     def differences(self, other: Header) -> str:
         """Return the differences that keep two headers apart, in words; empty if they can be joined."""
@@ -86,17 +78,7 @@ class Header(NamedTuple):
             self.is_complete and other.is_complete,
             joined_served(self.days, other.days),
             {**other.notes, **self.notes},
-            self.forgotten | other.forgotten,
-            # Two branches of a file hold the same ones; other files add theirs.
-            tuple(sorted((Counter(self.redrawn) | Counter(other.redrawn)).elements())),
             max(self.unanswered, other.unanswered),
-        )
-
-    def with_answers(self, keys: Iterable[str]) -> Header:
-        """Return the header of a file with these records: dropped answers among them were drawn again."""
-        redrawn = self.forgotten.intersection(keys if self.forgotten else ())
-        return self._replace(
-            forgotten=self.forgotten - redrawn, redrawn=tuple(sorted((*self.redrawn, *redrawn)))
         )
 
     def _run_with(self, other: Header) -> Mapping[str, Data] | None:

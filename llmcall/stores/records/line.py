@@ -10,8 +10,6 @@ file is UTF-8, and each line is one JSON object, one of these three::
                                                  "served": {…}, the models that answered, as far as
                                                  their days are known; with its notes, such as
                                                  "imported", the source of published answers; with
-                                                 "forgotten", the keys of dropped answers; with "redrawn",
-                                                 the keys of those that were drawn again; with
                                                  "unanswered", how many calls failed; in a
                                                  journal, with "journal", what it goes on from
     {"text": DIGEST, "lines": [TEXT, …]}         a text of over 500 characters, split at each "\\n"
@@ -49,7 +47,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("kind", "sample", "caller", "text", "journal"), (str,)),
     **dict.fromkeys(("request", "response", "run", "settings", "served"), (dict,)),
     "cost": (int, float),
-    **dict.fromkeys(("arms", "forgotten", "lines", "redrawn"), (list,)),
+    **dict.fromkeys(("arms", "lines"), (list,)),
     **dict.fromkeys(("llmcall", "unanswered"), (int,)),
     "complete": (bool,),
 }
@@ -58,7 +56,7 @@ FIELDS = {
     "text": ("text", "lines"),
     "llmcall": (
         *("llmcall", "settings", "run", "complete", "unanswered"),
-        *("served", "forgotten", "redrawn", "journal"),
+        *("served", "journal"),
     ),
 }
 OPTIONAL = {*RECORD, *FIELDS["llmcall"]} - {"kind", "request", "response", "llmcall", "settings"}
@@ -151,7 +149,7 @@ def _check_fields(entry: dict[str, Data], names: Collection[str]) -> None:
         raise _damaged(f"the line has no {min(missing)!r}")
     if entry.get("kind", KINDS[0]) not in KINDS:
         raise _damaged(f"the record's kind must be one of {', '.join(KINDS)}")
-    for name in ("arms", "forgotten", "lines", "redrawn"):
+    for name in ("arms", "lines"):
         if not all(isinstance(item, str) for item in entry.get(name, ())):
             raise _damaged(f"the line's {name!r} must be strings")
     if "kind" in entry and "arms" not in entry:

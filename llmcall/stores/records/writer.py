@@ -133,10 +133,6 @@ def header_line(
     entry["settings"] = recordable(header.settings, "settings")
     if served:
         entry["served"] = served
-    if header.forgotten:
-        entry["forgotten"] = sorted(header.forgotten)
-    if header.redrawn:
-        entry["redrawn"] = list(header.redrawn)
     if header.unanswered:
         entry["unanswered"] = header.unanswered
     secrets.refuse_credentials(entry, allow, "the header")

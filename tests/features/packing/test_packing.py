@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 from commands import ROOT, done
-from files import chat, read_records, write_cassette
+from files import chat, write_cassette
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest_httpserver import HTTPServer
@@ -870,23 +870,6 @@ def test_a_record_that_no_call_used_stops_the_packing_unless_it_is_pruned(projec
     for page in ("README.md", "REPORTING.md", "report.html"):
         assert left_out in Path("../made", page).read_text(encoding="utf-8")
     assert left_out in done("verify", "../made")
-
-
-@pytest.mark.ci
-def test_answers_that_were_drawn_again_are_counted(
-    project: Path, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In README, checklist, report and verification."""
-    monkeypatch.setenv("OPENAI_BASE_URL", NumberedServer(httpserver).address)
-    monkeypatch.setenv("OPENAI_API_KEY", "none")
-    done("cassette", "forget", TAPE, read_records(TAPE)[0].cache_key)
-    with llmcall.cassette(TAPE, mode="new"), llmcall.scope("Ada"):
-        llmcall.client().send_message("You are Ada, a nurse. What do you pay?", on_error="raise")
-    packing(code=0)
-    said = "1 answer dropped (llmcall cassette forget), 1 asked again"
-    for page in ("README.md", "REPORTING.md", "report.html"):
-        assert said in Path("../made", page).read_text(encoding="utf-8")
-    assert said in done("verify", "../made")
 
 
 @pytest.mark.ci

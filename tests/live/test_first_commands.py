@@ -13,13 +13,8 @@ import pytest
 from commands import LONGEST, ROOT
 from pages import blocks
 
-# Those of the picture, which docs/pictures/make.py draws.
-COMMANDS = [
-    "llmcall run --cassette monday.jsonl solar.py",
-    "llmcall run --cassette monday.jsonl solar.py",
-    "llmcall run --cassette tuesday.jsonl solar.py 'Ben=a fisherman who lost money on solar panels'",
-    "llmcall diff monday.jsonl tuesday.jsonl",
-]
+README = ROOT / "README.rst"
+COMMANDS = [line for line in blocks(README, "bash")[0].splitlines() if line.startswith("llmcall ")]
 
 
 @pytest.fixture
@@ -49,7 +44,7 @@ def test_they_show_whose_prompt_changed(output: list[str]) -> None:
         == {"Ada", "Ben", "Cleo", "Dan", "Eve"}
     )
     assert differences.splitlines()[1] == (
-        "Ben, call 1: the prompt changed: {+who lost money on solar panels+}"
+        "Ben, call 1: the prompt changed: [-fisherman-] {+solar engineer+}"
     )
 
 
@@ -57,9 +52,8 @@ def test_the_python_of_the_first_screen_gives_an_answer_each(
     only_loopback: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By the model, without a recording."""
-    readme = ROOT / "README.rst"
-    session, *_ = doctest.DocTestParser().get_examples(readme.read_text(encoding="utf-8"))
-    code = f"{blocks(readme, 'python')[0]}\n{session.source}"
+    session, *_ = doctest.DocTestParser().get_examples(README.read_text(encoding="utf-8"))
+    code = f"{blocks(README, 'python')[0]}\n{session.source}"
     exec(compile(code, "README.rst", "exec"), {"__name__": "__main__"})
     lines = capsys.readouterr().out.split("\n")
     assert [line.split()[0] for line in lines if line] == ["Ada", "Ben", "Cleo"]

@@ -93,7 +93,7 @@ class Comparison:
         self.divergences: list[Divergence] = []
         self.names = short_names((run, *others))
         self._same_runs = [n for n, other in enumerate(others, 1) if other.place == run.place]
-        self._served = [compared.days for compared in (run, *others)]
+        self._served = [", ".join(compared.served) for compared in (run, *others)]
         for number, other in enumerate(others, 1):
             actors = list(paired_runs(run, other, number, align))
             shown = {pairs[0].scope for pairs in actors if not scope or _is_shown(pairs, scope)}

@@ -60,13 +60,8 @@ class RecordedRun(NamedTuple):
 
     @property
     def served(self) -> list[str]:
-        """Return in words which models answered, and how many answers each day gave."""
-        return served_words(served_by(self.records))
-
-    @property
-    def days(self) -> str:
         """Return in words which models answered, and on which days."""
-        return ", ".join(served_words(served_by(self.records), has_counts=False))
+        return served_words(served_by(self.records))
 
     @property
     def unanswered(self) -> str:

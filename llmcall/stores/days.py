@@ -11,7 +11,6 @@ from ..keys.request import Data
 
 EARLIEST, LATEST = 10**9, 10**11  # seconds since the epoch: 2001 and the year 5138
 SECONDS_OF_DAY = 86_400
-MAX_DAYS = 12  # each in words
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _FRACTION = re.compile(r"\.\d+")  # of a second
 
@@ -24,8 +23,6 @@ class Days(NamedTuple):
     :param fingerprints: the model's ``system_fingerprint`` values, sorted.
     :param hosts: the hosts that gave the answers, without ports, sorted; empty if unknown.
     :param providers: those that answered behind a gateway, as it names them, sorted.
-    :param counts: each day with the number of its answers, sorted; those of which it is not known under an empty
-        text.
     """
 
     first: str
@@ -33,15 +30,9 @@ class Days(NamedTuple):
     fingerprints: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
-    counts: tuple[tuple[str, int], ...] = ()
 
     def __str__(self) -> str:
         return self.first if self.first == self.last else f"{self.first} to {self.last}"
-
-    @property
-    def day(self) -> str:
-        """Return the only day; empty if they are several."""
-        return self.first if self.first == self.last else ""
 
 
 def day_of(seconds: float) -> str:
@@ -129,17 +120,3 @@ def parse_days(entry: Data) -> Days | None:
 def is_day(value: object) -> bool:
     """Return whether a value is a day such as ``"2026-11-22"``."""
     return isinstance(value, str) and _DAY.fullmatch(value) is not None
-
-
-def days_counted(counts: Mapping[str, int]) -> str:
-    """Return in words how many answers each day gave, such as ``"100 on 2026-11-29, 19 on 2026-11-30"``.
-
-    :param counts: by day; of those whose day is not known, under an empty text.
-    """
-    days = sorted(filter(None, counts))
-    words = [f"{counts[day]:,} on {day}" for day in days[:MAX_DAYS]]
-    if more := days[MAX_DAYS:]:
-        words.append(f"{sum(counts[day] for day in more):,} on {len(more):,} later days")
-    if unknown := counts.get("", 0):
-        words.append(f"{unknown:,} on days not recorded")
-    return ", ".join(words)

@@ -195,12 +195,10 @@ def _answers_section(found: RunFacts, manifest: Manifest) -> str:
     given = "".join(f"\n- {word.capitalize()}: {words}" for word, words in found.given.items())
     evidence = f"\n- Records that the program does not use, packed as evidence: {unused:,} of {len(run.records):,}"
     left_out = (evidence if unused else "") + "".join(f"\n- {words}" for words in found.missing)
-    conditions = "; ".join(found.days_by_condition)
-    by_condition = f"\n- By condition (days in UTC): {conditions}" if conditions else ""
     return f"""## The answers
 
 - Models asked for: {", ".join(found.models) or "none"}
-- Answered by (days in UTC): {", ".join(run.served) or "no model"}{by_condition}
+- Answered by (days in UTC): {", ".join(run.served) or "no model"}
 {textwrap.fill(endings, WIDTH, subsequent_indent="  ")}{embedded if texts else ""}{given}
 - Cost when they were made: {cost}{origin}{left_out}"""
 

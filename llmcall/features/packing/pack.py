@@ -228,7 +228,7 @@ def _targets(
 def _environment(recordings: Mapping[str, RecordFile]) -> dict[str, str]:
     """Return the variables that make a program's environment the same everywhere."""
     headers = [recording.header for recording in recordings.values()]
-    days = [served.days.last for header in headers for served in header.days.values()]
+    days = [days.last for header in headers for days in header.days.values()]
     last_day = date.fromisoformat(max(days, default=UNKNOWN_DAY))
     seeds = [header.run["seed"] for header in headers if header.run and "seed" in header.run]
     return {

@@ -23,7 +23,7 @@ from ...review.conversations import (
 )
 from ...review.runs import RecordedRun
 from ...scopes.position import is_reserved_name, without_repeats
-from ...stores.days import Days, days_counted
+from ...stores.days import Days
 from ...stores.record import Record
 from ...stores.records.served import model_of, served_by, served_words
 from ...support.display import as_json, counted, money
@@ -40,7 +40,6 @@ class Circumstances(NamedTuple):
     :param asked_model: the model that was asked for, or else the one that answered.
     :param interface: how the model was accessed.
     :param way: the way that it came: through the API, from a local model, or imported.
-    :param day: the day on which the model answered; empty if unknown.
     :param is_ended: ``True`` if its record says how the answer ended.
     :param is_imported: ``True`` if llmcall did not record it.
     :param arms: the arms that used it.
@@ -59,7 +58,6 @@ class Circumstances(NamedTuple):
     asked_model: str
     interface: str
     way: str
-    day: str
     is_ended: bool
     is_imported: bool
     arms: tuple[str, ...]
@@ -143,14 +141,13 @@ class RunFacts:
         model = model_of(record)
         if not model:
             return
-        form, usage, days = FORM.of(record), record.usage, record.days
+        form, usage = FORM.of(record), record.usage
         circumstances = Circumstances(
             record.kind,
             record.model,
             record.model or model,
             _interface(record),
             _way(record),
-            days.day if days else "",
             is_ended(record),
             bool(record.header_notes),
             record.arms,
@@ -256,19 +253,6 @@ class RunFacts:
             if len(by_name) > MAX_CONDITIONS:
                 return {}
         return by_name if len(by_name) > 1 else {}
-
-    @property
-    def days_by_condition(self) -> list[str]:
-        """Return in words on which days each condition was asked (:meth:`by_condition`), if the answers come from
-        several days.
-        """
-        counts = {
-            name: Counter(answer.of.day for answer in answers)
-            for name, answers in self.by_condition().items()
-        }
-        if len(set().union(*counts.values())) < 2:
-            return []
-        return [f"{name}: {days_counted(of_name)}" for name, of_name in counts.items()]
 
     @property
     def marks(self) -> Counter[str]:
@@ -398,7 +382,6 @@ def facts(found: RunFacts) -> dict[str, str]:
         "actors": _actors({answer.scope for answer in spoken}),
         "model": ", ".join(found.models),
         "answered by": ", ".join(served_words(found.served)),
-        "days": "; ".join(found.days_by_condition),
         "arms": _arms(found),
         "tokens in": recorded_sum([answer.tokens_in for answer in answers], "{:,}".format),
         "tokens out": recorded_sum([answer.tokens_out for answer in spoken], "{:,}".format),

@@ -151,8 +151,6 @@ def _models(found: RunFacts) -> Iterator[str]:
         )
         hosts = ", ".join(days.hosts) or "a host that was not recorded"
         yield f"Answered by {model}{via(days)} at {hosts}: {days_words(days)} (UTC){prints}."
-    if by_condition := found.days_by_condition:
-        yield f"By condition (UTC): {'; '.join(by_condition)}."
 
 
 def _access(answers: Sequence[AskedCall]) -> Iterator[str]:

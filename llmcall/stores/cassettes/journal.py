@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...config import resolve as config
 from ...errors import CacheError
-from ...keys.keys import short_key
 from ...keys.request import Data
 from ...support.notices import warn_once
 from ...support.secrets import note_environment, used_credentials
@@ -185,7 +184,7 @@ class Journal:
         note_environment(os.environ)
         self._header = header._replace(is_complete=False)
         self._settings = header.settings
-        self._days = {model: served.days for model, served in header.days.items()}
+        self._days = dict(header.days)
 
     def claim(self) -> None:
         """Make it, unless it is there, and keep other processes from it.
@@ -272,14 +271,7 @@ class Journal:
         joined = joined_days(known, days)
         if model is None or joined is None:
             return {}
-        day = days.day if days else ""
-        if day != joined.first:
-            entry = {**days_entry(joined), "days": {day: [short_key(record.cache_key)]}}
-        elif joined == known:
-            return {}
-        else:
-            entry = days_entry(joined._replace(last=day))
-        return {model: (joined, entry)}
+        return {} if joined == known else {model: (joined, days_entry(joined))}
 
     def _write(self, data: bytes) -> bool:
         """Append lines, all or none; return whether they are there."""

@@ -11,12 +11,13 @@ from ...additions import additions
 from ...errors import CacheCorruptError
 from ...keys.request import Data
 from ...support.display import as_json
+from ..days import Days
 from ..notes import NO_NOTES, Notes
 from ..record import Record
 from .keyed_settings import joined_settings, settings_differences
 from .line import CONFLICT, RESTORE, header_notes_in, notes_in, parse_line, resolve_markers
 from .readable import is_plain_chat, unreadable
-from .served import ServedDays, joined_served, model_of, parse_served
+from .served import joined_served, model_of, parse_served
 
 # The options of ``llmcall run``, by their types.
 RUN_OPTIONS = {"scope": str, "actor": str, "normalizers": list, "seed": int}
@@ -37,7 +38,7 @@ class Header(NamedTuple):
     settings: Mapping[str, Data]
     run: Mapping[str, Data] | None = None
     is_complete: bool = True
-    days: Mapping[str, ServedDays] = MappingProxyType({})
+    days: Mapping[str, Days] = MappingProxyType({})
     notes: Notes = NO_NOTES
     unanswered: int = 0
 
@@ -161,7 +162,6 @@ def record_of(entry: dict[str, Data], header: Header, key: str | None = None) ->
         header_notes=header.notes,
         notes=notes_in(entry),
     )
-    days = header.days.get(model_of(record) or "") if header.days else None
-    if days is not None:
-        record.noted_days = days.of(record)
+    if header.days:
+        record.noted_days = header.days.get(model_of(record) or "")
     return record

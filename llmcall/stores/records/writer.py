@@ -65,8 +65,7 @@ def encode(
     )
     # A record whose model's name, host or fingerprint looks like a credential is left out below.
     hidden = {pair for pair in met if any(secrets.find(text, allow) for text in _names(pair))}
-    named = [number for number, pair in enumerate(found) if pair not in hidden]
-    served = served_entry(records.at(named), [found[number] for number in named])
+    served = served_entry(pair for pair in found if pair not in hidden)
     yield header_line(header, served, allow)
     written_texts: set[str] = set()  # digests
     checked_texts: set[int] = set()

@@ -51,6 +51,35 @@ LONGEST_TIMEOUT = 1e6  # seconds; sockets refuse much longer ones
 PATHS = {"chat": "/chat/completions", "responses": "/responses"}
 
 
+def path_and_body(
+    request: Request, deployment: str | None, *, stream: bool = False
+) -> tuple[str, dict[str, Data]]:
+    """Return the path and the body of a request.
+
+    The SDK's ``post`` sends a body as it is, fields that the SDK does not know included. Its
+    ``create`` would search the messages for something to change.
+
+    :param deployment: the model's name at Azure, if that differs.
+    """
+    body = dict(request.body)
+    extra_body = body.pop("extra_body", None)
+    body.pop("extra_query", None)
+    body.pop("extra_headers", None)
+    path = PATHS[request.wire]
+    if request.kind == "embedding":
+        path = "/embeddings"
+        body.setdefault("encoding_format", "float")
+    elif request.wire == "responses":
+        body = responses_api.body_from_chat(body)
+        body["model"] = deployment or body["model"]
+    if extra_body:
+        essential = {name: body[name] for name in ESSENTIAL_FIELDS if name in body}
+        body = {**body, **extra_body, **essential}
+    if stream:
+        body["stream"] = True
+    return path, body
+
+
 class SDKTransport(ProcedureTransport):
     """A transport to one endpoint by clients of the SDK, made when they are first needed: one for each
     event loop, and one for each call under way in threads.
@@ -206,7 +235,7 @@ class SDKTransport(ProcedureTransport):
         method, path = "get", models_path
         if path is None:
             method = "post"
-            path, arguments["body"] = self._path_and_body(request, stream)
+            path, arguments["body"] = path_and_body(request, self._deployment, stream=stream)
         if self._token is not None:
             arguments["options"]["headers"]["Authorization"] = await self._fresh_token()
         return methodcaller(method, path, **arguments)
@@ -248,30 +277,6 @@ class SDKTransport(ProcedureTransport):
             "a token: one word of text",
         )
         return Hidden(f"Bearer {token}")
-
-    def _path_and_body(self, request: Request, stream: bool) -> tuple[str, dict[str, Data]]:
-        """Return the path and the body of a request.
-
-        The SDK's ``post`` sends a body as it is, fields that the SDK does not know included. Its
-        ``create`` would search the messages for something to change.
-        """
-        body = dict(request.body)
-        extra_body = body.pop("extra_body", None)
-        body.pop("extra_query", None)
-        body.pop("extra_headers", None)
-        path = PATHS[request.wire]
-        if request.kind == "embedding":
-            path = "/embeddings"
-            body.setdefault("encoding_format", "float")
-        elif request.wire == "responses":
-            body = responses_api.body_from_chat(body)
-            body["model"] = self._deployment or body["model"]
-        if extra_body:
-            essential = {name: body[name] for name in ESSENTIAL_FIELDS if name in body}
-            body = {**body, **extra_body, **essential}
-        if stream:
-            body["stream"] = True
-        return path, body
 
     def _arguments_for(self, request: Request, timeout: float | None) -> dict[str, Data]:
         """Return the arguments of the SDK's method that sends a request, apart from its body."""

@@ -70,7 +70,8 @@ def summary_lines(
     if moved:
         calls = counted(moved, "call")
         lines.append(f"{calls} may have another caller's answer. Name the actors: --actor")
-    if supplied and not recorder.sends_nothing:
+    is_of_earlier_run = supplied if cassette is None else cassette.supplied
+    if is_of_earlier_run and not recorder.sends_nothing:
         lines.append(_how_to_repeat(cassette, another))
     if cassette is not None and cassette.unused_words:
         lines.append(cassette.unused_words)

@@ -117,7 +117,7 @@ def _batches(paths: Iterable[str], model: str | None) -> Iterator[LocatedEntry]:
         try:
             if name not in answered:
                 raise ServiceError("the output has no such id")
-            response = _batch_response(answered[name][1])
+            response = batch_response(answered[name][1])
             request = _batch_request(entry, model or served_model(object_in(response["body"])))
             exchange = {"request": request, "response": response, "service_tier": BATCH}
             yield location, {"scope": levels(name), **exchange}
@@ -141,7 +141,7 @@ def _batch_request(entry: Mapping[str, Any], model: str | None) -> dict[str, obj
     return {"uri": ANTHROPIC if "params" in entry else urljoin(OPENAI, str(path)), "body": body}
 
 
-def _batch_response(entry: Mapping[str, Any]) -> dict[str, Any]:
+def batch_response(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Return the response in an output's line.
 
     :raises ServiceError: if it holds an error.
@@ -151,8 +151,11 @@ def _batch_response(entry: Mapping[str, Any]) -> dict[str, Any]:
     body = body or result.get("message")
     error = entry.get("error") or result.get("error")
     if error or not body:
-        reported = object_in(object_in(error).get("error") or error).get("message")
-        raise ServiceError(str(reported or error or result.get("type") or "an empty response"))
+        reported = object_in(object_in(error).get("error") or error)
+        words = reported.get("message") or error or result.get("type") or "an empty response"
+        failure = ServiceError(str(words))
+        failure.code = reported.get("code")
+        raise failure
     return {"status_code": response.get("status_code"), "body": body}
 
 

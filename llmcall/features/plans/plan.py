@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from html import escape
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...apis.token_usage import total_cost
 from ...support.display import counted, money
+
+if TYPE_CHECKING:
+    from ..importing.import_answers import Imported
+    from .batches import Batch
 
 
 class Plan(NamedTuple):
@@ -26,6 +31,7 @@ class Plan(NamedTuple):
         average price of the hits' prompt tokens, and for each draw the average cost of the hits' answers and
         corrections; with ``vary``, cell by cell. ``None`` without hits, or if a price is unknown.
     :param notes: further sentences about it.
+    :param batch: the requests of the misses, for :meth:`write_batch`.
 
     >>> plan = llmcall.types.Plan(hits=0, misses=2, input_tokens=24, cost=(0.1, 0.5))
     >>> print(sum([plan, plan]))
@@ -39,6 +45,35 @@ class Plan(NamedTuple):
     priced_by: tuple[str, ...] = ()
     expected_cost: float | None = None
     notes: tuple[str, ...] = ()
+    batch: Batch | None = None
+
+    def write_batch(self, path: str | os.PathLike[str]) -> int:
+        """Write the misses to a file in the form of OpenAI's batches, which are answered in a day at half the price.
+
+        :returns: the number of requests.
+        :raises ValueError: for more than 50,000 requests or 200 MB, and if no answer could be read from the disk cache.
+        """
+        return self._checked_batch().write(path)
+
+    def read_batch(self, *paths: str | os.PathLike[str]) -> Imported:
+        """Store a batch's answers in the disk cache, as if they had been sent; later calls get them from there.
+
+        An answer that is filtered, cut off by the provider, empty or of another form than its request says is not
+        stored: it is missing in the next plan.
+
+        :param paths: the provider's files of answers and of errors.
+        :returns: as text, the numbers of answers, and of failures with their reasons; ``.skipped`` has each line that
+            was left out: a failure, a damaged line, and those of other plans.
+        """
+        return self._checked_batch().read(paths)
+
+    def _checked_batch(self) -> Batch:
+        if self.batch is None:
+            raise ValueError(
+                "these calls get no answer from the disk cache, where a batch's answers are stored: plan them with a "
+                "cache_mode and a cassette mode that read it"
+            )
+        return self.batch
 
     def __add__(self, other: object) -> Plan:
         if not isinstance(other, Plan):
@@ -54,6 +89,7 @@ class Plan(NamedTuple):
             tuple(sorted({*self.priced_by, *other.priced_by})),
             total_cost([self.expected_cost, other.expected_cost]),
             tuple(dict.fromkeys((*self.notes, *other.notes))),
+            None if self.batch is None or other.batch is None else self.batch.joined(other.batch),
         )
 
     def __radd__(self, other: object) -> Plan:

@@ -19,6 +19,7 @@ from ...stores.cassettes.current import open_current_cassette
 from ...stores.cassettes.stores import CacheStore, CassetteStore
 from ...stores.record import Record
 from ...traffic.estimates import costliest_parts, estimate, uses_server_tools
+from .batches import Batch, Planned
 from .plan import Plan
 
 if TYPE_CHECKING:
@@ -65,21 +66,23 @@ def plan_of(
     misses: Sequence[UnrecordedDraw],
     expected: float | None,
     notes: tuple[str, ...] = (),
+    batch: Batch | None = None,
 ) -> Plan:
     """Return a plan.
 
     :param expected: what the misses are expected to cost, in USD.
+    :param batch: their requests.
     """
     input_tokens = sum(miss.input_tokens for miss in misses)
     sources = {miss.price.source for miss in misses if miss.price is not None}
     priced_by = tuple(sorted(sources))
     if any(miss.price is None for miss in misses):
-        return Plan(hits, len(misses), input_tokens, None, priced_by, notes=notes)
+        return Plan(hits, len(misses), input_tokens, None, priced_by, None, notes, batch)
     low = sum((miss.low for miss in misses), 0.0)
     high = sum((miss.high for miss in misses), 0.0)
     if expected is not None:  # corrections are in it, and a server may count more tokens
         low, high = min(low, expected), max(high, expected)
-    return Plan(hits, len(misses), input_tokens, (low, high), priced_by, expected, notes)
+    return Plan(hits, len(misses), input_tokens, (low, high), priced_by, expected, notes, batch)
 
 
 class _Costs:
@@ -156,6 +159,7 @@ class Planner:
         self._misses: dict[object, list[UnrecordedDraw]] = defaultdict(list)
         self._costs: dict[object, _Costs] = defaultdict(_Costs)
         self._planned_keys: set[str] = set()  # of answers that an earlier task would record
+        self._batch: Batch | None = Batch()
 
     def plan(self) -> Plan:
         """Return the plan of the added tasks."""
@@ -163,7 +167,7 @@ class Planner:
         expected = total_cost(
             self._costs[call].expected(of_call) for call, of_call in self._misses.items()
         )
-        return plan_of(self._hits, misses, expected)
+        return plan_of(self._hits, misses, expected, batch=self._batch)
 
     def add(self, task: Task, draws: Draws) -> None:
         """Look up the requests of a task.
@@ -201,6 +205,10 @@ class Planner:
             self._hits += 1
             return
         self._planned_keys.add(request.cache_key)
+        if mode == "off" or (self._cassette is not None and self._cassette.bypasses_cache):
+            self._batch = None  # the disk cache would not supply its answers
+        if self._batch is not None:
+            self._batch[request.cache_key] = Planned(self._client, request)
         self._misses[call].append(UnrecordedDraw.of(self._client, request.body))
 
     def _find(self, request: Request, mode: str) -> Record | None:

@@ -40,6 +40,7 @@ _shared_lock = ProcessLock()
 # By cache: the keys of the records that calls of this process used. Nothing empties them, since a refresh
 # and the column "used" need all; docs/explanation/scale.rst has the bytes of each.
 _used_keys_by_path: dict[str, set[str]] = {}
+_batched_keys_by_path: dict[str, set[str]] = {}
 _refreshed_keys_by_path: dict[str, set[str]] = {}  # until llmcall.reset()
 _unstored_by_path: dict[str, UnstoredAnswers] = {}  # a refreshed key's answer may be only there
 
@@ -81,6 +82,7 @@ class ResponseCache:
         self._address = os.fspath(path) if is_address(os.fspath(path)) else self.storage.name
         name = self.storage.name
         self.used_keys = _used_keys_by_path.setdefault(name, set())
+        self.batched_keys = _batched_keys_by_path.setdefault(name, set())
         self._refreshed_keys = _refreshed_keys_by_path.setdefault(name, set())
         self._unstored = _unstored_by_path.setdefault(name, UnstoredAnswers(self.storage))
 

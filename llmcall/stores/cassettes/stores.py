@@ -154,8 +154,12 @@ class CassetteStore(NamedTuple):
         if self.position is not None:
             self.cassette.file.check_can_gain(self.settings_taken)
         record = self.cache.get(request)
+        if record is None:
+            return None
+        is_of_run = request.cache_key in self.cache.cache.batched_keys
+        source = GotFrom.SERVER if is_of_run else GotFrom.CACHE
         # The caller of an earlier run does not count; in this run the first to get it does.
-        return record and self._put(record.replace(caller=None), GotFrom.CACHE)
+        return self._put(record.replace(caller=None), source)
 
     def add(self, record: Record) -> Record:
         """Add an answer; return the one that counts on the cassette."""

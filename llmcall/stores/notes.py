@@ -136,7 +136,7 @@ def header_notes_of(notes: Sequence[Notes]) -> Notes:
 
 @cache
 def known_notes() -> dict[str, Note[Any]]:
-    """Return all kinds of notes by name. A file may hold others, of a feature that is not here: they are kept."""
+    """Return all kinds of notes by name."""
     of_features = {name: load(place) for name, place in additions("notes").items()}
     return {HISTORY.name: HISTORY, **of_features}
 

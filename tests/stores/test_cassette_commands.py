@@ -550,35 +550,6 @@ def test_a_note_that_no_feature_lists_is_an_error_before_a_call_is_paid() -> Non
     assert client.requests == []
 
 
-def test_a_note_that_nobody_knows_is_kept_and_named() -> None:
-    """A feature that is not here may have made it: the file is written with it again, in the same place."""
-    with llmcall.cassette(TAPE):
-        ScriptedClient(["Yes."]).send_message("Hello")
-    text = Path(TAPE).read_text("utf-8").replace('"request"', '"later": {"a": [1]}, "request"', 1)
-    Path(TAPE).write_text(text, "utf-8")
-    [finding] = json.loads(done("cassette", "check", TAPE, "--json", code=1))
-    assert (finding["about"], finding["record"]) == ("note", 1)
-    assert "its note 'later'" in finding["words"]
-    done("cassette", "merge", TAPE, TAPE, "-o", "both.jsonl")
-    assert Path("both.jsonl").read_text("utf-8") == text
-
-
-def test_a_note_of_the_header_that_nobody_knows_is_kept_and_named() -> None:
-    """A recording that goes on writes it again."""
-    client = ScriptedClient(lambda messages: "Yes.")
-    with llmcall.cassette(TAPE), llmcall.scope("s"):
-        client.send_message("Hello")
-    text = Path(TAPE).read_text("utf-8").replace('"settings"', '"later": [1], "settings"', 1)
-    Path(TAPE).write_text(text, "utf-8")
-    [finding] = json.loads(done("cassette", "check", TAPE, "--json", code=1))
-    assert (finding["about"], finding["record"]) == ("note", 0)
-    assert "the header's note 'later'" in finding["words"]
-    with llmcall.cassette(TAPE, mode="new"), llmcall.scope("s"):
-        client.send_message("Goodbye")
-    header, _, added = Path(TAPE).read_text("utf-8").splitlines()
-    assert json.loads(header)["later"] == [1] and "Goodbye" in added
-
-
 def test_check_names_a_recording_that_broke_off() -> None:
     """It lacks what would have been asked later; a run in the mode ``once`` completes it."""
     client = ScriptedClient(lambda messages: "Yes.")

@@ -227,7 +227,7 @@ DAMAGE = {
     "unknown field": (HEADER + '{"text": "0", "lines": [], "host": "h"}', "unknown field 'host'"),
     "old field": (
         HEADER + GOOD[:-1] + ', "asker": "1"}',
-        "unknown field 'asker'; rename it 'caller'",
+        "unknown field 'asker'; remove it, or upgrade llmcall",
     ),
     "form without a name": (
         HEADER + GOOD[:-1] + ', "form": {"digest": "0"}}',

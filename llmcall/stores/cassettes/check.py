@@ -11,7 +11,6 @@ from ...keys.http_identity import under_settings
 from ...keys.plain_data import is_same
 from ...keys.request import Data
 from ...support.display import printable
-from ..notes import known_header_notes, known_notes
 from ..record import NumberedDraw, draw_of
 from ..records.reader import RecordFile
 
@@ -27,13 +26,12 @@ INCOMPLETE = (
     "the recording is incomplete: its run was interrupted, or it was left open, so it lacks the calls that "
     "would have followed. Run the program again in the mode 'once', which continues it"
 )
-KEPT_NOTE = "note %r, and keeps it unchanged"
 
 
 class Finding(NamedTuple):
     """A problem of a record in a file, or of the file.
 
-    :param about: ``"key"``, ``"draws"`` or ``"note"``; ``"complete"`` of the file.
+    :param about: ``"key"`` or ``"draws"``; ``"complete"`` of the file.
     :param record: the record's number in the file, from 1; 0 for the file.
     :param sample: its scope path and draw; empty outside any scope.
     :param words: the problem.
@@ -52,15 +50,11 @@ class Finding(NamedTuple):
 
 
 def findings(file: RecordFile) -> Iterator[Finding]:
-    """Yield that a recording is incomplete, notes of the header that nobody here knows, the records whose key does
-    not match the header or with such a note, then those that follow a missing draw.
+    """Yield that a recording is incomplete, the records whose key does not match the header, then those that follow
+    a missing draw.
     """
     if not file.header.is_complete:
         yield Finding("complete", 0, "", INCOMPLETE)
-    for name in sorted(file.header.notes.keys() - known_header_notes().keys()):
-        yield Finding(
-            "note", 0, "", f"this llmcall does not know the header's {KEPT_NOTE % name[:40]}"
-        )
     settings = _settings_with(file.header.settings)
     later: list[tuple[int, str, NumberedDraw]] = []  # draws, each with the one before it
     for number, record in enumerate(file.records(), 1):
@@ -72,9 +66,6 @@ def findings(file: RecordFile) -> Iterator[Finding]:
         if not is_same(request, record.request):
             words = "under the header's settings its request has another key, so no call finds it"
             yield Finding("key", number, sample, words)
-        for name in sorted(record.notes.keys() - known_notes().keys()):
-            words = f"this llmcall does not know its {KEPT_NOTE % name[:40]}"
-            yield Finding("note", number, sample, words)
         draw = None if sample.endswith("#0") else draw_of(record)
         if draw is not None and draw.number:
             later.append((number, sample, draw._replace(number=draw.number - 1)))

@@ -36,7 +36,7 @@ from ...errors import CacheCorruptError, CacheError
 from ...keys.plain_data import STRICT_JSON, is_too_deep
 from ...keys.request import Data
 from ...support.surrogates import joined_surrogates
-from ..notes import NO_NOTES, Notes, known_header_notes, known_notes
+from ..notes import NO_NOTES, HeaderNote, Note, Notes, known_header_notes, known_notes
 
 VERSION = 1
 KINDS = ("chat", "embedding", "function", "http")
@@ -127,22 +127,23 @@ def _check_fields(entry: dict[str, Data], names: Collection[str]) -> None:
     types = tuple(entry), tuple(map(type, entry.values()))
     notes: Collection[str] | None = _right_types.get(types)
     is_right = notes is not None and entry["kind"] in KINDS
+    kinds: Mapping[str, Note[Any] | HeaderNote] = (
+        known_notes() if is_record else known_header_notes() if "llmcall" in entry else {}
+    )
     if notes is None:
-        notes = (
-            notes_in(entry) if is_record else header_notes_in(entry) if "llmcall" in entry else ()
-        )
+        notes = kinds.keys() & entry.keys()
     for name in notes:
-        kind = known_notes().get(name) if is_record else known_header_notes().get(name)
-        if problem := kind.problem(entry[name]) if kind else "":
+        if problem := kinds[name].problem(entry[name]):
             raise _damaged(problem)
     if is_right:
         return
     for name, value in entry.items():
-        if name in notes and name != "asker":
+        if name in notes:
             continue
         if name not in names:
-            remedy = "rename it 'caller'" if name == "asker" else "remove it, or upgrade llmcall"
-            raise CacheCorruptError(f"the line has an unknown field {name[:40]!r}; {remedy}")
+            raise CacheCorruptError(
+                f"the line has an unknown field {name[:40]!r}; remove it, or upgrade llmcall"
+            )
         if type(value) not in TYPES[name]:
             raise _damaged(f"the line's {name!r} is not of the type {TYPES[name][-1].__name__}")
     if missing := {*names} - entry.keys() - OPTIONAL:

@@ -53,7 +53,7 @@ def merge(one: str, other: str, to: str, on_conflict: str) -> None:
         )
     merged = {os.path.realpath(one): first, os.path.realpath(other): second}
     replaced = merged.get(os.path.realpath(to))
-    digest = None if replaced is None else replaced.digest
+    digest = None if replaced is None else replaced.content
     write(to, first.header.joined(second.header), combined.records, replaces=digest)
     echo(f"{counted(len(combined.records), 'record')} written to {to}", err=True)
 
@@ -99,7 +99,7 @@ def forget(file: str, key: tuple[str, ...]) -> None:
         for prefix in key
     }
     kept = [record for record in records if record.cache_key not in keys]
-    write(file, recording.header, kept, replaces=recording.digest)
+    write(file, recording.header, kept, replaces=recording.content)
     cache = shared_cache(settings().cache_path)
     cached = cache.delete(keys=keys)
     echo(

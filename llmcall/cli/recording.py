@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +19,8 @@ from ..programs.placeholders import placeholder_keys
 from ..programs.recorder import Recorder
 from ..scopes.active import new_program_scope
 from ..stores.cassettes.cassette import Cassette
-from ..stores.cassettes.journal import recorded_header
 from ..stores.cassettes.reports import CommandOwner
+from ..stores.records.reader import header_in
 from ..support.display import printable
 from .options import UserPath, import_function
 
@@ -208,7 +209,7 @@ def find_target(
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
     options = RunOptions(scope, actor, normalizers, seed)
-    header = None if path is None or mode == "rewrite" else recorded_header(path)
+    header = None if path is None or mode == "rewrite" else header_in(os.path.expanduser(path))
     if path is not None and header is not None:
         if header.run is not None:
             options = options.replay_options(header.run, path)

@@ -222,6 +222,8 @@ class Call(NamedTuple):
         )
         is_read = self.progress is not None and self.progress.is_read
         cache = CacheStore(at.cache, mode, below, overwrites, is_read)
+        if mode == "off" and cassette is not None and (answers := cassette.answers) is not None:
+            cache = cache._replace(cache=answers, mode="auto")
         store: Store = cache
         if cassette is not None:
             # Outside any scope, identical calls share a record, and a program that waits for an end needs the

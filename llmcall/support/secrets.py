@@ -9,7 +9,6 @@ entered at the run's beginning: the time is linear in the text's length.
 
 from __future__ import annotations
 
-import json
 import re
 from base64 import b64decode
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -297,11 +296,6 @@ def note_environment(environment: Mapping[str, str]) -> None:
 def is_used(value: str) -> bool:
     """Return whether a request of this process used a value as its credential."""
     return value[:SOUGHT_CHARACTERS] in _used
-
-
-def line_has_used(line: str) -> bool:
-    """Return whether a line of JSON holds a credential that a request of this process used."""
-    return any(json.dumps(secret, ensure_ascii=False)[1:-1] in line for secret in tuple(_used))
 
 
 def basic_password(header: str) -> str:

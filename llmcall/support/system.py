@@ -193,57 +193,6 @@ def file_beside(path: str) -> Iterator[BinaryIO]:
                 os.unlink(temporary)
 
 
-# Reading and writing at a place of a file. A forked process shares the position of an open file, so it is not used;
-# Windows, which forks nothing, has only that.
-if sys.platform == "win32":
-    import msvcrt
-
-    LOCKED_BYTE = 2**40  # after all that a file has
-
-    def try_lock(file: int) -> bool:
-        """Lock an open file for this process, without waiting; return whether no other one has it."""
-        os.lseek(file, LOCKED_BYTE, os.SEEK_SET)
-        try:
-            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        finally:
-            os.lseek(file, 0, os.SEEK_SET)
-        return True
-
-    def read_at(file: int, length: int, start: int) -> bytes:
-        """Return bytes of an open file."""
-        with lock:
-            os.lseek(file, start, os.SEEK_SET)
-            return os.read(file, length)
-
-    def write_at(file: int, data: bytes, start: int) -> int:
-        """Write bytes to an open file; return how many."""
-        with lock:
-            os.lseek(file, start, os.SEEK_SET)
-            return os.write(file, data)
-
-else:
-
-    def try_lock(file: int) -> bool:
-        """Lock an open file for this process, without waiting; return whether no other one has it."""
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            return False
-        except OSError:
-            return True  # a file system without locks, or a file that can only be read
-        return True
-
-    def read_at(file: int, length: int, start: int) -> bytes:
-        """Return bytes of an open file."""
-        return os.pread(file, length, start)
-
-    def write_at(file: int, data: bytes, start: int) -> int:
-        """Write bytes to an open file; return how many."""
-        return os.pwrite(file, data, start)
-
-
 _lock = ProcessLock()
 
 

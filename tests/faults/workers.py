@@ -19,6 +19,7 @@ import threading
 import time
 import traceback
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -214,8 +215,8 @@ class Complaining(logging.Handler):
         self._journal = journal
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write it down, unless it tells of records that other workers left in a cassette."""
-        if "not used" not in record.getMessage():
+        """Write it down, unless it tells of records that other workers left in a cassette or cache."""
+        if not any(words in record.getMessage() for words in ("not used", "reused from")):
             self._journal.write({"warning": record.getMessage()})
 
 
@@ -303,9 +304,11 @@ def record(journal: Journal, folder: str, tape: str, begin: int, count: int) -> 
     journal.write("end", count)
 
 
-def play(journal: Journal, tape: str, log: str) -> None:
-    """Record conversations of actors in threads, without a cache. The model's log has each question before its answer;
-    the journal each answer that an actor got.
+def play(journal: Journal, tape: str, log: str, mode: str, cache_mode: str, plot: str) -> None:
+    """Record conversations. The model's log has each question before its answer; the journal each that got one.
+
+    :param mode: the cassette's.
+    :param plot: ``actors`` in threads; ``sharing`` ones, which ask for the same in one scope; or ``arms``.
     """
     asked = Journal(log)
 
@@ -314,20 +317,37 @@ def play(journal: Journal, tape: str, log: str) -> None:
         pause(0.001)
         return f"{len(messages)}: {messages[-1]['content']} " * 3
 
-    client = ScriptedClient(answer, cache_mode="off", on_error="raise")
+    settings = {"cache_mode": cache_mode, "cache_path": f"{log}.cache", "on_error": "raise"}
+    client = ScriptedClient(answer, **settings)
+
+    def ask(question: str, history: Any = ()) -> Any:
+        messages = [*history, {"role": "user", "content": question}]
+        reply = client.send_message(messages)
+        journal.write("got", question)
+        return [*messages, reply]
 
     def act(actor: int) -> None:
-        history = [{"role": "system", "content": f"You are actor {actor}. " * 40}]
-        for turn in range(8):
-            question = f"actor {actor}, turn {turn // 2}"  # each one twice: two draws
-            history = [*history[: 1 + turn // 2 * 2], {"role": "user", "content": question}]
-            history.append(client.send_message(history))
-            journal.write("got", question)
+        history: Any = [{"role": "system", "content": f"You are actor {actor}. " * 40}]
+        for turn in range(8):  # each question twice: two draws
+            history = ask(f"actor {actor}, turn {turn // 2}", history[: 1 + turn // 2 * 2])
+
+    def share(_: int) -> None:
+        for number in range(12):
+            ask(f"Hello {number // 4}?")
 
     journal.write("begin")
-    with llmcall.cassette(tape):
-        llmcall.map(act, range(5), scope="town", workers=3, progress=False)
-        client.send_message("The end?")
+    with llmcall.cassette(tape, mode=mode):
+        if plot == "actors":
+            llmcall.map(act, range(5), scope="town", workers=3, progress=False)
+        elif plot == "sharing":
+            with llmcall.scope("town"), ThreadPoolExecutor(3) as pool:
+                [*pool.map(llmcall.bind(share), range(3))]
+        else:
+            for arm in ("control", "treated"):
+                with llmcall.scope("town"), llmcall.arm(arm):
+                    for number in range(12):
+                        ask(f"{arm if number % 3 == 2 else 'both'}: {number // 2}?")
+        ask("The end?")
     journal.write("end")
 
 

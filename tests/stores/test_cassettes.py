@@ -275,11 +275,11 @@ def broken_off(until: int) -> None:
 
 
 def test_the_file_of_a_block_is_written_at_its_end() -> None:
-    """Its folders are made with the first answer, and until the end the answers are in the journal."""
+    """Its folders are made with the first answer, and until the end the answers are in a cache beside it."""
     with cassette(Path("a/b/undisturbed.jsonl")):
         assert not Path("a").exists()
         played(echoing())
-        assert os.listdir("a/b") == [".undisturbed.jsonl.journal"]
+        assert os.listdir("a/b") == [".undisturbed.jsonl.answers"]
     assert os.listdir("a/b") == ["undisturbed.jsonl"]
 
 
@@ -583,7 +583,7 @@ AGAIN_NEW = "Fix the cause and rerun with mode 'new'; only missing answers are r
         ("new", True, "ab", AGAIN, "new", "b"),
         ("update", False, "ab", AGAIN, "update", "b"),
         ("update", True, "ab", AGAIN, "update", "b"),
-        ("rewrite", False, "ab", NOTHING, "rewrite", "b"),
+        ("rewrite", False, "ab", NOTHING, "rewrite", "ab"),
         ("rewrite", True, "ab", AGAIN_NEW, "new", "b"),
     ],
 )
@@ -1506,7 +1506,7 @@ def test_the_second_of_two_processes_that_write_one_cassette_is_refused(
 
 
 RECORD_AT_ONCE = """
-client = ScriptedClient(lambda messages: sys.argv[1], cache_mode="off")
+client = ScriptedClient(lambda messages: sys.argv[1], cache_mode="auto", cache_path=f"cache of {sys.argv[1]}")
 for round in range(10):
     tape = llmcall.cassette(f"{round}.jsonl").open()
     for number in range(20):
@@ -1963,7 +1963,7 @@ def test_a_credential_that_a_request_used_is_written_in_no_record_whatever_it_lo
 def test_a_credential_that_a_later_request_used_is_written_in_no_record(
     key: str, more: str, httpserver: HTTPServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It was none yet when the journal got the record, or the record's long text."""
+    """It was none yet when the record was stored."""
     url = ScriptedServer(httpserver, OK, OK).base_url
     with cassette(PATH), scope("a"):
         client_for(url, api_key=OWN_KEY).send_message(f"Use {key}{more}", model="m")

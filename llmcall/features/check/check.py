@@ -20,7 +20,7 @@ from ...cli.output import echo
 from ...config import resolve as config
 from ...errors import CacheError
 from ...review.outputs import first_difference
-from ...stores.cassettes.journal import recorded_header
+from ...stores.records.reader import header_in
 from ...support.display import counted
 from .held_back import Note, Plan
 
@@ -114,7 +114,7 @@ def check_replays(replays: int) -> NoReturn:
     if mode not in REPLAYING:
         raise click.UsageError(f"--check replays, and --mode {mode} records: leave one of them out")
     path = context.params["path"] or config.settings().cassette_path
-    header = None if path is None else recorded_header(path)
+    header = None if path is None else header_in(os.path.expanduser(path))
     if path is not None and header is None:
         raise CacheError(
             f"{path} does not exist, so there is nothing to check; run the program without --check to record it"

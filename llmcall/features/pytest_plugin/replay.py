@@ -319,7 +319,7 @@ class Replay(CallListener):
         kept = [record for record in file if record.cache_key not in keys]
         if file.header.is_complete:
             kept = [*without_lone_callers(kept)]
-        write(path, file.header, kept, replaces=file.digest)
+        write(path, file.header, kept, replaces=file.content)
 
     def _name_arms(self, path: Path, arms: Mapping[str, list[str]]) -> None:
         """Leave in a shared file the arms, by record, that this run's tests used, as in a fresh recording."""
@@ -328,7 +328,7 @@ class Replay(CallListener):
             record.replace(arms=tuple(arms.get(record.cache_key, record.arms))) for record in file
         ]
         if any(record.arms != old.arms for record, old in zip(named, file, strict=True)):
-            write(path, file.header, named, replaces=file.digest)
+            write(path, file.header, named, replaces=file.content)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the summary: calls replayed and recorded, warnings, and unused records."""

@@ -443,6 +443,16 @@ def shared_cache(path: str | os.PathLike[str]) -> ResponseCache:
     return cache
 
 
+def remove(cache: ResponseCache) -> None:
+    """Remove a cache's directory, with all answers."""
+    import shutil  # most processes remove none
+
+    cache._unstored.clear()
+    cache.used_keys.clear()
+    cache.close()
+    shutil.rmtree(cache.storage.name, ignore_errors=True)
+
+
 def forget_shared() -> None:
     """Close and forget the shared cache objects."""
     with _shared_lock:

@@ -20,7 +20,7 @@ from ...support.failures import ABANDONED, FAILED, NOTHING_WRITTEN, RUN_AGAIN, C
 from ...support.listeners import notify
 from ...support.notices import notice, warn_once
 from ...support.system import at_exit, last_in
-from ..cache.cache import shared_cache
+from ..cache.cache import ResponseCache, shared_cache
 from ..days import Days
 from ..record import GotFrom, Record
 from ..records.frame import record_frame
@@ -98,7 +98,7 @@ class Cassette(Block, ContextDecorator):
         self.program_scope = new_program_scope()
         self.file = CassetteFile(self.path, mode)
         log = ReplayLog(self.file.records)
-        self.tape = Tape(self.file.records, self.file.journal, log, may_record=False)
+        self.tape = Tape(self.file.records, log, may_record=False)
         self.unused_words = (
             ""  # the sentence about unused records; empty before the end, and without any
         )
@@ -128,8 +128,8 @@ class Cassette(Block, ContextDecorator):
             earlier_calls=self.owner.earlier_calls,
         )
         self.file = file
-        file.journal.begin(file.records.header._replace(run=self.run))
-        self.tape = Tape(file.records, file.journal, log, may_record=file.may_record)
+        file.header = file.records.header._replace(run=self.run)
+        self.tape = Tape(file.records, log, may_record=file.may_record)
         self.counts = Counts()
         self.unused_words = ""
         self.left_out = {}
@@ -149,7 +149,7 @@ class Cassette(Block, ContextDecorator):
         # crash in between leaves them in both places, and the other order would lose answers that
         # were paid for. The file is written once, whole, and at the end: lines that are appended as
         # the answers arrive stand in the order of the threads, and each run would change the file
-        # in git. They are in the journal, which survives a kill.
+        # in git. They are in the disk cache, which survives a kill.
         if isinstance(error, KeyboardInterrupt):
             self.failures.forget(ABANDONED)  # the user pressed Ctrl-C and knows
         ended_well, tape, owner = error is None, self.tape, self.owner
@@ -209,22 +209,6 @@ class Cassette(Block, ContextDecorator):
             records = tape.to_write(dropped_keys | self.left_out.keys(), is_complete=False)
         if self.left_out:
             notice("%s: %s", self.path, left_out_words([*self.left_out.values()]))
-
-    def leave_journal(self) -> None:
-        """Leave the answers in the journal that the file should have and lacks; what a failed test recorded goes."""
-        tape, journal = self.tape, self.file.journal
-        if not self.owner.writes:
-            journal.forget()
-        elif not self.file.is_written:
-            is_kept = journal.is_kept
-            if lost := tape.retry() if is_kept else tape.count():
-                words = counted(lost, "answer")
-                notice("%s: %s not written; what the disk cache lacks is lost", self.path, words)
-            if is_kept and journal.has_answers:
-                what = "the mode 'new'" if self.path.exists() else "the next recording"
-                what = "the mode 'rewrite'" if self.mode == "rewrite" else what
-                notice("%s: %s continues with the answers in %s", self.path, what, journal.path)
-        tape.end()
 
     def __enter__(self) -> Cassette:
         self.written = ""
@@ -295,6 +279,11 @@ class Cassette(Block, ContextDecorator):
     def bypasses_cache(self) -> bool:
         """Return whether the disk cache supplies no answers, and new answers replace the ones in it."""
         return self.owner.bypasses_cache or self.mode == "rewrite"
+
+    @property
+    def answers(self) -> ResponseCache | None:
+        """Return the cache of a recording's calls that have no disk cache; ``None`` where each is requested anew."""
+        return self.file.answers if self.may_record and not self.bypasses_cache else None
 
     @property
     def run(self) -> Mapping[str, Data] | None:
@@ -509,7 +498,7 @@ class Opening:
                     try:
                         cassette.finish(self._error)
                     finally:
-                        cassette.leave_journal()
+                        cassette.tape.has_ended = True
 
     def _others(self) -> list[Cassette]:
         """Return this process's open cassettes for the same file."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from ...config import resolve as config
 from ...keys.keys import Identity, key_of, sampled_key
 from ...keys.request import Request
 from ...scopes.draw_numbers import RecordedCallers
 from ...scopes.position import Position, draw_in_arm
 from ...support.notices import warn_once
+from ..cache.cache import shared_cache
 from ..record import GotFrom, Record
 from ..records.answers import same_answer
 
@@ -188,7 +190,7 @@ class CassetteStore(NamedTuple):
         self.cassette.file.check_can_gain(self.settings_taken)
         replaced = tape.get(record.cache_key)
         if replaced is not None and not replaced.given:
-            self.cache.cache.add_all([replaced])
+            shared_cache(config.settings().cache_path).add_all([replaced])
         tape.note_settings(record.cache_key, self.settings_taken)
         tape.add(record, position, GotFrom.GIVEN, replace=True)
         return record
@@ -221,7 +223,6 @@ class CassetteStore(NamedTuple):
         """Put an answer on the cassette, and return the one that counts there."""
         if self.position is None:
             return record
-        # First the settings, without which a journal's record has another key.
         self.cassette.tape.note_settings(None, self.settings_taken)
         kept = self.cassette.tape.add(record, self.position, source, self.replaces)
         if not self.cassette.tape.has_gained(record.cache_key):

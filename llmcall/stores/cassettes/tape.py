@@ -5,28 +5,27 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
+from ...config import resolve as config
 from ...errors import CacheError
 from ...keys.request import Data
 from ...scopes.draw_numbers import RecordedCallers
 from ...scopes.position import Position
 from ...scopes.replayed_callers import ReplayedCallers
-from ...support.display import counted
-from ...support.notices import logger
 from ...support.system import ProcessLock
+from ..cache.cache import ResponseCache, remove
 from ..days import Days, day_of
-from ..notes import merged_notes
 from ..record import GotFrom, Record, draw_of
 from ..records.answers import same_answer
-from ..records.content import content_of, digest_of
+from ..records.content import content_of
 from ..records.header import Header
 from ..records.keyed_settings import joined_settings
 from ..records.packed import LazyRecord, kept
 from ..records.reader import Question, RecordFile, header_in
-from ..records.writer import check_writable, write
-from .journal import Journal
+from ..records.writer import check_writable, header_line, write
 from .replay_log import ReplayLog
 
 if TYPE_CHECKING:
@@ -45,6 +44,9 @@ class CassetteFile:
     :ivar is_written: ``True`` if it has been written.
     """
 
+    # An answer is on the disk before its call returns: in the disk cache or, where that is off, in a cache of its
+    # own beside the file, which the next opening reads and the file replaces. Another format, such as lines in the
+    # order of the answers, would be a second way to store, to read and to join what the cache has.
     def __init__(self, path: Path, mode: str) -> None:
         self.path = path
         self.mode = mode
@@ -52,9 +54,10 @@ class CassetteFile:
         self.records = RecordFile(b"", "")
         self.goes_on = False
         self.is_written = False
-        self.journal = Journal("", b"", is_rewrite=False)
-        self._digest = b""  # of its content when it was read; empty without a file
+        self.header = Header({})
+        self._content = b""  # when it was read; empty without a file
         self._is_writable = False  # as far as that was checked
+        self._checked: SettingsTaken | None = None
         self._process = os.getpid()
 
     def read(self) -> None:
@@ -64,42 +67,26 @@ class CassetteFile:
         :raises CacheError: if a newer version wrote it, or if there is no file and none can be written.
         """
         real_path = os.path.realpath(self.path)
-        content = content_of(real_path)
-        self._digest = digest_of(content)
-        header = header_in(real_path)
-        is_rewrite = self.mode == "rewrite"
-        journal = Journal(real_path, self._digest, is_rewrite=is_rewrite)
-        may_write = (
-            header is None or not header.is_complete if self.mode == "once" else self.may_record
-        )
-        journal.look(may_write=may_write)
-        if journal.taken and is_rewrite and not journal.is_of_rewrite:
-            journal = self._joined(content, journal)
-        if is_rewrite:
-            content = b""
-        self.goes_on = bool(content or journal.taken) and not is_rewrite
-        self.records = RecordFile(
-            content, real_path, journal.taken, journal.path, goes_on=journal.goes_on
-        )
+        self._content = content_of(real_path)
+        header_in(real_path)  # no mode overwrites another file
+        content = b"" if self.mode == "rewrite" else self._content
+        self.goes_on = bool(content)
+        self.records = RecordFile(content, real_path)
         if not self.goes_on and self.may_record:
             check_writable(real_path)
-        if journal.taken:
-            logger().info(
-                "%s: %s of an interrupted recording are in %s",
-                self.path,
-                counted(journal.answers_taken, "answer"),
-                journal.path,
-            )
-        self.real_path, self.journal = real_path, journal
+        self.real_path = real_path
 
-    def _joined(self, content: bytes, journal: Journal) -> Journal:
-        """Write a file with what a recording left that broke off, before it is rewritten; return a new journal."""
-        path = journal.cassette
-        file = RecordFile(content, path, journal.taken, journal.path, goes_on=journal.goes_on)
-        write(path, file.header, list(file), replaces=self._digest)
-        journal.remove()
-        self._digest = digest_of(content_of(path))
-        return Journal(path, self._digest, is_rewrite=True)
+    @cached_property
+    def answers(self) -> ResponseCache:
+        """Return the cache beside the file, of a recording without a disk cache."""
+        folder, name = os.path.split(self.real_path)
+        return ResponseCache(os.path.join(folder, f".{name}.answers"))
+
+    def _remove_answers(self, header: Header, records: Iterable[Record]) -> None:
+        """Remove the cache beside the file once the recording is complete, or the file has all of its answers."""
+        written = {record.cache_key for record in records}
+        if header.is_complete or all(key in written for key, *_ in self.answers.storage.rows()):
+            remove(self.answers)
 
     @property
     def may_record(self) -> bool:
@@ -124,11 +111,13 @@ class CassetteFile:
                 f"{self.path} is recorded by the parent of this forked process, which does not see calls made here. "
                 "Run the function with llmcall.map(…, executor=…), or open another cassette in this process"
             )
-        if not self._is_writable:  # later answers are safe in the open journal
+        if not self._is_writable:
             check_writable(self.real_path)
             self._is_writable = True
-        self.journal.claim()
-        self.journal.check_header(taken)
+        if taken is not self._checked:
+            allow = config.settings().cassette_allow
+            header_line(self.header._replace(settings=taken()), {}, allow)
+            self._checked = taken
 
     def write(self, header: Header, records: Sequence[Record]) -> dict[str, str]:
         """Write the file, if all of it can be written; else return why a record cannot, by its key.
@@ -136,17 +125,10 @@ class CassetteFile:
         :raises CacheError: if another process wrote it.
         """
         left_out: dict[str, str] = {}
-        write(
-            self.real_path,
-            header,
-            records,
-            replaces=self._digest,
-            left_out=left_out,
-            before_replacing=self.journal.note_file,
-        )
+        write(self.real_path, header, records, replaces=self._content, left_out=left_out)
         self.is_written = not left_out
         if self.is_written:
-            self.journal.remove()
+            self._remove_answers(header, records)
         return left_out
 
 
@@ -167,23 +149,19 @@ class Tape:
     """The records of a cassette, from when it opens until it closes.
 
     :param stored: the records of the file.
-    :param journal: gets the records that it gains.
     :param log: logs which records answered calls.
     :param may_record: ``True`` if records may be added.
     :ivar replayed: the number of calls that it answered; for embeddings, each text counts.
     :ivar is_over: ``True`` if it was closed, so that nothing more is added.
-    :ivar has_ended: ``True`` if the journal was left, so that its records are read from the file.
+    :ivar has_ended: ``True`` if it was written, so that its records are read from the file.
     :ivar drops_unused: ``True`` if the file loses what no call used; known at the end.
     :ivar callers: compares what each caller asks with what the file has, if nothing may be added.
     :ivar names_no_callers: ``True`` if nothing may be added, and the file names no caller: a replay of most files.
     :ivar no_callers: the recorded callers of a request for which the file names none, if nothing may be added.
     """
 
-    def __init__(
-        self, stored: RecordFile, journal: Journal, log: ReplayLog, *, may_record: bool
-    ) -> None:
+    def __init__(self, stored: RecordFile, log: ReplayLog, *, may_record: bool) -> None:
         self.stored = stored
-        self.journal = journal
         self.log = log
         self.may_record = may_record
         self.replayed = 0
@@ -197,7 +175,6 @@ class Tape:
         self.is_over = self.has_ended = False
         self.drops_unused = False
         self._gained: dict[str, Gained] = {}
-        self._in_memory: set[str] = set()  # the keys of those that are not in the journal
 
     def note_settings(self, key: str | None, taken: SettingsTaken) -> None:
         """Note the settings that entered the key of a record of the run.
@@ -256,13 +233,6 @@ class Tape:
             the second call on, so that a program that makes the call once gets the file's answer.
         """
         record = record.replace(days=_days_of(record, source))
-        arms = (position.arm,) if position.arm else ()
-        caller = None if position.is_in_order else position.caller
-        notes = merged_notes(record.notes, position.notes)
-        noted = record
-        if (arms, caller, notes) != (record.arms, record.caller, record.notes):
-            noted = record.replace(arms=arms, caller=caller, notes=notes)
-        entry = self.journal.encoded(noted)
         with lock:
             if self.is_over:
                 return None
@@ -279,29 +249,13 @@ class Tape:
                 may_replace = replace and (is_asked_again or source == GotFrom.GIVEN)
                 if not is_own and (is_same or not may_replace):
                     return existing
-            if not self.journal.append(record, entry, self._settings):
-                self._in_memory.add(record.cache_key)
             self._gained[record.cache_key] = Gained(kept(record), source)
             self.log.note(record, position)
             return record
 
-    def retry(self) -> int:
-        """Append the records to the journal that are in memory alone; return how many still are."""
-        for key in list(self._in_memory):
-            record = self.noted(self._gained[key].record)
-            if self.journal.append(record, self.journal.encoded(record), self._settings):
-                self._in_memory.remove(key)
-        return len(self._in_memory)
-
-    def end(self) -> None:
-        """Leave the journal; from now on, its records are read from the file."""
-        self.has_ended = True
-        self.journal.close()
-
     def leave_out(self, keys: Iterable[str]) -> list[Record]:
         """Take out gained records that cannot be written; return those that the file had, which has them no more."""
         with lock:
-            self._in_memory.difference_update(keys)
             return [
                 record
                 for key in keys
@@ -381,8 +335,6 @@ class Tape:
         """
         if self._gained or not self.may_record:
             return bool(self._gained)
-        if self.journal.taken:
-            return True
         becomes_complete = is_complete and not self.stored.header.is_complete
         if becomes_complete or self.log.has_new_callers():
             return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from hashlib import sha256
 
 from .line import refuse_folder
 
@@ -18,8 +17,3 @@ def content_of(path: str | os.PathLike[str]) -> bytes:
     with suppress(FileNotFoundError), open(path, "rb") as file:
         return file.read()
     return b""
-
-
-def digest_of(content: bytes) -> bytes:
-    """Return the SHA-256 of some content; empty for none."""
-    return sha256(content).digest() if content else b""

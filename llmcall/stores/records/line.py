@@ -10,8 +10,7 @@ file is UTF-8, and each line is one JSON object, one of these three::
                                                  "served": {…}, the models that answered, as far as
                                                  their days are known; with its notes, such as
                                                  "imported", the source of published answers; with
-                                                 "unanswered", how many calls failed; in a
-                                                 journal, with "journal", what it goes on from
+                                                 "unanswered", how many calls failed
     {"text": DIGEST, "lines": [TEXT, …]}         a text of over 500 characters, split at each "\\n"
     {"kind": …, "sample": …, "caller": …, "arms": […], "request": {…}, "response": {…}, "cost": …}
                                                  a record; sample, caller, arms and cost if there are any;
@@ -44,7 +43,7 @@ BEFORE_NOTES = ("kind", "sample", "caller", "arms")
 RECORD = frozenset({*BEFORE_NOTES, "request", "response", "cost"})
 # The types of a line's fields.
 TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("kind", "sample", "caller", "text", "journal"), (str,)),
+    **dict.fromkeys(("kind", "sample", "caller", "text"), (str,)),
     **dict.fromkeys(("request", "response", "run", "settings", "served"), (dict,)),
     "cost": (int, float),
     **dict.fromkeys(("arms", "lines"), (list,)),
@@ -54,10 +53,7 @@ TYPES: dict[str, tuple[type, ...]] = {
 FIELDS = {
     "kind": RECORD,
     "text": ("text", "lines"),
-    "llmcall": (
-        *("llmcall", "settings", "run", "complete", "unanswered"),
-        *("served", "journal"),
-    ),
+    "llmcall": ("llmcall", "settings", "run", "complete", "unanswered", "served"),
 }
 OPTIONAL = {*RECORD, *FIELDS["llmcall"]} - {"kind", "request", "response", "llmcall", "settings"}
 MOST_COST = 10**9  # USD

@@ -16,7 +16,7 @@ from ...errors import CacheCorruptError, CacheError
 from ...keys.plain_data import is_same
 from ...keys.request import Data
 from ..record import Record, scope_of, sorted_scopes
-from .content import content_of, digest_of
+from .content import content_of
 from .header import Header, check_record, first_header, no_header, record_of, resolved
 from .keyed_settings import Undecided
 from .line import (
@@ -143,15 +143,8 @@ Question = tuple[str, "str | None", "Mapping[str, Data]"]
 class RecordFile:
     """The records of a file by their keys: ``len()``, ``in``, and iteration in the order of the file.
 
-    A header with ``journal`` begins the lines of a recording that broke off: its further headers add to it, and
-    of its two answers to one request the later counts.
-
-    :param source: the content of the file.
+    :param content: the content of the file.
     :param name: the file's name in errors.
-    :param journal: the bytes of its journal, which go on from the file's.
-    :param journal_name: the journal's name in errors.
-    :param goes_on: ``True`` if the recording went on from what the file holds; otherwise the file's header and answers
-        count.
     :ivar header: the file's header.
     :ivar undecided: the settings that its records do not depend on.
     :raises CacheCorruptError: if a line is damaged, refers to a missing text, holds a chat that cannot be
@@ -167,22 +160,10 @@ class RecordFile:
     # records, which take several times the memory of the text; and to keep an index in another file, which
     # would be missing where a cassette comes from git. A line that another tool changed is noticed
     # because each opening reads it.
-    def __init__(
-        self,
-        source: bytes,
-        name: str,
-        journal: bytes = b"",
-        journal_name: str = "",
-        *,
-        goes_on: bool = True,
-    ) -> None:
+    def __init__(self, content: bytes, name: str) -> None:
         self.header = Header({})
-        self._content = source + journal
-        self._digest = digest_of(source)
-        self._journal_start = len(self._content)
-        self._parts = (source, name), (journal, journal_name)
-        self._name, self._lines_before = name, 0  # of the file that is read; of those before it
-        self._goes_on = goes_on
+        self.content = content
+        self._name = name
         self._number = 0  # of the line that is read
         self._starts = array("Q")  # of the records' lines
         self._hashes = array("q")  # sorted; _places has the place of each among the starts
@@ -207,19 +188,17 @@ class RecordFile:
 
     def _place(self) -> str:
         """Return the name of the file and the number of the line that is read."""
-        return f"{self._name}:{self._number - self._lines_before}"
+        return f"{self._name}:{self._number}"
 
     def _lines(self) -> Iterator[tuple[int, bytes]]:
         """Yield where each line that is not blank begins, and the line."""
         start = self._number = 0
-        for content, name in self._parts if self._parts[1][0] else self._parts[:1]:
-            self._name, self._lines_before = name, self._number
-            for line in BytesIO(content):
-                self._number += 1
-                text = line.removeprefix(BYTE_ORDER_MARK) if self._number == 1 else line
-                if not text.isspace():
-                    yield start, text
-                start += len(line)
+        for line in BytesIO(self.content):
+            self._number += 1
+            text = line.removeprefix(BYTE_ORDER_MARK) if self._number == 1 else line
+            if not text.isspace():
+                yield start, text
+            start += len(line)
 
     def _check_lines(self) -> list[int]:
         """Check the lines, and return the hashes of the records. Headers and texts may be in any line; a
@@ -232,8 +211,6 @@ class RecordFile:
         for start, line in self._lines():
             if not header_number:
                 self.header, header_number = first_header(line), self._number
-                if "journal" in parse_line(line):
-                    self._journal_start = start
                 continue
             entry = parse_line(line)
             if "kind" in entry:
@@ -253,17 +230,13 @@ class RecordFile:
                 self._texts[entry["text"]] = start
             else:
                 found = Header.of(entry)
-                if "journal" in entry:
-                    self._journal_start = min(self._journal_start, start)
                 differences = self.header.differences(found)
-                if differences and start < self._journal_start:
+                if differences:
                     raise CacheCorruptError(
                         f"this header differs from line {header_number} in {differences}: the records were made "
                         "under different settings; keep one header and its records, and record the others again"
                     )
-                joined = self.header.joined(found)
-                is_own = self._goes_on or start < self._journal_start
-                self.header = joined if is_own else self.header._replace(days=joined.days)
+                self.header = self.header.joined(found)
         if self._number and not header_number:
             raise no_header()
         for digest, number in users.items():
@@ -287,11 +260,6 @@ class RecordFile:
                 if earlier == place:
                     continue
                 if self._record(earlier).response != record.response:
-                    if self._starts[place] >= self._journal_start:
-                        is_last = self._goes_on or self._starts[earlier] >= self._journal_start
-                        repeated.add(earlier if is_last else place)
-                        by_key[record.cache_key] = place if is_last else earlier
-                        continue
                     number = self._number_of(earlier)
                     self._number = self._number_of(place)
                     raise CacheCorruptError(
@@ -316,7 +284,7 @@ class RecordFile:
         return next(self._number for line_start, _ in self._lines() if line_start == start)
 
     def _line(self, start: int) -> bytes:
-        return self._content[start : self._content.find(b"\n", start) + 1 or None]
+        return self.content[start : self.content.find(b"\n", start) + 1 or None]
 
     def _record(
         self, place: int, key: str | None = None, question: Question | None = None
@@ -346,11 +314,6 @@ class RecordFile:
                 self._read_texts.clear()
             self._read_texts[digest] = text
         return text
-
-    @property
-    def digest(self) -> bytes:
-        """Return the digest of the file's content."""
-        return self._digest
 
     def __len__(self) -> int:
         return len(self._starts)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ...apis.bodies import nan_as_none
 from ...config import resolve as config
@@ -18,7 +17,7 @@ from ...support.system import file_beside
 from ..notes import header_notes_of
 from ..record import Record
 from .answers import stable_response
-from .content import content_of, digest_of
+from .content import content_of
 from .header import Header
 from .keyed_settings import with_used_models
 from .line import (
@@ -116,14 +115,11 @@ def text_line(digest: str, text: str) -> str:
     return encode_line({"text": digest, "lines": text.split("\n")})
 
 
-def header_line(
-    header: Header, served: Mapping[str, Data], allow: Sequence[str], **more: str
-) -> str:
+def header_line(header: Header, served: Mapping[str, Data], allow: Sequence[str]) -> str:
     """Return the line of a header as it stands.
 
     :param served: the models that answered, with their days, as JSON data.
     :param allow: see :func:`.secrets.find`.
-    :param more: further fields, of a journal.
     :raises ValueError: if a setting holds a lone surrogate.
     :raises CacheError: if a text looks like a credential.
     """
@@ -136,7 +132,7 @@ def header_line(
         entry["unanswered"] = header.unanswered
     secrets.refuse_credentials(entry, allow, "the header")
     incomplete = {} if header.is_complete else {"complete": False}
-    line = encode_line({"llmcall": VERSION, **more, **incomplete, **entry})
+    line = encode_line({"llmcall": VERSION, **incomplete, **entry})
     check_unicode(line, "the settings")
     return line
 
@@ -220,16 +216,13 @@ def write(
     *,
     replaces: bytes | None = None,
     left_out: dict[str, str] | None = None,
-    before_replacing: Callable[[bytes], object] = lambda digest: None,
 ) -> None:
     """Write a file, whole or not at all; see :func:`encode` for what else it raises.
 
     Missing folders are made. An existing file keeps its mode; a new one gets it from the umask.
 
-    :param replaces: the digest of the content that it may replace, or ``None`` for any
-        cassette's.
+    :param replaces: the content that it may replace, or ``None`` for any cassette's.
     :param left_out: gets, by key, why a record cannot be written; if there is one, the file stays as it was.
-    :param before_replacing: is called with the digest of the new content before it takes the place of the old.
     :raises CacheError: if another process has written the file, the path is a folder's, the folder is not
         writable, or the disk is full.
     :raises CacheCorruptError: if the file exists and is not a cassette.
@@ -241,21 +234,17 @@ def write(
     os.makedirs(os.path.dirname(target), exist_ok=True)
     try:
         with file_beside(target) as file:
-            digest = hashlib.sha256()
             for line in encode(header, records, left_out):
-                data = line.encode()
-                digest.update(data)
-                file.write(data)
+                file.write(line.encode())
             if left_out:
                 return
             file.flush()
             os.fsync(file.fileno())
-            if replaces is not None and digest_of(content_of(target)) != replaces:
+            if replaces is not None and content_of(target) != replaces:
                 raise CacheError(
                     f"another process wrote {os.fspath(path)} after this one read it, so it is not overwritten: "
                     "run this again, one process at a time; answers in the disk cache are not requested again"
                 )
-            before_replacing(digest.digest())
             file.close()  # Windows replaces no file that is open
             os.replace(file.name, target)
     except OSError as error:

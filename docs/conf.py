@@ -16,6 +16,7 @@ release = version = llmcall.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.intersphinx",
+    "llms",
     "page_links",
     "public_names",
     "reference_tables",

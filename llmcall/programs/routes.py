@@ -18,7 +18,6 @@ from ..support.secrets import note_environment
 from .placeholders import without_keys
 
 NO_PROXY = ("NO_PROXY", "no_proxy")
-PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 # What the names in an address mean, unless the environment says otherwise.
 BASE_URLS = {
     "openai": ("OPENAI_BASE_URL", "https://api.openai.com/v1"),
@@ -42,7 +41,7 @@ class Route(NamedTuple):
     :param told: the options of the recording and the settings of open cassettes, pickled. The child gets these where it
         is started, since the recording process may not answer then: Ray waits for its workers without letting other
         threads run.
-    :param proxy: the recording process's proxy, for a child that is not Python and may send nothing; else empty.
+    :param sends_nothing: ``True`` if the child may send nothing.
     :param outlives: ``True`` if the child may go on, unrecorded, when the recording has ended, if it may send.
     """
 
@@ -51,7 +50,7 @@ class Route(NamedTuple):
     base: messages.Base
     caller: str
     told: bytes
-    proxy: str
+    sends_nothing: bool
     outlives: bool
 
     @property
@@ -103,10 +102,9 @@ def environment_of_child(
     """
     given = decoded(environment)
     note_environment(given)
-    changes = {}
-    if route.proxy:
+    changes: dict[str, str] = {}
+    if route.sends_nothing:
         given = without_keys(given)
-        changes = dict.fromkeys(PROXIES, route.proxy) | dict.fromkeys(NO_PROXY, LOOPBACK)
     if route.address:
         changes |= {
             variable: route.to(given.get(variable) or default)
@@ -114,7 +112,7 @@ def environment_of_child(
         }
     changes[PYTHONPATH] = os.pathsep.join(filter(None, [SITE, given.get(PYTHONPATH)]))
     before = {name: given.get(name) for name in changes}
-    for name in NO_PROXY if route.address and not route.proxy else ():
+    for name in NO_PROXY if route.address else ():
         changes[name] = ",".join(filter(None, [given.get(name), LOOPBACK]))
     place, token = route.link
     hello = token.encode() + messages.frame(messages.Greet(route.ticket))

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ..link.child import Parent
     from ..link.link_server import Link
     from .http_server import Server
-    from .proxy import Proxy
     from .recorder import Recorder
 
 LONGEST_END = 30  # seconds to wait at the end for answers that are under way
@@ -71,7 +70,6 @@ class RoutesOfRecording(_Routes):
         self._context = copy_context()
         self._link: Link | None = None
         self.server: Server | None = None
-        self._proxy: Proxy | None = None  # once something must send nothing
         self.names: dict[str, None] = {}
         self.end_program = end_program
         note_environment(os.environ)
@@ -94,18 +92,21 @@ class RoutesOfRecording(_Routes):
                 from .http_server import Server
 
                 self.server = Server(self._recorder, self.context_of)
-            if recording.sends_nothing and self._proxy is None:
-                from .proxy import Proxy
-
-                self._proxy = Proxy(self._recorder)
         context = copy_context()
         context.run(hold, caller=caller)
         base = link.admit(context)
         address = "" if self.server is None else self.server.address
-        proxy = "" if self._proxy is None or not recording.sends_nothing else self._proxy.address
         layers = [layer_data(layer) for layer in config.layers.pushed]
         told = pickle.dumps((recording.options(), layers))
-        return Route(address, link.address, base, caller.name, told, proxy, not self._is_run)
+        return Route(
+            address,
+            link.address,
+            base,
+            caller.name,
+            told,
+            recording.sends_nothing,
+            not self._is_run,
+        )
 
     def context_of(self, name: str) -> Context | None:
         """Return the context of what a ticket was made for, or ``None``."""
@@ -117,7 +118,7 @@ class RoutesOfRecording(_Routes):
     def started(self) -> None:
         """Start answering the processes that were started, unless that has begun already."""
         with _lock:  # a thread of the program may start something at the same moment
-            for server in (self._link, self.server, self._proxy):
+            for server in (self._link, self.server):
                 if server is not None:
                     server.start()
 
@@ -142,7 +143,7 @@ class RoutesOfRecording(_Routes):
 
         :param seconds: how long to wait for calls that are under way.
         """
-        for server in (self.server, self._proxy, self._link):
+        for server in (self.server, self._link):
             if server is not None:
                 server.close(seconds)
 

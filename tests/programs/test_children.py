@@ -19,13 +19,12 @@ import sys
 import textwrap
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from commands import LONGEST, RunningProgram
 from pytest_httpserver import HTTPServer
-from servers import NumberedServer, RawServer, http
+from servers import NumberedServer
 
 import llmcall
 
@@ -1126,39 +1125,6 @@ def test_what_a_child_in_another_folder_asks_is_in_the_programs_cache(
     assert len(model.asked) == 1
 
 
-@pytest.mark.ci
-def test_a_child_that_takes_the_proxy_of_its_environment_reaches_no_model_in_a_replay(
-    model: NumberedServer,
-) -> None:
-    """It reaches any other host. The run names the models."""
-    write(
-        "program.py",
-        """
-        import http.server, threading
-        class Pages(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                self.send_response(200)
-                self.end_headers()
-                self.wfile.write(self.path.encode())
-        pages = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages)
-        threading.Thread(target=pages.serve_forever, daemon=True).start()
-        tell()
-        for url in (os.environ["MODEL_AT"], "https://api.openai.com/v1/models"):
-            subprocess.run(["curl", "-s", url])
-        for options in ([], ["--proxytunnel"]):
-            page = f"http://localhost:{pages.server_port}/page?a=1"
-            subprocess.run(["curl", "-sS", *options, page], check=True)
-        """,
-    )
-    ran(*A)
-    asked = len(model.asked)
-    printed, reported = ran(*NONE, code=1)
-    assert printed.count("llmcall refuses the connection to localhost") == 1
-    assert printed.endswith("/page?a=1/page?a=1")
-    assert "a replay refused a connection to api.openai.com" in reported
-    assert len(model.asked) == asked == 1
-
-
 def test_no_child_in_a_replay_has_the_key_of_an_endpoint_that_was_used(
     model: NumberedServer,
 ) -> None:
@@ -1173,66 +1139,6 @@ def test_no_child_in_a_replay_has_the_key_of_an_endpoint_that_was_used(
             client.send_message("Bread?", on_error="raise")
             printed = subprocess.check_output(command, env=environment, text=True)
             assert (key in printed) == (mode == "new")
-
-
-def test_a_proxy_behind_the_runs_gets_one_request_on_a_connection(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """In a replay, each request of a child is checked, since the next one may be to a model."""
-
-    def answer(connection: socket.socket, _: object) -> None:
-        connection.sendall(http(b"{}", stays=False))
-
-    with RawServer(answer) as upstream:
-        monkeypatch.setenv("http_proxy", upstream.base_url)
-        monkeypatch.setenv("no_proxy", "")
-        with llmcall.cassette("a.jsonl"):
-            pass
-        with llmcall.cassette("a.jsonl", mode="none"):
-            command = ["curl", "-s", "-H", "proxy-connection: keep-alive"]
-            subprocess.check_output([*command, "http://pages.example/a"])
-    (request,) = upstream.requests
-    assert (request.path, request.headers["connection"]) == ("http://pages.example/a", "close")
-    assert "proxy-connection" not in request.headers
-
-
-def test_the_proxy_of_a_replay_serves_none_but_the_runs_children(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Its address has a user and a password. These stay there, and the user's own proxy gets its own."""
-    with RawServer(lambda connection, _: connection.sendall(http(b"{}", stays=False))) as upstream:
-        own = upstream.base_url.replace("//", "//me:mine@")
-        monkeypatch.setenv("http_proxy", own)
-        monkeypatch.setenv("no_proxy", "")
-        with llmcall.cassette("a.jsonl"):
-            pass
-        with llmcall.cassette("a.jsonl", mode="none"):
-            child = "import os; print(os.environ['http_proxy'])"
-            proxy = subprocess.check_output([sys.executable, "-S", "-c", child], text=True).strip()
-            curl = ["curl", "-s", "-o", "body", "-w", "%{http_code}", "http://pages.example/a"]
-            for given in (proxy.partition("@")[2], proxy.replace("@", "x@")):
-                assert subprocess.check_output([*curl, "-x", given], text=True) == "407"
-            assert subprocess.check_output(curl, text=True) == "200"
-    (request,) = upstream.requests
-    assert request.headers["proxy-authorization"] == "Basic bWU6bWluZQ=="  # me:mine, by base64
-
-
-def test_the_proxy_of_a_replay_ends_quietly_with_connections_that_say_nothing(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """No traceback is printed for any of them."""
-    with llmcall.cassette("a.jsonl"):
-        pass
-    with llmcall.cassette("a.jsonl", mode="none"):
-        proxy = subprocess.check_output("echo $http_proxy", shell=True, text=True).strip()
-        address = "127.0.0.1", int(proxy.rpartition(":")[2])
-        silent = [socket.create_connection(address) for _ in range(3)]
-        with socket.create_connection(address) as stranger:  # answered once the others are taken
-            stranger.sendall(b"GET http://pages.example/ HTTP/1.1\r\n\r\n")
-            assert b" 407 " in stranger.recv(4096)
-    for connection in silent:
-        connection.close()
-    assert not caplog.text
 
 
 STRANGERS = """
@@ -1381,41 +1287,6 @@ def test_the_connections_of_children_take_no_file_that_the_program_may_open(
     )
     _, reported = ran(*A)
     assert reported.startswith("16 asked"), reported
-
-
-def test_a_child_in_a_replay_hears_which_host_the_proxy_cannot_reach() -> None:
-    """As from any proxy."""
-    with llmcall.cassette("a.jsonl"):
-        pass
-    with llmcall.cassette("a.jsonl", mode="none"):
-        command = ["curl", "-s", "-w", "%{http_code}", "http://localhost:1/a"]
-        printed = subprocess.check_output(command, text=True)
-    assert printed.startswith("llmcall cannot reach localhost:1: ") and printed.endswith("502")
-
-
-@pytest.mark.ci
-def test_threads_that_start_the_first_children_at_once_share_one_proxy() -> None:
-    """It has as many threads as with a single child."""
-
-    def start(barrier: threading.Barrier) -> None:
-        barrier.wait()
-        subprocess.run(["true"])
-
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    with llmcall.cassette("a.jsonl"):
-        pass
-    numbers = []
-    try:
-        for children in (1, 8):
-            others = set(threading.enumerate())
-            with llmcall.cassette("a.jsonl", mode="none"), ThreadPoolExecutor(children) as pool:
-                list(pool.map(start, [threading.Barrier(children)] * children))
-                made = set(threading.enumerate()) - others
-                numbers.append(sum(thread.name == "llmcall proxy" for thread in made))
-    finally:
-        sys.setswitchinterval(before)
-    assert numbers[0] == numbers[1] > 0
 
 
 @pytest.mark.ci

@@ -22,6 +22,7 @@ from ..stores.cassettes.cassette import Cassette
 from ..stores.cassettes.reports import CommandOwner
 from ..stores.records.reader import header_in
 from ..support.display import printable
+from ..support.system import check_replaceable
 from .options import UserPath, import_function
 
 
@@ -197,6 +198,8 @@ def find_target(
         settings = config.settings()
         path = settings.cassette_path
         mode = mode or (settings.cassette_mode if path else None)
+    if path is not None:
+        check_replaceable(path)
     if mode == "none" and path is not None and not Path(path).is_file():
         raise CacheError(
             f"{path} does not exist, so there is nothing to replay; run the program with --mode once "

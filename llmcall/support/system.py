@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, TypeVar
 
+from ..errors import CacheError
+
 T = TypeVar("T")
 
 
@@ -166,6 +168,27 @@ else:
 
 # Characters of a file's name in those of its temporary files: at most 240 of a name's 255 bytes
 MOST_NAMED = 60
+
+
+def check_replaceable(path: str, mark: bytes = b"") -> None:
+    """Refuse to write over a device, a pipe or another file that is not a regular one, or that llmcall did not write.
+
+    :param mark: stands at the beginning of files that llmcall wrote, in the first thousand bytes.
+    :raises CacheError: if something else is there.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return
+    if stat.S_ISDIR(mode):
+        return  # which is refused where a file is meant
+    if not stat.S_ISREG(mode):
+        raise CacheError(f"{path} is not a regular file, so llmcall does not write to it")
+    with open(path, "rb") as file:
+        if mark not in file.read(1000):
+            raise CacheError(
+                f"{path} exists, and llmcall did not write such a file: name another one, or remove it"
+            )
 
 
 # One writer at a time, from the beginning: so one name does for the temporary file, and the next writer

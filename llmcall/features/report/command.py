@@ -17,8 +17,10 @@ from ...cli.review import SOURCE, load_both, other_scope_option, scope_option, s
 from ...clients.registry import settings
 from ...review.runs import load
 from ...support import secrets
-from ...support.system import file_beside
+from ...support.system import check_replaceable, file_beside
 from .page import pieces
+
+MARK = b'<meta name="generator" content="llmcall">'  # in each page
 
 
 @click.command()
@@ -48,15 +50,12 @@ def report(
     """Render a run, or two side by side, as HTML.
 
     RUN is a cassette, an exported file or a cache directory. The page needs no other file and no
-    network. Without -o, "market.jsonl" becomes "market.html" in the current directory.
+    network. Without -o, "market.jsonl" becomes "market.html" in the current directory, and two runs
+    "monday-tuesday.html". A file that is not such a page is left as it is.
     """
     if output is None:
-        output = re.sub(r"[^\w.-]+", "-", scope or Path(run).stem).strip("-.") + ".html"
-    for source in filter(None, (run, against)):
-        if Path(source).exists() and Path(output).exists() and Path(output).samefile(source):
-            raise click.UsageError(
-                f"the page would replace the run in {source}; give another file with -o"
-            )
+        names = [scope or Path(run).stem, other_scope or (Path(against).stem if against else "")]
+        output = re.sub(r"[^\w.-]+", "-", "-".join(filter(None, names))).strip("-.") + ".html"
     if against is None and other_scope is None:
         runs, comparison = [load(source_of(run, scope))], None
     else:
@@ -78,10 +77,7 @@ def report(
 @contextmanager
 def _page(path: Path) -> Iterator[BinaryIO]:
     """Open a page, which takes the place of an earlier one when all of it is written."""
-    if path.exists() and not path.is_file():  # such as /dev/stdout
-        with path.open("wb") as file:
-            yield file
-        return
+    check_replaceable(str(path), MARK)
     path.parent.mkdir(parents=True, exist_ok=True)
     with file_beside(str(path)) as file:
         yield file

@@ -15,7 +15,7 @@ from ...keys.request import Data
 from ...scopes.draw_numbers import RecordedCallers
 from ...scopes.position import Position
 from ...scopes.replayed_callers import ReplayedCallers
-from ...support.system import ProcessLock
+from ...support.system import ProcessLock, check_replaceable
 from ..cache.cache import ResponseCache, remove
 from ..days import Days, day_of
 from ..record import GotFrom, Record, draw_of
@@ -67,6 +67,7 @@ class CassetteFile:
         :raises CacheError: if a newer version wrote it, or if there is no file and none can be written.
         """
         real_path = os.path.realpath(self.path)
+        check_replaceable(real_path)
         self._content = content_of(real_path)
         header_in(real_path)  # no mode overwrites another file
         content = b"" if self.mode == "rewrite" else self._content

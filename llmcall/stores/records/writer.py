@@ -13,7 +13,7 @@ from ...keys.plain_data import is_too_deep, recordable
 from ...keys.request import Data
 from ...support import secrets
 from ...support.surrogates import check_unicode
-from ...support.system import file_beside
+from ...support.system import check_replaceable, file_beside
 from ..notes import header_notes_of
 from ..record import Record
 from .answers import stable_response
@@ -258,9 +258,10 @@ def check_writable(path: str) -> None:
     """Refuse a file that could not be written, before there is anything to write.
 
     :param path: its real path.
-    :raises CacheError: if it is a folder, or the folder that it would be in is not writable.
+    :raises CacheError: if it is no regular file, or the folder that it would be in is not writable.
     """
     refuse_folder(path)
+    check_replaceable(path)
     folder = os.path.dirname(path)
     while not os.path.exists(folder) and folder != os.path.dirname(folder):
         folder = os.path.dirname(folder)

@@ -79,11 +79,17 @@ def page() -> str:
 
 @pytest.mark.parametrize(
     ("arguments", "name"),
-    [(["a.jsonl"], "a.html"), (["a.jsonl", "--scope", "actor-*"], "actor.html")],
+    [
+        (["a.jsonl"], "a.html"),
+        (["a.jsonl", "--scope", "actor-*"], "actor.html"),
+        (["a.jsonl", "--against", "b.jsonl"], "a-b.html"),
+    ],
 )
 def test_a_page_has_the_name_of_its_run(arguments: list[str], name: str) -> None:
     play("a.jsonl", agreed)
-    assert done("report", *arguments) == f"written to {name}\n"
+    play("b.jsonl", agreed)
+    for _ in range(2):  # a page takes the place of an earlier one
+        assert done("report", *arguments) == f"written to {name}\n"
     assert Path(name).exists()
 
 
@@ -94,15 +100,32 @@ def test_a_page_may_be_in_a_new_folder() -> None:
     assert Path("new/pages/a.html").exists()
 
 
-@pytest.mark.parametrize("taken", ["a.jsonl", "./b.jsonl"])
-def test_a_page_replaces_no_run_that_it_shows(taken: str) -> None:
-    """Neither the run nor the other one."""
+@pytest.mark.parametrize("taken", ["a.jsonl", "./b.jsonl", "other.html"])
+def test_a_page_replaces_nothing_but_a_page(taken: str) -> None:
+    """Neither the run, nor the other one, nor the page of another program."""
+    Path("other.html").write_text("<!DOCTYPE html><title>notebook</title>", encoding="utf-8")
     play("a.jsonl", agreed)
     play("b.jsonl", agreed)
     before = Path(taken).read_bytes()
-    printed = done("report", "a.jsonl", "--against", "b.jsonl", "-o", taken, code=2)
-    assert "would replace the run in" in printed
+    printed = done("report", "a.jsonl", "--against", "b.jsonl", "-o", taken, code=1)
+    assert "exists, and llmcall did not write such a file" in printed
     assert Path(taken).read_bytes() == before
+
+
+def test_nothing_writes_over_a_device_or_a_pipe() -> None:
+    """Reading a pipe would wait for its writer."""
+    play("a.jsonl", agreed)
+    os.mkfifo("pipe.jsonl")
+    for path in (os.devnull, "pipe.jsonl"):
+        commands: list[tuple[str, ...]] = [
+            ("report", "a.jsonl", "-o", path),
+            ("cassette", "merge", "a.jsonl", "a.jsonl", "-o", path),
+            ("run", "--cassette", path, "-m", "this"),
+        ]
+        for command in commands:
+            assert "is not a regular file" in done(*command, code=1), command
+        with pytest.raises(llmcall.CacheError, match="not a regular file"):
+            llmcall.cassette(path).open()
 
 
 def test_a_run_that_cannot_be_read_makes_no_report() -> None:
@@ -807,7 +830,8 @@ def test_a_page_that_cannot_be_written_whole_leaves_the_old_one() -> None:
     import resource
 
     path = play("a.jsonl", agreed)
-    Path("page.html").write_text("the old page", encoding="utf-8")
+    done("report", path, "-o", "page.html")
+    old = Path("page.html").read_text(encoding="utf-8")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
@@ -815,5 +839,5 @@ def test_a_page_that_cannot_be_written_whole_leaves_the_old_one() -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (result.exit_code, "File too large" in result.stderr) == (1, True)
-    assert Path("page.html").read_text(encoding="utf-8") == "the old page"
+    assert Path("page.html").read_text(encoding="utf-8") == old
     assert sorted(os.listdir()) == ["a.jsonl", "page.html"]

@@ -561,3 +561,57 @@ def made_certificate(folder: Path, *hosts: str) -> tuple[str, str]:
     if done.returncode:
         pytest.skip(f"it takes OpenSSL 1.1.1 or newer: {done.stderr.decode()}")
     return names
+
+
+class BatchProvider:
+    """Run a batch as OpenAI's files and batches do, at once. The answers are 1 to 5 in turn; the third request expires,
+    and the answer to the fourth is filtered.
+
+    :ivar address: the base URL that a program is given.
+    """
+
+    def __init__(self) -> None:
+        self._server = HTTPServer()
+        self._server.start()
+        self.address = self._server.url_for("/v1")
+        self._batch = {
+            "id": "batch_1",
+            "object": "batch",
+            "endpoint": "/v1/chat/completions",
+            "input_file_id": "in",
+            "completion_window": "24h",
+            "created_at": 1796040000,
+            "status": "validating",
+        }
+        self._files: dict[str, list[str]] = {"out": [], "errors": []}
+        done = {"status": "completed", "output_file_id": "out", "error_file_id": "errors"}
+        expect = self._server.expect_request
+        expect("/v1/files", method="POST").respond_with_handler(self._take)
+        expect("/v1/batches", method="POST").respond_with_json(self._batch)
+        expect("/v1/batches/batch_1").respond_with_json({**self._batch, **done})
+        for name in self._files:
+            expect(f"/v1/files/{name}/content").respond_with_handler(self._give)
+
+    def close(self) -> None:
+        """Stop the server."""
+        self._server.stop()
+
+    def _take(self, request: Request) -> Response:
+        lines = request.files["file"].read().decode().splitlines()
+        for number, line in enumerate(lines):
+            asked = json.loads(line)
+            answer = completion(f'{{"value": {number % 5 + 1}}}')
+            answer["choices"][0]["finish_reason"] = "content_filter" if number == 3 else "stop"
+            response = {"status_code": 200, "request_id": f"req_{number}", "body": answer}
+            error = None
+            if number == 2:
+                response, error = None, {"code": "batch_expired", "message": "It expired."}
+            whole = {"id": f"batch_req_{number}", "custom_id": asked["custom_id"]}
+            found = self._files["errors" if error else "out"]
+            found.append(json.dumps({**whole, "response": response, "error": error}))
+        file = {"id": "in", "object": "file", "bytes": 1, "created_at": 1796040000}
+        file |= {"filename": "in.jsonl", "purpose": "batch", "status": "processed"}
+        return Response(json.dumps(file), content_type="application/json")
+
+    def _give(self, request: Request) -> Response:
+        return Response("\n".join(self._files[request.path.split("/")[-2]]))

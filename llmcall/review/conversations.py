@@ -135,13 +135,6 @@ def asked_of_item(scope: str, record: Record | None) -> str:
     return ", ".join(form["variables"].values()) if form and is_item(scope) else ""
 
 
-def is_conversed(call: RecordedCall) -> bool:
-    """Return whether a model answered a call in words: no recorded function, and no embedding, whose
-    actor is unknown.
-    """
-    return call.record.kind != "embedding" and model_of(call.record) is not None
-
-
 def _calls(records: Iterable[Record]) -> Iterator[RecordedCall]:
     """Yield the calls of an actor."""
     histories: set[int] = set()  # the hashes of those so far

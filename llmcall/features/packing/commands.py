@@ -65,8 +65,14 @@ def pack(**arguments: Any) -> None:
     metavar="NUMBER",
     help="Largest relative difference between numbers in results and printed text, such as 1e-9; absolute below 1.",
 )
+@click.option(
+    "--pages",
+    type=UserPath(),
+    metavar="FOLDER",
+    help="Write README.md, REPORTING.md and report.html anew to a folder.",
+)
 @json_option
-def verify(package: str, tolerance: float, as_json: bool) -> None:
+def verify(package: str, tolerance: float, pages: str | None, as_json: bool) -> None:
     """Rerun a packaged study and compare its results.
 
     PACKAGE is a folder or a ZIP file. The program runs in a temporary folder, without network
@@ -74,11 +80,12 @@ def verify(package: str, tolerance: float, as_json: bool) -> None:
     anything differs.
     """
     echo(WARNING, err=as_json)
-    verification = verify_study(package, tolerance=tolerance)
+    verification = verify_study(package, tolerance=tolerance, pages=pages)
     if as_json:
         data = {
             "ok": verification.ok,
             "checks": [vars(check) for check in verification.checks],
+            "facts": verification.facts,
             "conclusion": verification.conclusion(),
         }
         echo_json(data)

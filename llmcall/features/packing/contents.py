@@ -11,11 +11,11 @@ from pathlib import Path
 
 from ...review.runs import RecordedRun
 from ...stores.records.reader import read
-from ...support.display import money
+from ...support.display import counted
 from ...support.secrets import find, find_setting
-from ..report.facts import RunFacts, recorded_sum
+from ..report.facts import RunFacts, study_facts
 from ..report.page import page
-from ..report.reporting import BLANK, TITLE, as_markdown, checklist
+from ..report.reporting import BLANK, GUIDE, TITLE, as_markdown, checklist
 from .observed_run import run_options
 from .package import ABOUT, CODE, DATA, DISTRIBUTION, FOLDERS, RECORDING, RESULT, Manifest
 from .project import is_wheel
@@ -123,6 +123,13 @@ def requirements(manifest: Manifest) -> str:
     )
 
 
+def write_pages(folder: Path, package: Path, manifest: Manifest) -> None:
+    """Write the pages about a study to a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in pages(package, manifest).items():
+        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+
+
 def pages(package: Path, manifest: Manifest) -> dict[str, str]:
     """Return the pages about a study, which follow from its recordings and its manifest, by their names."""
     recorded = merged_run(package, manifest)
@@ -185,22 +192,19 @@ A program that recognizes such a run can deceive it: read the code."""
 
 
 def _answers_section(found: RunFacts, manifest: Manifest) -> str:
-    run = found.run
-    texts = len(found.asked) - len(found.spoken)
-    cost = recorded_sum([answer.cost for answer in found.answers], money) or money(0)
-    endings = f"- {found.endings} llmcall can't tell whether other code asks again, or reads an answer otherwise"
-    unused = sum(manifest.unused.values())
-    origin = f"\n- Source: {run.origin}" if run.origin else ""
-    embedded = f"\n- Texts embedded: {texts:,}"
-    given = "".join(f"\n- {word.capitalize()}: {words}" for word, words in found.given.items())
-    evidence = f"\n- Records that the program does not use, packed as evidence: {unused:,} of {len(run.records):,}"
-    left_out = (evidence if unused else "") + "".join(f"\n- {words}" for words in found.missing)
-    return f"""## The answers
+    lines = ["## The answers", ""]
+    for label, words in packed_facts(found, manifest).items():
+        text = f"- {label[0].upper()}{label[1:]}: {words}"
+        lines.append(textwrap.fill(text, WIDTH, subsequent_indent="  "))
+    return "\n".join(lines)
 
-- Models asked for: {", ".join(found.models) or "none"}
-- Answered by (days in UTC): {", ".join(run.served) or "no model"}
-{textwrap.fill(endings, WIDTH, subsequent_indent="  ")}{embedded if texts else ""}{given}
-- Cost when they were made: {cost}{origin}{left_out}"""
+
+def packed_facts(found: RunFacts, manifest: Manifest) -> dict[str, str]:
+    """Return what a reviewer must know of the packed recordings, by label."""
+    unused = sum(manifest.unused.values())
+    words = f"{unused:,} of {counted(len(found.run.records), 'record')}" if unused else ""
+    evidence = {"packed as evidence, not used by the program": words} if unused else {}
+    return {**study_facts(found), **evidence}
 
 
 def _run_section(package: Path, manifest: Manifest) -> str:
@@ -228,8 +232,9 @@ def _files_section(manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
-REPORTING_HEAD = f"""The 14 items of GUIDE-LLM (Nature Human Behaviour, 2026), filled from the recorded answers. What
-they do not show is marked **{BLANK}**. Fill in a copy, for the paper's supplement:
+REPORTING_HEAD = f"""The 14 items of {GUIDE},
+and two of its optional ones, filled from the recorded answers. What they do not
+show is marked **{BLANK}**. Fill in a copy, for the paper's supplement:
 `llmcall verify` names a file that was changed here."""
 WITHOUT_LLMCALL = """## Without llmcall
 

@@ -24,10 +24,10 @@ from .contents import (
     REPORT,
     REQUIREMENTS,
     credentials,
-    pages,
     personal_lines,
     read_text,
     requirements,
+    write_pages,
 )
 from .observed_run import (
     Observation,
@@ -329,8 +329,7 @@ def _write_about_files(package: Path, manifest: Manifest) -> Manifest:
     _write(package / REQUIREMENTS, "")
     manifest = replace(manifest, files=_packed_files(package))
     _write(package / REQUIREMENTS, requirements(manifest))
-    for name, text in pages(package, manifest).items():
-        _write(package / name, text)
+    write_pages(package, package, manifest)
     manifest = replace(manifest, files=_packed_files(package))
     _write(package / NAME, manifest.text())
     return manifest

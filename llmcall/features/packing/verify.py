@@ -19,7 +19,8 @@ from ...review.outputs import first_difference
 from ...stores.differences import common_ends
 from ...stores.records.reader import read
 from ...support.display import counted, visible
-from .contents import PROOF, merged_run
+from ..report.facts import RunFacts
+from .contents import PROOF, merged_run, packed_facts, write_pages
 from .observed_run import Observation, describe_unused, has_namespace, run_program, unused_records
 from .package import (
     ABOUT,
@@ -71,10 +72,12 @@ class Verification:
     """The result of verifying a packed study.
 
     :ivar checks: the checks, in order.
+    :ivar facts: what the recordings say of the answers, by label.
     :ivar proof: what a success proves, in words.
     """
 
     checks: tuple[Check, ...]
+    facts: dict[str, str]
     proof: str
 
     @property
@@ -93,10 +96,16 @@ class Verification:
         return words
 
     def __str__(self) -> str:
-        return "\n".join([*map(str, self.checks), self.conclusion()])
+        facts = [visible(f"fact     {label}: {words}") for label, words in self.facts.items()]
+        return "\n".join([*map(str, self.checks), *facts, self.conclusion()])
 
 
-def verify(package: str | os.PathLike[str], *, tolerance: float = 0.0) -> Verification:
+def verify(
+    package: str | os.PathLike[str],
+    *,
+    tolerance: float = 0.0,
+    pages: str | os.PathLike[str] | None = None,
+) -> Verification:
     """Rerun a packed study without network access, and compare the results.
 
     It runs the author's code, in a temporary folder: with the recorded answers, and with shuffled ones, to count the
@@ -105,7 +114,9 @@ def verify(package: str | os.PathLike[str], *, tolerance: float = 0.0) -> Verifi
     :param package: a folder, or a ZIP file.
     :param tolerance: the largest difference of numbers in results and printed text, relative to the
         larger number, or to 1 if both are smaller.
-    :returns: a check for each comparison.
+    :param pages: a folder to write README.md, REPORTING.md and report.html to, made anew from the recordings; it must
+        not exist.
+    :returns: a check for each comparison, and the facts that the recordings hold.
     :raises ValueError: if it is not a package, or the tolerance is negative.
     :raises LLMCallError: if the package is damaged, or unsafe to unpack or to run.
 
@@ -120,6 +131,8 @@ def verify(package: str | os.PathLike[str], *, tolerance: float = 0.0) -> Verifi
         raise ArgumentError(f"{path} does not exist. Give the folder or ZIP file that pack wrote")
     if not tolerance >= 0:
         raise ArgumentError(f"the tolerance is {tolerance}; it must be 0 or more")
+    if pages is not None and os.path.lexists(pages):
+        raise ArgumentError(f"{pages} exists already; remove it, or choose another name")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         scratch = Path(folder).resolve()
         unpacked = None
@@ -146,13 +159,17 @@ def verify(package: str | os.PathLike[str], *, tolerance: float = 0.0) -> Verifi
         ]
         checks.append(_version_check(manifest, replay))
         proof = PROOF
+        facts: dict[str, str] = {}
+        if all(check.status != DIFFERS for check in checks if check.name == "recordings"):
+            run = merged_run(path, manifest)
+            facts = packed_facts(RunFacts.of(run), manifest)
+            if pages is not None:
+                write_pages(Path(pages), path, manifest)
         if all(check.status != DIFFERS for check in checks[1:]):
-            if left_out := merged_run(path, manifest).pruned:
-                checks.append(Check("left out", NOTE, "; ".join(left_out)))
             shuffled = _shuffled_check(path, manifest, replay, run_folder)
             checks.append(shuffled)
             proof = f"{shuffled.found}. {PROOF}"
-        return Verification(tuple(checks), proof)
+        return Verification(tuple(checks), facts, proof)
 
 
 def run_checks(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
-from hashlib import sha256
+from operator import attrgetter
 from typing import NamedTuple
 
 from ...apis.message import as_text
 from ...keys.keys import key_of
+from ...keys.request import title_of
 from ...review.conversations import (
     ASKED_AGAIN,
     CUT,
@@ -19,84 +19,63 @@ from ...review.conversations import (
     UNREAD,
     RecordedCall,
     conversations,
-    is_conversed,
 )
 from ...review.runs import RecordedRun
-from ...scopes.position import is_reserved_name, without_repeats
+from ...scopes.position import without_repeats
 from ...stores.days import Days
 from ...stores.record import Record
 from ...stores.records.served import model_of, served_by, served_words
-from ...support.display import as_json, counted, money
+from ...support.display import as_json, counted, money, printable
 from ...typed.notes import FORM
 
-MAX_CONDITIONS = 20  # more first levels of scopes are repeats
 
+class AskedCall(NamedTuple):
+    """A call that a model answered.
 
-class Circumstances(NamedTuple):
-    """The properties that many calls share.
-
-    :param kind: the kind of their records.
-    :param model: the model that was asked for, or ``None``.
-    :param asked_model: the model that was asked for, or else the one that answered.
-    :param interface: how the model was accessed.
-    :param way: the way that it came: through the API, from a local model, or imported.
-    :param is_ended: ``True`` if its record says how the answer ended.
-    :param is_imported: ``True`` if llmcall did not record it.
-    :param arms: the arms that used it.
-    :param marks: how its answer ended, of :data:`.MARKS`.
-    :param parameters: the request's parameters, as name and JSON.
-    :param has_form: ``True`` if an ``LLMCall`` made it.
-    :param is_conversed: see :func:`.is_conversed`.
-    :param recalls: ``True`` if it sends earlier answers of the actor along.
-    :param has_examples: ``True`` if it holds worked examples.
-    :param is_instructed: ``True`` if it holds a system message.
-    :param system_prompt: identifies its system prompt; ``None`` without one.
+    :param call: the call; one for each text of embeddings.
+    :param place: its record's among those of the run.
+    :param model: the model that was asked for, or else the one that answered.
+    :param request: identifies its request, without the draw.
+    :param question: identifies what its repeats have in common if a template asked; ``None`` for another call.
+    :param is_asked_again: ``True`` if it asks again, below an answer that its ``LLMCall`` could not read.
     """
 
-    kind: str
-    model: str | None
-    asked_model: str
-    interface: str
-    way: str
-    is_ended: bool
-    is_imported: bool
-    arms: tuple[str, ...]
-    marks: tuple[str, ...]
-    parameters: tuple[tuple[str, str], ...]
-    has_form: bool
-    is_conversed: bool
-    recalls: bool
-    has_examples: bool
-    is_instructed: bool
-    system_prompt: bytes | None
+    call: RecordedCall
+    place: int
+    model: str
+    request: str
+    question: str | None
+    is_asked_again: bool
+
+    @property
+    def record(self) -> Record:
+        """Return its record."""
+        return self.call.record
 
     @property
     def is_embedding(self) -> bool:
         """Return whether it is a text's embedding."""
-        return self.kind == "embedding"
+        return self.record.kind == "embedding"
 
+    @property
+    def interface(self) -> str:
+        """Return how the model was accessed."""
+        record = self.record
+        if record.kind == "http":
+            return str(record.request.get("path"))
+        if self.is_embedding:
+            return "embeddings"
+        if record.header_notes and not is_ended(record):  # a published text
+            return "how the model was accessed was not recorded"
+        return "responses" if "output" in record.response else "chat completions"
 
-class AskedCall(NamedTuple):
-    """The properties of a call that a model answered. Memory for a run of a million calls allows no more.
-
-    :param of: what it has in common with others.
-    :param scope: its scope path.
-    :param tokens_in: tokens, or ``None``.
-    :param tokens_out: tokens, or ``None``.
-    :param cost: USD, or ``None``.
-    :param request: identifies its request, without the draw.
-    :param question: identifies what its repeats have in common if a template asked; ``None`` for another call.
-    :param user_prompt: identifies its prompt; ``None`` without one.
-    """
-
-    of: Circumstances
-    scope: str
-    tokens_in: int | None
-    tokens_out: int | None
-    cost: float | None
-    request: bytes
-    question: bytes | None
-    user_prompt: bytes | None
+    @property
+    def way(self) -> str:
+        """Return the way that it came: through the API, from a local model, or imported."""
+        if self.record.header_notes:
+            return "imported"
+        days = self.record.days
+        return "to a local model" if days and days.hosts == (LOCAL,) else "through the API"
 
 
 class RunFacts:
@@ -114,8 +93,9 @@ class RunFacts:
         self._first_places: dict[str, tuple[int, int]] = {}  # of kinds and arms
         self.shared = 0
         self.asked: list[AskedCall] = []
-        self._places = array("Q")  # of their records in the run
-        self._met: dict[Circumstances, Circumstances] = {}
+        self._misfits: set[int] = (
+            set()
+        )  # the hashes of the conversations that an LLMCall goes on with
 
     @classmethod
     def of(cls, run: RecordedRun) -> RunFacts:
@@ -131,7 +111,7 @@ class RunFacts:
 
         :param place: its record's among those of the run.
         """
-        record = call.record
+        record, messages = call.record, call.messages
         self._kinds[record.kind] += 1
         self._arms.update(record.arms)
         self.shared += len(record.arms) > 1
@@ -141,44 +121,17 @@ class RunFacts:
         model = model_of(record)
         if not model:
             return
-        form, usage = FORM.of(record), record.usage
-        circumstances = Circumstances(
-            record.kind,
-            record.model,
-            record.model or model,
-            _interface(record),
-            _way(record),
-            is_ended(record),
-            bool(record.header_notes),
-            record.arms,
-            call.marks,
-            call.parameters,
-            form is not None,
-            is_conversed(call),
-            call.recalls,
-            bool(call.examples),
-            any(message.sender in SYSTEM_ROLES for message in call.messages),
-            prompt_of(call, SYSTEM_PROMPT),
-        )
-        request = record.request
-        question = None
+        form, question, request = FORM.of(record), None, record.request
         if form is not None:
             fixed = {name: value for name, value in request.items() if name != "messages"}
             item, _ = without_repeats(record.scope)
-            shown = [item, form["digest"], form["variables"], fixed, len(request["messages"])]
-            question = _digest(as_json(shown))
-        self._places.append(place)
+            question = as_json([item, form["digest"], form["variables"], fixed, len(messages)])
+        if ASKED_AGAIN in call.marks:
+            self._misfits.update(hash((messages, answer.texts)) for answer in call.answers)
+        below = hash((messages[:-2], messages[-2].texts)) if form and len(messages) > 2 else None
+        key = key_of(record.kind, request, None)
         self.asked.append(
-            AskedCall(
-                self._met.setdefault(circumstances, circumstances),
-                record.scope,
-                usage.input_tokens,
-                usage.output_tokens,
-                record.cost,
-                bytes.fromhex(key_of(record.kind, request, None))[:DIGEST_BYTES],
-                question,
-                prompt_of(call, USER_PROMPT),
-            )
+            AskedCall(call, place, record.model or model, key, question, below in self._misfits)
         )
 
     @cached_property
@@ -203,61 +156,22 @@ class RunFacts:
     @cached_property
     def answers(self) -> list[AskedCall]:
         """Return the calls that a model answered, in the order of the file."""
-        order = sorted(range(len(self.asked)), key=self._places.__getitem__)
-        return [self.asked[number] for number in order]
-
-    def texts_of(self, role: str, prompts: Collection[bytes]) -> dict[bytes, tuple[str, str]]:
-        """Return prompts, each with the name of its template; empty without one.
-
-        :param role: of :data:`SYSTEM_PROMPT`, :data:`USER_PROMPT`.
-        :param prompts: what identifies them; the first call of each is read again.
-        """
-        missing, places = {*prompts}, set[int]()
-        for asked, place in zip(self.asked, self._places, strict=True):
-            identity = asked.of.system_prompt if role == SYSTEM_PROMPT else asked.user_prompt
-            if identity in missing:
-                missing.remove(identity)
-                places.add(place)
-        found: dict[bytes, tuple[str, str]] = {}
-        for _, of_actor, calls in conversations(self.run, lambda some: not places.isdisjoint(some)):
-            for place, call in zip(of_actor, calls, strict=True):
-                if place in places and (prompt := prompt_of(call, role)) is not None:
-                    form = FORM.of(call.record)
-                    found[prompt] = form["name"] if form else "", new_text(call, role)
-        return found
+        return sorted(self.asked, key=attrgetter("place"))
 
     @property
     def spoken(self) -> list[AskedCall]:
         """Return the calls without embeddings."""
-        return [call for call in self.asked if not call.of.is_embedding]
+        return [call for call in self.asked if not call.is_embedding]
 
     @property
     def models(self) -> list[str]:
         """Return the models that were asked for."""
-        return sorted({model for answer in self._met if (model := answer.model) is not None})
-
-    def by_condition(self, depth: int = 1) -> dict[str, list[AskedCall]]:
-        """Return the answers by arm, or by the first levels of scopes that have scopes below them; empty without
-        several of them, or with more than :data:`.MAX_CONDITIONS`.
-
-        :param depth: the number of levels.
-        """
-        by_name: dict[str, list[AskedCall]] = {}
-        has_arms = any(answer.arms for answer in self._met)
-        for answer in self.answers:
-            levels = answer.scope.split("/", depth)
-            above = levels[:depth] if len(levels) > depth else []
-            names = [] if any(map(is_reserved_name, above)) else ["/".join(above)]
-            for name in filter(None, answer.of.arms if has_arms else names):
-                by_name.setdefault(name, []).append(answer)
-            if len(by_name) > MAX_CONDITIONS:
-                return {}
-        return by_name if len(by_name) > 1 else {}
+        return sorted({answer.record.model for answer in self.asked if answer.record.model})
 
     @property
     def marks(self) -> Counter[str]:
         """Return how many answers have each mark."""
-        return Counter(mark for call in self.asked for mark in call.of.marks)
+        return Counter(mark for asked in self.asked for mark in asked.call.marks)
 
     @property
     def given(self) -> dict[str, str]:
@@ -269,31 +183,47 @@ class RunFacts:
         }
 
     @property
-    def unended(self) -> int:
-        """Return how many answers do not say how they ended, as published texts don't: whether they were cut or
-        refused is not recorded.
+    def functions(self) -> str:
+        """Return in words how many results recorded functions gave, by their names; empty without any."""
+        records = [record for record in self.run.records if record.kind == "function"]
+        names = Counter(title_of(record.kind, record.request) for record in records)
+        return ", ".join(f"{name} ({counted(count, 'result')})" for name, count in names.items())
+
+    @property
+    def named_draws(self) -> str:
+        """Return in words how many draws the program named by ``sample=``; empty if none is known. In a scope, only
+        a text is known from a counted draw.
         """
-        return sum(not call.of.is_ended for call in self.spoken)
+        draws = [asked.call.draw for asked in self.asked if _is_named(asked.record)]
+        if not draws:
+            return ""
+        names = ", ".join([*dict.fromkeys(draws)][:MAX_DRAWS])
+        more = ", …" if len({*draws}) > MAX_DRAWS else ""
+        return f"{counted(len(draws), 'draw')} named by the program (sample=): {names}{more}"
 
     @property
     def endings(self) -> str:
         """Return in words how many answers were cut, refused, asked again or unread; only what an ``LLMCall`` asks
-        for has a form, and is known as unread. What was not recorded has no count.
+        for has a form, and is known as unread. Published texts don't say how they ended. What was not recorded has
+        no count.
         """
-        marks, total, unended = self.marks, len(self.spoken), self.unended
-        ended = f"{marks[CUT]:,} were cut, {marks[REFUSED]:,} refused"
-        if not unended:
-            ended = f"Of {counted(total, 'answer')}, {ended}"
-        else:
-            known = f"; of the others, {ended}" if unended < total else ""
-            ended = f"Whether {unended:,} of {counted(total, 'answer')} were cut or refused was not recorded{known}"
-        if any(answer.has_form for answer in self._met):
-            unread = f"{counted(marks[UNREAD], 'other')} could not be read by it"
-        elif self.run.origin:
-            return f"{ended}. Whether answers were asked again or could be read was not recorded."
-        else:
-            unread = "whether others could be read was not recorded"
-        return f"{ended}, {marks[ASKED_AGAIN]:,} asked again by an LLMCall; {unread}."
+        marks, answers = self.marks, counted(len(self.spoken), "answer")
+        unended = sum(not is_ended(asked.record) for asked in self.spoken)
+        has_form = any(FORM.of(asked.record) for asked in self.asked)
+        unknown = "" if has_form else "Whether they could be read was not recorded"
+        known = [CUT, REFUSED, ASKED_AGAIN, *([UNREAD] if has_form else [])]
+        if self.run.origin and not has_form:
+            known, unknown = (
+                known[:2],
+                "Whether they were asked again or could be read was not recorded",
+            )
+        counts = [f"{f'{marks[mark]:,}' if marks[mark] else 'none'} {mark}" for mark in known]
+        ended = ", ".join(counts) if any(map(marks.__getitem__, known)) else f"none {_or(known)}"
+        found = f"{answers}: {ended}"
+        if unended:
+            others = f". The others: {ended}" if unended < len(self.spoken) else ""
+            found = f"Whether {unended:,} of {answers} were cut or refused was not recorded{others}"
+        return "".join(f"{words}. " for words in (found, unknown) if words).strip()
 
     @property
     def missing(self) -> list[str]:
@@ -310,18 +240,16 @@ def is_ended(record: Record) -> bool:
 SYSTEM_PROMPT, USER_PROMPT = "system", "user"
 SYSTEM_ROLES = ("system", "developer")
 LOCAL = "local"  # what records of the small model hold instead of a host
-DIGEST_BYTES = 16
+MAX_DRAWS = 8  # named in words
 
 
-def _digest(text: str) -> bytes:
-    return sha256(text.encode("utf-8", "surrogatepass")).digest()[:DIGEST_BYTES]
+def _or(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
 
 
-def prompt_of(call: RecordedCall, role: str) -> bytes | None:
-    """Return what identifies a prompt of a call: its template, or its text; ``None`` without a text."""
-    text = new_text(call, role)
-    form = FORM.of(call.record)
-    return _digest(f"form {form['digest']}" if form else f"text {text}") if text else None
+def _is_named(record: Record) -> bool:
+    path, mark, draw = (record.sample or "").partition("#")
+    return bool(mark) and not record.header_notes and (not path or not draw.isdecimal())
 
 
 def new_text(call: RecordedCall, role: str) -> str:
@@ -349,23 +277,6 @@ def new_text(call: RecordedCall, role: str) -> str:
     )
 
 
-def _interface(record: Record) -> str:
-    if record.kind == "http":
-        return str(record.request.get("path"))
-    if record.kind == "embedding":
-        return "embeddings"
-    if record.header_notes and not is_ended(record):  # a published text
-        return "how the model was accessed was not recorded"
-    return "responses" if "output" in record.response else "chat completions"
-
-
-def _way(answer: Record) -> str:
-    if answer.header_notes:
-        return "imported"
-    is_local = answer.days is not None and answer.days.hosts == (LOCAL,)
-    return "to a local model" if is_local else "through the API"
-
-
 def facts(found: RunFacts) -> dict[str, str]:
     """Return the facts about a run by label."""
     run, answers, kinds = found.run, found.answers, found.kinds
@@ -375,23 +286,48 @@ def facts(found: RunFacts) -> dict[str, str]:
         for name, value in sorted(run.settings.items())
         if name not in ("model", "embedding_model")
     }
-    spoken = [answer for answer in answers if not answer.of.is_embedding]
+    spoken = found.spoken
     by_label = {
         "source": run.origin,
         "calls": f"{len(run.records):,}" + (f" ({by_kind})" if len(kinds) > 1 else ""),
-        "actors": _actors({answer.scope for answer in spoken}),
+        "actors": _actors({answer.record.scope for answer in spoken}),
         "model": ", ".join(found.models),
         "answered by": ", ".join(served_words(found.served)),
         "arms": _arms(found),
-        "tokens in": recorded_sum([answer.tokens_in for answer in answers], "{:,}".format),
-        "tokens out": recorded_sum([answer.tokens_out for answer in spoken], "{:,}".format),
-        "cost": recorded_sum([answer.cost for answer in answers], money),
+        "tokens in": recorded_sum(
+            [answer.record.usage.input_tokens for answer in answers], "{:,}".format
+        ),
+        "tokens out": recorded_sum(
+            [answer.record.usage.output_tokens for answer in spoken], "{:,}".format
+        ),
+        "cost": recorded_sum([answer.record.cost for answer in answers], money),
         **found.given,
+        "functions": found.functions,
+        "named draws": found.named_draws,
         "left out": "; ".join(run.pruned),
         "failures": "; ".join(_failures(found)),
         **settings,
     }
     return {label: value for label, value in by_label.items() if value}
+
+
+def study_facts(found: RunFacts) -> dict[str, str]:
+    """Return what a reviewer of a study must know of its recordings, by label."""
+    run, texts = found.run, len(found.asked) - len(found.spoken)
+    by_label = {
+        "models asked for": ", ".join(found.models) or "none",
+        "answered by (days in UTC)": ", ".join(run.served) or "no model",
+        "endings": found.endings,
+        "texts embedded": f"{texts:,}" if texts else "",
+        **found.given,
+        "recorded functions": found.functions,
+        "named draws": found.named_draws,
+        "source": run.origin,
+        "missing": "; ".join(found.missing),
+        "cost when they were made": recorded_sum([a.record.cost for a in found.answers], money)
+        or money(0),
+    }
+    return {label: printable(words) for label, words in by_label.items() if words}
 
 
 def _actors(scopes: Collection[str]) -> str:

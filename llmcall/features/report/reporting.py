@@ -1,6 +1,6 @@
 """The reporting checklist of a run: GUIDE-LLM, filled from the recordings.
 
-GUIDE-LLM (Nature Human Behaviour, 2026) has 14 items for a study with language models.
+It has 14 items for a study with language models, and optional ones, two of which a recording knows.
 """
 
 from __future__ import annotations
@@ -8,18 +8,30 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from heapq import heapify, heappop, heapreplace
 from typing import NamedTuple
 
 from ...apis.message import object_in, objects_in
+from ...review.conversations import RecordedCall
 from ...scopes.position import without_repeats
 from ...stores.records.served import days_words, via
 from ...support.display import counted, money, one_line, printable, visible
-from .facts import SYSTEM_PROMPT, USER_PROMPT, AskedCall, RunFacts, recorded_sum
+from ...typed.notes import FORM
+from .facts import (
+    SYSTEM_PROMPT,
+    SYSTEM_ROLES,
+    USER_PROMPT,
+    AskedCall,
+    RunFacts,
+    new_text,
+    recorded_sum,
+)
 
 BLANK = "TO FILL IN:"
-TITLE = "Reporting checklist (GUIDE-LLM)"
-MAX_PROMPTS = 8  # of those that no template made; more if there are more conditions
+GUIDE = "GUIDE-LLM 1.1 (Nature Human Behaviour, 2026, doi:10.1038/s41562-026-02492-7)"
+TITLE = "Reporting checklist (GUIDE-LLM 1.1)"
+MAX_PROMPTS = 8  # of those that no template made
 MAX_VALUES = 6  # of a parameter, each shown with its calls
 VALUE_CHARACTERS = 80
 STATE_FIELDS = ("previous_response_id", "conversation", "previous_interaction_id")
@@ -53,8 +65,8 @@ def checklist(found: RunFacts, code: Sequence[str] = ()) -> list[ChecklistItem]:
     """
     answers, asked = found.answers, found.asked
     # Each text of embeddings has a record of its own, however many were sent at once.
-    spoken = [answer for answer in answers if not answer.of.is_embedding]
-    conversed = [call for call in asked if call.of.is_conversed]
+    spoken = [answer for answer in answers if not answer.is_embedding]
+    conversed = [asked.call for asked in found.spoken]
     is_imported = bool(found.run.origin)  # then nothing found is nothing recorded
     questions, instructions = _Prompts(USER_PROMPT, found), _Prompts(SYSTEM_PROMPT, found)
     return [
@@ -74,17 +86,21 @@ def checklist(found: RunFacts, code: Sequence[str] = ()) -> list[ChecklistItem]:
             "B.2 Access",
             [*_access(answers), *_turns(conversed)],
             blanks=[
-                "whether the provider keeps requests and answers; a recording does not note it"
+                "where the model ran: on whose servers, in which country, or on your own machine",
+                "whether the provider keeps requests and answers; a recording does not note it",
             ],
         ),
         ChecklistItem(
             "B.3 Parameters and number of runs",
-            [*_parameters(asked), *_repetitions(spoken), *_compute(answers)],
+            [*_parameters(asked), *_repetitions(spoken, found.named_draws)],
             blanks=["parameters that requests do not hold: the API's defaults on these days"],
         ),
         ChecklistItem(
             "B.4 Customization",
-            [_fine_tuning(found.models), _tools(asked, is_imported=is_imported)],
+            [
+                _fine_tuning(found.models),
+                _tools([each.call for each in asked], is_imported=is_imported),
+            ],
             blanks=[
                 "fine-tuning: how a model was tuned, if one was",
                 "retrieval: which documents entered prompts, and how they were chosen",
@@ -113,13 +129,20 @@ def checklist(found: RunFacts, code: Sequence[str] = ()) -> list[ChecklistItem]:
         ),
         ChecklistItem(
             "E.2 Post-processing",
-            [found.endings, *(f"{words}." for words in found.missing)],
+            [found.endings, *(f"{words}." for words in _not_by_a_model(found))],
             blanks=[
                 "how answers became data, and what became of those that were cut, refused or unread"
             ],
         ),
         ChecklistItem("F.1 Code", code, blanks=() if code else ["where the code is"]),
         ChecklistItem("G.1 Funding", blanks=["who paid, and competing interests"]),
+        ChecklistItem(
+            "Optional: transcripts",
+            [
+                f"{counted(len(found.run.records), 'request')} with answers: the recording has each, whole."
+            ],
+        ),
+        ChecklistItem("Optional: calls, tokens, cost", list(_compute(answers))),
     ]
 
 
@@ -153,26 +176,34 @@ def _models(found: RunFacts) -> Iterator[str]:
         yield f"Answered by {model}{via(days)} at {hosts}: {days_words(days)} (UTC){prints}."
 
 
+def _not_by_a_model(found: RunFacts) -> Iterator[str]:
+    """Yield in words the answers that are missing, or come from elsewhere."""
+    yield from (f"{word.capitalize()}: {words}" for word, words in found.given.items())
+    if found.functions:
+        yield f"Recorded functions, which are no model: {found.functions}"
+    yield from found.missing
+
+
 def _access(answers: Sequence[AskedCall]) -> Iterator[str]:
-    ways = Counter((answer.of.interface, _unit(answer), answer.of.way) for answer in answers)
+    ways = Counter((answer.interface, _unit(answer), answer.way) for answer in answers)
     for (name, unit, way), count in ways.most_common():
         yield f"{counted(count, unit)} {way}: {name}."
 
 
 def _unit(call: AskedCall) -> str:
-    return "text" if call.of.is_embedding else "call"
+    return "text" if call.is_embedding else "call"
 
 
-def _parameters(calls: Sequence[AskedCall]) -> Iterator[str]:
+def _parameters(answers: Sequence[AskedCall]) -> Iterator[str]:
     values: dict[tuple[str, str, str], Counter[str]] = {}
-    for call in calls:
-        for name, value in call.of.parameters:
+    for asked in answers:
+        for name, value in asked.call.parameters:
             if name == "model":  # in the body of some APIs; B.1 names the models of all
                 continue
-            group = name, call.of.asked_model, _unit(call)
+            group = name, asked.model, _unit(asked)
             values.setdefault(group, Counter())[value] += 1
-    has_several = len({call.of.asked_model for call in calls}) > 1
-    if not values and any(call.of.is_imported for call in calls):
+    has_several = len({asked.model for asked in answers}) > 1
+    if not values and any(asked.record.header_notes for asked in answers):
         yield "Parameters were not recorded."
     for (name, model, unit), counts in sorted(values.items()):
         shown = [
@@ -184,33 +215,38 @@ def _parameters(calls: Sequence[AskedCall]) -> Iterator[str]:
         yield f"{name}{f' of {model}' if has_several else ''}: {', '.join(shown)}{more}."
 
 
-def _repetitions(answers: Sequence[AskedCall]) -> Iterator[str]:
+def _repetitions(answers: Sequence[AskedCall], named_draws: str) -> Iterator[str]:
     by_model: dict[str, list[AskedCall]] = {}
     for answer in answers:
-        by_model.setdefault(answer.of.asked_model, []).append(answer)
+        by_model.setdefault(answer.model, []).append(answer)
     is_reordered = False
     for model, of_model in sorted(by_model.items()):
-        times = Counter(_questions_of(of_model))
-        is_reordered |= len(times) < len({answer.request for answer in of_model})
+        runs = [answer for answer in of_model if not answer.is_asked_again]
+        times = Counter(_questions_of(runs))
+        is_reordered |= len(times) < len({answer.request for answer in runs})
+        again = len(of_model) - len(runs)
         yield (
-            f"{f'{model}: ' if by_model.keys() != {model} else ''}{counted(len(of_model), 'answer')} to "
-            f"{counted(len(times), 'different request')}: {_range(times.values())} for each."
+            f"{f'{model}: ' if by_model.keys() != {model} else ''}{counted(len(runs), 'answer')} to "
+            f"{counted(len(times), 'different request')}: {_range(times.values())} for each"
+            f"{f'; {again:,} more when an LLMCall asked again' if again else ''}."
         )
     if is_reordered:
         yield "Repeats that list the options of a question in another order count as repeats of one request."
+    if named_draws:
+        yield f"{named_draws}."
 
 
-def _questions_of(answers: Sequence[AskedCall]) -> Iterator[bytes]:
+def _questions_of(answers: Sequence[AskedCall]) -> Iterator[str]:
     """Yield what each answer is to: its request, or the question whose repeats differ, as in the order of options.
 
     Such a question has one form, one item of a ``map``, the same variables and parameters, and one request in
     each repeat.
     """
-    requests: dict[tuple[bytes, tuple[int, ...]], bytes] = {}
-    mixed: set[bytes] = set()  # questions with several requests in a repeat
+    requests: dict[tuple[str, tuple[int, ...]], str] = {}
+    mixed: set[str] = set()  # questions with several requests in a repeat
     for answer in answers:
         if answer.question is not None:
-            _, repeat = without_repeats(answer.scope)
+            _, repeat = without_repeats(answer.record.scope)
             first = requests.setdefault((answer.question, repeat), answer.request)
             if first != answer.request:
                 mixed.add(answer.question)
@@ -222,10 +258,10 @@ def _questions_of(answers: Sequence[AskedCall]) -> Iterator[bytes]:
 def _compute(answers: Sequence[AskedCall]) -> Iterator[str]:
     by_scope: dict[str, list[AskedCall]] = {}
     for answer in answers:
-        if answer.scope:
-            by_scope.setdefault(without_repeats(answer.scope)[0], []).append(answer)
-    cost = recorded_sum([answer.cost for answer in answers], money) or money(0)
-    unknown = sum(answer.tokens_in is None for answer in answers)
+        if answer.record.scope:
+            by_scope.setdefault(without_repeats(answer.record.scope)[0], []).append(answer)
+    cost = recorded_sum([answer.record.cost for answer in answers], money) or money(0)
+    unknown = sum(answer.record.usage.input_tokens is None for answer in answers)
     without = f" ({unknown:,} of the answers without a count of tokens)" if unknown else ""
     totals = ", ".join(f"{name} {sum(n):,}" for name, n in _amounts([answers]))
     yield f"Recorded: {totals}{without}; cost {cost}."
@@ -243,8 +279,8 @@ def _compute(answers: Sequence[AskedCall]) -> Iterator[str]:
 def _amounts(groups: Collection[Sequence[AskedCall]]) -> Iterator[tuple[str, list[int]]]:
     """Return what each group has, by what it is; a group whose answers report no tokens has no number of them."""
     yield "answers", list(map(len, groups))
-    for direction in ("in", "out"):
-        counts = ([getattr(answer, f"tokens_{direction}") for answer in group] for group in groups)
+    for direction, name in (("in", "input_tokens"), ("out", "output_tokens")):
+        counts = ([getattr(answer.record.usage, name) for answer in group] for group in groups)
         reported = ([count for count in group if count is not None] for group in counts)
         if sums := [sum(group) for group in reported if group]:
             yield f"tokens {direction}", sums
@@ -257,7 +293,7 @@ def _fine_tuning(models: Sequence[str]) -> str:
     return 'No fine-tuned model (no "ft:" name).'
 
 
-def _tools(calls: Sequence[AskedCall], *, is_imported: bool) -> str:
+def _tools(calls: Sequence[RecordedCall], *, is_imported: bool) -> str:
     counts = Counter(
         name
         for call in calls
@@ -275,9 +311,9 @@ def _tools(calls: Sequence[AskedCall], *, is_imported: bool) -> str:
     )
 
 
-def _fields(call: AskedCall) -> Iterator[tuple[str, object]]:
+def _fields(call: RecordedCall) -> Iterator[tuple[str, object]]:
     """Yield the parameters, and those that only the server knows."""
-    for field, text in call.of.parameters:
+    for field, text in call.parameters:
         if field == "extra_body":
             yield from json.loads(text).items()
         elif field in TOOL_FIELDS:
@@ -293,22 +329,22 @@ def _tool_names(field: str, tools: object) -> Iterator[str]:
         yield field
 
 
-def _turns(calls: Sequence[AskedCall]) -> Iterator[str]:
+def _turns(calls: Sequence[RecordedCall]) -> Iterator[str]:
     """Yield how many calls stand alone, and how many hold worked examples, which are no memory."""
-    recalling = sum(call.of.recalls for call in calls)
+    recalling = sum(call.recalls for call in calls)
     yield (
         f"{counted(len(calls) - recalling, 'call')} stood alone; {recalling:,} continued a conversation by "
         "resending its earlier answers."
     )
-    if shown := sum(call.of.has_examples for call in calls):
+    if shown := sum(bool(call.examples) for call in calls):
         yield (
             f"{counted(shown, 'call')} held worked examples: answers in a prompt that no recorded call of the actor "
             "gave (C.1)."
         )
 
 
-def _kept(calls: Sequence[AskedCall], *, is_imported: bool) -> str:
-    kept = sum(any(name in STATE_FIELDS for name, _ in call.of.parameters) for call in calls)
+def _kept(calls: Sequence[RecordedCall], *, is_imported: bool) -> str:
+    kept = sum(any(name in STATE_FIELDS for name, _ in call.parameters) for call in calls)
     if is_imported and not kept:
         return "Whether calls continued a conversation kept by the server was not recorded."
     return f"{counted(kept, 'call') if kept else 'No call'} continued a conversation kept by the server."
@@ -316,50 +352,58 @@ def _kept(calls: Sequence[AskedCall], *, is_imported: bool) -> str:
 
 class _Prompts:
     """The prompts of one role: of each template or question that records name, the first; of other calls, all if
-    they are few, else the first of each condition and the most frequent.
+    they are few, else those that together have the most different words.
 
     :ivar texts: each below a line about it.
     :ivar summary: what is not shown, in a sentence, if anything.
     """
 
     def __init__(self, role: str, found: RunFacts) -> None:
-        times: Counter[bytes] = Counter()
-        named: dict[bytes, None] = {}
-        for call in found.asked:
-            if prompt := _prompt_of(call, role):
-                times[prompt] += 1
-                if call.of.has_form:
-                    named[prompt] = None
-        others = {prompt: count for prompt, count in times.most_common() if prompt not in named}
-        shown = list(others)[:MAX_PROMPTS]
-        if len(others) > MAX_PROMPTS:
-            prompts = [
-                filter(None, (_prompt_of(answer, role) for answer in answers))
-                for answers in _conditions(found).values()
-            ]
-            of_conditions = [next(filter(others.__contains__, some), None) for some in prompts]
-            shown = list(filter(None, dict.fromkeys([*of_conditions, *shown])))
-            shown = shown[: max(MAX_PROMPTS, len(of_conditions))]
-        texts = found.texts_of(role, [*named, *shown])
+        named: dict[str, tuple[str, str]] = {}  # by a form's digest: its name, and the first prompt
+        times: Counter[str] = Counter()
+        others: dict[str, None] = {}
+        for asked in found.asked:
+            text, form = new_text(asked.call, role), FORM.of(asked.record)
+            if not text:
+                continue
+            if form is not None:
+                named.setdefault(form["digest"], (form["name"], text))
+                times[f"form {form['digest']}"] += 1
+            else:
+                others[text] = None
+                times[f"text {text}"] += 1
+        shown = list(others)
+        if len(shown) > MAX_PROMPTS:
+            shown = _covering(shown, MAX_PROMPTS)
         self.texts = [
-            (_caption(role, texts[prompt][0], times[prompt]), texts[prompt][1])
-            for prompt in [*named, *shown]
+            (_caption(role, name, times[f"form {digest}"]), text)
+            for digest, (name, text) in named.items()
         ]
+        self.texts += [(_caption(role, "", times[f"text {text}"]), text) for text in shown]
         self.summary = []
         if left := len(others) - len(shown):
             self.summary.append(
-                f"{counted(left, 'other prompt')} of calls without a template: in the report, with each call."
+                f"{counted(left, 'other prompt')} of calls without a template: in the report, with each call. These "
+                f"{len(shown)} have the most different words."
             )
 
 
-def _prompt_of(call: AskedCall, role: str) -> bytes | None:
-    return call.of.system_prompt if role == SYSTEM_PROMPT else call.user_prompt
-
-
-def _conditions(found: RunFacts) -> Mapping[str, Sequence[AskedCall]]:
-    """Return the answers by the deepest levels of scopes that are few."""
-    by_depth = (found.by_condition(depth) for depth in (3, 2, 1))
-    return next(filter(None, by_depth), {})
+def _covering(texts: Sequence[str], most: int) -> list[str]:
+    """Return the texts that together have the most different words: each adds most to those before."""
+    shown, words = list[str](), set[str]()
+    # How many words a text adds only falls, so the first one whose number still holds adds the most.
+    heap = [(-len({*text.split()}), number) for number, text in enumerate(texts)]
+    heapify(heap)
+    while heap and len(shown) < most:
+        count, number = heap[0]
+        added = {*texts[number].split()} - words
+        if len(added) < -count:
+            heapreplace(heap, (-len(added), number))
+            continue
+        heappop(heap)
+        shown.append(texts[number])
+        words |= added
+    return shown
 
 
 def _caption(role: str, name: str, count: int) -> str:
@@ -369,8 +413,8 @@ def _caption(role: str, name: str, count: int) -> str:
     return f"A {role} prompt{of_form}, sent {counted(count, 'time')}{first}"
 
 
-def _instructed(calls: Sequence[AskedCall], *, is_imported: bool) -> str:
-    count = sum(call.of.is_instructed for call in calls)
+def _instructed(calls: Sequence[RecordedCall], *, is_imported: bool) -> str:
+    count = sum(any(said.sender in SYSTEM_ROLES for said in call.messages) for call in calls)
     if is_imported and not count:
         return NOT_KNOWN.format("system messages")
     return f"{count:,} of {counted(len(calls), 'call')} hold system messages."

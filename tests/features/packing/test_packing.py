@@ -181,9 +181,28 @@ def test_a_package_verifies(packed: Path) -> None:
         "           printed text: 0 of 2 numbers come from the answers\n",
     ):
         assert line in printed
+    for line in (
+        "fact     models asked for: gpt-6-luna\n",
+        "fact     endings: 3 answers: none cut, refused or asked again. Whether they could be read was",
+        "fact     cost when they were made: ",
+    ):
+        assert line in printed
     last = printed.splitlines()[-1]
     assert last.startswith("verified. 6 of 14 numbers come from the answers. This code gives these")
     assert "does not prove who gave the answers" in last
+
+
+@pytest.mark.ci
+def test_the_pages_are_written_anew(package: Path, tmp_path: Path) -> None:
+    """As pack wrote them, whatever the author made of them; a folder that exists is not touched."""
+    own = {
+        name: (package / name).read_bytes() for name in ("README.md", "REPORTING.md", "report.html")
+    }
+    edited(package / "README.md", "none cut", "7 cut")
+    mend(package)
+    assert llmcall.verify(package, pages=tmp_path / "new").ok
+    assert {path.name: path.read_bytes() for path in (tmp_path / "new").iterdir()} == own
+    assert "new exists already" in done("verify", package, "--pages", tmp_path / "new", code=2)
 
 
 def test_a_package_holds_what_the_run_used(packed: Path) -> None:
@@ -212,8 +231,8 @@ def test_the_readme_says_what_a_reviewer_must_know(packed: Path) -> None:
         "llmcall verify .",
         "llmcall from the wheel in this folder",
         "Models asked for: gpt-6-luna",
-        "- Of 3 answers, 0 were cut, 0 refused, 0 asked again by an LLMCall; whether others could be read",
-        "Cost when they were made: ",
+        "- Endings: 3 answers: none cut, refused or asked again. Whether they could be read was not recorded.",
+        "- Cost when they were made: ",
         f"python '{SCRIPT}' --n 3",
         "python read_cassette.py recordings/FILE",
     ):
@@ -225,7 +244,7 @@ def test_a_package_has_the_reporting_checklist_of_its_recordings(packed: Path) -
     """The 14 items of GUIDE-LLM, what the recording knows, and blanks for what only authors know."""
     text = (packed / "REPORTING.md").read_text(encoding="utf-8")
     numbers = [line[3:6] for line in text.splitlines() if line.startswith("## ")]
-    expected = "A.1 A.2 B.1 B.2 B.3 B.4 B.5 C.1 C.2 D.1 E.1 E.2 F.1 G.1"
+    expected = "A.1 A.2 B.1 B.2 B.3 B.4 B.5 C.1 C.2 D.1 E.1 E.2 F.1 G.1 Opt Opt"
     assert numbers == expected.split()
     for words in (
         "- Asked for: gpt-6-luna.",
@@ -396,7 +415,7 @@ def test_the_readme_counts_embedded_texts_beside_the_answers(
     llmcall.reset()
     done("pack", "made", "--cassette", "e.jsonl", "--", "embed.py")
     text = Path("made/README.md").read_text(encoding="utf-8")
-    assert "- Of 1 answer, 0 were cut" in text
+    assert "- Endings: 1 answer: none cut" in text
     assert "- Texts embedded: 2" in text
 
 
@@ -415,7 +434,7 @@ def test_changed_missing_added_and_forged_files_are_named(package: Path) -> None
     """By the sums in the manifest; what a reader's own tools put beside the study is no change."""
     edited(package / "recordings" / TAPE, "answer 2", "answer 3")
     edited(package / "results/out/table.csv", "answer 0", "answer 9")
-    edited(package / "README.md", "0 refused", "7 refused")
+    edited(package / "README.md", "none cut", "7 cut")
     edited(package / "data/data/rate.txt", "1.1", "1.2")
     (package / "LICENSE").unlink()
     written(
@@ -868,7 +887,7 @@ def test_a_record_that_no_call_used_stops_the_packing_unless_it_is_pruned(projec
     assert (project / TAPE).read_bytes() == before
     left_out = "1 of 3 recorded answers were left out (--prune), whose cost was not recorded"
     for page in ("README.md", "REPORTING.md", "report.html"):
-        assert left_out in Path("../made", page).read_text(encoding="utf-8")
+        assert left_out in " ".join(Path("../made", page).read_text(encoding="utf-8").split())
     assert left_out in done("verify", "../made")
 
 
@@ -891,7 +910,7 @@ def test_a_recording_is_packed_whole_as_evidence(project: Path) -> None:
     made = Path("../made")
     assert (made / "recordings" / TAPE).read_bytes() == (project / TAPE).read_bytes()
     readme = (made / "README.md").read_text(encoding="utf-8")
-    assert "Records that the program does not use, packed as evidence: 1 of 3" in readme
+    assert "Packed as evidence, not used by the program: 1 of 3 records" in readme
     printed = done("verify", made)
     assert "replay: 2 records used, 1 more packed as evidence, every call answered" in printed
 

@@ -24,9 +24,12 @@ def items(path: str, *others: str) -> dict[str, str]:
     """Return the checklist on a recording's page: each item's text by its number."""
     done("report", path, *others, "-o", "page.html")
     page = Path("page.html").read_text(encoding="utf-8")
-    found = re.findall(r"<h3>(\S+) .*?</h3>(.*?)</ul>", page, re.DOTALL)
+    found = re.findall(r"<h3>(.*?)</h3>(.*?)</ul>", page, re.DOTALL)
     return {
-        number: " ".join(unescape(re.sub("<.*?>", " ", text)).split()) for number, text in found
+        title.split()[-1 if title.startswith("Optional") else 0]: " ".join(
+            unescape(re.sub("<.*?>", " ", text)).split()
+        )
+        for title, text in found
     }
 
 
@@ -58,7 +61,7 @@ def test_long_values_of_a_parameter_that_begin_alike_are_different_values() -> N
 
 
 def test_tokens_that_no_answer_counts_are_not_0() -> None:
-    text = items(str(write_cassette("a.jsonl", [embedding("Bread", [1.0])])))["B.3"]
+    text = items(str(write_cassette("a.jsonl", [embedding("Bread", [1.0])])))["cost"]
     assert "Recorded: answers 1 (1 of the answers without a count of tokens); cost" in text
     assert "tokens in" not in text
 
@@ -71,7 +74,7 @@ def test_calls_that_send_earlier_answers_are_counted() -> None:
     for item in ("B.2", "B.5"):
         assert "2 calls stood alone; 4 continued a conversation by resending its e" in found[item]
     assert "No call continued a conversation kept by the server." in found["B.5"]
-    assert "Under each of 2 names (scope): answers 3" in found["B.3"]
+    assert "Under each of 2 names (scope): answers 3" in found["cost"]
     assert "6 of 6 calls hold system messages" in found["C.2"]
     assert "You are Ben." in found["C.2"] and "You are Ben." not in found["C.1"]
 
@@ -107,7 +110,7 @@ def test_texts_embedded_in_one_call_are_counted_as_texts(httpserver: HTTPServer)
     assert "dimensions of text-embedding-3-small: 1 (3 texts)" in found["B.3"]
     assert "1 answer to 1 different request" in found["B.3"]
     assert "1 call stood alone; 0 continued" in found["B.5"]
-    assert "Of 1 answer, 0 were cut" in found["E.2"]
+    assert "1 answer: none cut" in found["E.2"]
 
 
 def test_prompts_of_one_template_are_shown_by_the_first() -> None:
@@ -163,21 +166,76 @@ def test_a_turn_that_the_actor_said_is_memory_however_the_program_trims_it() -> 
     assert "2 calls stood alone; 1 continued" in found and "1 call held worked examples" in found
 
 
-def test_all_templates_are_shown_and_prompts_of_each_condition() -> None:
-    """However many; of calls without a template, the first of each condition, where they are many."""
+def test_all_templates_are_shown_and_of_other_prompts_those_with_most_different_words() -> None:
+    """Eight of 42: the two that say something else are among them, though each was sent once and last."""
     client = ScriptedClient(lambda messages: "Yes")
     with llmcall.cassette("a.jsonl"):
         for number in range(12):
             llmcall.LLMCall(user=f"Form {number}: {{{{ n }}}}?", client=client)(n=number)
-        for condition in ("rain", "sun", "snow", "wind"):
-            for number in range(10):
-                with llmcall.scope(condition), llmcall.scope(f"person-{number}"):
-                    client.send_message(f"In the {condition}, do you buy {number} loaves?")
+        for number in range(40):
+            with llmcall.scope(f"person-{number}"):
+                client.send_message(f"In the rain, do you buy {number} loaves?")
+        client.send_message("Who goes out when a storm is near?")
+        client.send_message("Name one fish.")
     text = items("a.jsonl")["C.1"]
     assert all(f'of "Form {number}: ' in text for number in range(12))
-    for condition in ("rain", "sun", "snow", "wind"):
-        assert f"In the {condition}, do you buy 0 loaves?" in text
-    assert "32 other prompts of calls without a template" in text
+    assert "Who goes out when a storm is near?" in text and "Name one fish." in text
+    assert text.count("loaves?") == 6
+    assert "34 other prompts of calls without a template" in text
+    assert "These 8 have the most different words." in text
+
+
+def test_answers_that_were_asked_again_are_no_further_requests() -> None:
+    """Two rows, twice each; one answer could not be read, and was asked for again."""
+    answers = iter(["5", "many", "6", "7", "8"])
+    rate = llmcall.LLMCall(
+        user="{{ name }}?", output_type=int, client=ScriptedClient(lambda messages: next(answers))
+    )
+    with llmcall.cassette("a.jsonl"):
+        rate.table([{"name": "Ann"}, {"name": "Ben"}], key="name", scope="s", repeats=2, workers=1)
+    found = items("a.jsonl")
+    assert (
+        "4 answers to 2 different requests: 2 for each; 1 more when an LLMCall asked again."
+        in found["B.3"]
+    )
+    assert "5 answers: none cut, none refused, 1 asked again, none unread." in found["E.2"]
+
+
+@pytest.mark.feature("overrides")
+def test_what_no_model_answered_and_draws_that_the_program_named_are_said() -> None:
+    """Results of recorded functions, answers of the author's own, and sample=."""
+
+    @llmcall.recorded(name="market.price")
+    def price(day: int) -> int:
+        return day
+
+    client = ScriptedClient(lambda messages: "Yes", cache_mode="auto", cache_path="cache")
+
+    def play() -> None:
+        for name in ("Ann", "Ben"):
+            with llmcall.scope(name):
+                price(1)
+                client.send_message("Bread?", model="m")
+                client.send_message("Bread?", model="m", sample="theta")
+
+    with llmcall.cassette("before.jsonl"):
+        play()
+    with llmcall.cassette("a.jsonl"), llmcall.override({("Ben", 2): "no"}):
+        play()
+    found = items("a.jsonl")
+    assert "2 draws named by the program (sample=): theta." in found["B.3"]
+    assert "Overridden: 1 answer given by the author, not by a model." in found["E.2"]
+    assert "functions, which are no model: market.price (2 results)." in found["E.2"]
+
+
+def test_the_checklist_has_the_optional_items_that_a_recording_knows() -> None:
+    """It names the guideline's version, and asks where a model ran."""
+    found = items(str(write_cassette("a.jsonl", [chat("Bread?", "Yes.")])))
+    assert "1 request with answers: the recording has each, whole." in found["transcripts"]
+    assert "Recorded: answers 1" in found["cost"]
+    assert "where the model ran: on whose servers" in found["B.2"]
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert "GUIDE-LLM 1.1" in page
 
 
 @pytest.mark.feature("closed_questions")
@@ -200,7 +258,7 @@ def test_repeats_of_a_person_are_counted_under_one_name() -> None:
     rate = llmcall.LLMCall(user="{{ name }}?", client=ScriptedClient(lambda messages: "3"))
     with llmcall.cassette("a.jsonl"):
         rate.table([{"name": "Ann"}, {"name": "Ben"}], key="name", scope="survey", repeats=3)
-    assert "Under each of 2 names (scope): answers 3." in items("a.jsonl")["B.3"]
+    assert "Under each of 2 names (scope): answers 3." in items("a.jsonl")["cost"]
 
 
 def test_different_requests_of_one_template_are_no_repeats() -> None:
@@ -286,7 +344,7 @@ def test_what_published_texts_do_not_say_is_not_recorded() -> None:
     """No count of it is 0."""
     found = published("Yes.", "No.")
     assert "2 calls imported: how the model was accessed was not recorded" in found["B.2"]
-    assert "Parameters were not recorded." in found["B.3"] and "cost not recorded" in found["B.3"]
+    assert "Parameters were not recorded." in found["B.3"] and "cost not recorded" in found["cost"]
     assert "Whether requests held tools or a search was not recorded." in found["B.4"]
     assert "Whether calls continued a conversation kept by the server was not" in found["B.5"]
     assert "Whether requests held system messages was not recorded." in found["C.2"]
@@ -299,22 +357,22 @@ def test_what_published_texts_do_not_say_is_not_recorded() -> None:
         (("Yes, because I", "No"), "Whether 2 of 2 answers were cut or refused was not recorded."),
         (
             ("Yes, because I", "No", WHOLE),
-            "Whether 2 of 3 answers were cut or refused was not recorded; of the others, 1 were cut, 0 refused.",
+            "Whether 2 of 3 answers were cut or refused was not recorded. The others: 1 cut, none refused.",
         ),
-        ((WHOLE,), "Of 1 answer, 1 were cut, 0 refused."),
+        ((WHOLE,), "1 answer: 1 cut, none refused."),
     ],
 )
 @pytest.mark.feature("importing")
 def test_how_published_texts_ended_was_not_recorded(answers: Any, said: str) -> None:
     """A text alone does not say that it was cut: no count of it is 0."""
     text = published(*answers)["E.2"]
-    assert f"{said} Whether answers were asked again or could be read was not recorded." in text
+    assert f"{said} Whether they were asked again or could be read was not recorded." in text
 
 
 @pytest.mark.feature("importing")
 def test_tokens_and_costs_that_were_not_published_are_not_0() -> None:
     """Two texts alone say nothing of tokens, nor does the third answer of its day."""
-    text = published("Yes", "No", WHOLE)["B.3"]
+    text = published("Yes", "No", WHOLE)["cost"]
     assert "tokens in 10, tokens out 1 (2 of the answers without a count of tokens)" in text
     assert "cost not recorded." in text
     assert (

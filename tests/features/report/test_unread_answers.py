@@ -107,8 +107,8 @@ def test_what_a_cache_does_not_record_of_unread_answers_is_not_counted() -> None
     with llmcall.cassette("a.jsonl"), llmcall.scope("Ann"), pytest.raises(llmcall.OutputError):
         ask(n=1)
     for run, words in (
-        ("a.jsonl", "1 other could not be read by it"),
-        ("cache", "whether others could be read was not recorded"),
+        ("a.jsonl", "1 answer: none cut, none refused, none asked again, 1 unread."),
+        ("cache", "Whether they could be read was not recorded."),
     ):
         done("report", run, "-o", "page.html")
         assert words in Path("page.html").read_text(encoding="utf-8")

@@ -170,7 +170,7 @@ def effect(
     low        -6.46
     high        1.13
     level       0.95
-    Name: kilometres, dtype: object
+    Name: kilometres, dtype: float64
     """
     import_statistics("llmcall.effect computes intervals")
     found = _checked_means(frame, value, by, treated, control, unit, level)

@@ -7,7 +7,7 @@
 # make live    the tests against a real, small model in this process (downloads 130 MB once)
 # make programs  other people's libraries, unchanged, recorded from that model and replayed (installs each of them once)
 # make check   types, those that a user's calls have among them, and style
-# make docs    the documentation, into docs/_build/html
+# make docs    the documentation, into docs/_build/html, with llms.txt and llms-full.txt for assistants
 # make pictures the pictures of the documentation, the screenshots with a chromium in PATH
 # make answers what the model of "make live" answers to the examples and the documentation, where it is not recorded yet
 # make clean   remove what these made; recorded answers (.llmcall) stay

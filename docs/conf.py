@@ -28,7 +28,7 @@ default_role = None
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r".*\b(Arguments|Result|Value)|Data|Where|Actor"),
-    ("py:.*", r"(.*\.)?(Call|Change|Chunks?|ConfiguredClient|Function|Key|Messages|P)"),
+    ("py:.*", r"(.*\.)?(Call|Change|Chunks?|ConfiguredClient|Function|Key|Messages|P|Batch)"),
     ("py:.*", r"(.*\.)?(CallPosition|Sends|T)"),
     ("py:.*", r"(httpx|openai)\..*"),
 ]

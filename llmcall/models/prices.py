@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # The share of the standard price of tokens that is paid.
 # "Flex processing", OpenAI's guide: tokens are priced at the rates of the Batch API. "Batch API",
-# OpenAI's guide: 50 % of the standard price. Azure's "Use Flex processing" says 50 %, too.
+# OpenAI's guide: 50% of the standard price. Azure's "Use Flex processing" says 50%, too.
 SHARES = {"flex": 0.5, "batch": 0.5}
 # These tiers cost more than the standard one, by a factor that depends on the model: OpenAI's price list,
 # "Service tiers"; Anthropic's "Fast mode" and "Data residency" (``us``).

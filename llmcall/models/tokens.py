@@ -14,10 +14,10 @@ bytes (0.1 s of 24 kHz mono PCM, the rate of OpenAI's realtime pricing), too few
 
 *The estimate* adds a weight for each word, number or character of a Unicode class in the text. The
 weights were fitted to o200k_base by least squares on Django 5.2's translations (96 languages), its Python
-and JavaScript, and the standard library's docstrings. On these, the mean error is 9 %, and 95 % of the
-texts are within 25 %. On the samples of the unit tests, which were not used for the fit, it is off by
-4 % (English), 8 % (German), 14 % (Chinese) and -16 % (Python). Counting a token for four characters is off
-by 26 %, 14 %, -66 % and -2 %.
+and JavaScript, and the standard library's docstrings. On these, the mean error is 9%, and 95% of the
+texts are within 25%. On the samples of the unit tests, which were not used for the fit, it is off by
+4% (English), 8% (German), 14% (Chinese) and -16% (Python). Counting a token for four characters is off
+by 26%, 14%, -66% and -2%.
 
 *Exact counts* need a vocabulary on this machine. Special tokens such as ``<|endoftext|>`` count as ordinary text,
 which they are in a message. A vocabulary is looked for

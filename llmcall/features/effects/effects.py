@@ -30,8 +30,8 @@ COST = "cost"  # the column of a table that says what its answers cost
 MOST_UNITS = 10**9
 QUOTED_CHARACTERS = 40  # of a value that is not a number
 FEW_UNITS = 10  # fewer are said to be skewed
-# Bulmer, Principles of Statistics (1979): above 1, a distribution is highly skewed. In simulations, 9 to 12 % of
-# samples of 4 to 9 normal units exceed it, and 19 to 43 % of exponential ones; 3 units never do.
+# Bulmer, Principles of Statistics (1979): above 1, a distribution is highly skewed. In simulations, 9 to 12% of
+# samples of 4 to 9 normal units exceed it, and 19 to 43% of exponential ones; 3 units never do.
 SKEWED = 1.0
 ARMS = ("treated", "control")
 COLUMNS = (

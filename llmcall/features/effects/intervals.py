@@ -35,7 +35,7 @@ def paired_interval(differences: Sequence[float], level: float, *, is_share: boo
     For shares, as if one more unit had said yes only when treated, and one only as a control: the units
     that Bonett and Price add ("Adjusted Wald confidence interval for a difference of binomial
     proportions based on paired data", 2012). Rejected: their normal quantile, which holds the truth
-    in 87.5 % of studies with seven units that differ half of the time in either direction.
+    in 87.5% of studies with seven units that differ half of the time in either direction.
 
     :param differences: of two or more units; not all equal, unless they are of shares.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...core.calls import stores_around
@@ -14,9 +14,10 @@ from ...keys.request import Data, Request
 from ...scopes.active import here
 from ...scopes.draw_numbers import Numbers
 from ...scopes.position import Branches, Position, draw_in_arm
-from ...stores.cassettes.current import open_cassettes
+from ...stores.cassettes.current import open_cassettes, open_current_cassette
 from ...stores.cassettes.stores import CassetteStore
 from ...stores.record import Record
+from ...stores.records.reader import header_in
 from ...support.arguments import nearest
 from ...support.blocks import Block
 from ...support.display import counted, printable
@@ -31,32 +32,42 @@ if TYPE_CHECKING:
     from ...core.seams import Store
     from ...keys.keys import Identity
     from ...scopes.draw_numbers import RecordedCallers
+    from ...stores.cassettes.cassette import Cassette
 
 MOST_NAMED = 5  # actors that a message lists
-MOST_SEEN = 10_000  # actors whose names are kept for it
+REPLACING = ("new", "update", "rewrite")  # modes that record in a complete file
 
 _open: list[Override] = []  # an override that is entered twice is here twice
 
 
 class _Calls:
-    """The calls of an actor, numbered from 0 as a comparison counts them. A failed call returns its number.
+    """The calls of an actor, numbered from 1 as a comparison counts them: over a recording, in its order; else as they
+    arrive, and a failed call returns its number.
 
     :param before: how many calls the actor had made when the counting began.
+    :param recorded: the keys of its calls in the recording that is replayed; ``None`` while one is made.
     """
 
-    def __init__(self, before: int) -> None:
+    def __init__(self, before: int, recorded: list[str] | None) -> None:
         self._before = before
+        self._recorded = recorded
         self._numbers = Numbers()
         self._by_key: dict[str, int] = {}
         self._answered: set[str] = set()
 
-    def number(self, key: str) -> int:
-        """Return the number of the call with a key; the caller holds the lock."""
-        number = self._by_key.get(key)
-        if number is None:
-            number = self._by_key[key] = self._numbers.lowest
-            self._numbers.take(number)
-        return self._before + number
+    def number(self, keys: Sequence[str]) -> int | None:
+        """Return the number of the call with a key; ``None`` if the recording lacks it. The caller holds the lock.
+
+        :param keys: the call's, and that of a draw of its arm alone.
+        """
+        key = keys[0]
+        if key not in self._by_key:
+            self._by_key[key] = self._numbers.lowest
+            self._numbers.take(self._by_key[key])
+        if self._recorded is None:
+            return self._before + self._by_key[key] + 1
+        found = (self._recorded.index(key) for key in keys if key in self._recorded)
+        return next((number + 1 for number in found), None)
 
     def keep(self, key: str) -> None:
         """Keep a call's number: it has an answer."""
@@ -126,6 +137,8 @@ class Override(Block, CallListener):
                 f"{self._answers[0].place} is opened in a child process, whose calls the parent answers: open it "
                 "there, or give it to llmcall run --override"
             )
+        if self._answers and (cassette := open_current_cassette()) is not None:
+            _check_file(cassette)
         self._inside = here().parent_of_new_scopes.position
         self._process = os.getpid()
         self._calls.clear()
@@ -142,7 +155,7 @@ class Override(Block, CallListener):
         with lock:
             _open.remove(self)
         if kind in (None, SystemExit) and os.getpid() == self._process:
-            for words in self._unused():
+            for words in filter(None, map(self._problem_of, self._answers)):
                 report_problem(words)
 
     def __repr__(self) -> str:
@@ -152,19 +165,17 @@ class Override(Block, CallListener):
     def answered(self, call: Call, record: Record) -> None:
         """Keep the number of a call that has an answer."""
         with lock:
-            for calls in self._calls_of(call):
+            if (calls := self._calls_of(call)) is not None:
                 calls.keep(call.request.cache_key)
 
     def failed(self, call: Call, error: BaseException) -> None:
         """Return the number of a call that failed."""
         with lock:
-            for calls in self._calls_of(call):
+            if (calls := self._calls_of(call)) is not None:
                 calls.release(call.request.cache_key)
 
-    def _calls_of(self, call: Call) -> Iterator[_Calls]:
-        calls = self._calls.get((call.position.branches, call.position.path))
-        if calls is not None:
-            yield calls
+    def _calls_of(self, call: Call) -> _Calls | None:
+        return self._calls.get((call.position.branches, call.position.path))
 
     def covers(self, position: Position) -> bool:
         """Return whether a call at a position is in the block's scope and arm."""
@@ -175,19 +186,19 @@ class Override(Block, CallListener):
     def answers_to(self, call: Call) -> list[_Answer]:
         """Return the answers for a call, and count it.
 
+        :raises ConfigError: if they would replace the answers of a complete file.
         :raises ScopeError: if an answer's actor also fits another scope.
         """
         path, branches = call.position.path, call.position.branches
         fitting = [answer for answer in self._answers if f"/{path}".endswith(f"/{answer.actor}")]
+        self._seen[path.rpartition("/")[2]] = None
+        if not fitting:
+            return []
         with lock:
-            if len(self._seen) < MOST_SEEN:
-                self._seen[path.rpartition("/")[2]] = None
-            if not fitting:
-                return []
-            calls = self._calls.get((branches, path))
+            calls = self._calls_of(call)
             if calls is None:
-                calls = self._calls[branches, path] = _Calls(_calls_before(call))
-            number = calls.number(call.request.cache_key) + 1
+                calls = self._calls[branches, path] = _counted(call)
+            number = calls.number(_keys_of(call))
             for answer in fitting:
                 answer.path = answer.path or path
         for answer in fitting:
@@ -200,24 +211,21 @@ class Override(Block, CallListener):
                 )
         return [answer for answer in fitting if answer.number == number]
 
-    def _unused(self) -> Iterator[str]:
-        """Yield a sentence for each answer that no call got."""
-        for answer in self._answers:
-            if answer.is_used:
-                continue
-            if answer.path is None:
-                names = list(self._seen)
-                known = ", ".join(map(printable, names[:MOST_NAMED]))
-                further = len(names) - MOST_NAMED
-                known += f" and {further:,} more" if further > 0 else ""
-                reason = f"no actor has that name{nearest(answer.actor, names)}"
-                reason += f" (the actors: {known})" if known else ""
-            else:
-                made = max(
-                    len(calls) for (_, path), calls in self._calls.items() if path == answer.path
-                )
-                reason = f"{printable(answer.actor)} made {counted(made, 'call')}"
-            yield f"{answer.place} answered no call: {reason}"
+    def _problem_of(self, answer: _Answer) -> str:
+        """Return a sentence for an answer that no call got; empty for others."""
+        if answer.is_used:
+            return ""
+        if answer.path is not None:
+            of_path = [calls for (_, path), calls in self._calls.items() if path == answer.path]
+            reason = f"{printable(answer.actor)} made {counted(max(map(len, of_path)), 'call')}"
+        else:
+            names = list(self._seen)
+            known = ", ".join(map(printable, names[:MOST_NAMED]))
+            further = len(names) - MOST_NAMED
+            known += f" and {further:,} more" if further > 0 else ""
+            reason = f"no actor has that name{nearest(answer.actor, names)}"
+            reason += f" (the actors: {known})" if known else ""
+        return f"{answer.place} answered no call: {reason}"
 
 
 def _checked(
@@ -238,12 +246,40 @@ def _checked(
         yield (actor, number), answer
 
 
-def _calls_before(call: Call) -> int:
-    """Return how many calls the actor of a call made in the open cassette before the block began, in its arm."""
-    if call.cassette is None:
-        return 0
-    position = call.position
-    return call.cassette.tape.log.count_in(position.path, position.arm)
+def _keys_of(call: Call) -> list[str]:
+    """Return the key of a call; in an arm, then that of a draw of this arm alone."""
+    request, arm = call.request, call.position.arm
+    own = [draw_in_arm(str(request.sample), arm)] if arm else []
+    keys = (key_of(request.kind, request.hashed, sample) for sample in own)
+    return [request.cache_key, *keys]
+
+
+def _counted(call: Call) -> _Calls:
+    """Return the count of the calls of a call's actor, in its arm, which begins with this call."""
+    position, cassette = call.position, call.cassette
+    if cassette is None:
+        return _Calls(0, None)
+    _check_file(cassette)
+    tape = cassette.tape
+    if tape.may_record:
+        return _Calls(tape.log.count_in(position.path, position.arm), None)
+    records = tape.stored.records(lambda path: path == position.path)
+    arm = position.arm
+    return _Calls(0, [it.cache_key for it in records if not arm or arm in it.arms])
+
+
+def _check_file(cassette: Cassette) -> None:
+    """Refuse to replace the answers of a complete file.
+
+    :raises ConfigError: if the cassette's mode would.
+    """
+    header = header_in(cassette.path) if cassette.mode in REPLACING else None
+    if header is not None and header.is_complete:
+        raise ConfigError(
+            f"{cassette.path} is complete and keeps its recorded answers, which an override in the mode "
+            f"{cassette.mode!r} would replace: record into a new cassette. Calls that do not change get these answers "
+            f"there, from the disk cache; 'llmcall cache load {cassette.path}' puts them into it"
+        )
 
 
 class OverridingStore(NamedTuple):
@@ -296,12 +332,11 @@ class OverridingStore(NamedTuple):
 
     def _record(self, request: Request, answer: _Answer) -> Record:
         """Return an answer's record. In an arm, it is a draw of that arm alone."""
-        sample, key = request.sample, request.cache_key
-        if arm := self.call.position.arm:
+        arm, sample = self.call.position.arm, request.sample
+        if arm:
             sample = draw_in_arm(str(sample), arm)
-            key = key_of(request.kind, request.hashed, sample)
         return Record(
-            key,
+            _keys_of(self.call)[-1],
             request.kind,
             sample,
             dict(request.hashed),

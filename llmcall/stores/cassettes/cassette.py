@@ -181,7 +181,7 @@ class Cassette(Block, ContextDecorator):
         unanswered = self.failures.counts().get(FAILED, 0)
         if unused:
             self.unused_words = unused_words(
-                unused, self.mode, tape, len(dropped), has_failures=has_failures
+                unused, self.mode, tape, dropped, has_failures=has_failures
             )
             owner.report(self.path, self.unused_words)
         if self.supplied and owner.knows_use:

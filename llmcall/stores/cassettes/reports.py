@@ -128,21 +128,25 @@ MOVED = (
 
 
 def unused_words(
-    unused: list[Record], mode: str, tape: Tape, dropped: int, *, has_failures: bool
+    unused: list[Record], mode: str, tape: Tape, dropped: list[Record], *, has_failures: bool
 ) -> str:
     """Return the sentence about unused records.
 
-    :param dropped: how many of them the file loses.
+    :param dropped: those of them that the file loses.
     :param has_failures: ``True`` if a call failed, ended early or was refused.
     """
     were, them = ("was", "it") if len(unused) == 1 else ("were", "them")
     words = f"{counted(len(unused), 'record')} {were} not used; "
     if tape.drops_unused:
-        moved = dropped, f"moved to the disk cache {config.settings().cache_path}"
-        kept = len(unused) - dropped, f"kept, {FURTHER_DRAWS}"
+        given = sum(bool(record.given) for record in dropped)
+        outcomes = {
+            f"moved to the disk cache {config.settings().cache_path}": len(dropped) - given,
+            "deleted, because no model gave the answer": given,
+            f"kept, {FURTHER_DRAWS}": len(unused) - len(dropped),
+        }
         return words + ", ".join(
             outcome if number == len(unused) else f"{number:,} {outcome}"
-            for number, outcome in (moved, kept)
+            for outcome, number in outcomes.items()
             if number
         )
     if not any(True for _ in tape.not_of_run(unused)):

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,7 @@ def test_the_same_run_writes_the_same_bytes(town: Town) -> None:
     assert Path("b.jsonl").read_bytes() == Path("c.jsonl").read_bytes()
 
 
-def test_the_disk_cache_never_holds_it(town: Town) -> None:
+def test_the_disk_cache_never_holds_it(town: Town, caplog: pytest.LogCaptureFixture) -> None:
     """Neither while it is recorded, nor when a file with it is loaded, nor when an update moves it out."""
     with cassette("b.jsonl"), override(NO):
         town.play()
@@ -124,20 +124,58 @@ def test_the_disk_cache_never_holds_it(town: Town) -> None:
     assert cache.load("b.jsonl") == len(records("b.jsonl")) - 1
     with cassette("b.jsonl", mode="update"):
         town.ask("something else")
+    assert "1 deleted, because no model gave the answer" in caplog.text
     found = [record.answer for source in (cache, town.client.cache) for record in source.records()]
     assert "no" not in found and "answer 1" in found
 
 
-def test_it_replaces_a_recorded_answer_which_goes_to_the_disk_cache(town: Town) -> None:
-    """In a mode that adds, the file has one answer to a request, and none that was paid for is lost."""
+@pytest.mark.parametrize("mode", ["new", "update", "rewrite"])
+@pytest.mark.parametrize("outside", [False, True])
+def test_a_complete_file_keeps_its_recorded_answers(town: Town, mode: str, outside: bool) -> None:
+    """Whichever block is the outer one; nothing is sent, and the error names a new cassette."""
     with llmcall.configured(cache_mode="off"), cassette("a.jsonl"):
         town.play()
-    with cassette("a.jsonl", mode="new"), override(NO):
+    before = Path("a.jsonl").read_bytes()
+    town.sent.clear()
+    words = f"a.jsonl is complete .* in the mode '{mode}' would replace: record into a new cassette"
+    blocks = [cassette("a.jsonl", mode=mode), override({("Ann", 1): "no"})]
+    with contextlib.ExitStack() as stack, pytest.raises(llmcall.ConfigError, match=words):
+        for block in reversed(blocks) if outside else blocks:
+            stack.enter_context(block)
         town.play()
-    assert [entry["response"]["choices"][0]["message"]["content"] for entry in records("a.jsonl")][
-        -1
-    ] == "no"
-    assert "answer 4" in [record.answer for record in town.client.cache.records()]
+    assert (Path("a.jsonl").read_bytes(), town.sent) == (before, [])
+
+
+def arrived(order: Sequence[int], path: str, mode: str = "once") -> list[str]:
+    """Let three threads of Ben ask, each its own question, which arrive in an order; return their answers."""
+    client = ScriptedClient(lambda messages: f"to {messages[-1]['content']}", on_error="raise")
+    turns = [threading.Event() for _ in range(4)]
+    turns[0].set()
+    said: dict[int, str] = {}
+
+    def ask(number: int) -> None:
+        turn = order.index(number)
+        turns[turn].wait()
+        said[number] = client.send_message(f"question {number}", temperature=1).content
+        turns[turn + 1].set()
+
+    with cassette(path, mode=mode), scope("Ben", process=True):
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    return [said[number] for number in range(3)]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_over_a_recording_calls_count_in_its_order(order: tuple[int, ...]) -> None:
+    """Whichever thread's call arrives first."""
+    arrived((0, 1, 2), "a.jsonl")
+    shown = [record.prompt for record in llmcall.cassette("a.jsonl").all_records()]
+    with override({("Ben", 2): "no"}):
+        said = arrived(order, "a.jsonl", mode="none")
+    assert [shown[n] for n in range(3) if said[n] == "no"] == [shown[1]]
 
 
 def test_in_a_replay_a_call_that_it_changes_is_an_ordinary_miss(town: Town) -> None:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, overload
 from ..config import resolve as config
 from ..config.settings import checked_layer
 from ..core import loops, threads
-from ..core.answer import answer_calls, answer_from_record, reply_to
-from ..core.calls import answers_held_back
+from ..core.answer import answer_calls, answer_from_record, reply_to, waits_for_record
 from ..core.prepare import prepare_chat, prepare_embeddings
 from ..core.reply import handle_failure, reply_in
 from ..errors import APIError
@@ -72,10 +71,11 @@ class LLMClient(ConfiguredClient):
     def send_message(self, current_messages: Messages, **arguments: Any) -> Reply | None:
         """Call a model, or return its recorded answer."""
         call = prepare_chat(self, current_messages, arguments)
-        record = answer_from_record(call)
+        looks_up = waits_for_record(call)
+        record = None if looks_up else answer_from_record(call)
         if record is None:
-            return threads.run(reply_to(call, looks_up=False))  # type: ignore[no-any-return]
-        return reply_in(record, call)  # type: ignore[no-any-return]
+            return threads.run(reply_to(call, looks_up=looks_up))
+        return reply_in(record, call)
 
     @overload
     async def asend_message(
@@ -93,11 +93,11 @@ class LLMClient(ConfiguredClient):
         """
         call = prepare_chat(self, current_messages, arguments)
         # Even a recorded answer may have to wait: for a cache on a server, or because it is held back.
-        looks_up = call.store.is_on_server or bool(answers_held_back)
+        looks_up = call.store.is_on_server or waits_for_record(call)
         record = None if looks_up else answer_from_record(call)
         if record is None:
             return await loops.run(reply_to(call, looks_up=looks_up))
-        return reply_in(record, call)  # type: ignore[no-any-return]
+        return reply_in(record, call)
 
     def stream_message(self, current_messages: Messages, **arguments: object) -> Stream:
         """Call a model and yield its answer as it arrives.

@@ -41,29 +41,32 @@ from .sending import Exchange, Sent, naming_source, note_sent
 
 if TYPE_CHECKING:
     from .flights import CallsInFlight, Records
+    from .reply import Reply
 
 
 def answer_from_record(call: Call) -> Record | None:
     """Answer a chat call from its record, without a procedure; the look-up may block the thread.
 
-    :returns: the record, or ``None`` if a model or another process must answer.
+    :returns: the record, or ``None`` if a model must answer.
     """
-    if call.way is not None:
-        return None
     try:
         record = found(call, call.store.get(call.request))
-        for hold in answers_held_back:
-            time.sleep(hold([call]))
         if record is not None:
-            call.note_hit(record, record.cost)
-            call.note_answer(record)
+            note_answers([call], {call.request.cache_key: record})
         return record
     except BaseException as error:
         note_failure(error, call)
         raise
 
 
-async def reply_to(call: Call, *, looks_up: bool = True) -> Any:
+def waits_for_record(call: Call) -> bool:
+    """Return whether a call may have to wait for its recorded answer: another process answers it, or the answer is held
+    back.
+    """
+    return call.way is not None or bool(answers_held_back)
+
+
+async def reply_to(call: Call, *, looks_up: bool = True) -> Reply | Any:
     """Answer a chat call from its record, or by calling its model.
 
     :param looks_up: ``True`` to look for a recorded answer first; the caller may have looked.
@@ -120,19 +123,10 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
                 refuse_misfit(call, records[call.request.cache_key])
         if first.is_streamed:
             await emit_recorded(records[first.request.cache_key])
-        hits = [record for record in records.values() if record.is_hit]
-        if hits:
-            saved = total_cost(record.cost for record in hits)
-            if len(hits) < len(records):  # the call counts as answered by a model
-                first.note(saved=saved)
-            else:
-                first.note_hit(hits[0], saved)
-        answers = [records[call.request.cache_key] for call in calls]
-        for call, record in zip(calls, answers, strict=True):
-            call.note_answer(record)
+        note_answers(calls, records)
         if progress is not None:
             first.end_stream(progress)
-        return answers
+        return [records[call.request.cache_key] for call in calls]
     except BaseException as error:
         note_failure(error, first._replace(progress=progress))
         if progress is not None:
@@ -305,6 +299,22 @@ async def send_once(
 
 
 # What a look-up found
+
+
+def note_answers(calls: Sequence[Call], records: Records) -> None:
+    """Note that calls are answered.
+
+    :param records: by key.
+    """
+    hits = [record for record in records.values() if record.is_hit]
+    if hits:
+        saved = total_cost([record.cost for record in hits])
+        if len(hits) < len(records):  # the call counts as answered by a model
+            calls[0].note(saved=saved)
+        else:
+            calls[0].note_hit(hits[0], saved)
+    for call in calls:
+        call.note_answer(records[call.request.cache_key])
 
 
 def found(call: Call, record: Record | None) -> Record | None:

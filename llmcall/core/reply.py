@@ -198,7 +198,7 @@ async def emit_recorded(record: Record) -> None:
             await Emit(Piece(chunk_text(chunk), chunk))
 
 
-def reply_in(record: Record, call: Call) -> Any:
+def reply_in(record: Record, call: Call) -> Reply | Any:
     """Return a chat's answer as its caller wants it: a reply, or what ``response_format`` parses. If that cannot
     be parsed and the caller does not want the error raised: the error or ``None``, as ``on_error`` says.
 

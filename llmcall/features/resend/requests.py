@@ -56,4 +56,4 @@ def send_again(client: LLMClient, recorded_request: Mapping[str, Data], sample: 
         kind=KINDS["chat"],
         position=Position(sample.partition("#")[0], next_order()),
     )
-    return threads.run(reply_to(call))  # type: ignore[no-any-return]
+    return threads.run(reply_to(call))

@@ -195,7 +195,7 @@ async def answer(
             raise ContextLengthError("the answer was cut where the context window ended")
     except APIError as error:
         raise sdk_error(error) from error
-    return reply.raw if is_sdk_patched else model_dump(as_chat(reply.raw))  # type: ignore[no-any-return]
+    return reply.raw if is_sdk_patched else model_dump(as_chat(reply.raw))
 
 
 # The response as the SDK's model_dump() gives it

@@ -84,11 +84,6 @@ class ScriptedClient(LLMClient):
         yield from chunks_of(self.send(request, timeout))
 
 
-def answers_in_process(client: object) -> bool:
-    """Return whether a client answers without sending anything."""
-    return getattr(client, "sends_nothing", False)
-
-
 def _chat_response(request: Request, answer: Any) -> dict[str, Any]:
     if isinstance(answer, dict) and "choices" in answer:
         return {"object": "chat.completion", "model": request.model, **answer}

@@ -5,7 +5,7 @@ follow from them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakSet
 
 from ..config import resolve as config
@@ -13,13 +13,12 @@ from ..config.endpoints import Endpoint
 from ..config.settings import DEFAULT_MODEL, Settings, checked_layer
 from ..core.callbacks import aclose, call_callback, close
 from ..core.calls import Resolved
-from ..core.options import Options
 from ..core.seams import Sends, Transport
-from ..keys.parameters import EFFORT, configured_parameters
+from ..keys.parameters import EFFORT
 from ..keys.request import Data
 from ..models import catalog
 from ..models.catalog import Capabilities
-from ..stores.cache.cache import ResponseCache, shared_cache
+from ..stores.cache.cache import ResponseCache
 from ..support.system import ProcessLock, after_fork_in_child
 from ..traffic import call_listeners as call_listeners  # its listeners join
 from ..traffic.sites import Site
@@ -29,30 +28,7 @@ from .user_transports import as_transport
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from ..core.prepare import PreparedArguments
     from ..models.prices import Price
-
-
-class ResolvedSettings(NamedTuple):
-    """The current settings, resolved for a client.
-
-    :param current: the current settings: when they change, a client resolves them again.
-    :param at: what a call keeps of them.
-    :param defaults: the parameters that the settings give a default to.
-    :param options: the options of a call that names none.
-    :param prepared: arguments of calls, prepared; by the arguments.
-    """
-
-    current: Settings
-    at: Resolved
-    defaults: dict[str, Any]
-    options: Options
-    prepared: dict[tuple[object, ...], PreparedArguments]
-
-    @property
-    def settings(self) -> Settings:
-        """Return the settings as they apply to the client."""
-        return self.at.settings
 
 
 class ConfiguredClient:
@@ -83,7 +59,7 @@ class ConfiguredClient:
         self._base_settings = settings
         self._overrides = checked_layer(overrides, f"{type(self).__name__}()")
         self.meter = Meter()
-        self._resolved: ResolvedSettings | None = None
+        self._resolved: Resolved | None = None
         self._transports: dict[object, Transport] = {}  # by endpoint, and by what signs in there
         if transport is not None:
             self.transport = transport
@@ -100,21 +76,18 @@ class ConfiguredClient:
         _clients.add(self)
 
     @property
-    def resolved(self) -> ResolvedSettings:
+    def resolved(self) -> Resolved:
         """Return the current settings as they apply to this client."""
         resolved = self._resolved
         if resolved is None or resolved.current is not config.settings():
             resolved = self._resolved = self._resolve()
         return resolved
 
-    def _resolve(self) -> ResolvedSettings:
+    def _resolve(self) -> Resolved:
         # Read before the settings: if they change meanwhile, the result is out of date at once.
         current = config.settings()
         settings = config.settings_for(self._base_settings, self._overrides)
-        at = Resolved(settings, shared_cache(settings.cache_path), {}, set())
-        defaults = configured_parameters(settings)
-        options = Options.of(settings)
-        return ResolvedSettings(current, at, defaults, options, {})
+        return Resolved.of(settings, current, self.meter, sends_nothing=self.sends_nothing)
 
     def effort(self, model: str) -> dict[str, Data]:
         """Return the fields that a chat gets if it names no effort: of the packaged default model, the effort ``none``.
@@ -131,7 +104,7 @@ class ConfiguredClient:
     @property
     def cache(self) -> ResponseCache:
         """Return the disk cache that the client reads and writes."""
-        return self.resolved.at.cache
+        return self.resolved.cache
 
     @property
     def usage(self) -> Usage:
@@ -182,7 +155,7 @@ class ConfiguredClient:
 
     def site(self, model: str) -> Site:
         """Return what the current settings say of a model."""
-        at = self.resolved.at
+        at = self.resolved
         site = at.sites.get(model)
         if site is None:
             endpoints = (*self.endpoints(model),)
@@ -246,7 +219,7 @@ class ConfiguredClient:
     def _take_transports(self) -> list[Transport]:
         """Return and forget the transports, once unstored answers are stored."""
         if self._resolved is not None:
-            self._resolved.at.cache.store_unstored()
+            self._resolved.cache.store_unstored()
         transports, self._transports = self._transports, {}
         return [*transports.values()]
 

@@ -52,7 +52,8 @@ def answer_from_record(call: Call) -> Record | None:
     try:
         record = found(call, call.store.get(call.request))
         if record is not None:
-            note_answers([call], {call.request.cache_key: record})
+            call.note_hit(record, record.cost)
+            call.note_answer(record)
         return record
     except BaseException as error:
         note_failure(error, call)
@@ -123,10 +124,19 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
                 refuse_misfit(call, records[call.request.cache_key])
         if first.is_streamed:
             await emit_recorded(records[first.request.cache_key])
-        note_answers(calls, records)
+        hits = [record for record in records.values() if record.is_hit]
+        if hits:
+            saved = total_cost(record.cost for record in hits)
+            if len(hits) < len(records):  # the call counts as answered by a model
+                first.note(saved=saved)
+            else:
+                first.note_hit(hits[0], saved)
+        answers = [records[call.request.cache_key] for call in calls]
+        for call, record in zip(calls, answers, strict=True):
+            call.note_answer(record)
         if progress is not None:
             first.end_stream(progress)
-        return [records[call.request.cache_key] for call in calls]
+        return answers
     except BaseException as error:
         note_failure(error, first._replace(progress=progress))
         if progress is not None:
@@ -299,22 +309,6 @@ async def send_once(
 
 
 # What a look-up found
-
-
-def note_answers(calls: Sequence[Call], records: Records) -> None:
-    """Note that calls are answered.
-
-    :param records: by key.
-    """
-    hits = [record for record in records.values() if record.is_hit]
-    if hits:
-        saved = total_cost([record.cost for record in hits])
-        if len(hits) < len(records):  # the call counts as answered by a model
-            calls[0].note(saved=saved)
-        else:
-            calls[0].note_hit(hits[0], saved)
-    for call in calls:
-        call.note_answer(records[call.request.cache_key])
 
 
 def found(call: Call, record: Record | None) -> Record | None:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from ..apis.shapes import served_via
 from ..config.settings import Settings
 from ..config.values import is_loopback
 from ..errors import CacheMissError, ConfigError, ScopeError
-from ..keys.keys import short_key
-from ..keys.parameters import EFFORT, with_effort
+from ..keys.keys import Identity, OpenIdentity, sampled_key, short_key
+from ..keys.parameters import EFFORT, configured_parameters, with_effort
 from ..keys.request import Request
 from ..scopes.active import ScopedRecord
 from ..scopes.draws import Draw
 from ..scopes.position import Position
+from ..stores.cache.cache import ResponseCache, shared_cache
 from ..stores.cassettes.stores import CacheStore, CassetteStore
 from ..stores.record import Record
 from ..support.display import printable
@@ -27,15 +28,15 @@ from ..support.waits import Progress
 from .deadlines import Deadline
 from .kinds import Kind
 from .options import Options
-from .seams import Account, Store
+from .seams import Store
 
 if TYPE_CHECKING:
     from ..clients.configured import ConfiguredClient as Client
     from ..link.errand import Errand
-    from ..stores.cache.cache import ResponseCache
     from ..stores.cassettes.cassette import Cassette
     from ..stores.records.keyed_settings import SettingsTaken
     from ..traffic.sites import Site
+    from ..traffic.usage import Meter
 
 # Features that answer calls without a model stand around a call's store: each returns the store to ask instead.
 stores_around: list[Callable[[Call, Store], Store]] = []
@@ -44,26 +45,67 @@ answers_held_back: list[Callable[[Sequence[Call]], float]] = []
 
 
 class Resolved(NamedTuple):
-    """The settings that a call resolved when it began: nothing configured, opened or edited meanwhile changes them.
+    """What a client makes of the settings. A call keeps what it began with: nothing configured, opened or edited
+    meanwhile changes it.
 
-    :param settings: its settings.
+    :param current: the process's settings: when they change, a client resolves them again.
+    :param settings: as they apply to the client.
     :param cache: the disk cache that they name.
-    :param sites: by the name of a model, what its client resolved of it; made when its first call is prepared.
+    :param options: the options of a call that names none.
+    :param defaults: the parameters that they give a default to.
+    :param meter: counts the calls; ``None``: they can cost nothing, as recorded functions and a program's requests
+        without a body.
+    :param sends_nothing: ``True`` if the client answers in a process of ours.
+    :param sites: by the name of a model, what the client resolved of it; made when its first call is prepared.
     :param checked_hosts: the models and hosts whose records were checked for their origin.
+    :param prepared: arguments of calls, prepared; by the arguments.
     """
 
+    current: Settings
     settings: Settings
     cache: ResponseCache
+    options: Options
+    defaults: dict[str, Any]
+    meter: Meter | None
+    sends_nothing: bool
     sites: dict[str, Site]
     checked_hosts: set[tuple[str, str]]
+    prepared: dict[tuple[object, ...], Prepared]
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        current: Settings | None = None,
+        meter: Meter | None = None,
+        *,
+        sends_nothing: bool = False,
+    ) -> Resolved:
+        """Return what follows from settings."""
+        cache, defaults = shared_cache(settings.cache_path), configured_parameters(settings)
+        options = Options.of(settings)
+        current = current or settings
+        return cls(current, settings, cache, options, defaults, meter, sends_nothing, {}, set(), {})
+
+
+class Prepared(NamedTuple):
+    """A call's arguments: everything but its content.
+
+    :param blank: a call with these arguments, but without content, client or position.
+    :param normalize: replaces the parts of a text that do not matter, or ``None``.
+    :param open_identity: the identity of a call, without its content.
+    """
+
+    blank: Call
+    normalize: Callable[[str], str] | None
+    open_identity: OpenIdentity
 
 
 class Call(NamedTuple):
     """One call: of a chat, an embedding, a recorded function or an HTTP request that is recorded as it
     is.
 
-    :param account: counts it: the client that makes it. ``None``: a recorded function, or a program's request
-        without a body.
+    :param client: makes it; ``None``: a recorded function, a program's request without a body, or another process.
     :param at: what it resolved: settings, disk cache, and the sites of its models.
     :param cassette: the open cassette, or ``None``.
     :param request: the request.
@@ -72,15 +114,16 @@ class Call(NamedTuple):
     :param position: its position in the program.
     :param draw: its draw, or ``None``; released if the call fails.
     :param fallbacks: the names of the models to try, in order, if the context is too long.
-    :param deadline: the end of all that is tried for it.
     :param is_streamed: ``True`` if its answer is emitted piece by piece, to the reader of a stream.
+    :param settings_taken: returns the settings that its key depends on.
+    :param identity: of its request, without a sample, until it has its position.
+    :param deadline: the end of all that is tried for it.
     :param used_records: collects the records that its arm's calls get, or ``None``.
     :param progress: how far it came; ``None`` if it was not begun.
     :param way: leads to the process that answers it; ``None``: this one does.
-    :param settings_taken: returns the settings that its key depends on.
     """
 
-    account: Account | None
+    client: Client | None
     at: Resolved
     cassette: Cassette | None
     request: Request
@@ -89,24 +132,53 @@ class Call(NamedTuple):
     position: Position
     draw: Draw | None = None
     fallbacks: tuple[str, ...] = ()
-    deadline: Deadline = Deadline(None)
     is_streamed: bool = False
+    settings_taken: SettingsTaken = dict
+    identity: Identity | None = None
+    deadline: Deadline = Deadline(None)
     used_records: deque[ScopedRecord] | None = None
     progress: Progress | None = None
     way: Errand | None = None
-    settings_taken: SettingsTaken = dict
+
+    def placed(
+        self, position: Position, sample: str | None = None, draw: Draw | None = None
+    ) -> Call:
+        """Return the call at a position, with the key that follows from its sample."""
+        assert self.identity is not None  # it has no position yet
+        if self.position.notes is not None:
+            position = position._replace(notes=self.position.notes)
+        # By position, not by _replace, which takes twice as long: a microsecond more for each replayed answer.
+        asked = self.request
+        request = Request(
+            asked.kind,
+            asked.model,
+            asked.hashed,
+            asked.body,
+            asked.headers,
+            sample,
+            sampled_key(self.identity, sample),
+            asked.expected,
+        )
+        return Call(
+            self.client,
+            self.at,
+            self.cassette,
+            request,
+            self.options,
+            self.kind,
+            position,
+            draw,
+            self.fallbacks,
+            self.is_streamed,
+            self.settings_taken,
+        )
 
     def begun(self, progress: Progress) -> Call:
         """Return the call with its deadline, which starts to run now, its progress from now on, and its sites."""
-        if self.account is not None:
+        if self.is_counted:
             for model in (self.request.model, *self.fallbacks):
                 self.site_of(model)
         return self._replace(deadline=Deadline.after(self.options.deadline), progress=progress)
-
-    @property
-    def client(self) -> Client:
-        """Return the client that sends it by its own transports."""
-        return cast("Client", self.account)
 
     @property
     def name(self) -> str:
@@ -130,15 +202,18 @@ class Call(NamedTuple):
 
     def site_of(self, model: str) -> Site:
         """Return the site of a model, which the client makes at its first call."""
-        sites = self.at.sites
-        return sites.get(model) or sites.setdefault(model, self.client.site(model))
+        site = self.at.sites.get(model)
+        if site is None:
+            assert self.client is not None  # another process gave all sites
+            site = self.at.sites.setdefault(model, self.client.site(model))
+        return site
 
     def note_keys(self) -> None:
         """Note the keys that its client would send with it, also where a record answers it."""
         if self.kind.has_own_transport:
             return
         sent: list[tuple[object, str | None]] = [(self.settings.api_key, self.settings.base_url)]
-        if self.account is not None:
+        if self.is_counted:
             with suppress(ConfigError):  # a replay needs neither an endpoint nor its key
                 sent += [(endpoint.key(), endpoint.address) for endpoint in self.site.endpoints]
         for key, address in sent:
@@ -148,7 +223,7 @@ class Call(NamedTuple):
     @property
     def is_counted(self) -> bool:
         """Return whether it counts in usage: not if it can cost nothing."""
-        return self.account is not None
+        return self.at.meter is not None
 
     @property
     def label(self) -> str:
@@ -275,7 +350,7 @@ class Call(NamedTuple):
         :param record: the first of them.
         :param saved: what they cost in USD, or ``None`` if unknown.
         """
-        if self.account is None:
+        if not self.is_counted:
             return
         amounts: dict[str, float | str | None] = {"cached_calls": 1, "saved": saved}
         if self.cassette is not None and record.stored_at is None:

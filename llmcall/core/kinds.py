@@ -139,10 +139,16 @@ class OfClient(Kind):
         _report_left_out(call.request.body, body)
         if call.is_streamed:
             body["stream_options"] = {"include_usage": True}
-        return call.request._replace(body=body, wire=call.client.wire(body, call.site))
+        return call.request._replace(body=body, wire=self.wire(call, body))
+
+    def wire(self, call: Call, body: Mapping[str, Data]) -> str:
+        """Return the API that a body goes to."""
+        assert call.client is not None  # it sends the call
+        return call.client.wire(body, call.site)
 
     def transport(self, call: Call, endpoint: Endpoint) -> Transport:
         """Return the client's transport for an endpoint."""
+        assert call.client is not None  # it sends the call
         return call.client.shared_transport(endpoint)
 
     def for_one_send(self, request: Request) -> Request:
@@ -346,7 +352,7 @@ class Http(OwnTransport):
 
     def gate(self, call: Call, request: Request) -> Gate:
         """Return the client's gate; of a request without a body, one that admits everything."""
-        return call.site.gate(call, request) if call.account is not None else Gate()
+        return call.site.gate(call, request) if call.is_counted else Gate()
 
     def usage_in(self, response: Response) -> Mapping[str, Data]:
         """Return the answer of a known API, as that API gives it unstreamed."""

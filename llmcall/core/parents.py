@@ -13,9 +13,6 @@ from ..support.system import last_in
 
 if TYPE_CHECKING:
     from ..link.child import Parent
-    from ..link.errand import Errand
-    from ..scopes.active import ActiveScope
-    from ..scopes.position import CallOrder
 
 
 parents: list[Parent] = []  # the innermost last
@@ -37,9 +34,3 @@ def add_notes(key: str, notes: Notes) -> None:
         cassette.tape.log.add_notes(key, notes)
     for parent in () if innermost else parents[-1:]:
         parent.add_notes(key, notes)
-
-
-def way_from(active: ActiveScope, order: CallOrder) -> Errand | None:
-    """Return the way of a call that is made here, or ``None`` if this process answers its calls itself."""
-    innermost = parents[-1:]  # a copy, since other threads may leave it
-    return innermost[0].way(active, order) if innermost else None

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ..scopes.draw_numbers import RecordedCallers
-    from ..traffic.usage import Meter
 
 
 # A piece of a streamed answer, in the API's form; the bytes of an answer that is recorded as it is.
@@ -57,19 +56,6 @@ class Store(Protocol):
         :param identity: of the request.
         """
         ...
-
-
-class Account(Protocol):
-    """A counter of calls, such as their client.
-
-    :ivar meter: counts what it uses.
-    :ivar sends_nothing: ``True`` if the answer is made in a process of ours, without sending anything.
-    """
-
-    @property
-    def meter(self) -> Meter: ...
-    @property
-    def sends_nothing(self) -> bool: ...
 
 
 OK = 200  # the HTTP status of an answer

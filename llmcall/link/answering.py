@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import loops
 from ..core.answer import answer_calls
-from ..core.calls import Call, InnerCall, Resolved
+from ..core.calls import Call, InnerCall
 from ..core.effects import (
     AbandonedError,
     Chunks,
@@ -22,8 +22,9 @@ from ..core.effects import (
     Send,
 )
 from ..core.parents import parents
-from ..core.prepare import Draft, place_in, place_without_draw
+from ..core.prepare import place_in, place_without_draw
 from ..core.seams import Chunk, Response
+from ..keys.keys import identity
 from ..scopes.position import Position
 from ..stores.cassettes.current import open_current_cassette
 from ..stores.record import Record
@@ -32,7 +33,7 @@ from ..traffic import call_listeners as call_listeners  # its listeners join
 from . import messages
 from .client_facts import resolved_in
 from .plain_values import chunk_in, error_data, error_in, record_data
-from .remote import ForwardedAccount, ForwardedForm, NotedMeter, Sender, kind_of
+from .remote import ForwardedForm, NotedMeter, Sender, kind_of
 from .tickets import Ticket
 
 if TYPE_CHECKING:
@@ -58,7 +59,6 @@ class CallOfProcess:
         self._meter = NotedMeter(ticket.meter)
         self._sender = Sender()
         self._form = ForwardedForm()
-        self._at: Resolved
         self._is_open = False  # the chunks of its answer
         self._is_cancelled = False
         # The process's answer that is awaited
@@ -216,35 +216,34 @@ class CallOfProcess:
         active = self._ticket.enter(where, self._connection.process, is_inner=forwarded.is_inner)
         order = (*self._ticket.order, *where.order)
         cassette = open_current_cassette()
-        self._at, in_process = resolved_in(forwarded.facts)
-        account = None if in_process is None else ForwardedAccount(self._meter, in_process)
+        at = resolved_in(forwarded.facts, self._meter)
         kind = kind_of(forwarded, self._sender)
         calls = []
         if cassette is not None:
             cassette.opening.tell_overridden(lambda: forwarded.settings_taken)
         for request in forwarded.requests:
-            call = Call(
-                account,
-                self._at,
+            unplaced = Call(
+                None,
+                at,
                 cassette,
                 request._replace(sample=None, expected=self._form),
                 forwarded.options,
                 kind,
-                Position(),
+                Position(notes=forwarded.notes),
                 fallbacks=forwarded.fallbacks,
                 is_streamed=forwarded.is_streamed,
                 settings_taken=lambda: forwarded.settings_taken,
+                identity=identity(request.kind, request.hashed),
             )
-            draft = Draft.of(call, forwarded.notes)
             if request.sample is not None:
                 position = Position(request.sample.partition("#")[0], order)
-                call = draft.call_at(position, request.sample)
+                call = unplaced.placed(position, request.sample)
                 calls.append(InnerCall._make(call) if forwarded.is_inner else call)
             # If this process is itself recorded, its recording process draws.
             elif (
                 forwarded.is_inner or request.kind == "embedding" or (parents and cassette is None)
             ):
-                calls.append(place_without_draw(draft, active, order))
+                calls.append(place_without_draw(unplaced, active, order))
             else:
-                calls.append(place_in(draft, active, order))
+                calls.append(place_in(unplaced, active, order))
         return calls

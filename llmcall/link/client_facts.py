@@ -15,15 +15,14 @@ from ..config.setting import Layer, Rank, SettingValue
 from ..config.settings import Settings
 from ..config.values import without_password
 from ..core.calls import Call, Resolved
-from ..stores.cache.cache import shared_cache
-from ..testing import answers_in_process
 from ..traffic.sites import Site
+from ..traffic.usage import Meter
 from . import messages
 
 PATH = "cache_path"
 KEYS = ("api_key", "azure_ad_token", "azure_ad_token_provider", "_openai_key", "_azure_key")
 FACTS_KEPT = 1_000
-# By client, or by settings: what its last call resolved and, by models, the facts, pickled.
+# By client, or by settings: the settings of its last call and, by models, the facts, pickled.
 _known: weakref.WeakKeyDictionary[Any, tuple[object, dict[object, bytes]]] = (
     weakref.WeakKeyDictionary()
 )
@@ -31,20 +30,16 @@ _known: weakref.WeakKeyDictionary[Any, tuple[object, dict[object, bytes]]] = (
 
 def facts_of(call: Call) -> bytes:
     """Return the facts of a call's client, pickled; of a call without a client, those of its settings."""
-    client = call.account
-    models: tuple[str, ...] = ()
-    resolved = None
-    if client is not None:
-        resolved, models = call.at, (call.request.model, *call.fallbacks)
-    owner = client or call.settings
+    at, owner = call.at, call.client or call.settings
+    models = (call.request.model, *call.fallbacks) if call.is_counted else ()
     known, by_models = _known.get(owner, (None, {}))
-    if known is not resolved:
+    if known is not at.settings:
         by_models = {}
     if models not in by_models:
         sites = {model: _site_data(call.site_of(model)) for model in models}
-        in_process = None if client is None else answers_in_process(client)
-        by_models[models] = messages.packed((layer_data(call.settings.layer), in_process, sites))
-        _known[owner] = resolved, by_models
+        facts = layer_data(at.settings.layer), call.is_counted, at.sends_nothing, sites
+        by_models[models] = messages.packed(facts)
+        _known[owner] = at.settings, by_models
     return by_models[models]
 
 
@@ -104,20 +99,23 @@ def layer_in(data: Layer) -> dict[str, SettingValue]:
     return layer
 
 
-def resolved_in(data: bytes) -> tuple[Resolved, bool | None]:
+def resolved_in(data: bytes, meter: Meter) -> Resolved:
     """Return what a call of the client with some facts resolves here, where an open cassette may have settings of its
-    own; and whether the client answers without sending anything, or ``None`` without a client.
+    own.
 
     :param data: what :func:`facts_of` returned.
+    :param meter: counts the call, if it is counted.
     """
-    return _resolved(data, config.settings())
+    resolved, is_counted = _resolved(data, config.settings())
+    return resolved._replace(meter=meter) if is_counted else resolved
 
 
 @functools.lru_cache(FACTS_KEPT)
-def _resolved(data: bytes, _: Settings) -> tuple[Resolved, bool | None]:
-    layer, in_process, sites = messages.unpacked(data)
+def _resolved(data: bytes, _: Settings) -> tuple[Resolved, bool]:
+    layer, is_counted, sends_nothing, sites = messages.unpacked(data)
     settings = Settings(layer_in(layer))
-    if in_process is not None:
+    if is_counted:
         settings = config.settings_for(settings, {})
-    of_models = {model: Site(**site, settings=settings) for model, site in sites.items()}
-    return Resolved(settings, shared_cache(settings.cache_path), of_models, set()), in_process
+    resolved = Resolved.of(settings, sends_nothing=sends_nothing)
+    resolved.sites.update((model, Site(**site, settings=settings)) for model, site in sites.items())
+    return resolved, is_counted

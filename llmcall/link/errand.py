@@ -55,7 +55,7 @@ def _gate(call: Call, request: Request) -> Gate:
 
     :param request: with the body that is sent.
     """
-    if call.account is None or not open_budgets:
+    if not (call.is_counted and open_budgets):
         return Gate()
     pool = call.site_of(request.model).pool
     return ClientGate(call, pool, request, _FreeSlot(pool))
@@ -212,9 +212,7 @@ class Errand:
             return call, request
         call = call._replace(request=request._replace(body=own.body))
         assert isinstance(kind, OfClient)
-        return call, kind.for_one_send(
-            request._replace(wire=call.client.wire(request.body, call.site))
-        )
+        return call, kind.for_one_send(request._replace(wire=kind.wire(call, request.body)))
 
     def _sent(self, response: Response) -> messages.Sent:
         return messages.Sent(
@@ -325,9 +323,8 @@ class _Retractable(NamedTuple):
 
 def count(call: Call, used: Sequence[messages.UsedAmounts]) -> None:
     """Count a call's usage in this process, as the recording process counted it."""
-    meter = None if call.account is None else call.account.meter
     for model, scope, amounts, arm in used:
-        metering.count(meter, model, scope, amounts, arm)
+        metering.count(call.at.meter, model, scope, amounts, arm)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..core.effects import Send
 from ..core.kinds import (
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
     from ..core.calls import Call
     from ..keys.request import Data, Request
-    from ..traffic.sites import Site
 
 
 class NotedMeter(Meter):
@@ -47,21 +46,6 @@ class NotedMeter(Meter):
         self.noted.append(messages.UsedAmounts(model, scope, dict(amounts), arm))
         if self._below is not None:
             self._below.add(model, scope, amounts, arm)
-
-
-class ForwardedAccount(NamedTuple):
-    """The client of another process, as far as it counts a call.
-
-    :param meter: notes what the call uses.
-    :param sends_nothing: ``True`` if the client answers without sending anything.
-    """
-
-    meter: NotedMeter
-    sends_nothing: bool
-
-    def wire(self, body: Mapping[str, Data], site: Site) -> str:
-        """Leave the choice of the API to the process."""
-        return "chat"
 
 
 class ForwardedForm:
@@ -99,6 +83,10 @@ class _OfClientThere(OfClient):
 
     def __init__(self, sender: Sender) -> None:
         self._sender = sender
+
+    def wire(self, call: Call, body: Mapping[str, Data]) -> str:
+        """Leave the choice of the API to the process."""
+        return "chat"
 
     def transport(self, call: Call, endpoint: Endpoint) -> Sender:
         """Return its transport for an endpoint."""

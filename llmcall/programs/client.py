@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from ..answers.expected import ANY_JSON
-from ..clients.configured import ResolvedSettings
 from ..clients.openai import OpenAIClient
-from ..core.calls import Call
+from ..core.calls import Call, Resolved
 from ..core.kinds import ProgramChat, ProgramEmbeddings
 from ..keys.request import Data
 from .transport import ProgramTransport
@@ -18,7 +17,7 @@ class ProgramClient(OpenAIClient):
 
     takes_defaults = False
 
-    def _resolve(self) -> ResolvedSettings:
+    def _resolve(self) -> Resolved:
         """Return the resolved settings. Of the default parameters, only those given in code apply:
         the program's requests stay its own. Its own HTTP client sets the timeouts.
         """

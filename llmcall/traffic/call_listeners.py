@@ -38,10 +38,8 @@ class Outcomes(CallListener):
 
     def used(self, call: Call, amounts: UsageDelta) -> None:
         """Count what a call used, or what became of it."""
-        position, account = call.position, call.account
-        meter = None if account is None else account.meter
-        model = call.request.model or call.name
-        count(meter, model, position.path, amounts, position.arm, call.cassette)
+        position, model = call.position, call.request.model or call.name
+        count(call.at.meter, model, position.path, amounts, position.arm, call.cassette)
 
     def failed(self, call: Call, error: BaseException) -> None:
         """Note a call that failed, had no budget or was cancelled; a stream reports by itself that its reader left."""

@@ -235,7 +235,7 @@ def test_a_key_goes_to_its_server_alone(
             outputs.add(client, client.settings, client.endpoints("gpt-6-luna"), client.usage)
             outputs.add(
                 *client._transports.values(),
-                *client.resolved.at.sites.values(),
+                *client.resolved.sites.values(),
                 client.build_request("x"),
             )
             assert server.requests and any(

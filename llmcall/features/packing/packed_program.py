@@ -158,7 +158,6 @@ def _replay_only(trace: Trace, folder: str, cassettes: list[str], *, answers_all
     """
     from llmcall.errors import CacheError, CacheMissError
     from llmcall.support.listeners import CallListener, listen
-    from llmcall.testing import answers_in_process
 
     if answers_all:
         from llmcall.features.packing.shuffled import StandIn
@@ -182,7 +181,7 @@ def _replay_only(trace: Trace, folder: str, cassettes: list[str], *, answers_all
             trace.add("unused", project_paths[cassette.file.real_path], unused)
 
         def asks(self, call: Call) -> None:
-            if not answers_in_process(call.account):
+            if not call.at.sends_nothing:
                 raise CacheMissError(
                     "no answer is recorded, and a packed program cannot call a model"
                 )

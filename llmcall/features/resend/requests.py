@@ -40,8 +40,8 @@ def send_again(client: LLMClient, recorded_request: Mapping[str, Data], sample: 
     resolved = client.resolved
     body = body_again(client, recorded_request)
     call = Call(
-        account=client,
-        at=resolved.at,
+        client=client,
+        at=resolved,
         cassette=open_current_cassette(),
         request=Request(
             kind="chat",

@@ -36,8 +36,8 @@ from .calls import Call, answers_held_back
 from .effects import Look, Open, Wait
 from .failover import Failover, announce, pause_after
 from .reply import emit_recorded, handle_failure, note_failure, reply_in
-from .seams import NO_ENDPOINT, Gate, Transport
-from .sending import Exchange, Sent, naming_source, note_sent
+from .seams import NO_ENDPOINT, Gate, Response, Transport
+from .sending import Exchange, naming_source, note_sent
 
 if TYPE_CHECKING:
     from .flights import CallsInFlight, Records
@@ -198,7 +198,7 @@ async def send(calls: Sequence[Call]) -> Records:
             must_fit_window=bool(models) and not call.is_streamed,
         )
         try:
-            records, sent = await attempts(exchange)
+            records = await attempts(exchange)
             break
         except ContextLengthError as error:
             if not models:
@@ -212,11 +212,11 @@ async def send(calls: Sequence[Call]) -> Records:
             )
             call = call.to_model(model)
             calls = [call]
-    await sent.finish(call)
+    await exchange.emit_rest()
     return {record.cache_key: record for record in records}
 
 
-async def attempts(exchange: Exchange) -> tuple[list[Record], Sent]:
+async def attempts(exchange: Exchange) -> list[Record]:
     """Make attempts until one succeeds or the rule or the deadline forbids another, and return its result.
 
     :raises APIError: the last attempt's, with ``attempts`` set.
@@ -236,9 +236,9 @@ async def attempts(exchange: Exchange) -> tuple[list[Record], Sent]:
         await Wait(None, seconds)
 
 
-async def attempt(exchange: Exchange) -> tuple[list[Record], Sent]:
-    """Send the request to one endpoint after another until one answers or the attempt fails;
-    return the answer's stored records, and the send that got it.
+async def attempt(exchange: Exchange) -> list[Record]:
+    """Send the request to one endpoint after another until one answers or the attempt fails; return the answer's
+    stored records.
     """
     call = exchange.call
     failover = Failover(call, exchange.body)
@@ -250,7 +250,7 @@ async def attempt(exchange: Exchange) -> tuple[list[Record], Sent]:
             sent_at, transport = time.monotonic(), None
             try:
                 transport = call.kind.transport(call, endpoint)
-                sent = await send_once(exchange, gate, endpoint, transport)
+                response = await send_once(exchange, gate, endpoint, transport)
             except APIError as error:
                 failover.bound_wait(error, endpoint)
                 if isinstance(error, RequestTimeoutError):
@@ -262,19 +262,20 @@ async def attempt(exchange: Exchange) -> tuple[list[Record], Sent]:
                 if failover.prepare_another_send(error, endpoint, gate, transport):
                     continue
                 raise
-            seconds, response = time.monotonic() - sent_at, sent.response
-            return await exchange.store_and_count(response, gate, endpoint, host, seconds), sent
+            seconds = time.monotonic() - sent_at
+            return await exchange.store_and_count(response, gate, endpoint, host, seconds)
 
 
 async def send_once(
     exchange: Exchange, gate: Gate, endpoint: Endpoint, transport: Transport | None
-) -> Sent:
+) -> Response:
     """Send the request once, and check the answer; count the send if it fails.
 
     :param gate: is told when a streamed answer begins, and what a failed send used.
     """
     call, request = exchange.call, exchange.call.kind.for_one_send(exchange.request)
     assembler, response = Assembler(), None
+    exchange.held_back = ()
     try:
         timeout = call.deadline.time_for(call.options.timeout)
         note_sent(call)
@@ -286,23 +287,22 @@ async def send_once(
                 own_body: Any = request.body
                 own_body.pop("stream_options", None)
         if chunks is None:
-            sent = Sent(await call.kind.send(call, transport, request, timeout))
-            source = sent.response.source
+            response = await call.kind.send(call, transport, request, timeout)
+            source = response.source
         else:
-            sent, source = await exchange.read_stream(chunks, gate, assembler), chunks.name
-        response = sent.response
+            response, source = await exchange.read_stream(chunks, gate, assembler), chunks.name
         try:
             with naming_source(call, source, response):
                 call.kind.check(
                     exchange.request, response, must_fit_window=exchange.must_fit_window
                 )
         except APIError as error:
-            error.note(is_read=sent.is_read)
-            await sent.finish(call)
+            error.note(is_read=exchange.is_read)
+            await exchange.emit_rest()
             raise
-        if call.is_streamed and not (sent.is_read or sent.held_back):  # it came whole
-            return Sent(response, call.kind.pieces(response))
-        return sent
+        if call.is_streamed and not (exchange.is_read or exchange.held_back):  # it came whole
+            exchange.held_back = call.kind.pieces(response)
+        return response
     except BaseException as error:
         exchange.count_failure(error, response, assembler, gate, endpoint)
         raise

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple
 
 from ..apis.chunks import DONE, Assembler
 from ..config.endpoints import Endpoint
@@ -22,30 +21,14 @@ from .seams import Gate, Response, Used
 DEBUG = 10  # logging's, which takes 3 ms to import: a replay sends nothing
 
 
-class Sent(NamedTuple):
-    """The answer to one send.
-
-    :param response: the whole answer.
-    :param held_back: the last pieces of a stream, which its reader gets once the answer is stored.
-    :param is_read: ``True`` if the reader of a stream has read some of it.
-    """
-
-    response: Response
-    held_back: Sequence[Piece] = ()
-    is_read: bool = False
-
-    async def finish(self, call: Call) -> None:
-        """Emit what was held back."""
-        for piece in self.held_back:
-            await Emit(piece, call.progress)
-
-
 class Exchange:
     """One request, sent in as many attempts as it takes.
 
     :param call: its call; for a batch of embeddings, the call that stands for all.
     :param calls: those that it answers.
     :param must_fit_window: ``True`` if an answer cut off by the context window is an error.
+    :ivar held_back: the last pieces of a streamed answer, which its reader gets once the answer is stored.
+    :ivar is_read: ``True`` if the reader of a stream has read some of the answer.
     """
 
     def __init__(
@@ -63,6 +46,13 @@ class Exchange:
         self.body = dict(request.body)
         self.request = request._replace(body=self.body)
         self.was_unanswered = False  # whether an attempt was sent and not answered in time
+        self.held_back: Sequence[Piece] = ()
+        self.is_read = False
+
+    async def emit_rest(self) -> None:
+        """Emit what was held back."""
+        for piece in self.held_back:
+            await Emit(piece, self.call.progress)
 
     async def store_and_count(
         self, response: Response, gate: Gate, endpoint: Endpoint, host: str, seconds: float
@@ -190,7 +180,7 @@ class Exchange:
         chunks: Chunks,
         gate: Gate,
         assembler: Assembler,
-    ) -> Sent:
+    ) -> Response:
         """Return the whole of a streamed answer, and emit it as it arrives.
 
         Chunks without content are held back until the first one with content: until then, the call can be
@@ -200,8 +190,8 @@ class Exchange:
         """
         call, source = self.call, chunks.name
         head = whole = Response({})
-        pending: list[Piece] = []
-        has_begun = is_read = False
+        self.held_back = pending = list[Piece]()
+        has_begun = False
         try:
             async with Reading(chunks):
                 while (
@@ -215,7 +205,7 @@ class Exchange:
                         has_begun = True
                         gate.answer_began()
                     if isinstance(chunk, bytes):  # of an answer that is recorded verbatim
-                        is_read = True
+                        self.is_read = True
                         await Emit(Piece("", chunk), call.progress)
                         continue
                     if chunk is DONE:
@@ -224,19 +214,18 @@ class Exchange:
                     with naming_source(call, source, head):
                         text = assembler.add(chunk)
                     pending.append(Piece(text, chunk))
-                    if is_read or call.kind.begins_answer(chunk):
-                        is_read = True
+                    if self.is_read or call.kind.begins_answer(chunk):
+                        self.is_read = True
                         while pending:
                             await Emit(pending.pop(0), call.progress)
                 with naming_source(call, source, head):
                     answer: Mapping[str, Data] = whole or assembler.response()
                 if call.request.kind == "chat":
                     answer = plain_answer(answer, source)
-                response = Response(answer, head.request_id, status_code=head.status_code)
+                return Response(answer, head.request_id, status_code=head.status_code)
         except APIError as error:
-            error.note(is_read=is_read)
+            error.note(is_read=self.is_read)
             raise
-        return Sent(response, pending, is_read)
 
 
 def note_sent(call: Call) -> None:

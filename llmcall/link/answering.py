@@ -169,7 +169,7 @@ class CallOfProcess:
             self.gate = effect.inside.held
         try:
             return await self.query(
-                messages.Send(
+                messages.Transmit(
                     context.run(self._inside, runs_function=request.kind == "function"),
                     request._replace(hashed={}, headers={}, expected=None),
                     self._sender.endpoint,

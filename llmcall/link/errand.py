@@ -142,7 +142,7 @@ class Errand:
     async def _execute(self, told: messages.Message) -> messages.Message:
         """Do what the recording process tells, and return the answer."""
         match told:
-            case messages.Send():
+            case messages.Transmit():
                 return await self._send(told)
             case messages.Next(timeout):
                 return await self._next(timeout)
@@ -170,7 +170,7 @@ class Errand:
             return messages.Failed(error_data(error), number, False, "")
         return messages.Failed(error_data(error), number, transport.renewable, transport.class_name)
 
-    async def _send(self, told: messages.Send) -> messages.Message:
+    async def _send(self, told: messages.Transmit) -> messages.Message:
         """Send the request, and return the response, or begin to read it chunk by chunk."""
         call, request = self._to_send(told)
         kind = call.kind
@@ -201,7 +201,7 @@ class Errand:
             self._assembler = Assembler()
         return messages.Opened(transport.class_name)
 
-    def _to_send(self, told: messages.Send) -> tuple[Call, Request]:
+    def _to_send(self, told: messages.Transmit) -> tuple[Call, Request]:
         """Return the call and the request as they are sent now."""
         call, kind = self._call, self._call.kind
         own = call.request

@@ -202,7 +202,7 @@ class Calls(NamedTuple):
 # What the recording process tells the process of a call to do; each has an answer
 
 
-class Send(NamedTuple):
+class Transmit(NamedTuple):
     """Send the request as it is now.
 
     :param inside: where calls are that are made inside this one.

@@ -32,28 +32,17 @@ from ..keys.request import Data
 from ..support.display import shortened, visible
 from .error_words import lengths_in, requested_wait, says_too_long
 
-CONTEXT_CODES = frozenset(
-    {
-        "context_length_exceeded",  # OpenAI, Azure
-        "exceed_context_size_error",  # llama.cpp (as the type; its code is the number 400)
-        "model_max_prompt_tokens_exceeded",  # Azure's model inference API
-    }
+# Codes and types, in lower case. Of a prompt that is too long: OpenAI's and Azure's, llama.cpp's, Azure's model
+# inference API's.
+TOO_LONG = re.compile(
+    "context_length_exceeded|exceed_context_size_error|model_max_prompt_tokens_exceeded"
 )
-QUOTA_CODES = frozenset(
-    {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "quota_exceeded"}
+NO_QUOTA = re.compile(
+    "insufficient_quota|billing_hard_limit_reached|billing_not_active|quota_exceeded"
 )
-FILTER_CODES = frozenset(
-    {
-        "content_filter",
-        "content_policy_violation",
-        "responsibleaipolicyviolation",
-        "bio_policy",
-        "image_content_policy_violation",
-        "misalignment_policy_violation",
-        "invalid_prompt",  # OpenAI, for models that reason
-        "data_inspection_failed",  # DashScope
-        "datainspectionfailed",
-    }
+# OpenAI's and Azure's, the last of OpenAI for models that reason; DashScope's.
+FILTER_CODE = re.compile(
+    "content_filter|content_policy|responsibleaipolicy|(?:bio|misalignment)_policy|invalid_prompt|data_?inspection"
 )
 # What Anthropic, DeepSeek, xAI and OpenRouter write, without a code of its own.
 FILTERED = re.compile(
@@ -67,36 +56,8 @@ PLACE = re.compile(
     re.IGNORECASE,
 )
 PLACE_REMEDY = "Ask from a country and a network that the server allows; the key was not refused"
-# A conversation that the server kept, and keeps no longer: its beginning was replayed.
-FORGOTTEN = re.compile(r"previous[_ ](?:response|interaction)", re.IGNORECASE)
-FORGOTTEN_REMEDY = (
-    "The server has forgotten the recorded beginning of this conversation: record all of it again "
-    "with the mode 'rewrite'"
-)
-# The statuses of failures that come with the status 200, by code (openai 3.57, ResponseError); any other
-# is a 500.
-REPORTED_STATUSES = {
-    **dict.fromkeys((*QUOTA_CODES, "rate_limit_exceeded"), 429),
-    **dict.fromkeys(
-        (
-            *FILTER_CODES,
-            "data_residency_mismatch",
-            "empty_image_file",
-            "image_file_not_found",
-            "image_file_too_large",
-            "image_parse_error",
-            "image_too_large",
-            "image_too_small",
-            "invalid_base64_image",
-            "invalid_image",
-            "invalid_image_format",
-            "invalid_image_mode",
-            "invalid_image_url",
-            "unsupported_image_media_type",
-        ),
-        400,
-    ),
-}
+# The codes of failures that come with the status 200 and are the request's (openai 3.57, ResponseError).
+REQUESTS_FAULT = re.compile("image|data_residency_mismatch")
 
 OWN_ERRORS = {
     error.__name__: error
@@ -146,10 +107,6 @@ def failure(status_code: int, body: object, *, headers: Mapping[str, str] = {}) 
         api_error.retryable, api_error.remedy = False, TOO_LARGE_REMEDY
     if isinstance(api_error, AuthenticationError) and PLACE.search(f"{api_error.code} {message}"):
         api_error.refuses_key, api_error.remedy = False, PLACE_REMEDY
-    if isinstance(api_error, InvalidRequestError) and FORGOTTEN.search(
-        f"{api_error.code} {api_error.param} {message}"
-    ):
-        api_error.remedy = FORGOTTEN_REMEDY
     return api_error
 
 
@@ -186,10 +143,13 @@ def reported_failure(body: Mapping[str, Data]) -> APIError:
     Its status is the body's ``code`` or, in Groq's, ``status_code``, or follows from a code in words.
     """
     error = _error_object(body)
-    for code in (error.get("code"), error.get("status_code")):
-        if str(code).isdigit() and 400 <= int(str(code)) < 600:
-            return failure(int(str(code)), body)
-    return failure(REPORTED_STATUSES.get(str(error.get("code")).lower(), 500), body)
+    for status in (error.get("code"), error.get("status_code")):
+        if str(status).isdigit() and 400 <= int(str(status)) < 600:
+            return failure(int(str(status)), body)
+    code = str(error.get("code")).lower()
+    if NO_QUOTA.search(code) or code == "rate_limit_exceeded":
+        return failure(429, body)
+    return failure(400 if FILTER_CODE.search(code) or REQUESTS_FAULT.search(code) else 500, body)
 
 
 def _error_object(body: object) -> dict[str, Data]:
@@ -206,19 +166,15 @@ def _classified(
 ) -> tuple[type[APIError], dict[str, Data]]:
     """Return the class of an error, and its further arguments."""
     inner = error.get("innererror")
-    codes = [
-        error.get("code"),
-        error.get("type"),
-        inner.get("code") if isinstance(inner, dict) else None,
-    ]
-    names = {code.lower() for code in codes if isinstance(code, str)}
+    inner_code = inner.get("code") if isinstance(inner, dict) else ""
+    codes = f"{error.get('code')} {error.get('type')} {inner_code}".lower()
     # Some servers report a long prompt as a failure of their own (500: vLLM behind Xinference, Ollama).
     may_be_too_long = status not in (401, 403, 429) and (status < 500 or status in (500, 503))
-    if names & CONTEXT_CODES or (may_be_too_long and says_too_long(message)):
+    if TOO_LONG.search(codes) or (may_be_too_long and says_too_long(message)):
         return ContextLengthError, lengths_in(error, message)
-    if names & FILTER_CODES or FILTERED.search(message):
+    if FILTER_CODE.search(codes) or FILTERED.search(message):
         return ContentFilterError, {}
-    if (names & QUOTA_CODES and status < 500) or status == 402:
+    if (NO_QUOTA.search(codes) and status < 500) or status == 402:
         return QuotaExceededError, {}
     if status in (401, 403):
         return AuthenticationError, {}

@@ -404,20 +404,6 @@ def test_a_refused_place_is_told_in_the_servers_words(
     assert "network" in error.remedy
 
 
-def test_a_conversation_that_the_server_forgot_is_recorded_again_whole(
-    httpserver: HTTPServer,
-) -> None:
-    """Its recorded beginning has an id that no answer follows any more; the error is OpenAI's."""
-    forgotten = refusal(
-        400,
-        "Previous response with id 'resp_1' not found.",
-        param="previous_response_id",
-        code="previous_response_not_found",
-    )
-    error, _, _ = asked(httpserver, forgotten)
-    assert "the mode 'rewrite'" in error.remedy
-
-
 SENT = 1_780_000_000  # seconds since 1970
 DATE = {"date": formatdate(SENT, usegmt=True)}
 RETRY_INFO = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "31s"}

@@ -534,7 +534,8 @@ def test_an_answer_after_the_end_is_returned_but_not_recorded(
         stream = counting().stream_message("Hi")
     assert "".join(stream) == "answer 1"
     assert warnings(caplog) == [
-        f"an answer came after the cassette {PATH} was closed, so the file lacks it"
+        f"{PATH}: no call was answered while it was open, so nothing was written",
+        f"an answer came after the cassette {PATH} was closed, so the file lacks it",
     ]
     assert not Path(PATH).exists()
 
@@ -1577,6 +1578,24 @@ def test_a_cassette_may_have_the_longest_name_of_a_file() -> None:
     with cassette(name):
         answer_to(echoing(), "Hi")
     assert os.listdir() == [name]
+
+
+@pytest.mark.parametrize("mode", ["once", "new", "update"])
+def test_a_recording_without_a_call_says_that_nothing_was_written(
+    mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A lazy iterator, and a cassette around another one, make none."""
+    client, said = echoing(), "no call was answered while it was open, so nothing was written"
+    with cassette("outer.jsonl", mode=mode), cassette(PATH, mode=mode):
+        lazy = (answer_to(client, word) for word in ["Hi"])
+        next(lazy)
+    tape = cassette("cells.jsonl", mode=mode).open()
+    tape.close()
+    with cassette("lazy.jsonl", mode=mode):
+        lazy = (answer_to(client, word) for word in ["Hi"])
+    names = ["outer.jsonl", "cells.jsonl", "lazy.jsonl"]
+    assert caplog.messages == [f"{name}: {said}" for name in names]
+    assert not any(map(os.path.exists, names))
 
 
 def test_a_drive_that_is_not_there_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

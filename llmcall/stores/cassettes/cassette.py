@@ -192,6 +192,14 @@ class Cassette(Block, ContextDecorator):
         is_left = is_rewrite and self.path.exists() and not tape.has_calls
         if is_left and not has_failures:
             notice("%s is left as it was: no call was answered", self.path)
+        elif (
+            not (tape.has_calls or has_failures or owner.is_settings)
+            and self.may_record
+            and ended_well
+        ):
+            owner.report(
+                self.path, "no call was answered while it was open, so nothing was written"
+            )
         if not writes:
             return
         keep_in_cache(dropped)

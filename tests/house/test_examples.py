@@ -4,9 +4,13 @@ smallest.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import runpy
 import shlex
 import shutil
+import sqlite3
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -150,6 +154,44 @@ def test_the_market_ends_with_a_command_that_can_be_pasted(
 def one_line(text: str) -> str:
     """Return a text without its line breaks."""
     return " ".join(text.split())
+
+
+@pytest.mark.feature("importing")
+def test_the_layout_for_langchains_cache_reads_its_rows(tmp_path: Path) -> None:
+    """Its table as langchain_community's SQLAlchemyCache makes it; texts as ``dumps`` of langchain_core writes them."""
+
+    def constructor(name: str, **fields: Any) -> dict[str, Any]:
+        place = ["langchain", "schema", name]
+        return {"lc": 1, "type": "constructor", "id": place, "kwargs": fields}
+
+    asked = [
+        constructor("SystemMessage", content="You are Ann.", type="system"),
+        constructor("HumanMessage", content="What do you sell?", type="human"),
+    ]
+    model = constructor("ChatOpenAI", model_name="gpt-4o", temperature=0.5)
+    said = constructor("AIMessage", content="Bread.", type="ai")
+    answer = constructor("ChatGeneration", text="Bread.", message=said)
+    texts = json.dumps(asked), f"{json.dumps(model)}---[('stop', None)]", json.dumps(answer)
+    with contextlib.closing(sqlite3.connect(tmp_path / ".langchain.db")) as database:
+        database.execute(
+            "CREATE TABLE full_llm_cache (prompt VARCHAR NOT NULL, llm VARCHAR NOT NULL,"
+            " idx INTEGER NOT NULL, response VARCHAR, PRIMARY KEY (prompt, llm, idx))"
+        )
+        database.execute("INSERT INTO full_llm_cache VALUES (?, ?, 0, ?)", texts)
+        database.commit()
+    layout = runpy.run_path(str(EXAMPLES / "published" / "langchain_cache.py"))
+    to = tmp_path / "langchain.jsonl"
+    llmcall.import_answers(layout["rows"](str(tmp_path / ".langchain.db")), to)
+    record = json.loads(to.read_text(encoding="utf-8").splitlines()[1])
+    assert record["request"] == {
+        "messages": [
+            {"content": "You are Ann.", "role": "system"},
+            {"content": "What do you sell?", "role": "user"},
+        ],
+        "model": "gpt-4o",
+        "temperature": 0.5,
+    }
+    assert record["response"]["choices"][0]["message"]["content"] == "Bread."
 
 
 EXECUTE = """

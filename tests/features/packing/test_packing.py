@@ -1026,10 +1026,26 @@ def test_wrong_usage_overwrites_nothing(project: Path, arguments: list[str], wor
     assert not Path("../made").exists()
 
 
+def read_without_llmcall(*records: Any) -> str:
+    """Return what ``read_cassette.py`` prints of some records."""
+    reader = Path(llmcall.__file__).parent / "features" / "packing" / "data" / "read_cassette.py"
+    command = [sys.executable, "-I", "-S", reader, write_cassette("a.jsonl", records)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 def test_the_reader_without_llmcall_prints_the_arms() -> None:
     """Of a record that several used, all of them."""
     record = chat("Hi", "Yes.", "app/0/bob#0").with_arms(("control", "treated"))
-    reader = Path(llmcall.__file__).parent / "features" / "packing" / "data" / "read_cassette.py"
-    command = [sys.executable, "-I", "-S", reader, write_cassette("a.jsonl", [record])]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "chat app/0/bob#0  in the arms control, treated\n" in printed
+    assert "chat app/0/bob#0  in the arms control, treated\n" in read_without_llmcall(record)
+
+
+def test_the_reader_without_llmcall_prints_unsafe_characters_escaped() -> None:
+    """Escapes of a terminal, direction marks and invisible characters, as ``show`` prints them."""
+    unsafe = "\x1b[2J \u202eevil \u200b \ufeff \x9b \U000e0041"
+    record = chat(unsafe, f"{unsafe}\tTab\nline", f"{unsafe[:4]}#0", stop=unsafe)
+    printed = read_without_llmcall(record)
+    shown = r"\x1b[2J \u202eevil \u200b \ufeff \x9b \U000e0041"
+    assert f"--- answer\n{shown}\tTab\nline\n" in printed
+    assert r"chat \x1b[2J#0" in printed
+    assert not [mark for mark in unsafe if mark in printed and not mark.isprintable()]
+    assert shown in done("show", "a.jsonl")

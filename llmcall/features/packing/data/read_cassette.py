@@ -7,8 +7,15 @@ per line. A text of more than 500 characters has its own line; this program puts
 """
 
 import json
+import re
 import sys
 from typing import Any
+
+# Control characters, and those that turn the direction of text or are invisible
+UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    "\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
 
 
 def main(path: str) -> None:
@@ -21,15 +28,15 @@ def main(path: str) -> None:
             continue
         request = resolved(record["request"], texts)
         messages = request.pop("messages", [])
-        print("=" * 72)
+        show("=" * 72)
         arms = "  in the arms " + ", ".join(record["arms"]) if "arms" in record else ""
         arms += "".join(f"  {name}" for name, noted in record.items() if noted is True)
-        print(record["kind"], record.get("sample") or "(outside any scope)", end=f"{arms}\n")
-        print(json.dumps(request, ensure_ascii=False))
+        show(f"{record['kind']} {record.get('sample') or '(outside any scope)'}{arms}")
+        show(json.dumps(request, ensure_ascii=False))
         for message in messages:
-            print("--- " + str(message.get("role", "message")))
+            show("--- " + str(message.get("role", "message")))
             print_message(message)
-        print("--- answer")
+        show("--- answer")
         response = resolved(record["response"], texts)
         for message in answers(response) or [response]:
             print_message(message)
@@ -38,7 +45,12 @@ def main(path: str) -> None:
 def print_message(message: Any) -> None:
     """Print the text of a message, or the whole message if it has none."""
     content = message.get("content")
-    print(content if isinstance(content, str) else json.dumps(message, ensure_ascii=False))
+    show(content if isinstance(content, str) else json.dumps(message, ensure_ascii=False))
+
+
+def show(text: str) -> None:
+    """Print a text with unsafe characters escaped."""
+    print(UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), text))
 
 
 def answers(response: Any) -> list[Any]:

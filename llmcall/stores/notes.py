@@ -99,6 +99,7 @@ class HeaderNote(NamedTuple):
     :param of_file: returns the note of a file, from those of its records; ``None`` is that of a record, or a file,
         without one.
     :param words: returns in words what a value says of the answers.
+    :param details: returns further words by label, for those who verify a study.
     :param layout: the number of the layout of those rows of a cache that have it (``records/packed.py``).
     """
 
@@ -107,6 +108,7 @@ class HeaderNote(NamedTuple):
     of_file: Callable[[Iterable[Any]], Data]
     words: Callable[[Any], str]
     layout: int
+    details: Callable[[Any], dict[str, str]] = dict
 
     def problem(self, value: Data) -> str:
         """Return what is wrong with a value; empty if nothing is."""

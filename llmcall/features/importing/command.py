@@ -10,9 +10,8 @@ from ...cli.options import UserPath, import_function, to_option, unicode_text
 from ...cli.output import echo
 from ...keys.parameters import checked_parameters
 from ...support.display import visible
-from .import_answers import import_located
-from .layouts import by_layout, entries_in
-from .published_tables import Columns, parameters
+from .files import import_files
+from .published_tables import parameters
 
 
 def _assignments(
@@ -77,19 +76,18 @@ def import_answers(
     names; or objects with messages. Unused columns are listed. Turns without a readable answer are
     listed and skipped. No call is made.
     """
-    meaning = Columns(columns)
     paths = [os.path.realpath(file) for file in files]
     if twice := [file for file, path in zip(files, paths, strict=True) if paths.count(path) > 1]:
         raise click.UsageError(f"{' and '.join(twice)} are the same file; name it once")
-    if layout is not None:
-        if columns:
-            raise click.UsageError("--column is for files that are read without --layout")
-        function = import_function("--layout", layout)
-        conversations = by_layout(function, layout, files, meaning)
-    else:
-        conversations = entries_in(files, meaning, model)
+    if layout is not None and columns:
+        raise click.UsageError("--column is for files that are read without --layout")
+    function = None if layout is None else import_function("--layout", layout)
     try:
-        shared = checked_parameters(parameters(params))
+        checked_parameters(parameters(params))
     except (TypeError, ValueError) as error:
         raise click.BadParameter(str(error), param_hint="--params") from error
-    echo(visible(str(import_located(conversations, to, model, shared, source, columns=meaning))))
+    options = {"model": model, "params": params, "columns": columns, "layout": layout}
+    found = import_files(
+        files, to, {name: value for name, value in options.items() if value}, source, function
+    )
+    echo(visible(str(found)))

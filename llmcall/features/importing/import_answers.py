@@ -16,6 +16,7 @@ from ...keys.keys import identity, sampled_key
 from ...keys.messages import checked_messages
 from ...keys.parameters import CONFIGURED, checked_parameters, keyed_parameters
 from ...keys.plain_data import recordable
+from ...keys.request import Data
 from ...models.prices import price_of
 from ...scopes.active import PROGRAM_SCOPE
 from ...scopes.position import checked_name
@@ -25,7 +26,8 @@ from ...stores.records.header import Header
 from ...stores.records.packed import kept
 from ...stores.records.writer import write
 from ...support.display import counted, one_line, printable
-from .notes import IMPORTED
+from ...support.secrets import masked
+from .notes import IMPORTED, imported_note
 from .published_responses import (
     ASSISTANT,
     BATCH,
@@ -161,18 +163,20 @@ def import_located(
     source: str | Mapping[str, object] | None,
     *,
     columns: Columns,
+    made_of: Mapping[str, Data] | None = None,
 ) -> Imported:
     """Import conversations that come with their locations, for messages; see :func:`import_answers`.
 
     :param columns: the columns by which rows were read.
+    :param made_of: the files that were read, and the options, for the header.
     """
     path = os.path.expanduser(os.fspath(to))
     if os.path.lexists(path):
         raise ArgumentError(f"{path} exists already; remove it, or choose another name")
     shared_params = {**(params or {}), **({} if model is None else {"model": model})}
     defaults = checked_parameters(shared_params)
-    imported = recordable({} if source is None else source, "source")
-    skipped = []
+    skipped: list[tuple[int, str]] = []
+    reasons: Counter[str] = Counter()
     number = nameless = draws = 0
     first_model, exchanges = None, Exchanges()
     records: list[Record] = []
@@ -181,6 +185,7 @@ def import_located(
         for result in _records(conversation, shared_params, exchanges, drawn):
             if isinstance(result, str):
                 reason = one_line(result, MAX_REASON_CHARACTERS)
+                reasons[masked(reason)] += 1
                 skipped.append((number, f"{location}: {reason}" if location else reason))
                 continue
             records.append(kept(result))
@@ -188,13 +193,14 @@ def import_located(
             draws += (result.sample or "").startswith("#")
             first_model = first_model or result.model
     if not records:
-        reasons = f": {skipped[0][1]}" if skipped else ""
+        first = f": {skipped[0][1]}" if skipped else ""
         count = counted(number, "conversation")
-        raise CacheError(f"no answer in {count} can be imported, and nothing is written{reasons}")
+        raise CacheError(f"no answer in {count} can be imported, and nothing is written{first}")
     settings = {name: defaults[name] for name in CONFIGURED if name in defaults}
     if first_model:
         settings.setdefault("model", first_model)
-    header = Header(settings, notes={IMPORTED.name: imported})
+    imported = imported_note({} if source is None else source, made_of or {}, reasons)
+    header = Header(settings, notes={IMPORTED.name: recordable(imported, "source")})
     write(path, header, records, replaces=b"")
     return Imported(path, len(records), number, skipped, nameless, draws, columns.unused)
 

@@ -19,6 +19,8 @@ from ...review.outputs import first_difference
 from ...stores.differences import common_ends
 from ...stores.records.reader import read
 from ...support.display import counted, visible
+from ..importing.files import differences_of_import
+from ..importing.notes import IMPORTED
 from ..report.facts import RunFacts
 from .contents import PROOF, merged_run, packed_facts, write_pages
 from .observed_run import Observation, describe_unused, has_namespace, run_program, unused_records
@@ -165,6 +167,7 @@ def verify(
             facts = packed_facts(RunFacts.of(run), manifest)
             if pages is not None:
                 write_pages(Path(pages), path, manifest)
+            checks += _import_checks(path, manifest, scratch / "imports")
         if all(check.status != DIFFERS for check in checks[1:]):
             shuffled = _shuffled_check(path, manifest, replay, run_folder)
             checks.append(shuffled)
@@ -289,6 +292,30 @@ def _shuffled_check(package: Path, manifest: Manifest, replay: Observation, fold
             "No number can be told to come from the answers: no two differ, or there are no results"
         )
     return Check("shuffled answers", NOTE, found, tuple(details))
+
+
+def _import_checks(package: Path, manifest: Manifest, scratch: Path) -> Iterator[Check]:
+    """Yield a check of each recording that was imported: its files, where they are packed, are imported again."""
+    packed = {file.sha256: package / file.file for file in manifest.files}
+    scratch.mkdir()
+    for number, path in enumerate(manifest.recordings):
+        recording = package / FOLDERS[RECORDING] / path
+        imported = read(recording).header.notes.get(IMPORTED.name)
+        if imported is None:
+            continue
+        folder = scratch / str(number)
+        folder.mkdir()
+        pruned = manifest.pruned[path].records if path in manifest.pruned else 0
+        found = differences_of_import(imported, recording, packed, folder, pruned)
+        if isinstance(found, str):
+            yield Check(f"import {path}", NOTE, f"not imported again: {found}")
+        else:
+            yield _make_check(
+                f"import {path}",
+                "the packed files give the same answers",
+                "differs",
+                found[:MAX_LINES],
+            )
 
 
 def _version_check(manifest: Manifest, observation: Observation) -> Check:

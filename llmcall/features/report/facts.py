@@ -23,6 +23,7 @@ from ...review.conversations import (
 from ...review.runs import RecordedRun
 from ...scopes.position import without_repeats
 from ...stores.days import Days
+from ...stores.notes import known_header_notes
 from ...stores.record import Record
 from ...stores.records.served import model_of, served_by, served_words
 from ...support.display import as_json, counted, money, printable
@@ -323,11 +324,22 @@ def study_facts(found: RunFacts) -> dict[str, str]:
         "recorded functions": found.functions,
         "named draws": found.named_draws,
         "source": run.origin,
+        **_details(run),
         "missing": "; ".join(found.missing),
         "cost when they were made": recorded_sum([a.record.cost for a in found.answers], money)
         or money(0),
     }
     return {label: printable(words) for label, words in by_label.items() if words}
+
+
+def _details(run: RecordedRun) -> dict[str, str]:
+    """Return what the notes of headers say, by label."""
+    found: dict[str, list[str]] = {}
+    for header in run.headers:
+        for name, value in header.notes.items():
+            for label, words in known_header_notes()[name].details(value).items():
+                found.setdefault(label, []).append(words)
+    return {label: "; ".join(filter(None, words)) for label, words in found.items()}
 
 
 def _actors(scopes: Collection[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import json
 import math
 import os
@@ -13,6 +14,7 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from commands import done, run
@@ -492,7 +494,34 @@ def test_a_table_of_prompts_and_answers_is_imported() -> None:
         ("", MODEL, "Why?", "so"),
         ("trial/ann", "gpt-4", "How much,\nthen?", "5"),
     ]
-    assert header()["imported"] == "a thesis"
+    assert header()["imported"]["source"] == "a thesis"
+
+
+def test_the_header_names_the_files_their_digests_and_what_failed() -> None:
+    """With the options, so that the import can be repeated; a folder's files, if a layout reads it."""
+    rows = [{"q": "How much?", "answer": text} for text in ("5", "", "7", "")]
+    path = written("in/rows.jsonl", "\n".join(map(json.dumps, rows)))
+    options = ("-m", MODEL, "--column", "prompt=q", "--params", "seed=3", "--source", "a thesis")
+    done("import", path, "--to", GAMES, *options)
+    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    assert header()["imported"] == {
+        "source": "a thesis",
+        "files": [{"name": "in/rows.jsonl", "sha256": digest}],
+        "model": MODEL,
+        "params": {"seed": "3"},
+        "columns": {"prompt": "q"},
+        "skipped": ANY,
+    }
+    assert [*header()["imported"]["skipped"].values()] == [2]
+    row = {"prompt": "How much?", "answer": "5"}
+    written("folder_layout.py", f"def rows(path):\n    return [{row!r}]\n")
+    done("import", "in", "--to", "b.jsonl", "-m", MODEL, "--layout", "folder_layout:rows")
+    assert header("b.jsonl")["imported"] == {
+        "source": {},
+        "files": [{"name": "in/rows.jsonl", "sha256": digest}],
+        "model": MODEL,
+        "layout": "folder_layout:rows",
+    }
 
 
 def test_lines_of_prompts_and_answers_are_imported() -> None:
@@ -712,7 +741,7 @@ def test_rows_without_a_scope_that_repeat_a_prompt_are_counted_as_draws() -> Non
 
 
 def test_rows_of_a_function_are_those_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Python function, a layout and a file give the same bytes; NaN is an empty cell."""
+    """The Python function, a layout and a file give the same records; NaN is an empty cell."""
     rows = personas(prompt="prompt", answer="completion")
     frame = [{**row, "model": MODEL, "seed": math.nan, "top_p": None} for row in rows]
     result = llmcall.import_answers(frame, "function.jsonl")
@@ -721,7 +750,8 @@ def test_rows_of_a_function_are_those_of_a_file(monkeypatch: pytest.MonkeyPatch)
     path = json_lines(rows)
     done("import", path, "--to", "file.jsonl", "-m", MODEL)
     done("import", path, "--to", "layout.jsonl", "-m", MODEL, "--layout", "rows_layout:rows")
-    files = {name: Path(f"{name}.jsonl").read_bytes() for name in ("function", "file", "layout")}
+    texts = {name: Path(f"{name}.jsonl").read_text() for name in ("function", "file", "layout")}
+    files = {name: text.partition("\n")[2] for name, text in texts.items()}
     assert files["function"] == files["file"] == files["layout"]
 
 

@@ -726,6 +726,42 @@ def test_of_large_results_the_first_differences_are_shown() -> None:
     ]
 
 
+@pytest.mark.ci
+@pytest.mark.parametrize("is_added", [True, False])
+def test_the_files_of_imported_answers_are_imported_again_where_they_are_packed(
+    in_folder: Path, is_added: bool
+) -> None:
+    """An answer that was changed with the result, and one that was taken out, are named; where no file is packed, that
+    is said.
+    """
+    rows = "prompt,answer\nAda,5\nBen,6\nCem,7\nDot,\n"
+    program = (
+        ASKING
+        + """
+with llmcall.cassette("t.jsonl"):
+    print([ask(name) for name in ("Ada", "Ben", "Cem")])
+"""
+    )
+    written(in_folder, {"study.py": program, "said.csv": rows})
+    done("import", "said.csv", "--to", "t.jsonl", "-m", "gpt-4-0314", "--source", "a thesis")
+    add = ("--add", "said.csv") if is_added else ()
+    done("pack", "../made", "--cassette", "t.jsonl", *add, "--", "study.py")
+    found = llmcall.verify("../made")
+    digest = hashlib.sha256(rows.encode()).hexdigest()
+    assert found.facts["imported files"] == f"said.csv (SHA-256 {digest})"
+    assert found.facts["source"] == "imported from a thesis, not recorded by llmcall"
+    assert found.facts["not imported"].startswith("1 × ")
+    if not is_added:
+        assert "import t.jsonl: not imported again: 1 file not packed: said.csv" in str(found)
+        assert found.ok
+        return
+    assert "ok       import t.jsonl: the packed files give the same answers" in str(found)
+    edited(Path("../made/recordings/t.jsonl"), '"content": "6"', '"content": "9"')
+    with_manifest(Path("../made"), lambda manifest: manifest.update(printed="['5', '9', '7']\n"))
+    mend(Path("../made"))
+    assert "is not as in the files" in failed(llmcall.verify("../made"))["import t.jsonl"]
+
+
 # Packages that are damaged or unsafe
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..keys.plain_data import STRICT_JSON
+from ..support.lazy_names import pattern
 
 # What opens and closes reasoning: tags, and the tokens of models whose servers leave them in.
 _REASONING = [
@@ -22,11 +23,11 @@ _REASONING = [
     ("◁think▷", "◁/think▷"),
     ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
 ]
-_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*([^\n`]*)$", re.MULTILINE)
+_FENCE = pattern(r"^[ \t]*(`{3,}|~{3,})[ \t]*([^\n`]*)$", re.MULTILINE)
 # Of JSON: an object, array, text, number, name, NaN or Infinity
 _BEGINNINGS = '{["-0123456789tfnNI'
-_BRACKET = re.compile(r"[\[{\]}]")
-_OPENING = re.compile(r"[\[{]")
+_BRACKET = pattern(r"[\[{\]}]")
+_OPENING = pattern(r"[\[{]")
 
 
 def without_reasoning(text: str) -> str:

@@ -20,11 +20,12 @@ from typing import Any
 
 from ..errors import ServiceError
 from ..support.data import Data
+from ..support.lazy_names import pattern
 from ..support.notices import warn_once
 from .interactions import streamed_steps
 from .message import object_in, objects_in
 
-SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+SURROGATE_ESCAPE = pattern(r"\\u[dD][89a-fA-F]")
 LINE_END = re.compile(rb"[\r\n]+")
 PIECES = ("choices", "candidates")  # the fields that come in pieces, one in each event of a stream
 # The fields of an event that hold an answer, or a part of it.

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import ServiceError
 from ..support.data import Data
+from ..support.lazy_names import pattern
 from .bodies import check_no_error
 from .message import content_text
 from .shapes import as_chat
 
-WORDS = re.compile(r"\s*\S+|\s+")  # each word with the blanks before it; joined they are the text
+WORDS = pattern(r"\s*\S+|\s+")  # each word with the blanks before it; joined they are the text
 # The fields that every chunk repeats.
 EACH_CHUNK = ("id", "object", "created", "model", "service_tier", "system_fingerprint")
 # Some servers date each chunk separately, and Azure's last ones are nameless.

@@ -8,10 +8,11 @@ from typing import Any
 
 from ..config.values import MASK
 from ..support.display import visible
+from ..support.lazy_names import pattern
 from ..support.secrets import SHORTEST_SECRET, basic_password
 from ..support.secrets import masked as without_credential_forms
 
-SECRET_NAMES = re.compile("auth|key|token|secret|cookie|password|credential|sig", re.IGNORECASE)
+SECRET_NAMES = pattern("auth|key|token|secret|cookie|password|credential|sig", re.IGNORECASE)
 
 
 def mask(error: BaseException, secrets: Sequence[object]) -> None:

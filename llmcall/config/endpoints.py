@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from ..errors import ConfigError
+from ..support.lazy_names import pattern
 from ..support.notices import warn_once
 from . import values
 from .setting import checked_fields, settings_of
 from .values import MASK, check_credential, refuse, without_password
 
-_REFERENCE = re.compile(r"\$(\$?)\{([^{}]*)\}")
+_REFERENCE = pattern(r"\$(\$?)\{([^{}]*)\}")
 
 
 def expand(value: str, location: str, lookup: Callable[[str], str | None]) -> str:

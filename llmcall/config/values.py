@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TypeVar, cast
 
 from ..errors import ConfigError
 from ..support.arguments import nearest
+from ..support.lazy_names import pattern
 from ..support.normalizers import NORMALIZERS
 from ..support.notices import warn_once
 from ..support.secrets import names_credential
@@ -298,7 +299,7 @@ _ADDRESS = re.compile(
     r"(?i:https?)://(?:[^/?#\s\\]*@)?"
     rf"(\[[0-9A-Fa-f:.]+\]|{_LABEL}(?:\.{_LABEL})*\.?)(?::(\d*))?(?:[/?#][^\s\\]*)?"
 )
-_PARAMETER = re.compile(r"(?<=[?&])([^?&=]*)=[^&]+")  # of a query
+_PARAMETER = pattern(r"(?<=[?&])([^?&=]*)=[^&]+")  # of a query
 
 
 def check_address(value: object, location: str = "base_url") -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..apis.message import has_only_text, is_part
+from ..support.lazy_names import pattern
 from .plain_data import map_texts, plain, with_article
 from .request import Data
 
@@ -109,9 +110,9 @@ def without_call_ids(answer: object) -> object:
 
 # The roles of the chat completions API (openai 3.51, ChatCompletionMessageParam).
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
-DATA_URL = re.compile(r"data:([^,;]*)((?:;[^,;]*)*?);base64,", re.IGNORECASE)
+DATA_URL = pattern(r"data:([^,;]*)((?:;[^,;]*)*?);base64,", re.IGNORECASE)
 # The digest that replaces an image or a sound; it is not text, so it is not normalized.
-DIGEST = re.compile(r"(?:data:[^,]*;)?sha256,[0-9a-f]{64}$")
+DIGEST = pattern(r"(?:data:[^,]*;)?sha256,[0-9a-f]{64}$")
 
 
 def checked_messages(

@@ -43,6 +43,7 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from ..apis.message import as_text
+from ..support.lazy_names import pattern
 from ..support.libraries import random_numbers_kept
 from ..support.surrogates import without_surrogates
 from ..support.system import ProcessLock, without_warnings
@@ -208,7 +209,7 @@ def shares(total: int, texts: Sequence[str]) -> list[int]:
     ]
 
 
-DATA_URL = re.compile(r"data:[^\"\\]*;base64,[\w+/=-]*")
+DATA_URL = pattern(r"data:[^\"\\]*;base64,[\w+/=-]*")
 
 # The pieces of a message: texts, which are counted, and numbers of tokens, which are estimates.
 

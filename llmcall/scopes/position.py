@@ -3,13 +3,13 @@ path: the user's own, and those that a ``map`` gives to items and repeats."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ArgumentError
+from ..support.lazy_names import pattern
 from ..support.system import lock
 
 if TYPE_CHECKING:
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from .callers import Caller
 
 # In a path, a name that `reserved_name` returned, with the number that distinguishes identical items.
-_RESERVED_NAME = re.compile(r"(?:^|/)~[0-9a-f]+(?:~\d+)?(?=/|\Z)")
+_RESERVED_NAME = pattern(r"(?:^|/)~[0-9a-f]+(?:~\d+)?(?=/|\Z)")
 # The name of a repeat: shorter than an item's name, which has 16 digits.
-_REPEAT = re.compile(r"~(\d{1,15})")
+_REPEAT = pattern(r"~(\d{1,15})")
 
 
 def checked_name(name: object, label: str) -> str:

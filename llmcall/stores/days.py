@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
 from ..keys.request import Data
+from ..support.lazy_names import pattern
 
 EARLIEST, LATEST = 10**9, 10**11  # seconds since the epoch: 2001 and the year 5138
 SECONDS_OF_DAY = 86_400
-_DAY = re.compile(r"\d{4}-\d\d-\d\d")
-_FRACTION = re.compile(r"\.\d+")  # of a second
+_DAY = pattern(r"\d{4}-\d\d-\d\d")
+_FRACTION = pattern(r"\.\d+")  # of a second
 
 
 class Days(NamedTuple):

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from ..apis.bodies import answer_in
 from ..apis.token_usage import TokenUsage
 from ..keys.request import Data
+from ..support.lazy_names import pattern
 
 # The ends of the paths at which a model answers, where the host is known.
 MODEL_PATHS = (
     *("/chat/completions", "/completions", "/embeddings", "/responses", "/decisions"),
     *("/interactions", "/v1/messages"),
 )
-MODEL_IN_PATH = re.compile(r"/models/([^/:]+):")
+MODEL_IN_PATH = pattern(r"/models/([^/:]+):")
 
 
 def requested_model(kind: str, request: Mapping[str, Data]) -> str | None:

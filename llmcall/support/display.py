@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
+from .lazy_names import pattern
 from .surrogates import without_surrogates
 
 if TYPE_CHECKING:
@@ -34,9 +35,9 @@ def printable(text: str) -> str:
     return visible(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
-_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")  # of colours
-_WORDS = re.compile(r"( *)([^ ]+)")
-_COPIED = re.compile(r"(?:.*  )?(?:export|llmcall) ")  # a command, to be copied
+_ESCAPES = pattern(r"\x1b\[[0-9;]*m")  # of colours
+_WORDS = pattern(r"( *)([^ ]+)")
+_COPIED = pattern(r"(?:.*  )?(?:export|llmcall) ")  # a command, to be copied
 
 
 def wrapped(text: str, width: int) -> str:
@@ -214,7 +215,7 @@ def _row(cells: Sequence[str], tag: str) -> str:
 # Against the styles of notebooks, which put a table's cells to the right, and cut no text at line ends
 CELL = "text-align:left;vertical-align:top;white-space:pre-wrap"
 # Words that were removed and added, as git diff --word-diff marks them, and their elements
-WORD_CHANGE = re.compile(r"\[-(?P<del>.*?)-\]|\{\+(?P<ins>.*?)\+\}", re.DOTALL)
+WORD_CHANGE = pattern(r"\[-(?P<del>.*?)-\]|\{\+(?P<ins>.*?)\+\}", re.DOTALL)
 WORD_COLOURS = {"del": "#e5534b", "ins": "#2ea043"}  # readable on white and on black
 
 

@@ -1,10 +1,11 @@
-"""Names of a module that are imported when first used, so that importing it costs next to nothing."""
+"""Names that are imported, and patterns that are compiled, when they are first used: a first answer needs few."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 
 def imported_by_name(name: str, modules: Mapping[str, str], namespace: dict[str, Any]) -> object:
@@ -22,3 +23,18 @@ def imported_by_name(name: str, modules: Mapping[str, str], namespace: dict[str,
                 return namespace[name]
         return import_module(f"llmcall.{name}")
     raise AttributeError(f"module {namespace['__name__']!r} has no attribute {name!r}")
+
+
+class _Pattern:
+    def __init__(self, text: str, flags: int) -> None:
+        self._source = text, flags
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(re.compile(*self._source), name)
+        setattr(self, name, value)  # so that it comes here once
+        return value
+
+
+def pattern(text: str, flags: int = 0) -> re.Pattern[str]:
+    """Return a regular expression that is compiled when one of its methods is first used."""
+    return cast("re.Pattern[str]", _Pattern(text, flags))

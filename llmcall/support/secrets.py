@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from ..errors import CacheError
 from .data import Data
+from .lazy_names import pattern
 from .notices import warn_once
 
 T = TypeVar("T")
@@ -39,26 +40,26 @@ _PLACEHOLDER = re.compile(
 
 # Names of fields that hold a credential, whatever its form: their endings, and names that may also
 # mean something else.
-_CREDENTIAL_NAME = re.compile(
+_CREDENTIAL_NAME = pattern(
     r"(?:^|[-_ ]|(?<=[a-z])(?=[A-Z]))"
     r"(?:(?i:(?:api|access|secret|private|subscription|auth|client|account)[-_ ]?key|apikey"
     r"|(?:access|auth|refresh|session|bearer|api|ad|security)[-_ ]?token"
     r"|authorization|connection[-_ ]?string|password|passwd|secret|credentials?))$"
 )
 # Further names of headers with one: X-Subscription-Token, Helicone-Auth, Cookie, X-Goog-IAP-JWT-Assertion.
-_CREDENTIAL_HEADER = re.compile(r"(?i)(?:auth|token|cookie)$|jwt")
+_CREDENTIAL_HEADER = pattern(r"(?i)(?:auth|token|cookie)$|jwt")
 # Variables of the environment with one: DB_PASSWORD, PGPASSWORD, JIRA_TOKEN.
-_CREDENTIAL_VARIABLE = re.compile(
+_CREDENTIAL_VARIABLE = pattern(
     r"(?i)(?:password|passwd|passphrase|token(?:_bedrock)?|secret|_pass|_pwd|_pat)$"
 )
 # A run that mixes letters and digits, as keys and tokens have; in a name, such as "publication_year_2024", they are
 # apart.
 _MIXED = r"(?<![A-Za-z0-9])(?=[A-Za-z0-9]{8})(?:[A-Za-z]+[0-9]|[0-9]+[A-Za-z])"
-_COULD_BE_CREDENTIAL = re.compile(rf"(?=\S*?{_MIXED})\S{{16,}}")
+_COULD_BE_CREDENTIAL = pattern(rf"(?=\S*?{_MIXED})\S{{16,}}")
 _RANDOM = re.compile(rf"{_MIXED}|^(?=.*[0-9])(?=.*[a-z])(?=.*[A-Z])")
 _AMBIGUOUS_NAMES = frozenset({"key", "token", "auth", "sig", "signature"})
 # A name and its value in a configuration file.
-_SETTING = re.compile(
+_SETTING = pattern(
     r"""(?:^|[{,])\s{0,40}(?:-\s{1,9}|export\s{1,9})?["']?([A-Za-z][\w. -]{0,60}?)["']?[ \t]{0,40}"""
     r"""[=:][ \t]{0,40}["']?([^\s"'#;,{}\[]+)""",
     re.MULTILINE,

@@ -20,14 +20,12 @@ from .core.calls import Call, Resolved
 from .core.effects import Do
 from .core.kinds import Function, Kind
 from .core.options import Options
-from .core.prepare import place
+from .core.prepare import place, unplaced_call
 from .core.seams import Response, Transport
-from .keys.keys import identity
 from .keys.plain_data import map_texts, plain, recordable
 from .keys.request import Data, Request
 from .keys.signatures import OBJECTS, Parameters
 from .scopes.active import here
-from .scopes.position import Position
 from .scopes.scope import in_function
 from .stores.cassettes.current import open_current_cassette
 from .stores.cassettes.replay_log import function_scope
@@ -273,18 +271,11 @@ def prepare_recorded(
     own: dict[str, Any] = {"deadline": None, "max_attempts": 1} if kind == "function" else {}
     options = Options.of(settings)._replace(timeout=None, **own)  # a program's own client has one
     request = Request(kind, model, identity_fields, body or {}, {}, None, "")
-    unplaced = Call(
-        client,
-        Resolved.of(settings) if client is None else client.resolved,
-        cassette,
-        request,
-        options,
-        call_kind,
-        Position(),
-        settings_taken=functools.partial(settings_taken, settings, request),
-        identity=identity(kind, identity_fields),
+    at = Resolved.of(settings) if client is None else client.resolved
+    taken = functools.partial(settings_taken, settings, request)
+    return place(
+        unplaced_call(client, at, cassette, request, options, call_kind, settings_taken=taken)
     )
-    return place(unplaced)
 
 
 def normalized(value: Any, settings: Settings) -> Any:

@@ -12,6 +12,7 @@ from ..errors import ConfigError, ScopeError
 from ..keys.keys import (
     canonical_json,
     canonical_messages,
+    identity,
     open_identity,
 )
 from ..keys.messages import checked_messages
@@ -33,12 +34,13 @@ from ..support.notices import warn_once
 from ..support.request_origin import llmcall_sends
 from ..support.tracebacks import hide_own_frames
 from .calls import Call, InnerCall, Prepared, Resolved
-from .kinds import KINDS
-from .options import split_options
+from .kinds import KINDS, Kind
+from .options import Options, split_options
 from .parents import parents
 
 if TYPE_CHECKING:
     from ..clients.configured import ConfiguredClient as Client
+    from ..stores.cassettes.cassette import Cassette
 
 
 # Types of immutable arguments, which are equal only if they mean the same.
@@ -89,7 +91,7 @@ def _unplaced(client: Client, kind: str, content: Any, arguments: Mapping[str, o
         sent, keyed = content, content if normalize is None else normalize(content)
     name, request = CONTENTS[kind], blank.request
     canonical = canonical_messages if kind == "chat" else canonical_json
-    identity = opened.with_value(canonical(keyed, f"request.{name}"))
+    request_identity = opened.with_value(canonical(keyed, f"request.{name}"))
     make_notes, position = held().make_notes, NOWHERE
     if make_notes is not None and (cassette is not None or parents):
         position = Position(notes=checked_notes(make_notes()))
@@ -114,7 +116,7 @@ def _unplaced(client: Client, kind: str, content: Any, arguments: Mapping[str, o
         blank.fallbacks,
         False,
         blank.settings_taken,
-        identity,
+        request_identity,
     )
 
 
@@ -173,6 +175,28 @@ def _prepare(client: Client, at: Resolved, kind: str, arguments: Mapping[str, ob
     return Prepared(blank, normalizer(settings.cache_normalize), opened)
 
 
+def unplaced_call(
+    client: Client | None,
+    at: Resolved,
+    cassette: Cassette | None,
+    request: Request,
+    options: Options,
+    kind: Kind,
+    **fields: Any,
+) -> Call:
+    """Return a call whose request is whole, but for its sample and its key, without a position.
+
+    :param fields: further fields of the call.
+    """
+    fields = {"position": NOWHERE, "identity": identity(request.kind, request.hashed), **fields}
+    return Call(client, at, cassette, request, options, kind, **fields)
+
+
+def place_as(unplaced: Call, sample: str, order: CallOrder) -> Call:
+    """Return a call as the draw that a whole name names; no scope adds anything to it."""
+    return unplaced.placed(Position(sample.partition("#")[0], order), sample)
+
+
 def place(unplaced: Call) -> Call:
     """Return a call in its scope, with the sample and the key that follow from it: in a scope, it takes
     the next draw unless its options name one. A call that another process answers takes its draw there.
@@ -201,11 +225,7 @@ def place_in(unplaced: Call, active: ActiveScope, order: CallOrder) -> Call:
     :param active: the scope.
     :param order: the order of the call.
     """
-    inherited, named_sample, identity = (
-        active.position,
-        unplaced.options.sample,
-        unplaced.identity,
-    )
+    inherited, named_sample = active.position, unplaced.options.sample
     path, branches, draw = inherited.path, inherited.branches, None
     if named_sample is not None:
         sample = f"{path}#{named_sample}"
@@ -213,15 +233,18 @@ def place_in(unplaced: Call, active: ActiveScope, order: CallOrder) -> Call:
     elif not path:
         return unplaced.placed(Position("", order))
     else:
-        assert identity is not None  # it has no position yet
+        request_identity = unplaced.identity
+        assert request_identity is not None  # it has no position yet
 
         def recorded_callers() -> RecordedCallers:
             if unplaced.cassette is not None and unplaced.cassette.tape.names_no_callers:
                 return unplaced.cassette.tape.no_callers
-            return unplaced.store.callers(path, identity)
+            return unplaced.store.callers(path, request_identity)
 
         source = unplaced.cassette or unplaced.cache
-        draw = active.draw(identity.hexdigest(), source, current_for_draw(), recorded_callers)
+        draw = active.draw(
+            request_identity.hexdigest(), source, current_for_draw(), recorded_callers
+        )
         sample, caller = draw.sample, None if draw.caller is None else draw.caller.name
         position = Position(path, order, branches, caller, draw.number, draw.is_in_order)
     call = unplaced.placed(position, sample, draw)

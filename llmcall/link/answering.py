@@ -22,9 +22,8 @@ from ..core.effects import (
     Send,
 )
 from ..core.parents import parents
-from ..core.prepare import place_in, place_without_draw
+from ..core.prepare import place_as, place_in, place_without_draw, unplaced_call
 from ..core.seams import Chunk, Response
-from ..keys.keys import identity
 from ..scopes.position import Position
 from ..stores.cassettes.current import open_current_cassette
 from ..stores.record import Record
@@ -222,22 +221,20 @@ class CallOfProcess:
         if cassette is not None:
             cassette.opening.tell_overridden(lambda: forwarded.settings_taken)
         for request in forwarded.requests:
-            unplaced = Call(
+            unplaced = unplaced_call(
                 None,
                 at,
                 cassette,
                 request._replace(sample=None, expected=self._form),
                 forwarded.options,
                 kind,
-                Position(notes=forwarded.notes),
+                position=Position(notes=forwarded.notes),
                 fallbacks=forwarded.fallbacks,
                 is_streamed=forwarded.is_streamed,
                 settings_taken=lambda: forwarded.settings_taken,
-                identity=identity(request.kind, request.hashed),
             )
             if request.sample is not None:
-                position = Position(request.sample.partition("#")[0], order)
-                call = unplaced.placed(position, request.sample)
+                call = place_as(unplaced, request.sample, order)
                 calls.append(InnerCall._make(call) if forwarded.is_inner else call)
             # If this process is itself recorded, its recording process draws.
             elif (

@@ -7,14 +7,12 @@ from collections.abc import Mapping
 from ...clients.base import LLMClient
 from ...core import threads
 from ...core.answer import reply_to
-from ...core.calls import Call
 from ...core.kinds import KINDS
+from ...core.prepare import place_as, unplaced_call
 from ...core.reply import Reply
-from ...keys.keys import key_of
 from ...keys.parameters import CONFIGURED_UNKEYED
 from ...keys.request import Data, Request
 from ...scopes.active import next_order
-from ...scopes.position import Position
 from ...stores.cassettes.current import open_current_cassette
 
 
@@ -39,21 +37,9 @@ def send_again(client: LLMClient, recorded_request: Mapping[str, Data], sample: 
     """
     resolved = client.resolved
     body = body_again(client, recorded_request)
-    call = Call(
-        client=client,
-        at=resolved,
-        cassette=open_current_cassette(),
-        request=Request(
-            kind="chat",
-            model=body["model"],
-            hashed=recorded_request,
-            body=body,
-            headers={},
-            sample=sample,
-            cache_key=key_of("chat", recorded_request, sample),
-        ),
-        options=resolved.options._replace(cache=False, on_error="raise"),
-        kind=KINDS["chat"],
-        position=Position(sample.partition("#")[0], next_order()),
+    request = Request("chat", body["model"], recorded_request, body, {}, None, "")
+    options = resolved.options._replace(cache=False, on_error="raise")
+    unplaced = unplaced_call(
+        client, resolved, open_current_cassette(), request, options, KINDS["chat"]
     )
-    return threads.run(reply_to(call))
+    return threads.run(reply_to(place_as(unplaced, sample, next_order())))

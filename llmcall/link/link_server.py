@@ -11,7 +11,6 @@ import contextlib
 import errno
 import hmac
 import itertools
-import os
 import pickle
 import socket
 import struct
@@ -38,8 +37,6 @@ LONGEST_CLOSE = 5  # seconds that closing waits for what the loop does at the mo
 LOOK_AT_PEERS = 0.5  # seconds between two looks for processes that are stopped
 LOOK_FOR_PYTHONS = 0.05  # less than a Python needs to begin and ask a model
 LONGEST_START = 2  # seconds that a Python takes to say hello
-LONGEST_GREETING = 2.0  # seconds that a connection has to send the token
-MOST_UNKNOWN = 128  # connections that have not sent it yet
 NO_FILE_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 LOOK_FOR_FILES = 0.2  # seconds between two looks whether a connection can be accepted again
 # Not the billion that some containers allow: there are programs that close every descriptor up to the limit.
@@ -63,8 +60,6 @@ class Link:
         self._numbers = itertools.count()
         self._thread: LoopThread | None = None
         self.connections: set[ProcessConnection] = set()
-        # Those that have not sent the token, the oldest first
-        self.unknown: dict[ProcessConnection, None] = {}
         self.is_closing = False
         close_in_forks(self._socket)
 
@@ -185,15 +180,7 @@ class Link:
                 raise
             self._await_files()
             return
-        _, user = _credentials(accepted)
-        if user is not None and user not in (os.getuid(), os.geteuid()):
-            accepted.close()
-            return
-        connection = ProcessConnection(self, accepted)
-        self.connections.add(connection)
-        self.unknown[connection] = None
-        if len(self.unknown) > MOST_UNKNOWN:  # whoever has the token sends it at once
-            next(iter(self.unknown)).close()
+        self.connections.add(ProcessConnection(self, accepted))
         if len(self.connections) == 1:
             asyncio.get_running_loop().call_later(LOOK_AT_PEERS, self._look_at_peers)
 
@@ -272,7 +259,8 @@ class ProcessConnection(asyncio.Protocol):
 
     def __init__(self, link: Link, accepted: socket.socket) -> None:
         self.link = link
-        self.process, _ = _credentials(accepted)
+        self.process = _process_at(accepted)
+        self._has_token = False  # sent
         self.calls: dict[int, CallOfProcess] = {}
         self._transport: Any = None
         self._buffer = bytearray()
@@ -286,7 +274,6 @@ class ProcessConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection."""
         self._transport = transport
-        asyncio.get_running_loop().call_later(LONGEST_GREETING, self._leave_stranger)
         if self.link.is_closing:
             self.close()
 
@@ -294,14 +281,8 @@ class ProcessConnection(asyncio.Protocol):
         """Cancel the calls: their process has ended."""
         self.end.set_result(None)
         self.link.connections.discard(self)
-        self.link.unknown.pop(self, None)
         for call in list(self.calls.values()):
             call.cancel()
-
-    def _leave_stranger(self) -> None:
-        """End the connection, if it has not sent the token."""
-        if self in self.link.unknown:
-            self._transport.abort()
 
     def close(self) -> None:
         """Close the connection, once it is made."""
@@ -312,14 +293,14 @@ class ProcessConnection(asyncio.Protocol):
         """Take the messages that have arrived complete."""
         buffer = self._buffer
         buffer += data
-        if self in self.link.unknown:
+        if not self._has_token:
             token = self.link.address.token.encode()
             if len(buffer) < len(token):
                 return
             if not hmac.compare_digest(bytes(buffer[: len(token)]), token):
                 self._transport.abort()
                 return
-            del self.link.unknown[self]
+            self._has_token = True
             del buffer[: len(token)]
         try:
             while (found := messages.next_message(buffer)) is not None:
@@ -375,13 +356,13 @@ def _raise_limit_of_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-def _credentials(accepted: socket.socket) -> tuple[int, int | None]:
-    """Return the process and the user at the other end of a socket; 0 and ``None`` if these are unknown."""
+def _process_at(accepted: socket.socket) -> int:
+    """Return the number of the process at the other end of a socket; 0 if it is unknown."""
     if sys.platform != "linux":
-        return 0, None
+        return 0
     credentials = accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    process, user, _ = struct.unpack("3i", credentials)
-    return process, user
+    process: int = struct.unpack("3i", credentials)[0]
+    return process
 
 
 _lock = ProcessLock()

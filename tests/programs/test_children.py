@@ -1141,49 +1141,6 @@ def test_no_child_in_a_replay_has_the_key_of_an_endpoint_that_was_used(
             assert (key in printed) == (mode == "new")
 
 
-STRANGERS = """
-import socket, sys
-place, first = sys.argv[1], bytes.fromhex(sys.argv[2])
-opened = []
-for _ in range(300):
-    connection = socket.socket(socket.AF_UNIX)
-    connection.connect("\\0" + place[1:] if place.startswith("@") else place)
-    connection.sendall(first)
-    opened.append(connection)
-print("connected", flush=True)
-sys.stdin.read()
-"""
-
-
-@pytest.mark.ci
-@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="the link is a port here")
-@pytest.mark.parametrize(
-    "first", [b"", b"x", b"GET / HTTP/1.1\r\n" * 9], ids=["silent", "half", "http"]
-)
-def test_strangers_at_the_link_stop_no_child(model: NumberedServer, first: bytes) -> None:
-    """Those that do not say the token in time are left, however many there are."""
-    Path("strangers.py").write_text(STRANGERS, encoding="utf-8")
-    write("child.py", "tell()")
-    write(
-        "program.py",
-        f"""
-        import json
-        look = "import os, json; print(json.loads(os.environ['_LLMCALL_ROUTE'])[2])"
-        place = subprocess.check_output([sys.executable, "-S", "-c", look], text=True).strip()
-        command = [sys.executable, "-S", "-E", "strangers.py", place, {first.hex()!r}]
-        strangers = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        strangers.stdout.readline()
-        children = [subprocess.Popen({CHILD}) for _ in range(2)]
-        print(*(child.wait() for child in children))
-        strangers.communicate()
-        """,
-    )
-    printed, reported = ran(*A)
-    assert sorted(printed.split()) == ["0", "0", "0", "1", "answer", "answer"], printed
-    assert reported.startswith("2 asked"), reported
-    assert "Traceback" not in reported
-
-
 IN_THREADS = """
 import threading
 from concurrent.futures import ThreadPoolExecutor

@@ -263,11 +263,11 @@ def _set_time(chunks: Chunks, timeout: float | None) -> None:
         timed.deadline = Deadline.after(timeout)
 
 
-def _checked(chunk: Any, name: str) -> Chunk | None:
-    if chunk is END:
+def _checked(chunk: Chunk | End, name: str) -> Chunk | None:
+    if isinstance(chunk, End):
         return None
     _check_type(chunk, (Mapping, bytes), f"{name} yielded", "a dict")
-    return chunk  # type: ignore[no-any-return]
+    return chunk
 
 
 def leave(chunks: Chunks) -> None:

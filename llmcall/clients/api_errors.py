@@ -71,10 +71,6 @@ TOO_LARGE = re.compile(r"request too large|limit:? (\d+), requested:? (\d+)", re
 TOO_LARGE_REMEDY = "Waiting does not help: shorten the prompt, lower max_tokens, or ask for a higher limit per minute"
 # The paths that requests add to BASE_URL.
 CALL_PATHS = ("/chat/completions", "/completions", "/embeddings", "/models")
-# A refusal of chat completions for a model of the Responses API alone, in OpenAI's words and in Azure's.
-NOT_BY_CHAT = re.compile(
-    r"only supported in v1/responses|chatCompletion operation does not work with", re.IGNORECASE
-)
 VERSION = re.compile(r"/v\d")  # of an API, in nearly every address
 
 
@@ -285,12 +281,6 @@ def likely_address(url: str) -> str | None:
     if not VERSION.search(suggestion):
         suggestion += "/v1"
     return None if suggestion == address else suggestion
-
-
-def add_other_wire(error: APIError) -> None:
-    """Suggest the Responses API if a model is refused because only that API serves it."""
-    if isinstance(error, InvalidRequestError) and NOT_BY_CHAT.search(str(error)):
-        error.args = (f"{error} (set API = responses under [OpenAI], or api='responses')",)
 
 
 def add_likely_address(error: APIError, url: str) -> None:

@@ -27,7 +27,6 @@ from ..traffic.gate import note_sent, note_sent_async
 from . import chat, responses_api
 from .api_errors import (
     add_likely_address,
-    add_other_wire,
     add_proxy,
     http_library,
     mapped_error,
@@ -259,8 +258,6 @@ class SDKTransport(ProcedureTransport):
             mask(api_error, secrets_of(response.request))
         if request.wire == "responses":
             api_error.param = responses_api.chat_name(api_error.param, request.body)
-        else:
-            add_other_wire(api_error)
         if self._class == "OpenAI":  # the only class that BASE_URL is for
             add_likely_address(api_error, self.url)
         if self.trusts_environment:

@@ -491,44 +491,6 @@ def test_auto_takes_responses_only_where_chat_cannot_do_what_is_asked(
     assert [seen.path for seen in server.requests] == [path]
 
 
-# As others' reports quote them.
-REFUSED_BY_CHAT = [
-    Answer(
-        404,
-        {
-            "error": {
-                "message": "This model is only supported in v1/responses and not in v1/chat/completions.",
-                "type": "invalid_request_error",
-                "param": "model",
-                "code": None,
-            }
-        },
-    ),
-    Answer(
-        400,
-        {
-            "error": {
-                "code": "OperationNotSupported",
-                "message": "The chatCompletion operation does not work with the specified model, gpt-5-codex. "
-                "Please choose different model and try again.",
-            }
-        },
-    ),
-]
-
-
-@pytest.mark.parametrize("refused", REFUSED_BY_CHAT, ids=["OpenAI", "Azure"])
-def test_a_refusal_by_chat_completions_names_the_responses_api(
-    httpserver: HTTPServer, refused: Answer
-) -> None:
-    """Also where the table does not know the model, or API = chat."""
-    server = server_of(httpserver, refused)
-    client = client_at(server, api="chat")
-    with pytest.raises(llmcall.InvalidRequestError, match="set API = responses") as caught:
-        client.send_message("Hello", model="o3-pro", on_error="raise")
-    assert caught.value.status_code == refused.status
-
-
 @pytest.mark.parametrize(("asked", "limit"), [(1, 16), (15, 16), (16, 16), (17, 17)])
 def test_the_responses_api_gets_its_least_limit_of_tokens_and_the_key_the_one_that_was_asked(
     httpserver: HTTPServer, asked: int, limit: int

@@ -314,20 +314,13 @@ def facts(found: RunFacts) -> dict[str, str]:
 
 def study_facts(found: RunFacts) -> dict[str, str]:
     """Return what a reviewer of a study must know of its recordings, by label."""
-    run, texts = found.run, len(found.asked) - len(found.spoken)
     by_label = {
-        "models asked for": ", ".join(found.models) or "none",
-        "answered by (days in UTC)": ", ".join(run.served) or "no model",
+        **facts(found),
         "endings": found.endings,
-        "texts embedded": f"{texts:,}" if texts else "",
-        **found.given,
-        "recorded functions": found.functions,
-        "named draws": found.named_draws,
-        "source": run.origin,
-        **_details(run),
+        **_details(found.run),
         "missing": "; ".join(found.missing),
-        "cost when they were made": recorded_sum([a.record.cost for a in found.answers], money)
-        or money(0),
+        "failures": "",  # among the endings, and what is missing
+        "left out": "",
     }
     return {label: printable(words) for label, words in by_label.items() if words}
 

@@ -182,9 +182,9 @@ def test_a_package_verifies(packed: Path) -> None:
     ):
         assert line in printed
     for line in (
-        "fact     models asked for: gpt-6-luna\n",
+        "fact     model: gpt-6-luna\n",
         "fact     endings: 3 answers: none cut, refused or asked again. Whether they could be read was",
-        "fact     cost when they were made: ",
+        "fact     cost: ",
     ):
         assert line in printed
     last = printed.splitlines()[-1]
@@ -230,9 +230,9 @@ def test_the_readme_says_what_a_reviewer_must_know(packed: Path) -> None:
         "python -m pip install -r requirements.txt",
         "llmcall verify .",
         "llmcall from the wheel in this folder",
-        "Models asked for: gpt-6-luna",
+        "- Model: gpt-6-luna",
         "- Endings: 3 answers: none cut, refused or asked again. Whether they could be read was not recorded.",
-        "- Cost when they were made: ",
+        "- Cost: ",
         f"python '{SCRIPT}' --n 3",
         "python read_cassette.py recordings/FILE",
     ):
@@ -416,7 +416,7 @@ def test_the_readme_counts_embedded_texts_beside_the_answers(
     done("pack", "made", "--cassette", "e.jsonl", "--", "embed.py")
     text = Path("made/README.md").read_text(encoding="utf-8")
     assert "- Endings: 1 answer: none cut" in text
-    assert "- Texts embedded: 2" in text
+    assert "- Calls: 3 (2 embedding, 1 chat)" in text
 
 
 EMBED = """

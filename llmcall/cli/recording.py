@@ -56,8 +56,10 @@ class RunOptions(NamedTuple):
         :raises click.UsageError: if an option contradicts the header.
         """
         recorded_options = RunOptions(
-            **{**recorded, "normalizers": tuple(recorded.get("normalizers", ()))}
+            **{name: recorded[name] for name in RunOptions._fields if name in recorded}
         )
+        normalizers = tuple(recorded_options.normalizers)
+        recorded_options = recorded_options._replace(normalizers=normalizers)
         actor = recorded_options.actor
         if actor is not None and self.actor is None and not is_named_by_text(actor):
             raise click.UsageError(

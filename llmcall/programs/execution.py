@@ -197,6 +197,8 @@ class Execution(CallListener):
         recorder.has_ended = True
         end_streams()
         problems: list[Exception] = []
+        if self._cassette is not None:
+            self._cassette.exit_code = self._code
         try:
             self._exit_stack.__exit__(None if error is None else type(error), error, None)
         except (LLMCallError, OSError, ValueError) as problem:

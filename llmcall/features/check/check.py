@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import stat
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import click
 
@@ -21,15 +21,17 @@ from ...config import resolve as config
 from ...errors import CacheError
 from ...review.outputs import first_difference
 from ...stores.records.reader import header_in
-from ...support.display import counted
+from ...support.display import counted, visible
 from .held_back import Note, Plan
+
+if TYPE_CHECKING:
+    from ...stores.records.header import Header
 
 USUAL = 3  # replays
 FEWEST = 2  # whose output can be compared
 KILLED_BY_INTERRUPT = 128 + signal.SIGINT
 LONGEST_END = 5  # seconds for a program to end after Ctrl-C
-LOOK_AGAIN = 0.1  # seconds until it is looked whether a program that reads nothing more has ended
-CHUNK = 2**16
+SOON = 0.1  # seconds for a program to end by the terminal's Ctrl-C
 ERROR_LINES = 3  # of standard error, shown for another exit code
 REPLAYING = (None, "none", "replay")
 
@@ -41,66 +43,14 @@ class Replay(NamedTuple):
     :param code: its exit code.
     :param output: its standard output.
     :param errors: the last lines of its standard error.
-    :param note: what it asked; ``None`` if it came to no end of its own.
+    :param note: what it asked.
     """
 
     seed: int
     code: int
     output: bytes
     errors: list[str]
-    note: Note | None
-
-
-class Input:
-    """This process's standard input, which each replay gets from its beginning."""
-
-    def __init__(self) -> None:
-        self._data = bytearray()
-        self._has_ended = False
-        self._changed = threading.Condition()
-        self._reader: threading.Thread | None = None
-
-    @property
-    def is_given(self) -> bool:
-        """Return whether it is a file or a pipe: at a terminal, nobody would see what a replay asks."""
-        try:
-            mode = os.fstat(0).st_mode
-        except OSError:
-            return False
-        return stat.S_ISREG(mode) or stat.S_ISFIFO(mode)
-
-    def feed(self, process: subprocess.Popen[bytes]) -> None:
-        """Write it to a process until that or the input ends."""
-        if self._reader is None:
-            self._reader = threading.Thread(target=self._read, daemon=True)
-            self._reader.start()
-        threading.Thread(target=self._write, args=(process, process.stdin), daemon=True).start()
-
-    def _read(self) -> None:
-        while chunk := os.read(0, CHUNK):
-            with self._changed:
-                self._data += chunk
-                self._changed.notify_all()
-        with self._changed:
-            self._has_ended = True
-            self._changed.notify_all()
-
-    def _write(self, process: subprocess.Popen[bytes], to: IO[bytes]) -> None:
-        place = 0
-        try:
-            while process.poll() is None:
-                with self._changed:
-                    if not self._has_ended and len(self._data) == place:
-                        self._changed.wait(LOOK_AGAIN)
-                    data, has_ended = bytes(self._data[place:]), self._has_ended
-                to.write(data)
-                to.flush()
-                place += len(data)
-                if has_ended:
-                    break
-            to.close()
-        except OSError:  # it reads no more
-            pass
+    note: Note
 
 
 def check_replays(replays: int) -> NoReturn:
@@ -130,21 +80,20 @@ def check_replays(replays: int) -> NoReturn:
     options = [option for option in given if option.partition("=")[0] != "--check"]
     done: list[Replay] = []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        standard_input = Input()
         for seed in range(1, replays + 1):
             plan = Plan(seed, Path(folder) / f"{seed}.json")
             command = [*_llmcall(own=context.obj), "run", *options]
             command += ["--mode", "none", "--held-back", plan.text(), *program]
             try:
-                done.append(_replay(command, plan, standard_input))
+                done.append(_replay(command, plan))
             except KeyboardInterrupt:
                 begun = f"interrupted in replay {seed} of {replays}"
                 echo(f"{begun}; {_summary(done)}" if done else begun)
                 context.exit(KILLED_BY_INTERRUPT)
-            if problem := _problem(done):
-                echo(f"replay {seed} of {replays} (seed {seed}): {problem[0]}")
+            if problem := _problem(done, _recorded_code(header)):
+                echo(visible(f"replay {seed} of {replays} (seed {seed}): {problem[0]}"))
                 for line in problem[1:]:
-                    echo(line)
+                    echo(visible(line))
                 context.exit(1)
     echo(_summary(done))
     context.exit(0)
@@ -160,23 +109,33 @@ def _llmcall(*, own: bool) -> list[str]:
     return [sys.executable, *sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1]]
 
 
-def _replay(command: Sequence[str], plan: Plan, standard_input: Input) -> Replay:
-    """Run a program once more.
+def _recorded_code(header: Header | None) -> int | None:
+    """Return the exit code of the program when it was recorded; ``None`` if it is unknown."""
+    if header is None or header.run is None:
+        return None
+    code: int | None = header.run.get("exit_code")
+    return 0 if code is None and header.is_complete else code
+
+
+def _replay(command: Sequence[str], plan: Plan) -> Replay:
+    """Run a program once more. It reads standard input from its beginning, if that is a file; else it gets none.
 
     :raises KeyboardInterrupt: once the program has ended.
     """
     output, errors = (plan.note.with_suffix(suffix) for suffix in (".out", ".err"))
+    is_file = False
+    with contextlib.suppress(OSError):
+        is_file = stat.S_ISREG(os.fstat(0).st_mode)
+        os.lseek(0, 0, os.SEEK_SET)
     with output.open("wb") as output_file, errors.open("wb") as error_file:
         process = subprocess.Popen(
             command,
             env={**os.environ, "PYTHONHASHSEED": str(plan.seed)},
-            stdin=subprocess.PIPE if standard_input.is_given else subprocess.DEVNULL,
+            stdin=0 if is_file else subprocess.DEVNULL,
             stdout=output_file,
             stderr=error_file,
         )
         try:
-            if process.stdin is not None:
-                standard_input.feed(process)
             code = process.wait()
         except KeyboardInterrupt:
             _end(process)
@@ -188,7 +147,7 @@ def _replay(command: Sequence[str], plan: Plan, standard_input: Input) -> Replay
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End a program. A terminal's Ctrl-C has reached it already; any other interrupt has not."""
     try:
-        process.wait(LOOK_AGAIN)
+        process.wait(SOON)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGINT)
         try:
@@ -198,32 +157,46 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.wait()
 
 
-def _problem(done: Sequence[Replay]) -> list[str]:
-    """Return, line by line, what is wrong with the last replay; empty if nothing is."""
+def _problem(done: Sequence[Replay], recorded_code: int | None) -> list[str]:
+    """Return, line by line, what is wrong with the last replay; empty if nothing is.
+
+    :param recorded_code: the exit code in the recording; ``None`` if it is unknown.
+    """
     first, last = done[0], done[-1]
     note = last.note
-    if note is not None and note.missed:
+    if note.missed:
         return [f"a call has no recorded answer. {note.missed}", *_hints(note)]
-    if note is not None and note.moved:
+    if note.moved:
         return [
             f"{counted(note.moved, 'call')} may have another caller's answer",
             *(f"  {words}" for words in note.others[:1]),
-            "It looks like workers that take jobs from a queue.",
+            "It looks like workers that take jobs from a queue, or a call that was cancelled in the recording.",
             "Name the actors with --actor, or open a scope for each job.",
         ]
-    if last.code != first.code:
-        ends = [(it.seed, [f"exit code {it.code}", *it.errors]) for it in (first, last)]
-        lines = [f"  replay {seed}: {line}" for seed, end in ends for line in end]
-        return ["the exit code differs:", *lines]
+    code = first.code if recorded_code is None else recorded_code
+    if last.code != code:
+        before = f"replay {first.seed}" if recorded_code is None else "the recording"
+        ends = [f"exit code {last.code}", *last.errors]
+        return [
+            "the exit code differs:",
+            f"  {before}: exit code {code}",
+            *(f"  replay {last.seed}: {line}" for line in ends),
+        ]
+    if note.unused:
+        return [
+            f"{counted(note.calls, 'call')}, and {counted(note.unused, 'record')} not used: the recording has further "
+            "calls",
+            "If the program no longer makes them, run it with --mode update.",
+        ]
     difference = first_difference(
         first.output,
         last.output,
-        has_seed=note is not None and note.has_seed,
-        is_alone=note is not None and not note.has_several_callers,
+        has_seed=note.has_seed,
+        is_alone=note.is_whole and not note.has_several_callers,
     )
     if difference is not None:
         return difference.lines(f"replay {first.seed}", f"replay {last.seed}")
-    if note is None or first.note is None or note.used == first.note.used:
+    if note.used == first.note.used:
         return []
     calls = f"{counted(note.calls, 'call')}, but {first.note.calls:,} in replay {first.seed}"
     return [
@@ -247,7 +220,6 @@ def _summary(done: Sequence[Replay]) -> str:
     if first.code:
         same += f" and exit code {first.code}"
     text = f"{counted(len(done), 'replay')}: {same}"
-    if first.note is None:
+    if not first.note.is_whole:
         return f"{text}; the program ended before its calls could be counted"
-    text += f", {counted(first.note.calls, 'call')} each"
-    return f"{text}; {counted(first.note.unused, 'record')} not used" if first.note.unused else text
+    return f"{text}, {counted(first.note.calls, 'call')} each"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,7 +50,7 @@ class Plan(NamedTuple):
 
 
 class Note(NamedTuple):
-    """A replay's notes at its end.
+    """A replay's notes.
 
     :param calls: the number of calls that were answered from recordings.
     :param moved: the number of those that may have another caller's answer.
@@ -59,6 +60,7 @@ class Note(NamedTuple):
     :param unused: the number of the records that it did not use.
     :param has_several_callers: ``True`` if more than one task, thread or process made calls.
     :param has_seed: ``True`` if the recording fixes the hash seed.
+    :param is_whole: ``True`` if it is written at the replay's end; ``False`` if the program ended abruptly before.
     """
 
     calls: int = 0
@@ -69,30 +71,34 @@ class Note(NamedTuple):
     unused: int = 0
     has_several_callers: bool = False
     has_seed: bool = False
+    is_whole: bool = False
 
     @classmethod
-    def read(cls, path: Path) -> Note | None:
-        """Return what a replay noted; ``None`` if it ended abruptly."""
+    def read(cls, path: Path) -> Note:
+        """Return what a replay noted."""
         if not path.exists():
-            return None
+            return cls()
         fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         others, used = tuple(fields.pop("others")), frozenset(fields.pop("used"))
         return cls(**fields, others=others, used=used)
 
     def write(self, path: Path) -> None:
-        """Write the note."""
+        """Write the note, in one step."""
         fields = {**self._asdict(), "used": sorted(self.used)}
-        path.write_text(json.dumps(fields), encoding="utf-8")
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(fields), encoding="utf-8")
+        new.replace(path)
 
 
 class _Replay(CallListener):
     """A listener to the calls of a replay.
 
-    :param seed: the seed of its delays.
+    :param plan: its seed, and the file of its notes.
     """
 
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._process = os.getpid()
         self._open: list[Cassette] = []
         self._note = Note()
         self._callers: set[str | None] = set()
@@ -102,10 +108,15 @@ class _Replay(CallListener):
             self.opened(cassette)
 
     def seconds(self, calls: Sequence[Call]) -> float:
-        """Return the delay of the answers to calls, in seconds: the same for the same call and seed."""
-        text = f"{self._seed}\n{calls[0].request.cache_key}"
+        """Return the delay of the answers to calls, in seconds: the same for the same call and seed.
+
+        Each second replay mirrors the delays of the one before it, so two answers that race come in both orders.
+        """
+        pair, is_mirrored = divmod(self._plan.seed + 1, 2)
+        text = f"{pair}\n{calls[0].request.cache_key}"
         share = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
-        return SHORTEST + (LONGEST - SHORTEST) * share
+        delay = SHORTEST + (LONGEST - SHORTEST) * share
+        return LONGEST + SHORTEST - delay if is_mirrored else delay
 
     def opened(self, cassette: Cassette) -> None:
         """Take up a cassette."""
@@ -134,23 +145,35 @@ class _Replay(CallListener):
             place = moved.request[0], moved.number, moved.caller
             if place == (position.path, position.draw, position.caller):
                 self._others.setdefault(_words(moved, record))
+        self._write()
 
     def refused(self, call: Call | None, error: Exception) -> None:
         """Note the first refusal."""
-        self._missed = self._missed or str(error)
+        if not self._missed:
+            self._missed = str(error)
+            self._write()
 
-    def end(self) -> Note:
-        """Return what was asked."""
+    def end(self) -> None:
+        """Write what was asked."""
         recorder = programs.innermost_recorder()
         if recorder is not None and recorder.first_error is not None:
             self.refused(None, recorder.first_error)
         for cassette in list(self._open):
             self.closed(cassette)
-        return self._note._replace(
+        self._note = self._note._replace(is_whole=True)
+        self._write()
+
+    def _write(self) -> None:
+        """Write what is known so far: the program may end at any time."""
+        if os.getpid() != self._process:
+            return
+        moved = sum(cassette.tape.callers.calls for cassette in self._open)
+        self._note._replace(
+            moved=self._note.moved + moved,
             others=tuple(self._others),
             missed=self._missed,
             has_several_callers=len(self._callers) > 1,
-        )
+        ).write(self._plan.note)
 
 
 def _words(moved: Moved, record: Record) -> str:
@@ -166,7 +189,7 @@ def _words(moved: Moved, record: Record) -> str:
 @contextmanager
 def held_back(plan: Plan) -> Iterator[None]:
     """Delay the answers to calls in a block, and write a note about the calls at its end."""
-    replay = _Replay(plan.seed)
+    replay = _Replay(plan)
     listen(replay)
     answers_held_back.append(replay.seconds)
     try:
@@ -174,4 +197,4 @@ def held_back(plan: Plan) -> Iterator[None]:
     finally:
         answers_held_back.remove(replay.seconds)
         stop_listening(replay)
-        replay.end().write(plan.note)
+        replay.end()

@@ -103,6 +103,7 @@ class Cassette(Block, ContextDecorator):
             ""  # the sentence about unused records; empty before the end, and without any
         )
         self.left_out: dict[str, str] = {}  # why a record could not be written, by its key
+        self.exit_code = 0  # of the program that is recorded
 
     @functools.cached_property
     def opening(self) -> Opening:
@@ -205,7 +206,7 @@ class Cassette(Block, ContextDecorator):
         keep_in_cache(dropped)
         header = self.file.records.header._replace(
             settings=tape.settings_of(records),
-            run=self.run,
+            run=self._run_at_end,
             is_complete=is_complete,
             unanswered=unanswered,
         )
@@ -297,6 +298,13 @@ class Cassette(Block, ContextDecorator):
     def run(self) -> Mapping[str, Data] | None:
         """Return the options of the ``llmcall run`` that recorded it, or records it; ``None`` for a block."""
         return self.file.records.header.run if self.file.goes_on else self.owner.run
+
+    @property
+    def _run_at_end(self) -> Mapping[str, Data] | None:
+        if self.run is None:
+            return None
+        ended = {"exit_code": self.exit_code} if self.exit_code else {}
+        return {name: self.run[name] for name in self.run if name != "exit_code"} | ended
 
     @property
     def default_scope(self) -> ActiveScope | None:

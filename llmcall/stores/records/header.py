@@ -19,8 +19,8 @@ from .line import CONFLICT, RESTORE, header_notes_in, notes_in, parse_line, reso
 from .readable import is_plain_chat, unreadable
 from .served import joined_served, model_of, parse_served
 
-# The options of ``llmcall run``, by their types.
-RUN_OPTIONS = {"scope": str, "actor": str, "normalizers": list, "seed": int}
+# The options of ``llmcall run``, and the program's exit code if it was not 0, by their types.
+RUN_OPTIONS = {"scope": str, "actor": str, "normalizers": list, "seed": int, "exit_code": int}
 MAX_SEED = 2**32 - 1  # for Python's hashes and NumPy
 
 
@@ -28,7 +28,8 @@ class Header(NamedTuple):
     """The header of a file of records.
 
     :param settings: the settings that decide keys, as JSON data; an empty file has none.
-    :param run: the options of the ``llmcall run`` that recorded it, or ``None``.
+    :param run: the options of the ``llmcall run`` that recorded it, and the program's exit code if it was not 0; or
+        ``None``.
     :param is_complete: ``True`` if the recording is complete.
     :param days: by model, the days on which it answered. Writing takes the records' days instead.
     :param notes: what features say of all its records, by name; writing adds those of the records.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -36,14 +37,16 @@ def write(text: str) -> None:
 
 def ran(*options: str, code: int = 0, given: str = "") -> tuple[str, str]:
     """Run the program under ``llmcall run``; return the standard output and error."""
-    process = subprocess.run(
-        [sys.executable, "-m", "llmcall", "run", *options, "program.py"],
-        capture_output=True,
-        text=True,
-        input=given,
-        timeout=LONGEST,
-        check=False,
-    )
+    Path("input").write_text(given, encoding="utf-8")
+    with open("input", encoding="utf-8") as standard_input:
+        process = subprocess.run(
+            [sys.executable, "-m", "llmcall", "run", *options, "program.py"],
+            capture_output=True,
+            text=True,
+            stdin=standard_input,
+            timeout=LONGEST,
+            check=False,
+        )
     assert process.returncode == code, process.stdout + process.stderr
     return process.stdout, process.stderr
 
@@ -75,10 +78,10 @@ def test_threads_that_ask_the_same_replay(model: NumberedServer) -> None:
 def test_the_order_in_which_answers_come_differs_from_replay_to_replay(
     model: NumberedServer,
 ) -> None:
-    """Each holds other answers back, and for the same seed the same ones."""
-    write(CROWD)
+    """Each second one mirrors the delays of the one before it: of two that race, each comes first once."""
+    write(CROWD.replace("range(5)", "('Ann', 'Ben')").replace('"Bread?"', 'f"{name}?"'))
     ran(*A)
-    printed, _ = ran(*CHECK, "20", code=1)
+    printed, _ = ran(*CHECK, "2", code=1)
     assert "line 1 of the output differs:" in printed
     assert "It looks like an order of arrival" in printed
 
@@ -100,7 +103,7 @@ def test_a_worker_that_takes_another_job_is_named(model: NumberedServer) -> None
     )
     ran(*A)
     printed, _ = ran(*CHECK, code=1)
-    first, who, _, remedy = printed.splitlines()
+    first, who, *_, remedy = printed.splitlines()
     assert "calls may have another caller's answer" in first
     assert "thread work" in who
     assert "in scope run" in who
@@ -137,36 +140,71 @@ def test_a_miss_is_shown_though_the_program_goes_on(model: NumberedServer) -> No
     assert printed.endswith("If chance decides what the program asks, record it with --seed N.\n")
 
 
+FAILS = {
+    "import": "import no_such_module",
+    "exit": "sys.exit('the file exists')",
+    "abruptly": "print('the file exists', file=sys.stderr, flush=True); os._exit(1)",
+}
+
+
 @pytest.mark.ci
-def test_another_exit_code_or_number_of_calls_is_a_difference(model: NumberedServer) -> None:
-    """Even if nothing is printed; standard error says why."""
-    write(
-        """
-        ask("Bread?")
-        if os.path.exists("count"):
-            open("count", "a").write("x")
-            if len(open("count").read()) == 2:
-                sys.exit("the second replay fails")
-        ask("Milk?")
-        """
-    )
+@pytest.mark.parametrize("way", FAILS)
+def test_a_program_that_fails_in_each_replay_and_not_in_the_recording_does_not_replay(
+    model: NumberedServer, way: str
+) -> None:
+    """Its last lines say why."""
+    write(f"ask('Bread?')\nif os.path.exists('made'): {FAILS[way]}\nopen('made', 'w').close()")
     ran(*A)
-    Path("count").touch()
     printed, _ = ran(*CHECK, code=1)
-    assert printed.startswith("replay 2 of 3 (seed 2): the exit code differs:\n")
-    ends = (
-        "  replay 1: exit code 0\n",
-        "  replay 2: exit code 1\n  replay 2: the second replay fails\n",
+    assert printed.startswith(
+        "replay 1 of 3 (seed 1): the exit code differs:\n  the recording: exit code 0\n  replay 1: exit code 1\n"
     )
-    assert all(end in printed for end in ends)
+    assert "no_such_module" in printed or "the file exists" in printed
+
+
+@pytest.mark.ci
+def test_a_recorded_exit_code_is_no_difference(
+    model: NumberedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The header has it; another one is."""
+    write("ask('Bread?'); sys.exit(int(os.environ.get('CODE', 3)))")
+    ran(*A, code=3)
+    header = json.loads(Path("a.jsonl").read_text(encoding="utf-8").partition("\n")[0])
+    assert header["run"] == {"exit_code": 3}
+    printed, _ = ran(*CHECK)
+    assert printed == "3 replays: the same output and exit code 3, 1 call each\n"
+    monkeypatch.setenv("CODE", "4")
+    printed, _ = ran(*CHECK, code=1)
+    assert "  the recording: exit code 3\n  replay 1: exit code 4\n" in printed
+
+
+@pytest.mark.ci
+def test_a_miss_fails_the_check_though_the_program_ends_abruptly(model: NumberedServer) -> None:
+    """It was noted when it came."""
+    text = "try: ask('Bread?')\nexcept Exception: pass\n"
+    write(text)
+    ran(*A)
+    write(f"{text.replace('Bread', 'Milk')}os._exit(0)")
+    printed, _ = ran(*CHECK, code=1)
+    assert printed.startswith("replay 1 of 3 (seed 1): a call has no recorded answer. ")
+
+
+@pytest.mark.ci
+def test_other_calls_than_in_the_recording_are_a_difference(model: NumberedServer) -> None:
+    """In all replays, or in some."""
+    write("ask('Bread?')\nif not os.path.exists('less'): ask('Milk?')")
+    ran(*A)
+    Path("less").touch()
+    printed, _ = ran(*CHECK, code=1)
+    assert printed.startswith("replay 1 of 3 (seed 1): 1 call, and 1 record not used: ")
     write("ask('Bread?')\nif random.random() < .5: ask('Milk?')")
     printed, _ = ran(*CHECK, "30", code=1)
-    assert "the program sends different requests" in printed
+    assert "1 record not used" in printed
 
 
 @pytest.mark.ci
 def test_each_replay_reads_the_standard_input_from_its_beginning(model: NumberedServer) -> None:
-    """A pipe is read once."""
+    """Of a file."""
     write("print(input()); ask('Bread?'); print(input())")
     ran(*A, given="Ann\nBen\n")
     printed, _ = ran(*CHECK, given="Ann\nBen\n")
@@ -175,7 +213,7 @@ def test_each_replay_reads_the_standard_input_from_its_beginning(model: Numbered
 
 @pytest.mark.ci
 def test_the_programs_own_cassettes_are_checked(model: NumberedServer) -> None:
-    """They need no option; records that no replay used are counted."""
+    """They need no option; a record that a replay does not use is a difference."""
     text = """
         import llmcall
         with llmcall.cassette("own.jsonl"):
@@ -184,8 +222,8 @@ def test_the_programs_own_cassettes_are_checked(model: NumberedServer) -> None:
     write(text)
     ran()
     write(text.replace('; ask("Milk?")', ""))
-    printed, _ = ran("--check")
-    assert printed == "3 replays: the same output, 1 call each; 1 record not used\n"
+    printed, _ = ran("--check", code=1)
+    assert "1 call, and 1 record not used" in printed
 
 
 @pytest.mark.ci

@@ -55,7 +55,7 @@ def summary_lines(
         (whole.sums["refused"] + recorder.refused, "refused"),
     ]
     shown = [f"{number:,} {words}" for number, words in parts if number] or ["0 asked"]
-    where = _where_recorded(cassette, file)
+    where = _where_recorded(recorder, cassette, file)
     if shown == [f"{replayed:,} replayed"]:
         lines = [f"{counted(replayed, 'call')} replayed from {where}"]
     else:
@@ -78,14 +78,14 @@ def summary_lines(
     return lines
 
 
-def _where_recorded(cassette: Cassette | None, file: Path | None) -> str:
+def _where_recorded(recorder: Recorder, cassette: Cassette | None, file: Path | None) -> str:
     """Return where the answers are: the cassette, or without one the cache."""
     if cassette is not None:
         is_saved = cassette.file.is_written or not cassette.recorded
         is_file = is_saved and file is not None and file.exists()
         return str(cassette.path) if is_file else f"{cassette.path} not written"
     settings = config.settings()
-    if settings.cache_mode == "off":
+    if settings.cache_mode == "off" and not recorder.sends_nothing:
         return "nothing was recorded, because the cache's mode is off"
     return str(without_password(settings.cache_path))
 

@@ -15,6 +15,7 @@ from ...link import programs
 from ...stores.cassettes.current import open_current_cassette
 from ...support.display import one_line
 from ...support.listeners import CallListener, listen, stop_listening
+from ...support.system import lock
 
 if TYPE_CHECKING:
     from ...core.calls import Call
@@ -139,7 +140,11 @@ class _Replay(CallListener):
         """Note who made a call, and whether another caller made it in the recording."""
         position, cassette = call.position, call.cassette
         self._callers.add(position.caller)
-        if cassette is None or not cassette.tape.callers.moved or len(self._others) >= MOST_NAMED:
+        if cassette is None:
+            with lock:
+                self._note = self._note._replace(calls=self._note.calls + 1)
+            return
+        if not cassette.tape.callers.moved or len(self._others) >= MOST_NAMED:
             return
         for moved in list(cassette.tape.callers.moved):
             place = moved.request[0], moved.number, moved.caller

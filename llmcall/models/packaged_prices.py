@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ..apis.token_usage import MILLION, Bill, Cost, Parts, TokenUsage
-from ..support.libraries import genai_prices
+from ..support import libraries
 from ..support.notices import warn_once
 
 # The providers whose tiers SHARES describes, as genai-prices names them.
@@ -76,7 +76,9 @@ class PackagedPrice(NamedTuple):
     @property
     def source(self) -> str:
         """The package with its version and the date of the price."""
-        return f"genai-prices {genai_prices.__version__} for {self.time.date().isoformat()}"
+        return (
+            f"genai-prices {libraries.genai_prices.__version__} for {self.time.date().isoformat()}"
+        )
 
     def cost_of_parts(self, parts: Parts) -> Cost:
         """Return the cost of tokens; a part without its own price costs as much as the whole."""
@@ -113,7 +115,7 @@ class PackagedPrice(NamedTuple):
 
     def calculate(self, usage: object) -> Any:
         """Return the calculation of genai-prices for a usage."""
-        return genai_prices.calc_price(
+        return libraries.genai_prices.calc_price(
             usage, self.model, provider_id=self.provider, genai_request_timestamp=self.time
         )
 
@@ -158,7 +160,7 @@ def _rates(price: PackagedPrice) -> Rates | None:
     """Return a model's prices of plain usage; ``None`` if genai-prices has to calculate them."""
     if price.provider not in PROVIDERS_WITH_SHARES:  # others count reasoning apart
         return None
-    prices = price.calculate(genai_prices.Usage()).model_price
+    prices = price.calculate(libraries.genai_prices.Usage()).model_price
     beside = prices.output_reasoning_mtok, prices.requests_kcount
     if None in (prices.input_mtok, prices.output_mtok) or beside != (None, None):
         return None
@@ -190,7 +192,7 @@ def _counts(usage: Mapping[str, object]) -> Iterator[tuple[str, Any]]:
 
 @lru_cache(maxsize=4096)
 def _calculated_cost(price: PackagedPrice, parts: tuple[tuple[str, int], ...]) -> Cost:
-    return price.shared(price.calculate(genai_prices.Usage(**dict(parts))))
+    return price.shared(price.calculate(libraries.genai_prices.Usage(**dict(parts))))
 
 
 def _usage(bill: Bill, provider: str) -> Any:
@@ -198,7 +200,7 @@ def _usage(bill: Bill, provider: str) -> Any:
     names, makers = EXTRACTORS[bill.api]
     for provider_id, flavor in [*((provider, name) for name in names), makers]:
         try:
-            extracted = genai_prices.extract_usage(
+            extracted = libraries.genai_prices.extract_usage(
                 bill.reported, provider_id=provider_id, api_flavor=flavor
             )
         except ValueError:  # the provider has no extractor of this name, or one for another API
@@ -206,7 +208,7 @@ def _usage(bill: Bill, provider: str) -> Any:
                 raise
         else:
             break
-    return extracted.usage + genai_prices.Usage(**bill.tools)
+    return extracted.usage + libraries.genai_prices.Usage(**bill.tools)
 
 
 @lru_cache(maxsize=4096)
@@ -217,7 +219,9 @@ def provider_of(model: str, address: str | None) -> str | None:
     providers += [] if model.startswith(OPEN_WEIGHTS) else [{"provider_id": "openai"}]
     for provider in providers:
         try:
-            found = genai_prices.calc_price(genai_prices.Usage(), model, **provider)
+            found = libraries.genai_prices.calc_price(
+                libraries.genai_prices.Usage(), model, **provider
+            )
         except LookupError:  # it does not know the provider or the model
             continue
         return str(found.provider.id)

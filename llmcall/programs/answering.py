@@ -10,6 +10,8 @@ from types import ModuleType, NoneType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+# With flights, database and packaged_prices, all is imported that a request needs; patches.py says why.
+from ..core import flights  # noqa: F401
 from ..core.answer import answer_calls, reply_to
 from ..core.kinds import Http
 from ..core.prepare import prepare_chat, prepare_embeddings
@@ -18,9 +20,11 @@ from ..keys.http_identity import NOT_COUNTED, http_identity
 from ..keys.messages import messages_to_send
 from ..keys.parameters import checked_parameters, parameters_in
 from ..keys.plain_data import plain
+from ..models import packaged_prices  # noqa: F401
 from ..recorded_functions import normalized, prepare_recorded, recorded_result
 from ..scopes.active import position_here
 from ..scopes.callers import counted_apart
+from ..stores.cache import database  # noqa: F401
 from ..stores.cassettes.current import open_current_cassette
 from ..stores.http_records import requested_model
 from ..support import secrets

@@ -11,9 +11,11 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import importlib
 import os
 import pickle
 import signal
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from types import GeneratorType
@@ -221,6 +223,9 @@ def _fork(fork: Callable[[], Any]) -> Any:
 def _name_forked() -> None:
     """Name the process that is about to be forked, even if the program imported ``os.fork`` before the recording."""
     starting.forked = starting.route or started.new_route("process", "fork")
+    for library in ("httpx2", "httpx"):  # one that another thread imports would stay locked there
+        if starting.forked is not None and library in sys.modules:
+            importlib.import_module(library)
 
 
 after_fork_in_parent(started.answer)

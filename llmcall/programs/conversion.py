@@ -1,19 +1,20 @@
-"""Requests, responses and errors of other HTTP libraries as httpx has them, and recorded answers as bytes.
-
-It is imported with the first request of such a library.
-"""
+"""Requests, responses and errors of other HTTP libraries as httpx has them, and recorded answers as bytes."""
 
 from __future__ import annotations
 
 import http.client
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from ..support.libraries import any_httpx as httpx
+from ..support import libraries
 from ..support.waits import as_async
+from . import transports  # noqa: F401 - before the first request
 from .http_responses import body_class
 from .transport import headers_to_copy
+
+if TYPE_CHECKING:
+    import httpx
 
 T = TypeVar("T")
 Headers = Iterable[tuple[object, object]]  # texts or bytes
@@ -45,9 +46,9 @@ class LibraryErrors(NamedTuple):
             yield
         except self.own as error:
             failed, late = (
-                (httpx.ReadError, httpx.ReadTimeout)
+                (libraries.any_httpx.ReadError, libraries.any_httpx.ReadTimeout)
                 if is_connected
-                else (httpx.ConnectError, httpx.ConnectTimeout)
+                else (libraries.any_httpx.ConnectError, libraries.any_httpx.ConnectTimeout)
             )
             is_timeout = isinstance(getattr(error, "reason", error), self.timeouts)
             raise (late if is_timeout else failed)(str(error)) from error
@@ -56,14 +57,14 @@ class LibraryErrors(NamedTuple):
         """Return the library's error for one of httpx."""
         if isinstance(error.__cause__, self.own):
             return error.__cause__
-        is_timeout = isinstance(error, httpx.TimeoutException)
+        is_timeout = isinstance(error, libraries.any_httpx.TimeoutException)
         return (self.new_timeout if is_timeout else self.new_failure)(str(error))
 
-    async def answer(self, answering: Awaitable[T]) -> T:
+    async def answer(self, procedure: Awaitable[T]) -> T:
         """Return an answer, or raise the library's error for httpx's, with the causes that it has by itself."""
         try:
-            return await answering
-        except httpx.RequestError as error:
+            return await procedure
+        except libraries.any_httpx.RequestError as error:
             broken = self.of_library(error)
         raise broken
 
@@ -72,7 +73,7 @@ class LibraryErrors(NamedTuple):
         try:
             yield from response.iter_bytes()
             return
-        except httpx.RequestError as error:
+        except libraries.any_httpx.RequestError as error:
             broken = self.of_library(error)
         raise broken
 
@@ -93,8 +94,10 @@ class LibraryErrors(NamedTuple):
         async def aclose() -> None:
             close()
 
-        given = headers_to_copy(httpx.Headers(_headers(headers)))
-        return httpx.Response(status, headers=given, stream=body_class(httpx)(body(), aclose))
+        given = headers_to_copy(libraries.any_httpx.Headers(_headers(headers)))
+        return libraries.any_httpx.Response(
+            status, headers=given, stream=body_class(libraries.any_httpx)(body(), aclose)
+        )
 
 
 def httpx_request(
@@ -109,7 +112,7 @@ def httpx_request(
     :param content: the body, or ``UNREAD``.
     :param timeouts: in seconds: until it is connected, and between two pieces of the answer.
     """
-    return httpx.Request(
+    return libraries.any_httpx.Request(
         method,
         url,
         headers=_headers(headers),
@@ -128,7 +131,7 @@ def _bytes(value: object) -> bytes:
 
 def is_whole(response: httpx.Response) -> bool:
     """Return whether the body of a response is there, and does not come piece by piece."""
-    return isinstance(response.stream, httpx.ByteStream)
+    return isinstance(response.stream, libraries.any_httpx.ByteStream)
 
 
 def response_head(response: httpx.Response, *framing: tuple[bytes, bytes]) -> bytes:

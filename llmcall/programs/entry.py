@@ -19,7 +19,7 @@ from ..support.notices import notice
 from .actors import Actor, is_named_by_text
 from .children import recorded_children
 from .interceptors import Sight
-from .patches import PatchedTransport, patched_by, recorded_libraries
+from .patches import patched_by, recorded_libraries
 from .placeholders import placeholder_keys
 from .recorder import Recorder
 
@@ -80,6 +80,7 @@ def async_http_client(
 def _recorded_client(client: type[Client], recorder: Recorder, transport: object) -> Client:
     """Return a client of the SDK whose transports and proxies a recorder patches."""
     from ..clients.api_errors import http_library
+    from .transports import PatchedTransport
 
     library = http_library()
 

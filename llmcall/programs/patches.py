@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..additions import additions, load
-from ..core import loops, threads
+from ..additions import additions
 from ..link.programs import interceptors
 from ..scopes.callers import begin_naming, current_caller, end_naming
 from ..support.request_origin import PROGRAM, llmcall_sends, sender
 from . import connections, makers
-from .interceptors import Interceptor, Sight, active_interceptor, innermost_interceptor, passing
-from .replacing import Installation, Replacement
-
-if TYPE_CHECKING:
-    import httpx
+from .interceptors import Interceptor, Sight, innermost_interceptor
+from .replacing import Installation
 
 _lock = threading.RLock()
 
@@ -49,63 +42,6 @@ def patched_by(interceptor: Interceptor) -> Iterator[None]:
                 end_naming()
 
 
-class PatchedTransport:
-    """A transport that answers recorded requests, and sends all others through the transport below.
-
-    :param library: the module ``httpx`` or ``httpx2``.
-    :param interceptor: answers the requests.
-    :param below: the program's own transport.
-    """
-
-    def __init__(self, library: ModuleType, interceptor: Interceptor, below: Any) -> None:
-        self.below = below
-        self._library = library
-        self.interceptor = interceptor
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Return the response to a request of the program."""
-        send = self.below.handle_request
-        response = threads.run(self.interceptor.response_to(self._library, request, send))
-        if response is None:
-            with passing():
-                response = send(request)
-        return response
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Return the response to a request of the program."""
-        send = self.below.handle_async_request
-        response = await loops.run(self.interceptor.response_to(self._library, request, send))
-        if response is None:
-            with passing():
-                response = await send(request)
-        return response
-
-
-def _choose_transport(
-    library: str, choose: Callable[..., Any], client: object, url: object
-) -> object:
-    """Return the transport that a client chooses for a request, with the interceptor before it.
-
-    All clients of a library choose it by one method, whatever the transport (LiteLLM and openai's
-    DefaultAioHttpClient have their own). They still do the rest themselves: authentication,
-    redirects, cookies, event hooks.
-    """
-    below, interceptor = choose(client, url), active_interceptor()
-    if interceptor is None or isinstance(below, PatchedTransport):
-        return below
-    return PatchedTransport(sys.modules[library], interceptor, below)
-
-
-def _send_recorded(send: Callable[..., Any], adapter: object, *args: Any, **kwargs: Any) -> object:
-    """Replace ``HTTPAdapter.send``, through which every request of a session goes."""
-    interceptor = active_interceptor()
-    if interceptor is None:
-        return send(adapter, *args, **kwargs)
-    from .sessions import recorded_send
-
-    return recorded_send(interceptor, send, adapter, *args, **kwargs)
-
-
 def _connect_noted(connect: Callable[..., Any], socket: object, address: object) -> object:
     """Connect a socket, and note it for the recorder if no recorded client does so.
 
@@ -130,17 +66,14 @@ def recorded_libraries() -> list[str]:
     return ["httpx", "httpx2", "requests", *of_features]
 
 
-def _of_httpx(library: str) -> list[Replacement]:
-    choose = functools.partial(_choose_transport, library)
-    return [(client, "_transport_for_url", choose) for client in ("Client", "AsyncClient")]
-
-
 _installation = Installation(
     {
-        "httpx": _of_httpx("httpx"),
-        "httpx2": _of_httpx("httpx2"),
-        "requests": [("adapters.HTTPAdapter", "send", _send_recorded)],
-        **{library: load(place) for library, place in additions("patches").items()},
+        # With a library, all that its first request needs is imported: a process that another thread forks meanwhile
+        # would wait for ever for a module that was being imported.
+        "httpx": "programs.transports:OF_HTTPX",
+        "httpx2": "programs.transports:OF_HTTPX2",
+        "requests": "programs.sessions:OF_REQUESTS",
+        **additions("patches"),
         "socket": [
             ("", "getaddrinfo", connections.getaddrinfo),
             ("socket", "connect", _connect_noted),

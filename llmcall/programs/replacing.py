@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
+from ..additions import load
+
 # Where in a module a method is ("" for the module itself), its name, and what takes its place
 Replacement = tuple[str, str, Callable[..., object]]
 
@@ -22,10 +24,10 @@ class Installation:
     A stand-in for a library, such as a mock, a module of the user's by its name or ``None`` in
     ``sys.modules``, sends nothing and is left alone.
 
-    :param replacements: by the names of the modules.
+    :param replacements: by the names of the modules; or the place of them, which is imported with the module.
     """
 
-    def __init__(self, replacements: Mapping[str, Sequence[Replacement]]) -> None:
+    def __init__(self, replacements: Mapping[str, Sequence[Replacement] | str]) -> None:
         self._replacements = replacements
         self._undo: contextlib.ExitStack | None = None  # while it is open
         self._lock = threading.RLock()
@@ -56,10 +58,12 @@ class Installation:
                 undo.close()
 
     def _put_in(self, name: str, module: ModuleType) -> None:
+        given = self._replacements[name]
+        replacements: Sequence[Replacement] = load(given) if isinstance(given, str) else given
         with self._lock:
             if self._undo is None:  # closed while another thread imported the module
                 return
-            for path, method, replacement in self._replacements[name]:
+            for path, method, replacement in replacements:
                 owner: object = module
                 for part in filter(None, path.split(".")):
                     owner = getattr(owner, part, None)

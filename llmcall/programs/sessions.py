@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import http.client
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import requests
 
 from ..core import threads
-from ..support.libraries import any_httpx as httpx
+from ..support import libraries
 from .conversion import TIMEOUTS, LibraryErrors, httpx_request
-from .interceptors import Interceptor, passing
+from .interceptors import active_interceptor, passing
+
+if TYPE_CHECKING:
+    import httpx
 
 ERRORS = LibraryErrors(
     (requests.RequestException,), requests.Timeout, requests.Timeout, requests.ConnectionError
@@ -21,20 +24,13 @@ PIECE = 1024  # bytes of a body that are read at once
 OPTIONS = ("stream", "timeout", "verify", "cert", "proxies")  # of an adapter's method, in order
 
 
-def recorded_send(
-    interceptor: Interceptor,
-    send: Callable[..., Any],
-    adapter: Any,
-    request: Any,
-    *args: object,
-    **kwargs: Any,
+def _send_recorded(
+    send: Callable[..., Any], adapter: Any, request: Any, *args: object, **kwargs: Any
 ) -> Any:
-    """Return the response to what a session sends.
-
-    :param send: the method of the session's adapter.
-    :param request: the program's request.
-    :param args: with ``kwargs``, the further arguments of ``send``.
-    """
+    """Replace ``HTTPAdapter.send``, through which every request of a session goes."""
+    interceptor = active_interceptor()
+    if interceptor is None:
+        return send(adapter, request, *args, **kwargs)
     if interceptor.passes(request.method, request.url, request.headers):
         with passing():
             return send(adapter, request, *args, **kwargs)
@@ -63,7 +59,9 @@ def recorded_send(
             response.status_code, response.headers.items(), pieces, response.close
         )
 
-    response = threads.run(ERRORS.answer(interceptor.response_to(httpx, original, send_attempt)))
+    response = threads.run(
+        ERRORS.answer(interceptor.response_to(libraries.any_httpx, original, send_attempt))
+    )
     if response is None:
         with passing():
             return send(adapter, request, *args, **kwargs)
@@ -97,3 +95,6 @@ class _Raw:
             longest = size or len(piece)
             for begin in range(0, len(piece), longest or 1):
                 yield piece[begin : begin + longest]
+
+
+OF_REQUESTS = [("adapters.HTTPAdapter", "send", _send_recorded)]

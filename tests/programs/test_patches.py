@@ -12,7 +12,8 @@ from unittest import mock
 
 import pytest
 from clients import http
-from servers import completion
+from commands import NEEDS_POSIX, ran
+from servers import NumberedServer, completion
 
 import llmcall
 
@@ -69,3 +70,74 @@ def test_a_replaced_function_can_go_to_a_pool_of_processes() -> None:
     """A program may give ``os.system`` and its commands to one."""
     with llmcall.cassette("a.jsonl"):
         assert pickle.loads(pickle.dumps(os.system)) is os.system
+
+
+ASKED_BY = {
+    "httpx": "import httpx\ndef post():\n    return httpx.post(URL, json=BODY, timeout=60).text",
+    "httpx2": "import httpx2\ndef post():\n    return httpx2.post(URL, json=BODY, timeout=60).text",
+    "requests": "import requests\ndef post():\n    return requests.post(URL, json=BODY).text",
+    "urllib": """
+import json, urllib.request
+def post():
+    request = urllib.request.Request(URL, json.dumps(BODY).encode(), {"content-type": "application/json"})
+    with urllib.request.urlopen(request) as response:
+        return response.read().decode()
+""",
+    "aiohttp": """
+import aiohttp, asyncio
+async def apost():
+    async with aiohttp.ClientSession() as session, session.post(URL, json=BODY) as response:
+        return await response.text()
+def post():
+    return asyncio.run(apost())
+""",
+}
+
+
+@NEEDS_POSIX
+@pytest.mark.parametrize(
+    "library",
+    [
+        "httpx",
+        "httpx2",
+        "requests",
+        *(
+            pytest.param(it, marks=pytest.mark.feature("http_libraries"))
+            for it in ("urllib", "aiohttp")
+        ),
+    ],
+)
+def test_a_first_request_imports_nothing_of_llmcall_and_a_process_forked_meanwhile_asks_too(
+    library: str, model: NumberedServer
+) -> None:
+    """The process would wait for ever for a module that a thread of its parent was importing."""
+    pytest.importorskip(library)
+    program = f"""
+import time
+URL = os.environ["MODEL_AT"] + "/chat/completions"
+BODY = {BODY}
+{ASKED_BY[library]}
+imported = []
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith("llmcall") and threading.current_thread() in asking:
+            imported.append(name)
+            time.sleep(1)
+post()  # imports what the library needs by itself
+asking = []
+with llmcall.cassette("a.jsonl"):
+    sys.meta_path.insert(0, Slow())
+    thread = threading.Thread(target=post)
+    asking.append(thread)
+    thread.start()
+    if (child := os.fork()) == 0:
+        asking.append(threading.current_thread())
+        post()
+        print(imported, flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+    thread.join()
+print(imported)
+"""
+    assert ran(program).split() == ["[]", "[]"]
+    assert len(model.asked) == 3

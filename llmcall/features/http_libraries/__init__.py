@@ -6,7 +6,7 @@ from ...additions import Feature
 
 FEATURE = Feature(
     patches={
-        "aiohttp": "features.http_libraries.patches:OF_AIOHTTP",
-        "urllib.request": "features.http_libraries.patches:OF_URLLIB",
+        "aiohttp": "features.http_libraries.connectors:OF_AIOHTTP",
+        "urllib.request": "features.http_libraries.openers:OF_URLLIB",
     },
 )

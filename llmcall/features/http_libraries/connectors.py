@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -23,9 +23,12 @@ from ...programs.conversion import (
     response_head,
     whole_response,
 )
-from ...programs.interceptors import Interceptor, passing
-from ...support.libraries import any_httpx as httpx
+from ...programs.interceptors import active_interceptor, passing
+from ...support import libraries
 from ...support.loop_waits import next_step
+
+if TYPE_CHECKING:
+    import httpx
 
 Connect = Callable[..., Awaitable[Connection]]
 
@@ -40,19 +43,17 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 FIRST_FINAL = 200  # status of an answer; those below announce one
 
 
-async def recorded_connect(
-    interceptor: Interceptor,
+async def _connect_recorded(
     connect: Connect,
     connector: aiohttp.BaseConnector,
-    request: ClientRequest,
+    req: ClientRequest,
     traces: Any,
     timeout: aiohttp.ClientTimeout,
 ) -> Connection:
-    """Return the connection on which a session sends a request and reads its answer.
-
-    :param connect: the method of the session's connector.
-    :param request: the program's; with the rest, the arguments of ``connect``.
-    """
+    """Replace ``BaseConnector.connect``, by which a session of aiohttp gets the connection of each request."""
+    interceptor, request = active_interceptor(), req
+    if interceptor is None or "Upgrade" in request.headers:  # a WebSocket
+        return await connect(connector, request, traces, timeout)
     if interceptor.passes(request.method, str(request.url), request.headers):
         with passing():
             return await connect(connector, request, traces, timeout)
@@ -102,10 +103,12 @@ async def recorded_connect(
 
     broken = None
     try:
-        answer = await loops.run(interceptor.response_to(httpx, original, send_attempt))
-    except httpx.RequestError as error:
+        answer = await loops.run(
+            interceptor.response_to(libraries.any_httpx, original, send_attempt)
+        )
+    except libraries.any_httpx.RequestError as error:
         broken = error
-    if isinstance(broken, (httpx.ConnectError, httpx.ConnectTimeout)):
+    if isinstance(broken, (libraries.any_httpx.ConnectError, libraries.any_httpx.ConnectTimeout)):
         raise ERRORS.of_library(broken)
     came = broken or answer
     if came is None:
@@ -221,7 +224,7 @@ class _Recorded(ResponseHandler):
                 if piece:
                     self.data_received(b"%x\r\n%b\r\n" % (len(piece), piece))
             self.data_received(b"0\r\n\r\n")
-        except httpx.RequestError as error:
+        except libraries.any_httpx.RequestError as error:
             stream.set_exception(ERRORS.of_library(error))
         finally:
             await self._answer.aclose()
@@ -231,3 +234,6 @@ class _Recorded(ResponseHandler):
         super().close()
         if self._feeding is not None:
             self._feeding.cancel()
+
+
+OF_AIOHTTP = [("BaseConnector", "connect", _connect_recorded)]

@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...core import threads
 from ...programs.conversion import (
@@ -23,8 +23,11 @@ from ...programs.conversion import (
     response_head,
     whole_response,
 )
-from ...programs.interceptors import Interceptor, passing
-from ...support.libraries import any_httpx as httpx
+from ...programs.interceptors import active_interceptor, passing
+from ...support import libraries
+
+if TYPE_CHECKING:
+    import httpx
 
 PIECE = 1024  # bytes of an answer that are read at once
 LENGTH = "Content-length"  # as urllib writes it
@@ -36,17 +39,22 @@ ERRORS = LibraryErrors(
 )
 
 
-def recorded_open(
-    interceptor: Interceptor,
+def _open_recorded(
     open_below: Callable[..., Any],
     opener: object,
     request: urllib.request.Request,
+    data: object = None,
 ) -> Any:
-    """Return the response to what an opener sends.
+    """Replace ``OpenerDirector._open``, between the opener's processors of requests and of responses.
 
-    :param open_below: its own method, for which its handlers answer.
+    This is a trick: the method is private, but older than any alternative, and the one place that every request
+    passes as it is sent: also redirects, answers to a 401 and those of a program's own handlers.
+
     :param request: the program's, as the opener's processors of requests have left it.
     """
+    interceptor = active_interceptor()
+    if interceptor is None or request.type not in ("http", "https"):
+        return open_below(opener, request, data)
     headers = {**request.headers, **request.unredirected_hdrs}
     if interceptor.passes(request.get_method(), request.full_url, headers):
         with passing():
@@ -76,7 +84,9 @@ def recorded_open(
         headers = response.info().items()
         return ERRORS.httpx_response(response.code, headers, _pieces(response), response.close)
 
-    response = threads.run(ERRORS.answer(interceptor.response_to(httpx, original, send_attempt)))
+    response = threads.run(
+        ERRORS.answer(interceptor.response_to(libraries.any_httpx, original, send_attempt))
+    )
     if response is None:
         with passing():
             return open_below(opener, request)
@@ -143,3 +153,6 @@ class _Source(io.RawIOBase):
         if not self.closed:
             super().close()
             copy_context().run(self._response.close)
+
+
+OF_URLLIB = [("OpenerDirector", "_open", _open_recorded)]

@@ -15,7 +15,6 @@ from ..errors import OutputError
 from ..keys.plain_data import plain
 from ..keys.request import Data, UncheckedFormat
 from ..support.display import shortened
-from .json_texts import json_values
 
 LONGEST_QUOTE = 200  # characters of an answer in a message
 ANY_JSON = ""  # the form of JSON mode
@@ -87,6 +86,8 @@ def _misfit(text: str, expected: Expected) -> str | None:
         return None
     if expected.form == ANY_JSON:  # some servers put it into a fenced block, or reasoning before it
         try:
+            from .json_texts import json_values  # not needed for most answers
+
             return None if any(True for _ in json_values(text)) else "it is not JSON"
         except RecursionError:
             return "it is nested too deeply"

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from ..config import resolve as config
 from ..config.settings import checked_layer
-from ..core import loops, threads
-from ..core.answer import answer_calls, answer_from_record, reply_to, waits_for_record
+from ..core.lookup import answer_from_record, waits_for_record
 from ..core.prepare import prepare_chat, prepare_embeddings
 from ..core.reply import handle_failure, reply_in
 from ..errors import APIError
@@ -74,6 +73,9 @@ class LLMClient(ConfiguredClient):
         looks_up = waits_for_record(call)
         record = None if looks_up else answer_from_record(call)
         if record is None:
+            from ..core import threads  # not needed for a recorded answer
+            from ..core.answer import reply_to
+
             return threads.run(reply_to(call, looks_up=looks_up))
         return reply_in(record, call)
 
@@ -96,6 +98,9 @@ class LLMClient(ConfiguredClient):
         looks_up = call.store.is_on_server or waits_for_record(call)
         record = None if looks_up else answer_from_record(call)
         if record is None:
+            from ..core import loops
+            from ..core.answer import reply_to
+
             return await loops.run(reply_to(call, looks_up=looks_up))
         return reply_in(record, call)
 
@@ -107,6 +112,8 @@ class LLMClient(ConfiguredClient):
             recorded answer comes word by word. If the call fails and ``on_error`` is ``"none"``,
             the failure is logged, the stream ends, and ``.reply`` is ``None``.
         """
+        from ..core import threads
+        from ..core.answer import reply_to
         from .streams import Stream
 
         call = prepare_chat(self, current_messages, arguments)._replace(is_streamed=True)
@@ -117,6 +124,8 @@ class LLMClient(ConfiguredClient):
 
         Arguments and stream are as for :meth:`stream_message`.
         """
+        from ..core import loops
+        from ..core.answer import reply_to
         from .streams import AsyncStream
 
         call = prepare_chat(self, current_messages, arguments)._replace(is_streamed=True)
@@ -150,6 +159,8 @@ class LLMClient(ConfiguredClient):
         :returns: a list of numbers, each rounded to float32, or one such list for each text;
             ``None`` if the call failed after all retries and ``on_error`` is ``"none"``.
         """
+        from ..core import threads
+
         calls = prepare_embeddings(self, text, model, {"dimensions": dimensions, **arguments})
         # With on_error="return" it may also be the error, which the type leaves out.
         return threads.run(self._embeddings_of(calls, is_one=isinstance(text, str)))  # type: ignore[return-value]
@@ -172,11 +183,14 @@ class LLMClient(ConfiguredClient):
         **arguments: Any,
     ) -> list[float] | list[list[float]] | None:
         """Return embeddings without blocking the event loop, as :meth:`get_embedding` does."""
+        from ..core import loops
+
         calls = prepare_embeddings(self, text, model, {"dimensions": dimensions, **arguments})
         vectors = await loops.run(self._embeddings_of(calls, is_one=isinstance(text, str)))
         return vectors  # type: ignore[return-value]
 
     async def _embeddings_of(self, calls: Sequence[Call], *, is_one: bool) -> Vectors:
+        from ..core.answer import answer_calls
         from ..core.kinds import unpacked_vector
 
         try:

@@ -11,7 +11,6 @@ from weakref import WeakSet
 from ..config import resolve as config
 from ..config.endpoints import Endpoint
 from ..config.settings import DEFAULT_MODEL, Settings, checked_layer
-from ..core.callbacks import aclose, call_callback, close
 from ..core.calls import Resolved
 from ..core.seams import Sends, Transport
 from ..keys.parameters import EFFORT
@@ -182,6 +181,8 @@ class ConfiguredClient:
                 if transport is None:
                     own: ConfiguredClient | Sends | None = self.transport
                     if own is None:
+                        from ..core.callbacks import call_callback
+
                         own = call_callback(self.make_transport, endpoint)
                     transport = self._transports[signed_in] = as_transport(own, self)
         return transport
@@ -205,6 +206,8 @@ class ConfiguredClient:
 
         Close a client only while it has no call under way. The next call opens new connections.
         """
+        from ..core.callbacks import close
+
         for transport in self._take_transports():
             close(transport)
 
@@ -213,6 +216,8 @@ class ConfiguredClient:
 
         ``asyncio.run`` does this by itself when it ends.
         """
+        from ..core.callbacks import aclose
+
         for transport in self._take_transports():
             await aclose(transport)
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..core.seams import AsyncTransport, Chunk, Sends, Transport
 from ..errors import ConfigError
-from ..support.loop_waits import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping
@@ -104,6 +103,8 @@ class _UserAsyncTransport(_UserTransport, AsyncTransport):
     ) -> Coroutine[Any, Any, Mapping[str, Data]]:
         """Return the response."""
         if "asend" not in self._methods:
+            from ..support.loop_waits import in_thread
+
             return in_thread(self.send, request, timeout)
         return self._own.asend(request, timeout)  # type: ignore[no-any-return]
 

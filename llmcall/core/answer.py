@@ -21,50 +21,25 @@ from ..apis.token_usage import total_cost
 from ..config.endpoints import Endpoint
 from ..errors import (
     APIError,
-    CacheMissError,
     ContextLengthError,
     LLMCallError,
     RequestTimeoutError,
 )
 from ..stores.record import Record
 from ..support.failures import note_inside
-from ..support.listeners import notify
-from ..support.notices import first as first_notice
 from ..support.notices import logger
 from ..support.waits import Progress, check_stops, stops
 from .calls import Call, answers_held_back
-from .effects import Look, Open, Wait
+from .effects import Emit, Look, Open, Piece, Wait
 from .failover import Failover, announce, pause_after
-from .reply import emit_recorded, handle_failure, note_failure, reply_in
+from .lookup import found, refuse_misfit
+from .reply import handle_failure, note_failure, reply_in
 from .seams import NO_ENDPOINT, Gate, Response, Transport
 from .sending import Exchange, naming_source, note_sent
 
 if TYPE_CHECKING:
     from .flights import CallsInFlight, Records
     from .reply import Reply
-
-
-def answer_from_record(call: Call) -> Record | None:
-    """Answer a chat call from its record, without a procedure; the look-up may block the thread.
-
-    :returns: the record, or ``None`` if a model must answer.
-    """
-    try:
-        record = found(call, call.store.get(call.request))
-        if record is not None:
-            call.note_hit(record, record.cost)
-            call.note_answer(record)
-        return record
-    except BaseException as error:
-        note_failure(error, call)
-        raise
-
-
-def waits_for_record(call: Call) -> bool:
-    """Return whether a call may have to wait for its recorded answer: another process answers it, or the answer is held
-    back.
-    """
-    return call.way is not None or bool(answers_held_back)
 
 
 async def reply_to(call: Call, *, looks_up: bool = True) -> Reply | Any:
@@ -145,6 +120,17 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
     finally:
         if progress is not None:
             progress.has_ended = True
+
+
+async def emit_recorded(record: Record) -> None:
+    """Emit a chat's recorded answer to the reader of a stream; a new one was emitted as it came, and other kinds come
+    whole.
+    """
+    from ..apis.chunks import chunk_text, chunks_of
+
+    if record.is_hit and record.kind == "chat":
+        for chunk in chunks_of(record.response):
+            await Emit(Piece(chunk_text(chunk), chunk))
 
 
 async def share(calls: Sequence[Call]) -> Records:
@@ -306,69 +292,3 @@ async def send_once(
     except BaseException as error:
         exchange.count_failure(error, response, assembler, gate, endpoint)
         raise
-
-
-# What a look-up found
-
-
-def found(call: Call, record: Record | None) -> Record | None:
-    """Return what a look-up of a call found; ``None`` if the call has to be made.
-
-    :raises CacheMissError: if nothing is recorded, and the cassette, or else the cache's mode, forbids calls; or if
-        the recorded answer does not fit the call.
-    """
-    if record is None:
-        if not call.may_call:
-            call.refuse(_miss_error(call))
-        _let_listeners_refuse(call)
-        return None
-    if call.request.expected is not None:
-        refuse_misfit(call, record)
-    return record
-
-
-def _let_listeners_refuse(call: Call) -> None:
-    """Let a listener refuse the call, as in a test that must not reach a model. A recorded function may always run;
-    only the calls that it makes can be refused.
-
-    :raises CacheMissError: if a listener refuses it.
-    """
-    if call.request.kind == "function":
-        return
-    try:
-        notify("asks", call)  # an unrecorded call may be refused, too
-    except CacheMissError as error:
-        call.refuse(error)
-
-
-def refuse_misfit(call: Call, record: Record) -> None:
-    """Refuse another call's answer if it does not fit this call's ``response_format``.
-
-    :raises CacheMissError: if it does not fit: an :class:`LLMCall` reads answers itself and records them whether they
-        fit or not, and a class may have changed since the recording.
-    """
-    try:
-        if call.request.expected.misfit_in(record.response) is None:
-            return
-    except (LookupError, TypeError, AttributeError):
-        return  # not a model's answer: reply_in raises an error
-    error = CacheMissError(
-        f"the recorded answer to this {call.label} does not fit its response_format. Give the call its own "
-        "sample=, or request a new answer with cache_mode='refresh' (a cassette: mode 'rewrite')"
-    )
-    call.refuse(error)
-
-
-def _miss_error(call: Call) -> CacheMissError:
-    """Return the error of a call that is not recorded and may not be made.
-
-    It names the first miss of the process: if the program went on without that answer, later misses
-    may be mere consequences.
-    """
-    from ..stores.misses.report import miss_error
-
-    error = miss_error(call)
-    first_miss = first_notice(CacheMissError, error.args[0])
-    if first_miss != error.args[0]:
-        error.first = first_miss
-    return error

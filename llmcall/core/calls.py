@@ -26,7 +26,6 @@ from ..support.listeners import CallInfo, methods_by_event
 from ..support.secrets import note_used
 from ..support.waits import Progress
 from .deadlines import Deadline
-from .kinds import Kind
 from .options import Options
 from .seams import Store
 
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from ..stores.records.keyed_settings import SettingsTaken
     from ..traffic.sites import Site
     from ..traffic.usage import Meter
+    from .kinds import Kind
 
 # Features that answer calls without a model stand around a call's store: each returns the store to ask instead.
 stores_around: list[Callable[[Call, Store], Store]] = []

@@ -29,16 +29,15 @@ from ..errors import (
 from ..keys.parameters import sent_body
 from ..keys.plain_data import map_texts, recordable
 from ..keys.request import Data, Request
-from ..models.tokens import shares
 from ..stores.record import Received, Record, make_record
 from ..support.display import counted, shortened
 from ..support.notices import warn_once
-from .effects import Piece, Send
 from .seams import Gate, Response, Transport
 
 if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
     from .calls import Call
+    from .effects import Piece
 
 # OpenAI's limits for one request (API reference, embeddings, "input"): 2,048 texts, and 300,000
 # tokens in all. No byte-level tokenizer makes more tokens than a text has bytes.
@@ -103,6 +102,8 @@ class Kind:
     ) -> Awaitable[Response]:
         """Send a call's request, and return the response."""
         assert transport is not None
+        from .effects import Send  # not needed for a recorded answer
+
         return Send(transport, request, timeout, call.progress)
 
     def begins_answer(self, chunk: Mapping[str, Data]) -> bool:
@@ -182,6 +183,8 @@ class Chat(Kind):
 
     def pieces(self, response: Response) -> Sequence[Piece]:
         """Return its text."""
+        from .effects import Piece
+
         return [Piece(content_text(choices_of(response)[0]["message"].get("content")) or "")]
 
     def check(self, request: Request, response: Response, *, must_fit_window: bool) -> None:
@@ -251,6 +254,8 @@ class Embeddings(Kind):
         self, calls: Sequence[Call], response: Response, received: Received
     ) -> list[Record]:
         """Return the records of the texts, each with its share of tokens and cost."""
+        from ..models.tokens import shares  # not needed for a recorded answer
+
         vectors = [_packed_vector(item["embedding"]) for item in ordered_embeddings(response)]
         total, cost = TokenUsage.of(response).input_tokens, received.cost
         texts = [call.request.body["input"] for call in calls]

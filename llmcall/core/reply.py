@@ -18,7 +18,6 @@ from ..support.display import html_message, sentence
 from ..support.failures import note_inside
 from ..support.notices import logger
 from ..support.tracebacks import hide_own_frames
-from .effects import Emit, Piece
 
 if TYPE_CHECKING:
     from ..answers.expected import Expected
@@ -185,17 +184,6 @@ def _with_logprobs(choice: Mapping[str, Data]) -> dict[str, Data]:
 
 
 # What a call's caller gets
-
-
-async def emit_recorded(record: Record) -> None:
-    """Emit a chat's recorded answer to the reader of a stream; a new one was emitted as it came, and other kinds come
-    whole.
-    """
-    from ..apis.chunks import chunk_text, chunks_of
-
-    if record.is_hit and record.kind == "chat":
-        for chunk in chunks_of(record.response):
-            await Emit(Piece(chunk_text(chunk), chunk))
 
 
 def reply_in(record: Record, call: Call) -> Reply | Any:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..apis.chunks import Assembler
 from ..config.endpoints import Endpoint
-from ..core.answer import refuse_misfit
 from ..core.callbacks import Reading
 from ..core.calls import Call
 from ..core.deadlines import Deadline
 from ..core.effects import Blocks, Chunks, Emit, Next, Open, Piece, Send
 from ..core.kinds import OfClient, check_chat
+from ..core.lookup import refuse_misfit
 from ..core.seams import NO_ENDPOINT, Gate, Response, Transport
 from ..errors import APIError
 from ..keys.plain_data import recordable

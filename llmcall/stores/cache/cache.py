@@ -19,9 +19,7 @@ from ...support.arguments import checked
 from ...support.notices import warn_once
 from ...support.system import ProcessLock
 from ..record import Record, make_record, scope_of
-from ..records.frame import record_frame
 from ..records.packed import pack, unpack
-from ..records.readable import incomplete, unreadable
 from .addresses import is_address, storage_at
 from .directory import Directory
 from .storages import Change, Storage, Stored
@@ -147,6 +145,8 @@ class ResponseCache:
         :raises ValueError: if no reader could read it: a chat's request has messages, and its response
             choices with messages, or the output of the Responses API; if it was filtered, broke off or is empty.
         """
+        from ..records.readable import incomplete, unreadable
+
         _check_request(request)
         packed = pack(make_record(request, response, cost=cost))
         record = unpack(request.cache_key, packed)  # in its plain form
@@ -263,6 +263,8 @@ class ResponseCache:
         :raises ValueError: if ``levels`` does not name exactly the levels of the deepest scope, or
             uses another column's name.
         """
+        from ..records.frame import record_frame
+
         used_keys = self.used_keys
         return record_frame(
             self.records(where=where), lambda record: record.cache_key in used_keys, levels

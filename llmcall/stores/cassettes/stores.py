@@ -12,7 +12,6 @@ from ...scopes.position import Position, draw_in_arm
 from ...support.notices import warn_once
 from ..cache.cache import shared_cache
 from ..record import GotFrom, Record
-from ..records.answers import same_answer
 
 if TYPE_CHECKING:
     from ..cache.cache import ResponseCache
@@ -165,6 +164,8 @@ class CassetteStore(NamedTuple):
 
     def add(self, record: Record) -> Record:
         """Add an answer; return the one that counts on the cassette."""
+        from ..records.answers import same_answer  # not needed for a recorded answer
+
         source = GotFrom.FUNCTION if record.kind == "function" else GotFrom.SERVER
         try:
             first_record = self.cache.add(record)

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect
-from collections.abc import (
-    Callable,
-    Hashable,
-    Iterator,
-    Mapping,
-    Sequence,
-    Set,
-)
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Set
 from difflib import SequenceMatcher
-from typing import NamedTuple
+from functools import cached_property
 
 from ..keys.keys import key_of
-from ..keys.request import messages_of, strings_in, system_text
+from ..keys.request import Data, messages_of, strings_in, system_text
 from ..stores.differences import canonical_text, likeness
 from ..stores.record import Record
 
@@ -33,60 +27,39 @@ class PlacedCall:
 
     :param place: its place among the actor's calls, from 0.
     :param records: those of all these calls.
-    :param shared: the speakers so far; equal ones are one object, since an actor may make a million calls.
-    :ivar speaker: what successive calls of one speaker have in common: their kind and system message.
+    :ivar request: the request's key, the same for all draws.
+    :ivar kind: of the record, with the function's name or the path.
+    :ivar system: the system message.
     """
 
-    __slots__ = ("_records", "_texts", "caller", "draw", "place", "request", "speaker")
-
-    def __init__(
-        self, place: int, record: Record, records: Sequence[Record], shared: dict[Speaker, Speaker]
-    ) -> None:
+    def __init__(self, place: int, records: Sequence[Record]) -> None:
+        record = records[place]
+        self._records = records
         self.place = place
         self.draw = (record.sample or "").partition("#")[2]
         self.caller = record.caller
-        # the same for all draws
-        self.request = bytes.fromhex(key_of(record.kind, record.request, None))
-        kind = record.kind, record.request.get("function"), record.request.get("path")
-        speaker = Speaker(kind, system_text(record.request))
-        self.speaker = shared.setdefault(speaker, speaker)
-        self._records = records
-        self._texts: Texts | None = None
+        self.request = key_of(record.kind, record.request, None)
+        self.kind = record.kind, record.request.get("function"), record.request.get("path")
+        self.system = sys.intern(system_text(record.request))  # one object for all calls with it
+
+    @cached_property
+    def content(self) -> tuple[object, ...]:
+        """Return the request without parameters."""
+        return *self.kind, canonical_text(self._messages)
+
+    @cached_property
+    def prompt(self) -> Words:
+        """Return the words of the last message."""
+        return words_of(self._records[self.place].prompt)
+
+    @cached_property
+    def words(self) -> Words:
+        """Return those of all messages: a history says at which turn of a conversation a call was made."""
+        return words_of(" ".join(strings_in(self._messages)))
 
     @property
-    def texts(self) -> Texts:
-        """Return its texts, all at once: to read them, a record from a file has to be parsed."""
-        if self._texts is None:
-            record = self._records[self.place]
-            messages = messages_of(record.request)
-            content = *self.speaker.kind, canonical_text(messages)
-            words = words_of(" ".join(strings_in(messages)))
-            self._texts = Texts(content, words_of(record.prompt), words)
-        return self._texts
-
-
-class Speaker(NamedTuple):
-    """The addressee of a call.
-
-    :param kind: of the record, with the function's name or the path.
-    :param system: the system message.
-    """
-
-    kind: tuple[object, ...]
-    system: str
-
-
-class Texts(NamedTuple):
-    """The texts of a request.
-
-    :param content: the request, without parameters.
-    :param prompt: the words of the last message.
-    :param words: those of all messages: a history says at which turn of a conversation a call was made.
-    """
-
-    content: tuple[object, ...]
-    prompt: Words
-    words: Words
+    def _messages(self) -> list[Data]:
+        return messages_of(self._records[self.place].request)
 
 
 def words_of(text: str) -> Words:
@@ -101,19 +74,19 @@ IDENTITIES: tuple[Feature, ...] = (
     lambda call: (call.request, call.draw),
     lambda call: (call.request, call.caller),
     lambda call: call.request,
-    lambda call: (call.texts.content, call.draw),
-    lambda call: call.texts.content,
+    lambda call: (call.content, call.draw),
+    lambda call: call.content,
 )
 
 
 def _speaker(call: PlacedCall) -> Hashable:
     """Return what successive calls of one speaker have in common."""
-    return call.speaker
+    return call.kind, call.system
 
 
 def _caller(call: PlacedCall) -> Hashable:
     """Return what those of one caller have in common."""
-    return call.speaker, call.caller
+    return call.kind, call.system, call.caller
 
 
 def align_calls(records: Sequence[Record], other_records: Sequence[Record]) -> Places:
@@ -125,10 +98,8 @@ def align_calls(records: Sequence[Record], other_records: Sequence[Record]) -> P
     in any order. Calls that are alike but stand elsewhere are the same, too. In the remaining calls, the system message
     changed.
     """
-    shared: dict[Speaker, Speaker] = {}
     calls, others = (
-        [PlacedCall(place, record, side, shared) for place, record in enumerate(side)]
-        for side in (records, other_records)
+        [PlacedCall(place, side) for place in range(len(side))] for side in (records, other_records)
     )
     same: Places = {}
     for identity in IDENTITIES:
@@ -141,12 +112,12 @@ def align_calls(records: Sequence[Record], other_records: Sequence[Record]) -> P
             same |= _in_order(some, their_others, same)
     for some, their_others in _groups(*_rest(calls, others, same), _speaker):
         same |= _alike(some, their_others, ALIKE)
-    systems, other_systems = ({call.speaker.system for call in side} for side in (calls, others))
+    systems, other_systems = ({call.system for call in side} for side in (calls, others))
     rest, other_rest = _rest(calls, others, same)
     for some, their_others in _groups(
-        [call for call in rest if call.speaker.system not in other_systems],
-        [call for call in other_rest if call.speaker.system not in systems],
-        lambda call: call.speaker.kind,
+        [call for call in rest if call.system not in other_systems],
+        [call for call in other_rest if call.system not in systems],
+        lambda call: call.kind,
     ):
         same |= _alike(some, their_others)
     return same
@@ -205,15 +176,14 @@ def _alike(calls: Calls, others: Calls, least: float = 0.0) -> Places:
     """
     if not least and len(calls) * len(others) > MAX_COMPARED:
         return _zipped(calls, others)
-    texts, other_texts = ([call.texts for call in side] for side in (calls, others))
-    words, other_words = ([text.words for text in side] for side in (texts, other_texts))
+    words, other_words = ([call.words for call in side] for side in (calls, others))
     pairs = most_alike(
         words,
         other_words,
-        lambda one, other: likeness(texts[one].prompt, other_texts[other].prompt) >= least,
+        lambda one, other: likeness(calls[one].prompt, others[other].prompt) >= least,
     )
     # One speaker has one system message, or, with a memory in it, another one at each call; several have no order.
-    has_order = len({call.speaker.system for call in calls}) in (1, len(calls))
+    has_order = len({call.system for call in calls}) in (1, len(calls))
     if has_order and not least:
         alike = _likenesses(words, other_words)
         in_order = {one: one for one in range(min(len(calls), len(others)))}

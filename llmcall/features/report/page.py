@@ -19,6 +19,7 @@ from ...review.pairs import Pair, item_words
 from ...review.runs import RecordedRun, short_names
 from ...review.text import describe_arms
 from ...support.display import OF_NO_ACTOR, money, natural, visible
+from ...typed.notes import FORM
 from .facts import RunFacts, facts
 from .reporting import BLANK, TITLE, checklist
 from .survey import Survey
@@ -27,6 +28,8 @@ ROOT = -1  # the history without a message
 MOST_AT_ONCE = 10_000  # calls that a browser holds at once; with more, it reads one part at a time
 CALLS_OF_PART = 2_000
 SHOW_ALL = 'showCalls(JSON.parse(document.getElementById("data").textContent));\n'
+MAX_VARIABLES = 5  # of a row, shown as columns
+NO_FORM: Mapping[str, Any] = {"variables": {}}
 NUMBERS = ("calls", "actors", "tokens in", "tokens out", "cost")  # facts that share a line
 
 
@@ -136,9 +139,11 @@ def page_data(
         )
     }
     indexes: dict[tuple[int, int], int] = {}
+    variables: dict[tuple[int, int], Mapping[str, str]] = {}
     spoken = []
     for number, place, call in calls_read:
         indexes[number, place] = len(indexes)
+        variables[number, place] = (FORM.of(call.record) or NO_FORM)["variables"]
         node = ROOT
         for message in call.messages:
             node = nodes[node, messages[message]]
@@ -170,14 +175,17 @@ def page_data(
         cells[cell]: found[cell].divergence
         for cell in sorted(cells.keys() & found.keys(), key=lambda cell: found[cell].order)
     }
+    row_numbers = [rows[pair.item] for pair in pairs]
+    row_names = [visible(words.get(row, row)) or OF_NO_ACTOR for row in rows]
     return {
+        "variables": _variables(row_names, zip(row_numbers, pairs, strict=True), variables),
         "runs": list(map(visible, names)),
         "calls": calls,
         "cells": {
             "scope": [scopes[visible(pair.scope) or OF_NO_ACTOR] for pair in pairs],
             # "+3" is a call that only the other run has; the first run may have a call 3 of its own.
             "call": [f"{'+' if pair.status == 'added' else ''}{pair.index + 1}" for pair in pairs],
-            "row": [rows[pair.item] for pair in pairs],
+            "row": row_numbers,
             "one": [index_of(0, pair.places[0]) for pair in pairs],
             "other": [index_of(1, pair.places[1]) for pair in pairs],
             "status": [pair.status for pair in pairs],
@@ -198,8 +206,36 @@ def page_data(
         ],
         "nodes": list(nodes),
         "scopes": list(scopes),
-        "rows": [visible(words.get(row, row)) or OF_NO_ACTOR for row in rows],
+        "rows": row_names,
         "texts": list(texts),
+    }
+
+
+def _variables(
+    row_names: Sequence[str],
+    pairs: Iterable[tuple[int, Pair]],
+    of_calls: Mapping[tuple[int, int], Mapping[str, str]],
+) -> dict[str, list[Any]]:
+    """Return the variables that all calls of a row share, and in which rows differ: their names, and the values by row.
+
+    :param pairs: the calls, each with the number of its row.
+    """
+    found: dict[str, list[set[str]]] = {}
+    for row, pair in pairs:
+        for number, place in enumerate(pair.places):
+            for name, text in of_calls[number, place].items() if place is not None else ():
+                found.setdefault(name, [set() for _ in row_names])[row].add(visible(text))
+    columns = {
+        visible(name): [next(iter(texts)) for texts in by_row]
+        for name, by_row in found.items()
+        if all(len(texts) == 1 for texts in by_row)
+    }
+    shown = [
+        name for name, column in columns.items() if len({*column}) > 1 and column != row_names
+    ][:MAX_VARIABLES]
+    return {
+        "names": shown,
+        "values": [list(row) for row in zip(*map(columns.get, shown), strict=True)],
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import takewhile
 from typing import NamedTuple
@@ -23,6 +23,7 @@ from ...typed.notes import FORM
 MAX_VALUES = 12  # shown separately; the others are "(other)"
 MAX_TEXTS = 40  # different texts; with more, or more than MAX_VALUES if most occur once, answers are free texts
 MAX_FIELDS = 8
+MAX_GROUPS = 8  # the most values of a variable by which answers are counted
 MOST_COUNTED = 50_000  # different values; with more of a million, answers are free texts
 TEXT_CHARACTERS = 60  # of an answer
 OTHER, NO_FIELD, ANSWER = "(other)", "(no such field)", "answer"
@@ -38,12 +39,14 @@ class Distribution(NamedTuple):
     :param rows: each value and its frequency in each run; the most frequent first, numbers in their
         order.
     :param totals: the number of answers of each run.
+    :param columns: the values of the variable by which the answers of one run are counted; empty for runs.
     """
 
     title: str
     template: str
     rows: list[tuple[str, list[int]]]
     totals: list[int]
+    columns: tuple[str, ...] = ()
 
 
 class Survey:
@@ -66,7 +69,7 @@ class Survey:
         form = FORM.of(call.record)
         if form is not None and ASKED_AGAIN not in call.marks:
             question = self._questions[run].setdefault(form["digest"], _Question())
-            question.add(form["name"], call.record)
+            question.add(form["name"], form["variables"], call.record)
 
     def distributions(self, pairs: Iterable[Pair] = ()) -> list[Distribution]:
         """Return the distributions of the answers.
@@ -96,6 +99,8 @@ class Survey:
                 distribution = _distribution(title, template, values)
                 if distribution is not None:
                     found.append(distribution)
+                if distribution is not None and field == ANSWER and len(runs) == 1:
+                    found += runs[0].crossed(title)
         return found
 
 
@@ -147,8 +152,9 @@ class _Question:
         self.whole = _Values()
         self.not_objects: Counter[str] = Counter()  # the reasons why they have no value
         self.fields: dict[str, _Values] = {}
+        self.groups: dict[str, dict[str, _Values]] = {}  # the answers by variable and its value
 
-    def add(self, name: str, record: Record) -> None:
+    def add(self, name: str, variables: Mapping[str, str], record: Record) -> None:
         """Count the answers of a call."""
         self.names[name] = None
         levels = path_before_items(record.scope).split("/")
@@ -157,6 +163,10 @@ class _Question:
             answer = _read_answer(choice)
             self.total += 1
             self.whole.add(answer)
+            for variable, value in variables.items():
+                groups = self.groups.setdefault(variable, {})
+                if len(groups) <= MAX_GROUPS:  # one more shows that they are too many
+                    groups.setdefault(value, _Values()).add(answer)
             if isinstance(answer, dict):
                 self.objects += 1
                 for field, value in answer.items():
@@ -182,6 +192,19 @@ class _Question:
         self.not_objects.update(other.not_objects)
         for field, values in other.fields.items():
             self.fields.setdefault(field, _Values()).join(values)
+        for variable, groups in other.groups.items():
+            for value, values in groups.items():
+                self.groups.setdefault(variable, {}).setdefault(value, _Values()).join(values)
+
+    def crossed(self, title: str) -> Iterator[Distribution]:
+        """Yield the distribution of the answers by each variable of a few values."""
+        for variable, groups in self.groups.items():
+            if 1 < len(groups) <= min(MAX_GROUPS, self.total / 2):
+                columns = sorted(groups, key=_number)
+                by_value = [groups[value] for value in columns]
+                found = _distribution(f"{title}, by {variable}", "", by_value)
+                if found is not None:
+                    yield found._replace(columns=tuple(columns))
 
     def of_field(self, name: str) -> _Values:
         """Return the values of a field; answers without it have a reason instead."""

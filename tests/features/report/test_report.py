@@ -366,7 +366,7 @@ def test_the_questions_of_a_survey_are_the_templates_and_functions_that_asked() 
     with llmcall.cassette("a.jsonl"):
         client = ScriptedClient(lambda messages: "x" if "A" in messages[-1]["content"] else "y")
         rows = [{"n": n, "of": "town" if n % 2 else "village"} for n in range(20)]
-        asked = llmcall.LLMCall(user="{{ of }} A?", client=client)
+        asked = llmcall.LLMCall(user="A, number {{ n }}?", client=client)
         asked.map(rows, scope="s")
 
         @llmcall.llm(client=client)
@@ -376,10 +376,9 @@ def test_the_questions_of_a_survey_are_the_templates_and_functions_that_asked() 
 
         second.map(rows, scope="s", repeats=2)
         client.send_message("B?")
-    assert distributions(report("a.jsonl")) == {
-        "s": [("x", "20")],
-        "second": [("y", "40")],
-    }
+    found = distributions(report("a.jsonl"))
+    assert found.pop("second, by of")[1:] == [("y", "20", "20")]
+    assert found == {"s": [("x", "20")], "second": [("y", "40")]}
 
 
 def test_a_question_without_a_name_is_called_by_the_scopes_that_it_was_asked_in() -> None:
@@ -628,8 +627,33 @@ def test_a_cell_shows_both_answers_where_what_it_shows_of_them_differs(open_page
         write_cassette(path, records)
     report("a.jsonl", "--against", "b.jsonl")
     tab = open_page()
-    assert tab.locator(".words").all_inner_texts() == ["◆ no", "≠ yes"]
+    assert tab.locator(".words").all_inner_texts() == ["◆ no", "Δ yes"]
     assert tab.locator(".second").all_inner_texts() == ["never"]
+
+
+@pytest.mark.ci
+def test_a_survey_shows_what_its_rows_say_as_columns(open_page: Open) -> None:
+    """The variables in which rows differ; one of few values counts the answers, too."""
+    client = ScriptedClient(lambda messages: "yes" if "town" in messages[-1]["content"] else "no")
+    ask = llmcall.LLMCall(user="{{ age }}, {{ home }}, {{ land }}: Bread?", client=client)
+    rows = [
+        {"age": age, "home": "town" if age < 40 else "village", "land": "Ely"}
+        for age in range(30, 50)
+    ]
+    with llmcall.cassette("a.jsonl"):
+        ask.map(rows, scope="s", key="age")
+    html = report("a.jsonl")
+    crossed = re.search(r"by home</caption>(.*?)</table>", html, re.DOTALL)
+    assert crossed and re.findall(r'(?:auto|number)">(\w+)<', crossed[1]) == [
+        *("town", "village"),
+        *("yes", "10", "0"),
+        *("no", "0", "10"),
+    ]
+    assert "by age" not in html and "by land" not in html
+    tab = open_page()
+    assert tab.locator("#head .field").all_inner_texts() == ["home"]
+    assert tab.locator(".row .field").all_inner_texts()[0] == "town"
+    assert open_page(500).locator(".field").count() == 0
 
 
 def rumour(path: str, word: str, people: int = 4) -> str:
@@ -652,6 +676,7 @@ def test_a_chosen_call_has_lines_to_those_that_may_have_followed_from_it(open_pa
     tab.locator("[data-cell='0']").click()
     assert lines.count() == 3
     assert tab.locator("#status").inner_text().endswith("3 calls may have followed from it")
+    assert [words[0] for words in tab.locator(".words").all_inner_texts()] == ["◆", "◇", "◇", "◇"]
     press(tab, "Escape", "ArrowDown", "ArrowDown", "ArrowDown")
     assert lines.count() == 0
     press(tab, "ArrowUp", "ArrowUp", "ArrowUp")

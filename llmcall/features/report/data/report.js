@@ -2,6 +2,7 @@
 
 const find = (id) => document.getElementById(id);
 const plural = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
+const DIVERGES = "◆ the runs diverge here", FOLLOWS = "◇ this may have followed from another change";
 const clamped = (number, length) => Math.max(0, Math.min(length - 1, number));
 
 /** Make an element; children are nodes or texts. */
@@ -30,8 +31,8 @@ function parse(query) {
 
 /** Return what the calls of some data are called, and which have the words of a search. */
 function readCalls(data) {
-  const { runs, texts, messages, nodes, calls, cells, divergences, scopes, rows: rowNames, words_of_marks: MARKS } = data;
-  const STATUS = { changed: "≠ changed", added: `+ only in ${runs[1]}`, missing: `− only in ${runs[0]}`, same: "" };
+  const { runs, texts, messages, nodes, calls, cells, divergences, causes, scopes, rows: rowNames, words_of_marks: MARKS } = data;
+  const STATUS = { changed: "Δ changed", added: `+ only in ${runs[1]}`, missing: `− only in ${runs[0]}`, same: "" };
   const callsOf = (cell) => [cells.one[cell], cells.other[cell]].filter((call) => call >= 0);
   const marksOf = (cell) => [...new Set(callsOf(cell).flatMap((call) => calls.marks[call]))];
   const linkOf = (cell) => `#${encodeURIComponent(scopes[cells.scope[cell]])}:${cells.call[cell]}`;
@@ -39,7 +40,8 @@ function readCalls(data) {
 
   /** Return the words for a cell: that the runs diverge there, its status, how its answers ended. */
   function labelsOf(cell) {
-    const status = cell in divergences ? `◆ the runs diverge here: ${divergences[cell]}` : STATUS[cells.status[cell]];
+    const sign = cell in causes ? `${FOLLOWS}: ` : `${DIVERGES}: `;
+    const status = cell in divergences ? sign + divergences[cell] : STATUS[cells.status[cell]];
     return [status, ...marksOf(cell).map((mark) => MARKS[mark])].filter(Boolean);
   }
 
@@ -62,7 +64,7 @@ function readCalls(data) {
 
 /** Show the calls of some data, until a signal ends it. */
 function showCalls(data, signal) {
-  const { runs, texts, messages, nodes, calls, cells, divergences, causes, rows: rowNames, words_of_marks: MARKS, first: offset = 0 } = data;
+  const { runs, texts, messages, nodes, calls, cells, divergences, causes, variables, rows: rowNames, words_of_marks: MARKS, first: offset = 0 } = data;
   const { STATUS, callsOf, marksOf, linkOf, labelsOf, matcherOf } = readCalls(data);
   const isCompared = cells.status.some(Boolean);
   const cellCount = cells.row.length;
@@ -103,13 +105,14 @@ function showCalls(data, signal) {
 
   // The grid: only the cells in sight are built.
 
-  const LINE = 18.4, PADDING = 13, CELL = 200; // pixels
+  const LINE = 18.4, PADDING = 13, CELL = 200, FIELD = 130, NARROW = 700; // pixels
   const MAX_LINES = 3; // of a cell; a name has as many as it needs
   const box = find("box"), grid = find("rows");
   let isShown = null; // whether search and filter show each cell; null: all
   let shownRows = rowNames.map((_, row) => row), shownColumns = Array.from({ length: columnCount }, (_, column) => column);
   let activeCell = 0, openedCell = -1, chosenCell = -1; // the cell that Tab reaches; the one whose conversation is open; the one with lines
   let width = CELL, nameWidth = 0, tops = [0]; // pixels; row n is shown from tops[n] to tops[n + 1]
+  let fields = [], edge = 0; // the names of the rows' variables that are shown, and the pixels before the first call
 
   const pen = document.createElement("canvas").getContext("2d");
   const widths = new Map(); // of texts as they are written in the grid
@@ -163,32 +166,42 @@ function showCalls(data, signal) {
     const most = Math.max(132, Math.min(320, box.clientWidth * 0.4));
     nameWidth = Math.min(most, shownRows.reduce((widest, row) => Math.max(widest, nameLength(row) + 19), 132));
     box.style.setProperty("--name-width", `${nameWidth}px`);
-    width = Math.max(CELL, (box.clientWidth - nameWidth) / Math.max(1, shownColumns.length));
+    fields = box.clientWidth < NARROW ? [] : variables.names;
+    edge = nameWidth + FIELD * fields.length;
+    width = Math.max(CELL, (box.clientWidth - edge) / Math.max(1, shownColumns.length));
     tops = [0];
     for (const row of shownRows) tops.push(tops[tops.length - 1] + heightOf(row));
-    grid.style.width = `${nameWidth + width * shownColumns.length}px`;
+    grid.style.width = `${edge + width * shownColumns.length}px`;
     grid.style.height = `${tops[tops.length - 1] + find("head").offsetHeight}px`;
     grid.setAttribute("aria-rowcount", shownRows.length + 1);
-    grid.setAttribute("aria-colcount", shownColumns.length + 1);
+    grid.setAttribute("aria-colcount", shownColumns.length + fields.length + 1);
     fill();
   }
 
   function fill() {
     const isFocused = grid.contains(document.activeElement);
     const slice = (list, begin, size, room) => list.slice(Math.max(0, Math.floor(begin / size) - 1), Math.ceil((begin + room) / size) + 1);
-    const columns = slice(shownColumns.map((column, place) => [column, place]), box.scrollLeft, width, box.clientWidth);
+    const columns = slice(shownColumns.map((column, place) => [column, place]), Math.max(0, box.scrollLeft - edge + nameWidth), width, box.clientWidth);
     const begin = Math.max(0, rowAt(box.scrollTop) - 1);
     const rows = shownRows.slice(begin, rowAt(box.scrollTop + box.clientHeight) + 2).map((row, place) => [row, begin + place]);
-    find("head").replaceChildren(make("div", { class: "name", role: "columnheader" }, "actor"), ...columns.map(([column, place]) =>
-      placed(make("div", { class: "heading", role: "columnheader", "aria-colindex": place + 2 }, `call ${offset + column + 1}`), place)));
+    find("head").replaceChildren(make("div", { class: "name", role: "columnheader" }, "actor"),
+      ...fields.map((name, number) => field(make("div", { role: "columnheader" }, name), number)), ...columns.map(([column, place]) =>
+      placed(make("div", { class: "heading", role: "columnheader", "aria-colindex": place + fields.length + 2 }, `call ${offset + column + 1}`), place)));
     const top = find("head").offsetHeight;
     grid.replaceChildren(find("head"), ...rows.map(([row, place]) => buildRow(row, place, columns, top)), drawing);
     drawLines();
     if (isFocused) grid.querySelector("[tabindex='0']")?.focus({ preventScroll: true });
   }
 
+  function field(element, number) {
+    element.className = "field";
+    element.style.left = `${nameWidth + number * FIELD}px`;
+    element.style.width = `${FIELD}px`;
+    return element;
+  }
+
   function placed(element, place) {
-    element.style.left = `${nameWidth + place * width}px`;
+    element.style.left = `${edge + place * width}px`;
     element.style.width = `${width}px`;
     return element;
   }
@@ -196,10 +209,11 @@ function showCalls(data, signal) {
   function buildRow(row, place, columns, top) {
     const name = rowNames[row], [outer, own] = partsOf(name);
     const element = make("div", { class: "row", role: "row", "aria-rowindex": place + 2 }, make("div", { class: "name", role: "rowheader", dir: "auto", title: name },
-      make("span", { class: "outer" }, outer), make("wbr"), own));
+      make("span", { class: "outer" }, outer), make("wbr"), own),
+      ...fields.map((_, number) => field(make("div", { role: "gridcell", dir: "auto", title: variables.values[row][number] }, variables.values[row][number]), number)));
     for (const [column, number] of columns) {
       const cell = starts[row] + column;
-      if (cell < starts[row + 1] && isVisible(cell)) element.append(placed(make("div", { class: "place", role: "gridcell", "aria-colindex": number + 2 }, buildCell(cell)), number));
+      if (cell < starts[row + 1] && isVisible(cell)) element.append(placed(make("div", { class: "place", role: "gridcell", "aria-colindex": number + fields.length + 2 }, buildCell(cell)), number));
     }
     element.style.top = `${top + tops[place]}px`;
     element.style.height = `${tops[place + 1] - tops[place]}px`;
@@ -240,7 +254,7 @@ function showCalls(data, signal) {
     const row = cells.row[cell], place = shownRows.indexOf(row), column = shownColumns.indexOf(cell - starts[row]);
     if (place < 0 || column < 0 || !isVisible(cell)) return null;
     const top = find("head").offsetHeight;
-    return { left: nameWidth + column * width, right: nameWidth + (column + 1) * width, middle: top + (tops[place] + tops[place + 1]) / 2 };
+    return { left: edge + column * width, right: edge + (column + 1) * width, middle: top + (tops[place] + tops[place + 1]) / 2 };
   }
 
   function drawLines() {
@@ -261,7 +275,7 @@ function showCalls(data, signal) {
   /** Make a cell the one that Tab reaches, and scroll to it. */
   function activate(cell, isFocused) {
     activeCell = chosenCell = cell;
-    const place = shownRows.indexOf(cells.row[cell]), left = shownColumns.indexOf(cell - starts[cells.row[cell]]) * width;
+    const place = shownRows.indexOf(cells.row[cell]), left = edge - nameWidth + shownColumns.indexOf(cell - starts[cells.row[cell]]) * width;
     const [high, wide] = [box.clientHeight - find("head").offsetHeight, box.clientWidth - nameWidth];
     box.scrollTop = Math.max(tops[place + 1] - high, Math.min(tops[place], box.scrollTop));
     box.scrollLeft = Math.max(left + width - wide, Math.min(left, box.scrollLeft));
@@ -352,7 +366,7 @@ function showCalls(data, signal) {
     const partners = theirs && new Map([...partnersOf(ours, theirs), ...partnersOf(answers, calls.answers[other])]);
     const bubbles = ours.map((message) => bubble(message, false, partners, tag));
     const different = partners === null ? 0 : ours.slice(0, repeated).filter((message) => partners.has(message)).length;
-    const summary = plural(repeated, "earlier message") + (different ? `, ${different} of them ≠ different` : "");
+    const summary = plural(repeated, "earlier message") + (different ? `, ${different} of them different` : "");
     const earlier = repeated > 1 ? [make("details", null, make("summary", null, summary), ...bubbles.slice(0, repeated))] : bubbles.slice(0, repeated);
     const parameters = texts[calls.parameters[call]];
     return make("article", { "aria-label": name }, ...(isCompared ? [make("h3", null, name)] : []), about(call),
@@ -381,7 +395,7 @@ function showCalls(data, signal) {
     const others = partner >= 0 ? messages[partner][1] : [];
     const blocks = parts.map((text, number) => block(laidOut(texts[text]), others[number] === undefined ? null : laidOut(texts[others[number]]), tag));
     return make("div", { class: `message ${role.split(/[ ,]/, 1)[0]}${isAnswer ? " answer" : ""}` },
-      make("div", { class: "role", dir: "auto" }, role, partner === undefined ? "" : make("span", { class: "sign" }, " ≠ differs")),
+      make("div", { class: "role", dir: "auto" }, role, partner === undefined ? "" : make("span", { class: "sign" }, " Δ differs")),
       make("div", { class: "content" }, ...(blocks.length ? blocks : ["(empty)"])));
   }
 
@@ -456,7 +470,8 @@ function showCalls(data, signal) {
   /** Return what the signs in the cells mean, of those that are there. */
   function legend() {
     const statuses = new Set(cells.status), marks = new Set(calls.marks.flat());
-    const signs = [...(Object.keys(divergences).length ? ["◆ the runs diverge here"] : []), ...Object.entries({ ...STATUS, ...MARKS })
+    const isCause = Object.keys(divergences).some((cell) => !(cell in causes));
+    const signs = [...(isCause ? [DIVERGES] : []), ...(Object.keys(causes).length ? [FOLLOWS] : []), ...Object.entries({ ...STATUS, ...MARKS })
       .filter(([name, words]) => words && (statuses.has(name) || marks.has(name))).map(([, words]) => words)];
     return [...(cellCount ? ["☞ click a call to read it"] : []), ...signs, ...(statuses.has("changed") ? [`┈ below the line: ${runs[1]}`] : []),
       ...(followers.size ? ["→ lines lead to calls that may have followed from the chosen one"] : [])];

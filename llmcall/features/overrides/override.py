@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...core.calls import stores_around
@@ -55,19 +55,14 @@ class _Calls:
         self._by_key: dict[str, int] = {}
         self._answered: set[str] = set()
 
-    def number(self, keys: Sequence[str]) -> int | None:
-        """Return the number of the call with a key; ``None`` if the recording lacks it. The caller holds the lock.
-
-        :param keys: the call's, and that of a draw of its arm alone.
-        """
-        key = keys[0]
+    def number(self, key: str) -> int | None:
+        """Return the number of the call with a key; ``None`` if the recording lacks it. The caller holds the lock."""
         if key not in self._by_key:
             self._by_key[key] = self._numbers.lowest
             self._numbers.take(self._by_key[key])
         if self._recorded is None:
             return self._before + self._by_key[key] + 1
-        found = (self._recorded.index(key) for key in keys if key in self._recorded)
-        return next((number + 1 for number in found), None)
+        return self._recorded.index(key) + 1 if key in self._recorded else None
 
     def keep(self, key: str) -> None:
         """Keep a call's number: it has an answer."""
@@ -198,7 +193,7 @@ class Override(Block, CallListener):
             calls = self._calls_of(call)
             if calls is None:
                 calls = self._calls[branches, path] = _counted(call)
-            number = calls.number(_keys_of(call))
+            number = calls.number(call.request.cache_key)
             for answer in fitting:
                 answer.path = answer.path or path
         for answer in fitting:
@@ -246,12 +241,11 @@ def _checked(
         yield (actor, number), answer
 
 
-def _keys_of(call: Call) -> list[str]:
-    """Return the key of a call; in an arm, then that of a draw of this arm alone."""
+def _key_of(call: Call) -> str:
+    """Return the key of a call's record; in an arm, that of a draw of this arm alone."""
     request, arm = call.request, call.position.arm
-    own = [draw_in_arm(str(request.sample), arm)] if arm else []
-    keys = (key_of(request.kind, request.hashed, sample) for sample in own)
-    return [request.cache_key, *keys]
+    own = draw_in_arm(str(request.sample), arm) if arm else request.sample
+    return key_of(request.kind, request.hashed, own)
 
 
 def _counted(call: Call) -> _Calls:
@@ -261,11 +255,11 @@ def _counted(call: Call) -> _Calls:
         return _Calls(0, None)
     _check_file(cassette)
     tape = cassette.tape
-    if tape.may_record:
+    # a file has the calls of an arm in the order of the arms that made them first
+    if tape.may_record or position.arm:
         return _Calls(tape.log.count_in(position.path, position.arm), None)
     records = tape.stored.records(lambda path: path == position.path)
-    arm = position.arm
-    return _Calls(0, [it.cache_key for it in records if not arm or arm in it.arms])
+    return _Calls(0, [record.cache_key for record in records])
 
 
 def _check_file(cassette: Cassette) -> None:
@@ -336,7 +330,7 @@ class OverridingStore(NamedTuple):
         if arm:
             sample = draw_in_arm(str(sample), arm)
         return Record(
-            _keys_of(self.call)[-1],
+            _key_of(self.call),
             request.kind,
             sample,
             dict(request.hashed),

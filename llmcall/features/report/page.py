@@ -225,13 +225,14 @@ def _variables(
         for number, place in enumerate(pair.places):
             for name, text in of_calls[number, place].items() if place is not None else ():
                 found.setdefault(name, [set() for _ in row_names])[row].add(visible(text))
+    own_names = [name.rpartition("/")[2] for name in row_names]
     columns = {
         visible(name): [next(iter(texts)) for texts in by_row]
         for name, by_row in found.items()
         if all(len(texts) == 1 for texts in by_row)
     }
     shown = [
-        name for name, column in columns.items() if len({*column}) > 1 and column != row_names
+        name for name, column in columns.items() if len({*column}) > 1 and column != own_names
     ][:MAX_VARIABLES]
     return {
         "names": shown,

@@ -63,14 +63,14 @@ def _entry(path: Path) -> dict[str, Data]:
 
 
 def differences_of_import(
-    imported: Data, recording: Path, packed: Mapping[str, Path], folder: Path, pruned: int
+    imported: Data, recording: Path, packed: Mapping[str, Path], folder: Path, *, is_whole: bool
 ) -> list[str] | str:
     """Import the files of a cassette again, and return in words what differs, or why it cannot be done.
 
     :param imported: the note in the cassette's header.
     :param packed: the files that are at hand, by their SHA-256.
     :param folder: an empty one.
-    :param pruned: the number of answers that were left out of the recording.
+    :param is_whole: ``False`` if answers were left out of the recording.
     """
     files = imported.get("files") if isinstance(imported, dict) else None
     if not files:
@@ -95,6 +95,6 @@ def differences_of_import(
         if record.cache_key not in records or not same_answer(record, records[record.cache_key])
     ]
     lacking = len(records.keys() - {record.cache_key for record in found})
-    if lacking != pruned:
+    if lacking and is_whole:
         differing.append(f"{counted(lacking, 'answer')} of the files not in the recording")
     return differing

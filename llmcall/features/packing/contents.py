@@ -110,7 +110,11 @@ def merged_run(package: Path, manifest: Manifest) -> RecordedRun:
     ]
     headers = tuple(file.header for file in files.values())
     return RecordedRun(
-        "the packed recordings", records, {}, headers=headers, pruned=manifest.pruned_words
+        "the packed recordings",
+        records,
+        {},
+        headers=headers,
+        pruned=tuple(manifest.pruned.values()),
     )
 
 

@@ -16,6 +16,7 @@ from ...errors import ArgumentError, LLMCallError
 from ...stores.records.reader import RecordFile, read
 from ...stores.records.served import model_of
 from ...stores.records.writer import write
+from ...support.display import counted, money
 from .contents import (
     PAGES,
     READER,
@@ -45,7 +46,6 @@ from .package import (
     RESULT,
     Manifest,
     PackedFile,
-    Pruned,
     copy_file,
     file_digest,
     lay_out,
@@ -186,7 +186,7 @@ def pack(
             packages=run.packages,
             unused={path: len(names) for path, names in unused.items() if whole and names},
             pruned={
-                path: _pruned(recordings[path], names)
+                path: _pruned(path, recordings[path], names)
                 for path, names in unused.items()
                 if names and not whole
             },
@@ -310,9 +310,14 @@ def _copy_recording(
     write(target, recording.header, records)
 
 
-def _pruned(recording: RecordFile, keys: Collection[str]) -> Pruned:
+def _pruned(path: str, recording: RecordFile, keys: Collection[str]) -> str:
+    """Return in words how many records are left out, and what they cost."""
     costs = [record.cost for record in recording if record.cache_key in keys and model_of(record)]
-    return Pruned(len(keys), len(recording), total_cost(costs))
+    cost = total_cost(costs)
+    return (
+        f"{path}: {len(keys):,} of {counted(len(recording), 'recorded answer')} were left out (--prune), whose cost "
+        f"{'was not recorded' if cost is None else f'was {money(cost)}'}"
+    )
 
 
 def _write_about_files(package: Path, manifest: Manifest) -> Manifest:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...errors import LLMCallError
-from ...support.display import counted, money
 
 NAME = "manifest.json"
 DISTRIBUTION = "llmcall-sim"
@@ -46,19 +45,6 @@ class PackedFile(NamedTuple):
         return f"{FOLDERS[self.role]}/{self.path}".lstrip("/")
 
 
-class Pruned(NamedTuple):
-    """The records of a recording that no call of the program used, and that were left out.
-
-    :param records: their number.
-    :param of: the number of the recording's records.
-    :param cost: their cost in US dollars; ``None`` if it is not recorded.
-    """
-
-    records: int
-    of: int
-    cost: float | None
-
-
 @dataclass(frozen=True)
 class Manifest:
     """The manifest of a package: its files, and its program's run when it was packed.
@@ -70,7 +56,7 @@ class Manifest:
     :ivar python: Python's version.
     :ivar packages: the versions of the distributions that the program imported.
     :ivar unused: for each recording that is packed whole, the number of unused records.
-    :ivar pruned: for each recording of which records were left out, how many.
+    :ivar pruned: for each recording of which records were left out, how many, in words.
     :ivar files: all files but the manifest.
     """
 
@@ -81,28 +67,18 @@ class Manifest:
     python: str
     packages: dict[str, str]
     unused: dict[str, int]
-    pruned: dict[str, Pruned]
+    pruned: dict[str, str]
     files: list[PackedFile] = field(default_factory=list)
 
     def text(self) -> str:
         """Return it as JSON."""
         files = [{**file._asdict(), "file": file.file} for file in self.files]
-        pruned = {path: numbers._asdict() for path, numbers in self.pruned.items()}
-        data = {"llmcall_package": VERSION, **vars(self), "pruned": pruned, "files": files}
+        data = {"llmcall_package": VERSION, **vars(self), "files": files}
         return json.dumps(data, ensure_ascii=False, indent=1) + "\n"
 
     def files_with_role(self, *roles: str) -> list[PackedFile]:
         """Return the files of some roles."""
         return [file for file in self.files if file.role in roles]
-
-    @property
-    def pruned_words(self) -> tuple[str, ...]:
-        """Return in words how many records of each recording were left out."""
-        return tuple(
-            f"{path}: {pruned.records:,} of {counted(pruned.of, 'recorded answer')} were left out (--prune), whose "
-            f"cost {'was not recorded' if pruned.cost is None else f'was {money(pruned.cost)}'}"
-            for path, pruned in self.pruned.items()
-        )
 
     @property
     def recordings(self) -> list[str]:
@@ -132,8 +108,7 @@ def read_manifest(folder: Path) -> Manifest:
         ]:
             if UNSAFE.search(path):
                 raise ValueError(f"the path {path!r} points outside the package")
-        pruned = {path: Pruned(**numbers) for path, numbers in data.pop("pruned").items()}
-        return Manifest(files=files, pruned=pruned, **data)
+        return Manifest(files=files, **data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LLMCallError(f"{manifest} is damaged: {type(error).__name__}: {error}") from error
 

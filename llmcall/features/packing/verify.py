@@ -305,8 +305,8 @@ def _import_checks(package: Path, manifest: Manifest, scratch: Path) -> Iterator
             continue
         folder = scratch / str(number)
         folder.mkdir()
-        pruned = manifest.pruned[path].records if path in manifest.pruned else 0
-        found = differences_of_import(imported, recording, packed, folder, pruned)
+        is_whole = path not in manifest.pruned
+        found = differences_of_import(imported, recording, packed, folder, is_whole=is_whole)
         if isinstance(found, str):
             yield Check(f"import {path}", NOTE, f"not imported again: {found}")
         else:

@@ -16,7 +16,7 @@ from ...apis.message import object_in, objects_in
 from ...review.conversations import RecordedCall
 from ...scopes.position import without_repeats
 from ...stores.records.served import days_words, via
-from ...support.display import counted, money, one_line, printable, visible
+from ...support.display import counted, one_line, printable, visible
 from ...typed.notes import FORM
 from .facts import (
     SYSTEM_PROMPT,
@@ -24,8 +24,8 @@ from .facts import (
     USER_PROMPT,
     AskedCall,
     RunFacts,
+    facts,
     new_text,
-    recorded_sum,
 )
 
 BLANK = "TO FILL IN:"
@@ -142,7 +142,7 @@ def checklist(found: RunFacts, code: Sequence[str] = ()) -> list[ChecklistItem]:
                 f"{counted(len(found.run.records), 'request')} with answers: the recording has each, whole."
             ],
         ),
-        ChecklistItem("Optional: calls, tokens, cost", list(_compute(answers))),
+        ChecklistItem("Optional: calls, tokens, cost", list(_amounts(found))),
     ]
 
 
@@ -255,35 +255,10 @@ def _questions_of(answers: Sequence[AskedCall]) -> Iterator[str]:
         yield answer.request if question is None or question in mixed else question
 
 
-def _compute(answers: Sequence[AskedCall]) -> Iterator[str]:
-    by_scope: dict[str, list[AskedCall]] = {}
-    for answer in answers:
-        if answer.record.scope:
-            by_scope.setdefault(without_repeats(answer.record.scope)[0], []).append(answer)
-    cost = recorded_sum([answer.record.cost for answer in answers], money) or money(0)
-    unknown = sum(answer.record.usage.input_tokens is None for answer in answers)
-    without = f" ({unknown:,} of the answers without a count of tokens)" if unknown else ""
-    totals = ", ".join(f"{name} {sum(n):,}" for name, n in _amounts([answers]))
-    yield f"Recorded: {totals}{without}; cost {cost}."
-    if len(by_scope) > 1:
-        ranges = [
-            (name, _range(n), len(by_scope) - len(n)) for name, n in _amounts(by_scope.values())
-        ]
-        each = ", ".join(
-            f"{name} {numbers}{f' (not recorded under {lacking:,})' if lacking else ''}"
-            for name, numbers, lacking in ranges
-        )
-        yield f"Under each of {counted(len(by_scope), 'name')} (scope): {each}."
-
-
-def _amounts(groups: Collection[Sequence[AskedCall]]) -> Iterator[tuple[str, list[int]]]:
-    """Return what each group has, by what it is; a group whose answers report no tokens has no number of them."""
-    yield "answers", list(map(len, groups))
-    for direction, name in (("in", "input_tokens"), ("out", "output_tokens")):
-        counts = ([getattr(answer.record.usage, name) for answer in group] for group in groups)
-        reported = ([count for count in group if count is not None] for group in counts)
-        if sums := [sum(group) for group in reported if group]:
-            yield f"tokens {direction}", sums
+def _amounts(found: RunFacts) -> Iterator[str]:
+    for label, words in facts(found).items():
+        if label in ("calls", "tokens in", "tokens out", "cost"):
+            yield f"{label.capitalize()}: {words}."
 
 
 def _fine_tuning(models: Sequence[str]) -> str:

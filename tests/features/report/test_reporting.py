@@ -62,8 +62,7 @@ def test_long_values_of_a_parameter_that_begin_alike_are_different_values() -> N
 
 def test_tokens_that_no_answer_counts_are_not_0() -> None:
     text = items(str(write_cassette("a.jsonl", [embedding("Bread", [1.0])])))["cost"]
-    assert "Recorded: answers 1 (1 of the answers without a count of tokens); cost" in text
-    assert "tokens in" not in text
+    assert "Calls: 1. Tokens in: not recorded. Cost: " in text
 
 
 def test_calls_that_send_earlier_answers_are_counted() -> None:
@@ -74,7 +73,6 @@ def test_calls_that_send_earlier_answers_are_counted() -> None:
     for item in ("B.2", "B.5"):
         assert "2 calls stood alone; 4 continued a conversation by resending its e" in found[item]
     assert "No call continued a conversation kept by the server." in found["B.5"]
-    assert "Under each of 2 names (scope): answers 3" in found["cost"]
     assert "6 of 6 calls hold system messages" in found["C.2"]
     assert "You are Ben." in found["C.2"] and "You are Ben." not in found["C.1"]
 
@@ -232,7 +230,7 @@ def test_the_checklist_has_the_optional_items_that_a_recording_knows() -> None:
     """It names the guideline's version, and asks where a model ran."""
     found = items(str(write_cassette("a.jsonl", [chat("Bread?", "Yes.")])))
     assert "1 request with answers: the recording has each, whole." in found["transcripts"]
-    assert "Recorded: answers 1" in found["cost"]
+    assert "Calls: 1. Tokens in: 20. Tokens out: 5. Cost: " in found["cost"]
     assert "where the model ran: on whose servers" in found["B.2"]
     page = Path("page.html").read_text(encoding="utf-8")
     assert "GUIDE-LLM 1.1" in page
@@ -252,13 +250,6 @@ def test_orders_of_one_question_are_repeats_of_one_request_by_model() -> None:
     for model in ("m-1", "m-2"):
         assert f"{model}: 6 answers to 2 different requests: 3 for each." in text
     assert "in another order count as repeats" in text
-
-
-def test_repeats_of_a_person_are_counted_under_one_name() -> None:
-    rate = llmcall.LLMCall(user="{{ name }}?", client=ScriptedClient(lambda messages: "3"))
-    with llmcall.cassette("a.jsonl"):
-        rate.table([{"name": "Ann"}, {"name": "Ben"}], key="name", scope="survey", repeats=3)
-    assert "Under each of 2 names (scope): answers 3." in items("a.jsonl")["cost"]
 
 
 def test_different_requests_of_one_template_are_no_repeats() -> None:
@@ -344,7 +335,7 @@ def test_what_published_texts_do_not_say_is_not_recorded() -> None:
     """No count of it is 0."""
     found = published("Yes.", "No.")
     assert "2 calls imported: how the model was accessed was not recorded" in found["B.2"]
-    assert "Parameters were not recorded." in found["B.3"] and "cost not recorded" in found["cost"]
+    assert "Parameters were not recorded." in found["B.3"] and "Cost: not recorded" in found["cost"]
     assert "Whether requests held tools or a search was not recorded." in found["B.4"]
     assert "Whether calls continued a conversation kept by the server was not" in found["B.5"]
     assert "Whether requests held system messages was not recorded." in found["C.2"]
@@ -373,9 +364,5 @@ def test_how_published_texts_ended_was_not_recorded(answers: Any, said: str) -> 
 def test_tokens_and_costs_that_were_not_published_are_not_0() -> None:
     """Two texts alone say nothing of tokens, nor does the third answer of its day."""
     text = published("Yes", "No", WHOLE)["cost"]
-    assert "tokens in 10, tokens out 1 (2 of the answers without a count of tokens)" in text
-    assert "cost not recorded." in text
-    assert (
-        "Under each of 3 names (scope): answers 1, tokens in 10 (not recorded under 2), "
-        "tokens out 1 (not recorded under 2)."
-    ) in text
+    assert "Tokens in: 10, and 2 not recorded. Tokens out: 1, and 2 not recorded." in text
+    assert "Cost: not recorded." in text

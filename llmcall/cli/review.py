@@ -90,6 +90,7 @@ def show(run: str, scope: str | None, by: str, as_json: bool) -> None:
     is_whole_file = scope is None and Path(run).is_file()
     try:
         recorded_run = load(source_of(run, scope), may_be_empty=is_whole_file)
+        served, origin = recorded_run.served, recorded_run.origin  # reads each record
     except CacheError as error:
         if not is_whole_file:
             raise
@@ -103,7 +104,6 @@ def show(run: str, scope: str | None, by: str, as_json: bool) -> None:
     is_by_round = by == "round"
     calls = read_by_round(recorded_run) if is_by_round else read_by_actor(recorded_run)
     settings = {} if is_by_round else recorded_run.settings
-    served, origin = recorded_run.served, recorded_run.origin
     _print_lines(text_lines(settings, calls, served, origin, names_scopes=is_by_round))
 
 

@@ -21,6 +21,7 @@ from servers import CALLING, completion
 
 import llmcall
 from llmcall.core.parents import add_notes
+from llmcall.keys.keys import key_of
 from llmcall.scopes.position import NotesContext
 from llmcall.testing import ScriptedClient
 from llmcall.types import Record
@@ -514,12 +515,24 @@ def test_check_names_wrong_keys_and_missing_draws(monkeypatch: pytest.MonkeyPatc
             client.send_message("It is 12:30.")
     assert json.loads(done("cassette", "check", TAPE, "--json")) == []
     header, first, _, last = Path(TAPE).read_text(encoding="utf-8").splitlines(keepends=True)
-    Path(TAPE).write_text(header + first.replace("It is", "It is 12:31 or") + last, "utf-8")
+    other = json.loads(first)
+    other["request"]["messages"][0]["content"] = "It is 12:31."
+    other["key"] = key_of("chat", other["request"], "s#0")
+    Path(TAPE).write_text(f"{header}{json.dumps(other)}\n{last}", "utf-8")
     found = json.loads(done("cassette", "check", TAPE, "--json", code=1))
     assert [(finding["about"], finding["record"], finding["sample"]) for finding in found] == [
         ("key", 1, "s#0"),
         ("draws", 2, "s#2"),
     ]
+
+
+def test_check_names_a_request_that_was_changed_by_hand() -> None:
+    with llmcall.cassette(TAPE):
+        ScriptedClient(["Yes."]).send_message("Tea?")
+    Path(TAPE).write_text(Path(TAPE).read_text("utf-8").replace("Tea?", "Coffee?"), "utf-8")
+    assert f"{TAPE}:2: its key is not that of its request" in done(
+        "cassette", "check", TAPE, code=1
+    )
 
 
 def test_a_note_that_is_added_to_an_answer_is_in_the_file() -> None:

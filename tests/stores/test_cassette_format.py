@@ -30,7 +30,9 @@ from llmcall.support import secrets as credentials
 from llmcall.types import Record
 
 HEADER = '{"llmcall": 1, "settings": {}}\n'
-GOOD = '{"kind": "function", "request": {}, "response": {}}'
+KEY_OF_NOTHING = "11348fc34f954cd1dfbea46c03ce1acbb23674f2f9d1eb8f9fed66d1e898532f"
+KEY = f', "key": "{KEY_OF_NOTHING}"}}'
+GOOD = '{"kind": "function", "request": {}, "response": {}' + KEY
 
 
 def chat(
@@ -57,7 +59,7 @@ def chat(
 
 def function(request: Any, response: Any | None = None, sample: str | None = None) -> Record:
     """Build a record of a function."""
-    return Record("", "function", sample, request, response or {})
+    return Record(None, "function", sample, request, response or {})
 
 
 def history(turns: int, length: int) -> list[Record]:
@@ -89,26 +91,29 @@ def test_the_bytes_of_version_1_never_change() -> None:
         "Hi\u2028\x7f", "Yes.", long, "No.", "Well?", "Oh.", "And?", sample="s#0", answer=long
     )
     embedding = Record(
-        "", "embedding", None, {"model": "e", "input": "a" * 500}, {"embedding": b"\x00\x01"}
+        None, "embedding", None, {"model": "e", "input": "a" * 500}, {"embedding": b"\x00\x01"}
     )
     text = sha256(long.encode()).hexdigest()[:32]
     found = written([record, later, embedding])
     assert found.replace(text, "TEXT").split("\n") == [
         '{"llmcall": 1, "settings": {"model": "m"}}',
         f'{{"kind": "embedding", "request": {{"input": "{"a" * 500}", "model": "e"}}, '
-        '"response": {"embedding": {"$bytes": "AAE="}}}',
+        '"response": {"embedding": {"$bytes": "AAE="}}, '
+        '"key": "9e30b6c72ea1c01f648e770be185271e78cb007e79f5ee4b12938caa5b26d2b7"}',
         f'{{"text": "TEXT", "lines": ["{"x" * 250}", "{"é" * 251}"]}}',
         '{"kind": "chat", "sample": "s#0", "request": {"messages": [{"role": "user", "content": "Hi\\u2028\\u007f"}, '
         '{"role": "assistant", "content": "Yes."}, {"role": "user", "content": {"$text": "TEXT"}}, '
         '{"role": "assistant", "content": "No."}, {"role": "user", "content": "Well?"}], "model": "m", '
         '"stop": ["b", "a"]}, "response": {"choices": [{"index": 0, "message": {"role": "assistant", '
-        '"content": "Yes."}}], "model": "m"}, "cost": 0.25}',
+        '"content": "Yes."}}], "model": "m"}, "cost": 0.25, '
+        '"key": "db33858b85f0f01c3a3edb9663521dde84e6e8f33a5cd5d73c1c43472fd7ce6c"}',
         '{"kind": "chat", "sample": "s#0", "request": {"messages": [{"role": "user", "content": "Hi\\u2028\\u007f"}, '
         '{"role": "assistant", "content": "Yes."}, {"role": "user", "content": {"$text": "TEXT"}}, '
         '{"role": "assistant", "content": "No."}, {"role": "user", "content": "Well?"}, '
         '{"role": "assistant", "content": "Oh."}, {"role": "user", "content": "And?"}], "model": "m"}, '
         '"response": {"choices": [{"index": 0, "message": {"role": "assistant", "content": {"$text": "TEXT"}}}], '
-        '"model": "m"}, "cost": 0.25}',
+        '"model": "m"}, "cost": 0.25, '
+        '"key": "54fb341168c48f3ef6782c985369943a04eb0c48dd23b3f8d0cfe438f803cb41"}',
         "",
     ]
 
@@ -151,14 +156,15 @@ def test_lines_may_stand_in_any_order_after_the_header_and_twice() -> None:
 
 
 @pytest.mark.parametrize("length", [20, 600])
-def test_a_line_with_other_blanks_escapes_and_order_of_names_replays(length: int) -> None:
-    """It has its names in another order, other blanks and escapes, and its long text in it."""
+def test_a_line_with_other_escapes_and_another_order_of_names_in_its_request_replays(
+    length: int,
+) -> None:
+    """It has its long text in it."""
     record = chat("é" * length, sample="a#0", seed=1)
     *head, line = written([record]).splitlines()
     entry = json.loads(line)
     entry["request"] = dict(reversed(record.request.items()))
-    respelt = json.dumps(entry, indent=None, separators=(" ,", " : "), sort_keys=True)
-    file = decoded("\n".join([*head, respelt]))
+    file = decoded("\n".join([*head, json.dumps(entry)]))
     found = file.get(record.cache_key)
     assert found is not None
     assert found.request == record.request
@@ -171,20 +177,35 @@ def test_a_byte_order_mark_blank_lines_and_crlf_are_accepted(form: str) -> None:
     assert [record.kind for record in decoded(file)] == ([] if "\r" in form else ["function"])
 
 
+@pytest.mark.parametrize(
+    "respelt",
+    [{"separators": (",", ":")}, {"sort_keys": True}],
+)
+def test_a_line_that_does_not_begin_and_end_as_llmcall_writes_it_is_refused(respelt: Any) -> None:
+    """Opening finds the key at the end, the scope and the caller at the beginning."""
+    head, line = written([chat("a", sample="a#0")]).splitlines()
+    with pytest.raises(CacheCorruptError, match=r"^f\.jsonl:2: the line "):
+        decoded(f"{head}\n{json.dumps(json.loads(line), **respelt)}\n")
+
+
+def test_a_request_that_was_changed_by_hand_is_named_when_it_is_looked_up() -> None:
+    """Opening the file does not read it; the other records are there."""
+    records = [chat("a"), chat("b")]
+    file = decoded(written(records).replace('"content": "a"', '"content": "c"'))
+    assert file.get(records[1].cache_key) == records[1]
+    with pytest.raises(CacheCorruptError, match=r"^f\.jsonl:2: its key is not that of its request"):
+        file.get(records[0].cache_key)
+
+
 def test_equal_answers_to_one_key_are_one_record() -> None:
     """The first one counts, with its cost."""
     [cheap] = decoded(written([chat("a"), chat("a").replace(cost=9.0)]))
     assert cheap.cost == 0.25
 
 
-@pytest.mark.parametrize("respelt", [False, True])
-def test_two_answers_to_one_key_are_refused(respelt: bool) -> None:
-    """The error has the numbers of both lines, even if only the key shows that the requests are the
-    same.
-    """
+def test_two_answers_to_one_key_are_refused() -> None:
+    """The error has the numbers of both lines."""
     one, other = written([chat("a"), chat("a", answer="No.")]).splitlines()[1:]
-    if respelt:
-        other = json.dumps(json.loads(other), indent=None, sort_keys=True)
     with pytest.raises(CacheCorruptError, match=r"^f\.jsonl:3: line 2 has a different answer"):
         decoded(f"{HEADER}{one}\n{other}")
 
@@ -195,8 +216,8 @@ DAMAGE = {
     "no header": (GOOD, "no header"),
     "no settings": ('{"llmcall": 1}', "settings"),
     "unknown line": (HEADER + '{"a": 1}', "neither a record"),
-    "half a line": (HEADER + GOOD[:-9], "not JSON, and seems cut off"),
-    "broken": (HEADER + GOOD[:-9] + "\n" + GOOD, "not JSON"),
+    "half a line": (HEADER + GOOD[:-90], "not JSON, and seems cut off"),
+    "broken": (HEADER + GOOD[:-90] + "\n" + GOOD, "not JSON"),
     "ours": (HEADER + "<<<<<<< HEAD\n", "unresolved merge"),
     "deep": (HEADER + '{"a":' + "[" * 100_000, "nested too deeply"),
     **{
@@ -207,7 +228,7 @@ DAMAGE = {
         for levels in (201, 450, 990)
     },
     "a cost beyond floats": (
-        HEADER + GOOD[:-1] + f', "cost": {10**400}}}',
+        HEADER + GOOD.replace(KEY, f', "cost": {10**400}{KEY}'),
         "the record's cost is not",
     ),
     "a seed in words": (RUN % '{"seed": "x"}', 'run has {"seed": "x"}'),
@@ -224,23 +245,30 @@ DAMAGE = {
     "NaN": (HEADER + GOOD.replace("{}", '{"a": NaN}'), "NaN is not JSON"),
     "surrogate": (HEADER + GOOD.replace("{}", '{"a": "\\ud83d"}'), "lone surrogate"),
     "unknown kind": (HEADER + GOOD.replace("function", "chit"), "kind"),
-    "unknown field": (HEADER + '{"text": "0", "lines": [], "host": "h"}', "unknown field 'host'"),
+    "unknown field": (HEADER + GOOD.replace(KEY, f', "host": "h"{KEY}'), "unknown field 'host'"),
+    "no key": (HEADER + GOOD.replace(KEY, "}"), "the line has no 'key'"),
+    "key elsewhere": (
+        HEADER + GOOD.replace(KEY, f'{KEY[:-1]}, "cost": 1}}'),
+        "the line does not end with its key",
+    ),
     "old field": (
-        HEADER + GOOD[:-1] + ', "asker": "1"}',
+        HEADER + GOOD.replace(KEY, f', "asker": "1"{KEY}'),
         "unknown field 'asker'; remove it, or upgrade llmcall",
     ),
     "form without a name": (
-        HEADER + GOOD[:-1] + ', "form": {"digest": "0"}}',
+        HEADER + GOOD.replace(KEY, f', "form": {{"digest": "0"}}{KEY}'),
         "'form' must have a name",
     ),
-    "no response": (HEADER + '{"kind": "chat", "request": {}}', "response"),
+    "no response": (HEADER + '{"kind": "chat", "request": {}' + KEY, "response"),
     "not UTF-8": (HEADER + '{"é": 1}', "not UTF-8"),
     "another header": (
         HEADER + '{"llmcall": 1, "settings": {"top_p": 1}}',
         "differs from line 1 in top_p",
     ),
     "wrong digest": (
-        HEADER + '{"text": "%s", "lines": ["b"]}' % ("0" * 32),
+        HEADER
+        + GOOD.replace("{}", '{"a": {"$text": "%s"}}' % ("0" * 32))
+        + '\n{"text": "%s", "lines": ["b"]}' % ("0" * 32),
         "does not have the digest",
     ),
     "no such text": (
@@ -258,7 +286,8 @@ def test_a_damaged_cassette_is_refused_with_the_line(text: str, message: str) ->
     with pytest.raises(
         CacheCorruptError, match=rf"^f\.jsonl:{2 if text.startswith(HEADER) else 1}: "
     ) as caught:
-        list(decoded(text.encode("latin-1" if "UTF-8" in message else "utf-8")))
+        file = decoded(text.encode("latin-1" if "UTF-8" in message else "utf-8"))
+        [record.request for record in file]
     assert message in str(caught.value)
 
 
@@ -287,7 +316,7 @@ def test_any_damage_gives_records_or_an_error_with_its_line(data: st.DataObject)
         st.sampled_from([*STRANGE, *file.splitlines(keepends=True)]) | st.binary(max_size=4)
     )
     try:
-        decoded(file[:start] + put_in + file[start + length :])
+        [record.request for record in decoded(file[:start] + put_in + file[start + length :])]
     except CacheError as error:
         assert re.match(r"f\.jsonl:\d+: ", str(error))
 

@@ -14,7 +14,8 @@ from llmcall import ResponseCache, cassette
 from llmcall.testing import ScriptedClient
 
 HEADER = '{"llmcall": 1, "settings": {}}\n'
-REFERRING = '{"kind": "function", "request": {"messages": [{"$messages": "00"}]}, "response": {}}\n'
+REFERRING = '{"kind": "function", "request": {"messages": [{"$messages": "00"}]}, "response": {}, "key": "%s"}\n'
+REFERRING %= "0" * 64
 
 
 def opened(text: str, **options: Any) -> list[Any]:
@@ -75,7 +76,9 @@ GENERATOR = "steps is a generator function; open the cassette with 'with' inside
     *(
         (
             "CacheCorruptError: ...f.jsonl:2: ...'arms'",
-            lambda arms=arms: opened(HEADER + REFERRING.replace("}\n", f', "arms": {arms}}}\n')),
+            lambda arms=arms: opened(
+                HEADER + REFERRING.replace(', "key', f', "arms": {arms}, "key')
+            ),
         )
         for arms in ('"a"', "[1]", "{}")
     ),

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import llmcall
 from llmcall import CacheCorruptError, ResponseCache
+from llmcall.keys.keys import key_of
 from llmcall.testing import ScriptedClient
 
 HEADER = {"llmcall": 1, "settings": {"model": "m"}}
@@ -62,15 +63,16 @@ def file_of(*records: dict[str, Any]) -> Path:
 
 def chat(request: Any, response: Any) -> dict[str, Any]:
     """Return the line of a chat."""
-    return {"kind": "chat", "request": request, "response": response}
+    key = key_of("chat", request, None)
+    return {"kind": "chat", "request": request, "response": response, "key": key}
 
 
 @EACH
 def test_an_unreadable_chat_of_a_file_is_refused_with_its_line_and_the_reason(
     request_fields: dict[str, Any], response: dict[str, Any], reason: str
 ) -> None:
-    """By ``load``, ``put``, ``cassette check``, every other command, and whoever opens it."""
-    path = file_of(chat(REQUEST, RESPONSE), chat(request_fields, response))
+    """By ``load``, ``put``, ``cassette check``, every other command, and whoever reads it."""
+    path = file_of(chat({**REQUEST, "seed": 1}, RESPONSE), chat(request_fields, response))
     expected = rf"others\.jsonl:3: .*{reason}.*; take the line from version control"
     with ResponseCache("cache") as cache:
         with pytest.raises(CacheCorruptError, match=expected):
@@ -83,8 +85,8 @@ def test_an_unreadable_chat_of_a_file_is_refused_with_its_line_and_the_reason(
     for command in (["cassette", "check"], ["cache", "load"], ["diff", path]):
         assert re.search(expected, commands.done(*command, path, code=1))
     assert re.search(expected, commands.done("show", path))  # which git uses, and shows it as it is
-    with pytest.raises(CacheCorruptError, match=expected), llmcall.cassette(path):
-        pass
+    with pytest.raises(CacheCorruptError, match=expected):
+        llmcall.cassette(path).to_frame()
 
 
 INCOMPLETE = {

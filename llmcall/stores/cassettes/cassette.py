@@ -480,7 +480,7 @@ class Opening:
                 layer = layer_from_header(
                     header.settings,
                     f"cassette {path}",
-                    cassette.file.records.undecided,
+                    cassette.file.records,
                     is_recorded=not header.notes,
                 )
                 applied.callback(config.push_layer(layer))

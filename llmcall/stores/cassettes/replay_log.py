@@ -199,14 +199,12 @@ class ReplayLog:
                 ordered += (record, *followers.get(record.cache_key, ()))
         return ordered
 
-    def unused(self, records: Sequence[Record], others: list[Record] | None = None) -> list[Record]:
-        """Return the records that answered no call and belong to no replayed function.
-
-        :param others: those that answered no call; ``None`` finds them by their keys.
-        """
-        if others is not None and not self._skipped_scopes:
+    def unused(self) -> list[Record]:
+        """Return the file's records that answered no call and belong to no replayed function."""
+        others = self._stored.others(self.has_used)
+        if not self._skipped_scopes:
             return others
-        return list(filter(self.unused_test(records), records))
+        return list(filter(self.unused_test(self._stored), others))
 
     def unused_test(self, records: Iterable[Record]) -> Callable[[Record], bool]:
         """Return a function that says whether a record answered no call and belongs to no replayed function.

@@ -137,16 +137,15 @@ class CassetteStore(NamedTuple):
         if tape.stored.has_given and position is not None and position.arm:
             sample = draw_in_arm(str(request.sample), position.arm)
             own_key = key_of(request.kind, request.hashed, sample)
-            given = tape.find(own_key, (request.kind, sample, request.hashed), position)
+            given = tape.find(own_key, position)
             if given is not None:
                 return given
         if not self.replaces:
-            question = request.kind, request.sample, request.hashed
-            record = tape.find(request.cache_key, question, self.position)
+            record = tape.find(request.cache_key, self.position, request.hashed)
         if not tape.may_record:
             if record is None and self.position is not None:
                 key = self.cassette.stand_in(request, self.position)
-                record = None if key is None else tape.find(key, None, self.position)
+                record = None if key is None else tape.find(key, self.position)
             return record
         if record is not None:
             if self.position is not None:
@@ -184,9 +183,9 @@ class CassetteStore(NamedTuple):
         if position is None:
             return record
         if not tape.may_record:  # the recorded answer to this request counts as used
-            if tape.find(record.cache_key, None, position) is None and position.draw is not None:
+            if tape.find(record.cache_key, position) is None and position.draw is not None:
                 sample = f"{position.path}#{position.draw}"
-                tape.find(key_of(record.kind, record.request, sample), None, position)
+                tape.find(key_of(record.kind, record.request, sample), position)
             return record
         self.cassette.file.check_can_gain(self.settings_taken)
         replaced = tape.get(record.cache_key)

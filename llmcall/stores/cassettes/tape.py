@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,7 +24,7 @@ from ..records.content import content_of
 from ..records.header import Header
 from ..records.keyed_settings import joined_settings
 from ..records.packed import LazyRecord, kept
-from ..records.reader import Question, RecordFile, header_in
+from ..records.reader import RecordFile, header_in
 from ..records.writer import check_writable, header_line, write
 from .replay_log import ReplayLog
 
@@ -198,23 +198,25 @@ class Tape:
         stored = {} if is_explained else self.stored.header.settings
         return joined_settings(stored, self._settings)
 
-    def get(self, key: str, question: Question | None = None) -> Record | None:
+    def get(self, key: str, asked: Mapping[str, Data] | None = None) -> Record | None:
         """Return the record of a key, or ``None``, without counting it as used.
 
-        :param question: what the key stands for; with it, a file finds the record faster.
+        :param asked: the request with the key, if it is known.
         """
         gained = self._gained.get(key)
         if gained is None or self.has_ended:
-            return self.stored.get(key, question)
+            return self.stored.get(key, asked)
         return gained.record.copy()
 
-    def find(self, key: str, question: Question | None, position: Position | None) -> Record | None:
+    def find(
+        self, key: str, position: Position | None, asked: Mapping[str, Data] | None = None
+    ) -> Record | None:
         """Return the record of a key, or ``None``, and count it as used.
 
-        :param question: what the key stands for, if it is known; with it, a file finds the record faster.
         :param position: the call's position; ``None`` for a dry run, which only looks the record up.
+        :param asked: the request with the key, if it is known.
         """
-        record = self.get(key, question)  # unlocked: it is slow, and all threads look up records
+        record = self.get(key, asked)  # unlocked: it is slow, and all threads look up records
         if record is None:
             return None
         if position is None:
@@ -238,8 +240,7 @@ class Tape:
             if self.is_over:
                 return None
             is_asked_again = self.log.has_used(record.cache_key)
-            question = record.kind, record.sample, record.request
-            existing = self.get(record.cache_key, question)
+            existing = self.get(record.cache_key)
             if existing is not None:
                 self.log.note(existing, position, is_replayed=True)
                 is_same = same_answer(existing, record) and existing.given == record.given
@@ -285,7 +286,7 @@ class Tape:
 
     def unused(self) -> list[Record]:
         """Return the file's records that answered no call; see :meth:`Cassette.unused`."""
-        return self.log.unused(self.stored.records(), self.stored.others(self.log.has_used))
+        return self.log.unused()
 
     def dropped(self, unused: Sequence[Record]) -> list[Record]:
         """Return the unused records that the file loses. Further draws of the run's requests stay, so as to leave

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
 from ...additions import additions
 from ...errors import CacheCorruptError
+from ...keys.keys import key_of
 from ...keys.request import Data
 from ...support.display import as_json
 from ..days import Days
 from ..notes import NO_NOTES, Notes
 from ..record import Record
 from .keyed_settings import joined_settings, settings_differences
-from .line import CONFLICT, RESTORE, header_notes_in, notes_in, parse_line, resolve_markers
+from .line import (
+    CHANGED_BY_HAND,
+    CONFLICT,
+    RESTORE,
+    header_notes_in,
+    notes_in,
+    parse_line,
+)
 from .readable import is_plain_chat, unreadable
 from .served import joined_served, model_of, parse_served
 
@@ -88,7 +95,6 @@ class Header(NamedTuple):
 
 
 HEADER_LINE = b'{"llmcall": '  # the beginning of a header's line, unless it was edited
-TEXT_MARKER = re.compile(rb'\{"\$text": "([0-9a-f]{32})"\}')
 
 
 def first_header(line: bytes) -> Header:
@@ -124,35 +130,25 @@ def _not_a_cassette(line: bytes) -> CacheCorruptError:
     )
 
 
-def check_record(entry: dict[str, Data], line: bytes, header: Header) -> Collection[str]:
-    """Check the record of a line, and return the digests of the texts that it refers to."""
-    has_markers, has_escapes = b"$" in line, b"\\" in line and b"\\u" in line
-    is_chat = entry["kind"] == "chat"
-    if not has_escapes and not (is_chat and not is_plain_chat(entry["request"], entry["response"])):
-        if not has_markers:
-            return ()
-        found = TEXT_MARKER.findall(line)
-        if line.count(b'"$') == len(found):
-            return [digest.decode() for digest in found]
-    digests: dict[str, str] = {}
-    record = record_of(resolved(entry, lambda digest: digests.setdefault(digest, "")), header)
-    if problem := unreadable(record):
+def check_record(record: Record, asked: Mapping[str, Data] | None) -> None:
+    """Check a record that was read from a line.
+
+    :param asked: a request that has its key, if one is known.
+    :raises CacheCorruptError: if its key is not its request's, or no reader can read it.
+    :raises ValueError: if its request has a lone surrogate.
+    """
+    request = record.request
+    if request != asked and key_of(record.kind, request, record.sample) != record.cache_key:
+        raise CacheCorruptError(f"its key is not that of its request; {CHANGED_BY_HAND}")
+    is_plain = record.kind != "chat" or is_plain_chat(request, record.response)
+    if not is_plain and (problem := unreadable(record)):
         raise CacheCorruptError(f"{problem}; {RESTORE}")
-    if has_escapes:
-        _ = record.cache_key  # raises for a lone surrogate
-    return digests
 
 
-def resolved(entry: dict[str, Data], find_text: Callable[[str], str | None]) -> dict[str, Data]:
-    """Return the entry of a record with its markers replaced."""
-    data = {name: resolve_markers(entry[name], find_text) for name in ("request", "response")}
-    return {**entry, **data}
-
-
-def record_of(entry: dict[str, Data], header: Header, key: str | None = None) -> Record:
+def record_of(entry: dict[str, Data], header: Header) -> Record:
     """Return the record of a line, with what its file's header says of it."""
     record = Record(
-        key,
+        entry["key"],
         entry["kind"],
         entry.get("sample"),
         entry["request"],

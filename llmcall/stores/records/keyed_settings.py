@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ...additions import additions
 from ...config import resolve as config
@@ -214,8 +214,16 @@ class Undecided:
         return {name: model for name, model in aliases.items() if name not in self._models}
 
 
+class HasUndecided(Protocol):
+    """A file of records."""
+
+    @property
+    def undecided(self) -> Undecided:
+        """Return the settings that its records do not depend on."""
+
+
 def layer_from_header(
-    header: Mapping[str, Data], origin: str, undecided: Undecided, *, is_recorded: bool
+    header: Mapping[str, Data], origin: str, file: HasUndecided, *, is_recorded: bool
 ) -> Layer:
     """Return a header as a layer above environment and files. A setting without a value in the recording has
     none now, unless no record depends on it.
@@ -224,7 +232,7 @@ def layer_from_header(
 
     :param header: its settings.
     :param origin: the recording, for ``Settings.origin``.
-    :param undecided: the settings that its records do not depend on.
+    :param file: knows the settings that its records do not depend on: it reads them all for it.
     :param is_recorded: ``True`` if llmcall recorded it; otherwise an empty header says nothing.
     :raises ConfigError: if the header names a setting that is unknown or does not decide keys.
     """
@@ -235,18 +243,22 @@ def layer_from_header(
             f"the header has unknown settings: {', '.join(unknown)}; upgrade llmcall, or record again"
         )
     decides = bool(recorded) or is_recorded
-    left = {*MODELS, *undecided.parameters}
+    current, left = config.without_code(), {*MODELS}
+    if any(
+        getattr(current, name) != SETTINGS[name].default for name in {*CONFIGURED} - {*recorded}
+    ):
+        left |= file.undecided.parameters
     names = [name for name in KEYED if name in recorded or (decides and name not in left)]
     layer = {name: recorded.get(name, SETTINGS[name].default) for name in names}
     settings = config.settings()
-    if "aliases" in layer:
-        layer["aliases"] = {**undecided.aliases(config.without_code().aliases), **layer["aliases"]}
+    if "aliases" in layer and current.aliases:
+        layer["aliases"] = {**file.undecided.aliases(current.aliases), **layer["aliases"]}
     for name in MODELS:
         local_model = getattr(settings, name)
         if name in layer and layer[name] == _file_name(local_model):
             layer[name] = local_model
     if SECTIONS in header:
-        layer[SECTIONS] = {**config.without_code().models, **header[SECTIONS]}
+        layer[SECTIONS] = {**current.models, **header[SECTIONS]}
     if decides:
         layer["_namespaces"] = header.get(NAMESPACES, {})
     return config.layer_above_files(layer, origin)

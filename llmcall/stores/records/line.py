@@ -12,9 +12,10 @@ file is UTF-8, and each line is one JSON object, one of these three::
                                                  "imported", the source of published answers; with
                                                  "unanswered", how many calls failed
     {"text": DIGEST, "lines": [TEXT, …]}         a text of over 500 characters, split at each "\\n"
-    {"kind": …, "sample": …, "caller": …, "arms": […], "request": {…}, "response": {…}, "cost": …}
+    {"kind": …, "sample": …, "caller": …, "arms": […], "request": {…}, "response": {…}, "cost": …, "key": …}
                                                  a record; sample, caller, arms and cost if there are any;
-                                                 before the request, its notes, such as "form": {…}
+                                                 before the request, its notes, such as "form": {…}; last
+                                                 its key, so that opening a file need not parse it
 
 A text is written once, before its first use; requests and responses refer to it, so that a growing
 history does not repeat its long texts. Blank lines, a byte order mark and carriage returns at line
@@ -40,10 +41,10 @@ from ..notes import NO_NOTES, HeaderNote, Note, Notes, known_header_notes, known
 VERSION = 1
 KINDS = ("chat", "embedding", "function", "http")
 BEFORE_NOTES = ("kind", "sample", "caller", "arms")
-RECORD = frozenset({*BEFORE_NOTES, "request", "response", "cost"})
+RECORD = frozenset({*BEFORE_NOTES, "request", "response", "cost", "key"})
 # The types of a line's fields.
 TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("kind", "sample", "caller", "text"), (str,)),
+    **dict.fromkeys(("kind", "sample", "caller", "text", "key"), (str,)),
     **dict.fromkeys(("request", "response", "run", "settings", "served"), (dict,)),
     "cost": (int, float),
     **dict.fromkeys(("arms", "lines"), (list,)),
@@ -55,7 +56,14 @@ FIELDS = {
     "text": ("text", "lines"),
     "llmcall": ("llmcall", "settings", "run", "complete", "unanswered", "served"),
 }
-OPTIONAL = {*RECORD, *FIELDS["llmcall"]} - {"kind", "request", "response", "llmcall", "settings"}
+OPTIONAL = {*RECORD, *FIELDS["llmcall"]} - {
+    "kind",
+    "request",
+    "response",
+    "key",
+    "llmcall",
+    "settings",
+}
 MOST_COST = 10**9  # USD
 INLINE_CHARACTERS = 500  # the longest text that is written in the record itself
 RESTORE = "take the line from version control, or remove it and record again"
@@ -73,7 +81,7 @@ def refuse_folder(path: str | os.PathLike[str]) -> None:
         )
 
 
-_CHANGED_BY_HAND = (
+CHANGED_BY_HAND = (
     "a line was changed by hand or removed: take it from version control, or record again"
 )
 
@@ -211,7 +219,7 @@ def checked_text(entry: Mapping[str, Data]) -> str:
     text: str = "\n".join(entry["lines"])
     if text_digest(text) != entry["text"]:
         raise CacheCorruptError(
-            f"the text does not have the digest {entry['text'][:64]}; {_CHANGED_BY_HAND}"
+            f"the text does not have the digest {entry['text'][:64]}; {CHANGED_BY_HAND}"
         )
     return text
 
@@ -234,7 +242,7 @@ def resolve_markers(encoded: Data, find_text: Callable[[str], str | None]) -> Da
         text = find_text(value)
         if text is None:
             raise CacheCorruptError(
-                f"it refers to the text {value[:64]}, which no line contains; {_CHANGED_BY_HAND}"
+                f"it refers to the text {value[:64]}, which no line contains; {CHANGED_BY_HAND}"
             )
         return text
     if marker == "$bytes" and isinstance(value, str):
@@ -242,7 +250,7 @@ def resolve_markers(encoded: Data, find_text: Callable[[str], str | None]) -> Da
             return b64decode(value, validate=True)
         except ValueError:
             raise CacheCorruptError(
-                f"it contains bytes that are not Base64; {_CHANGED_BY_HAND}"
+                f"it contains bytes that are not Base64; {CHANGED_BY_HAND}"
             ) from None
     if marker == "$data" and isinstance(value, dict) and is_marker(value):
         return {name: resolve_markers(item, find_text) for name, item in value.items()}
@@ -252,5 +260,5 @@ def resolve_markers(encoded: Data, find_text: Callable[[str], str | None]) -> Da
             "file and record it again; answers in the disk cache are not requested again"
         )
     raise CacheCorruptError(
-        f'the object {{"{marker[:40]}": …}} has no meaning there; {_CHANGED_BY_HAND}'
+        f'the object {{"{marker[:40]}": …}} has no meaning there; {CHANGED_BY_HAND}'
     )

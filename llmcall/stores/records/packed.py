@@ -8,7 +8,8 @@ and no function: a stranger's cache can lie and waste memory, but cannot run cod
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache, partial
 from io import BytesIO
 from typing import Any
@@ -22,67 +23,42 @@ from ..days import days_entry, parse_days
 from ..notes import NO_NOTES, Notes, known_header_notes
 from ..record import Record
 
-READ_AGAIN = ("_request", "response", "_model_answer", "notes")
-BEFORE_REQUEST = {"caller", "arms", "notes"}  # the rest of a line stays when these change
+READ_AGAIN = ("_request", "response", "_model_answer")
 HELD = tuple(name for name in Record.__slots__ if name not in READ_AGAIN)
+SLOTS = {name: vars(Record)[name] for name in Record.__slots__}
+BESIDE_REQUEST = {"caller", "arms", "notes"}
 
 
 class LazyRecord(Record):
-    """A record that holds neither its request nor its response, which take most of its memory.
+    """A record that holds some of its fields, and reads the others at each use: they take most of its memory.
 
-    :param record: the record.
-    :param read: returns the whole record, by the further arguments; it is never changed.
-    :param notes: its notes; ``None`` reads them, too.
+    :param read: returns the whole record at a place; it is never changed.
+    :param held: what it holds, by the names of its slots.
     """
 
-    __slots__ = ("_notes", "_place", "_read")
+    __slots__ = ("_place", "_read")
 
-    def __init__(
-        self,
-        record: Record,
-        read: Callable[..., Record],
-        *place: object,
-        notes: Notes | None = None,
-    ) -> None:
-        for name in HELD:
-            setattr(self, name, getattr(record, name))
-        self._notes = notes
-        self._read = read
-        self._place = place
+    def __init__(self, read: Callable[..., Record], *place: object, **held: object) -> None:
+        self._read, self._place = read, place
+        self.received = None
+        for name, value in held.items():
+            setattr(self, name, value)
 
-    def written(self) -> Record:
-        """Return the record as it was written."""
-        return self._read(*self._place)
-
-    @property
-    def _request(self) -> dict[str, Data]:  # type: ignore[override]
-        return self.written().request
-
-    @property
-    def response(self) -> dict[str, Data]:  # type: ignore[override]
-        return self.written().response
-
-    @property
-    def _model_answer(self) -> Mapping[str, Data]:  # type: ignore[override]
-        return self.written().model_answer
-
-    @property
-    def notes(self) -> Notes:  # type: ignore[override]
-        return self.written().notes if self._notes is None else self._notes
+    # Python calls this for a slot without a value.
+    def __getattr__(self, name: str) -> Any:
+        record = self._read(*self._place)
+        public = {"_request": "request", "_model_answer": "model_answer"}
+        return getattr(record, public.get(name, name))
 
     def replace(self, **changes: Any) -> Record:
         """Return another record with some fields changed."""
-        if not changes.keys() <= BEFORE_REQUEST:
-            changed = super().replace(**changes)
-            if "request" in changes or "response" in changes:
-                return changed
-            notes = changes.get("notes", self._notes)
-            return LazyRecord(changed, self._read, *self._place, notes=notes)
-        lazy = LazyRecord(self, self._read, *self._place, notes=changes.pop("notes", self._notes))
-        lazy.received = None
-        for name, value in changes.items():
-            setattr(lazy, name, value)
-        return lazy
+        if not changes.keys() <= BESIDE_REQUEST:
+            return super().replace(**changes)
+        held = {}
+        for name, slot in SLOTS.items():
+            with suppress(AttributeError):
+                held[name] = slot.__get__(self)
+        return LazyRecord(self._read, *self._place, **{**held, **changes, "received": None})
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Record._shallow_copy, (self._shallow_copy(),)  # in another process it is whole
@@ -211,7 +187,8 @@ def kept(record: Record) -> LazyRecord:
 
     :raises TypeError: if the record holds something that cannot become plain data; names its location.
     """
-    return LazyRecord(record, _unpack_again, record.cache_key, pack(record), notes=record.notes)
+    held = {name: getattr(record, name) for name in HELD}
+    return LazyRecord(_unpack_again, record.cache_key, pack(record), **held)
 
 
 def _request_in(body: bytes, cache_key: str) -> dict[str, Data]:

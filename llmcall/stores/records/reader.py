@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from array import array
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from io import BytesIO
 from typing import overload
 
 from ...additions import additions
 from ...errors import CacheCorruptError, CacheError
-from ...keys.plain_data import is_same
 from ...keys.request import Data
 from ..record import Record, scope_of, sorted_scopes
 from .content import content_of
-from .header import Header, check_record, first_header, no_header, record_of, resolved
+from .header import Header, check_record, first_header, no_header, record_of
 from .keyed_settings import Undecided
-from .line import (
-    INLINE_CHARACTERS,
-    RESTORE,
-    checked_text,
-    is_marker,
-    parse_line,
-    resolve_markers,
-    text_digest,
-)
+from .line import RESTORE, checked_text, parse_line, resolve_markers
 from .packed import LazyRecord
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -136,8 +128,15 @@ class Records(Sequence[Record]):
         return map(self._read, self.places)
 
 
-# A request: its kind, its sample, and what is hashed for its key.
-Question = tuple[str, "str | None", "Mapping[str, Data]"]
+# The beginning of a record's line: its kind, its sample, its caller and its arms.
+_TEXT = rb'"(?:[^"\\]|\\.)*"'
+RECORD_START = re.compile(
+    rb'\{"kind": "([a-z]+)"(?:, "sample": (%b))?(?:, "caller": (%b))?(?:, "arms": (\[(?:%b(?:, )?)*\]))?, '
+    % (_TEXT, _TEXT, _TEXT)
+)
+TEXT_START = b'{"text": "'
+KEY_DIGITS, TEXT_DIGITS = 64, 32
+KEY_START = b', "key": "'  # before the digits that end a record's line
 
 
 class RecordFile:
@@ -146,187 +145,180 @@ class RecordFile:
     :param content: the content of the file.
     :param name: the file's name in errors.
     :ivar header: the file's header.
-    :ivar undecided: the settings that its records do not depend on.
-    :raises CacheCorruptError: if a line is damaged, refers to a missing text, holds a chat that cannot be
-        read, or answers a request differently than another line, or if two headers differ; names the
-        line.
+    :raises CacheCorruptError: if a line is none, or answers a request differently than another line, or if two headers
+        differ; names the line. A record that is damaged inside, or whose key is not its request's, raises it when it is
+        read.
     :raises CacheError: if another version wrote the file.
     """
 
-    # Opening reads and checks each line. Of a record it keeps only where its line begins, and a hash
-    # of those parts of the request that mostly tell it apart. Equal requests have equal hashes. A look-up
-    # reads the lines with the request's hash again, and compares. So a file takes little memory, and only keys
-    # that are looked up are computed. Two other ways were rejected: to keep the
-    # records, which take several times the memory of the text; and to keep an index in another file, which
-    # would be missing where a cassette comes from git. A line that another tool changed is noticed
-    # because each opening reads it.
+    # Opening parses headers alone: of a record's line it takes the key, from its end, and the scope and the caller,
+    # from its beginning. So a file takes little memory, and what is looked up is parsed. Three other ways were
+    # rejected: to keep the records, which take several times the memory of the text; an index in another file, which
+    # would be missing where a cassette comes from git; and to compute the keys, which takes longer than parsing.
     def __init__(self, content: bytes, name: str) -> None:
         self.header = Header({})
         self.content = content
         self._name = name
         self._number = 0  # of the line that is read
         self._starts = array("Q")  # of the records' lines
-        self._hashes = array("q")  # sorted; _places has the place of each among the starts
-        self._places = array("I")
         self._scopes = array("I")  # of the records, as numbers of the paths
         self._paths: dict[str | None, int] = {}  # ``None`` outside any scope
+        self._places: dict[str, int] = {}  # of the records among the starts, by key
+        self._named: list[int] = []  # the places of records that name their caller
         self._texts: dict[str, int] = {}  # the starts of the lines of long texts, by digest
         self._read_texts: dict[str, str] = {}
-        self._arms: dict[int, list[str]] = {}  # by start: those of a record that has several lines
-        self.undecided = Undecided()
-        self._named: list[int] = []  # the places of records that name their caller
-        self._places_by_key: dict[str, int] = {}  # as far as keys were looked for
-        self._has_all_keys = False
-        self.has_given = False  # an answer that no model gave
-        self._records: list[Record] | None = None
+        self._arms: dict[int, list[str]] = {}  # by place: those of a record that has several lines
         try:
-            self._keep_once(self._check_lines())
-        except ValueError as error:  # a request with a lone surrogate has no key
-            raise CacheCorruptError(f"{self._place()}: {error}; {RESTORE}") from None
+            self._note_lines()
         except CacheError as error:
-            raise type(error)(f"{self._place()}: {error}") from None
+            raise type(error)(f"{name}:{self._number}: {error}") from None
 
-    def _place(self) -> str:
-        """Return the name of the file and the number of the line that is read."""
-        return f"{self._name}:{self._number}"
-
-    def _lines(self) -> Iterator[tuple[int, bytes]]:
-        """Yield where each line that is not blank begins, and the line."""
-        start = self._number = 0
-        for line in BytesIO(self.content):
-            self._number += 1
-            text = line.removeprefix(BYTE_ORDER_MARK) if self._number == 1 else line
-            if not text.isspace():
-                yield start, text
-            start += len(line)
-
-    def _check_lines(self) -> list[int]:
-        """Check the lines, and return the hashes of the records. Headers and texts may be in any line; a
-        merge may leave several headers, which differ only in ``served``.
+    def _note_lines(self) -> None:
+        """Note where the records and texts stand. Headers and texts may be in any line; a merge may leave several
+        headers, which differ only in ``served``.
         """
-        hashes: list[int] = []
-        users: dict[str, int] = {}  # the numbers of the first lines that refer to texts, by digest
-        header_number = 0
-        given = additions("given").keys()
-        for start, line in self._lines():
-            if not header_number:
-                self.header, header_number = first_header(line), self._number
-                continue
-            entry = parse_line(line)
-            if "kind" in entry:
-                for digest in check_record(entry, line, self.header):
-                    users.setdefault(digest, self._number)
-                self.has_given = self.has_given or not given.isdisjoint(entry)
-                if "caller" in entry:
-                    self._named.append(len(hashes))
-                kind, sample, request = entry["kind"], entry.get("sample"), entry["request"]
-                self.undecided.add(kind, request)
-                hashes.append(_hash(kind, sample, request, is_line=True))
-                self._starts.append(start)
-                path = None if sample is None else sample.partition("#")[0]
-                self._scopes.append(self._paths.setdefault(path, len(self._paths)))
-            elif "text" in entry:
-                checked_text(entry)
-                self._texts[entry["text"]] = start
-            else:
-                found = Header.of(entry)
-                differences = self.header.differences(found)
-                if differences:
-                    raise CacheCorruptError(
-                        f"this header differs from line {header_number} in {differences}: the records were made "
-                        "under different settings; keep one header and its records, and record the others again"
-                    )
-                self.header = self.header.joined(found)
+        header_number = start = 0
+        repeated: list[tuple[int, int, int]] = []  # places, starts and numbers of lines
+        for number, whole in enumerate(BytesIO(self.content), 1):
+            self._number = number
+            line = whole.rstrip() if number > 1 else whole.removeprefix(BYTE_ORDER_MARK).rstrip()
+            if header_number and (match := RECORD_START.match(line)):
+                key = key_at_end(line)
+                place = self._places.setdefault(key, len(self._starts))
+                if place < len(self._starts):
+                    repeated.append((place, start, number))
+                else:
+                    self._note_record(start, *match.group(2, 3))
+            elif header_number and line.startswith(TEXT_START):
+                digest = line[len(TEXT_START) :][:TEXT_DIGITS].decode(errors="replace")
+                self._texts[digest] = start
+            elif line and not header_number:
+                self.header, header_number = first_header(line), number
+            elif line:
+                self._join_header(parse_line(whole), header_number)
+            start += len(whole)
         if self._number and not header_number:
             raise no_header()
-        for digest, number in users.items():
-            if digest not in self._texts:
-                self._number = number
-                resolve_markers({"$text": digest}, self.text)  # raises
-        return hashes
+        for place, start, number in repeated:
+            self._join(place, start, number)
 
-    def _keep_once(self, hashes: list[int]) -> None:
-        """Keep each record once, the first one with the arms of all, and sort the hashes."""
-        alike: dict[int, list[int]] = {}  # the places of records, by hash, if some have the same
-        if len({*hashes}) < len(hashes):
-            for place, request_hash in enumerate(hashes):
-                alike.setdefault(request_hash, []).append(place)
-        repeated: set[int] = set()
-        for places in alike.values():
-            by_key: dict[str, int] = {}
-            for place in places if len(places) > 1 else ():
-                record = self._record(place)
-                earlier = by_key.setdefault(record.cache_key, place)
-                if earlier == place:
-                    continue
-                if self._record(earlier).response != record.response:
-                    number = self._number_of(earlier)
-                    self._number = self._number_of(place)
-                    raise CacheCorruptError(
-                        f"line {number} has a different answer to the same request; remove one of the two lines"
-                    )
-                repeated.add(place)
-                arms = self._record(earlier).with_arms(record.arms).arms
-                self._arms[self._starts[earlier]] = list(arms)
-        if repeated:
-            kept = [place for place in range(len(hashes)) if place not in repeated]
-            hashes = [hashes[place] for place in kept]
-            self._starts = array("Q", [self._starts[place] for place in kept])
-            self._scopes = array("I", [self._scopes[place] for place in kept])
-            named = {*self._named}
-            self._named = [number for number, place in enumerate(kept) if place in named]
-        self._places = array("I", sorted(range(len(hashes)), key=hashes.__getitem__))
-        self._hashes = array("q", [hashes[place] for place in self._places])
+    def _note_record(self, start: int, sample: bytes | None, caller: bytes | None) -> None:
+        path = None
+        if sample is not None:
+            path = (json.loads(sample) if b"\\" in sample else sample[1:-1].decode()).partition(
+                "#"
+            )[0]
+        if caller is not None:
+            self._named.append(len(self._starts))
+        self._starts.append(start)
+        self._scopes.append(self._paths.setdefault(path, len(self._paths)))
+
+    def _join_header(self, entry: Mapping[str, Data], first: int) -> None:
+        """Join a further header to the first one."""
+        if "llmcall" not in entry:
+            raise CacheCorruptError(f"the line is not as llmcall writes it; {RESTORE}")
+        found = Header.of(entry)
+        if differences := self.header.differences(found):
+            raise CacheCorruptError(
+                f"this header differs from line {first} in {differences}: the records were made "
+                "under different settings; keep one header and its records, and record the others again"
+            )
+        self.header = self.header.joined(found)
+
+    def _join(self, place: int, start: int, number: int) -> None:
+        """Join a further line of a record to its first one: the arms of both used it.
+
+        :param number: of the line.
+        """
+        first, line = self.line_of(place).rstrip(), self._line(start).rstrip()
+        if first == line:
+            return
+        record, other = (self._parsed(text) for text in (first, line))
+        if record.response != other.response:
+            self._number = number
+            raise CacheCorruptError(
+                f"line {self._number_of(place)} has a different answer to the same request; remove one of the two lines"
+            )
+        self._arms[place] = list(dict.fromkeys((*self._arms.get(place, record.arms), *other.arms)))
 
     def _number_of(self, place: int) -> int:
         """Return the number of a record's line."""
-        start = self._starts[place]
-        return next(self._number for line_start, _ in self._lines() if line_start == start)
+        return self.content.count(b"\n", 0, self._starts[place]) + 1
 
     def _line(self, start: int) -> bytes:
         return self.content[start : self.content.find(b"\n", start) + 1 or None]
 
-    def _record(
-        self, place: int, key: str | None = None, question: Question | None = None
-    ) -> Record:
-        """Return a record, read from its line."""
-        start = self._starts[place]
-        line = self._line(start)
+    def _parsed(self, line: bytes) -> Record:
         entry = parse_line(line)
-        if b'"$' in line:
-            entry = resolved(entry, self.text)
-        if start in self._arms:
-            entry["arms"] = self._arms[start]
-        # A function's arguments may differ in what is_same does not see, such as the sign of a zero.
-        is_requested = (
-            question is not None
-            and question[0] == "chat"
-            and is_same([*question], [entry["kind"], entry.get("sample"), entry["request"]])
-        )
-        return record_of(entry, self.header, key if is_requested else None)
+        for name in ("request", "response") if b'"$' in line else ():
+            if b'"$' in line[line.find(b', "%b": ' % name.encode()) :]:
+                entry[name] = resolve_markers(entry[name], self.text)
+        return record_of(entry, self.header)
+
+    def _record(self, place: int, asked: Mapping[str, Data] | None = None) -> Record:
+        """Return a record, read from its line.
+
+        :param asked: a request whose key it has, if one is known: comparing takes less time than a key.
+        """
+        try:
+            record = self._parsed(self.line_of(place))
+            if place in self._arms:
+                record.arms = tuple(self._arms[place])
+            check_record(record, asked)
+        except (CacheError, ValueError) as error:  # a request with a lone surrogate has no key
+            words = f"{self._name}:{self._number_of(place)}: {error}"
+            if isinstance(error, CacheError):
+                raise type(error)(words) from None
+            raise CacheCorruptError(f"{words}; {RESTORE}") from None
+        return record
 
     def text(self, digest: str) -> str | None:
         """Return the long text with a digest, or ``None``."""
         text = self._read_texts.get(digest)
         if text is None and digest in self._texts:
-            text = "\n".join(parse_line(self._line(self._texts[digest]))["lines"])
+            text = checked_text(parse_line(self._line(self._texts[digest])))
             if len(self._read_texts) == MOST_READ_TEXTS:
                 self._read_texts.clear()
             self._read_texts[digest] = text
         return text
 
+    @cached_property
+    def undecided(self) -> Undecided:
+        """Return the settings that its records do not depend on."""
+        undecided = Undecided()
+        for record in self.records():
+            undecided.add(record.kind, record.request)
+        return undecided
+
+    @cached_property
+    def has_given(self) -> bool:
+        """Return whether it may have an answer that no model gave."""
+        return any(f'"{name}": '.encode() in self.content for name in additions("given"))
+
     def __len__(self) -> int:
         return len(self._starts)
 
     def __iter__(self) -> Iterator[Record]:
-        if self._records is None:
-            self._records = self._held(range(len(self)))
-        return iter(self._records)
+        read = lru_cache(MOST_READ)(self._record)
+        return (self._lazy(place, read) for place in range(len(self)))
 
-    def _held(self, places: Iterable[int]) -> list[Record]:
-        """Return some records as lines that are read at each use."""
-        read = lru_cache(2)(self._record)  # a record's fields are read one after the other
-        return [LazyRecord(read(place), read, place) for place in places]
+    def _lazy(self, place: int, read: Callable[[int], Record]) -> LazyRecord:
+        """Return a record that knows what its line has at both ends, and reads the rest at each use."""
+        line = self.line_of(place).rstrip()
+        match = RECORD_START.match(line)
+        assert match is not None
+        sample, caller, arms = (part and json.loads(part) for part in match.group(2, 3, 4))
+        return LazyRecord(
+            read,
+            place,
+            _cache_key=key_at_end(line),
+            kind=match[1].decode(),
+            sample=sample,
+            caller=caller,
+            arms=tuple(self._arms.get(place, arms or ())),
+            header_notes=self.header.notes,
+            stored_at=None,
+        )
 
     def records(self, in_scope: Callable[[str], bool] = lambda path: True) -> Records:
         """Return the records of some scopes, which are read at each use.
@@ -347,74 +339,42 @@ class RecordFile:
         return self._line(self._starts[place])
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self._place_of(key) is not None
+        return key in self._places
 
-    def get(self, key: str, question: Question | None = None) -> Record | None:
+    def get(self, key: str, asked: Mapping[str, Data] | None = None) -> Record | None:
         """Return the record of a key, or ``None``. It shares no data with what this returns another time.
 
-        :param question: what has the key. Without it, the first call computes the keys of all records.
+        :param asked: the request with the key, if it is known.
         """
-        if question is None:
-            place = self._place_of(key)
-            return None if place is None else self._record(place)
-        request_hash = _hash(*question)
-        for index in range(bisect_left(self._hashes, request_hash), len(self)):
-            if self._hashes[index] != request_hash:
-                break
-            record = self._record(self._places[index], key, question)
-            if record.cache_key == key:
-                self._places_by_key[key] = self._places[index]
-                return record
-        return None
+        place = self._places.get(key)
+        return None if place is None else self._record(place, asked)
 
-    def _place_of(self, key: str) -> int | None:
-        if key not in self._places_by_key and not self._has_all_keys:
-            for place, record in enumerate(self):
-                self._places_by_key[record.cache_key] = place
-            self._has_all_keys = True
-        return self._places_by_key.get(key)
+    def others(self, is_used: Callable[[str], bool]) -> list[Record]:
+        """Return the records that are not used.
+
+        :param is_used: returns whether the record of a key is used.
+        """
+        read = lru_cache(MOST_READ)(self._record)
+        places = self._places.items()
+        return [
+            LazyRecord(read, place, _cache_key=key) for key, place in places if not is_used(key)
+        ]
 
     def named(self) -> Iterator[Record]:
         """Yield the records that name their caller."""
         return map(self._record, self._named)
 
-    def others(self, is_used: Callable[[str], bool]) -> list[Record]:
-        """Return the records that are not used; one whose key was never looked for is not.
 
-        :param is_used: returns whether the record of a key is used.
-        """
-        used = {place for key, place in list(self._places_by_key.items()) if is_used(key)}
-        return self._held(place for place in range(len(self)) if place not in used)
+def key_at_end(line: bytes) -> str:
+    """Return the key of a record's line.
 
-
-def _hash(
-    kind: str, sample: str | None, request: Mapping[str, Data], *, is_line: bool = False
-) -> int:
-    """Return the hash of a request; equal ones have the same in this process.
-
-    :param is_line: ``True`` if it stands as in a line, where references replace long texts.
+    :raises CacheCorruptError: if its end has none.
     """
-    messages = request.get("messages")
-    if not isinstance(messages, list):
-        return hash((kind, sample, _trace(request, is_line)))
-    last_two = [
-        _trace(message.get("content") if type(message) is dict else message, is_line)
-        for message in messages[-2:]
-    ]
-    return hash((kind, sample, len(messages), *last_two))
-
-
-def _trace(data: Data, is_line: bool) -> Data:
-    """Return the representation of plain data in a hash, whether a line holds it or a request."""
-    if isinstance(data, str):
-        return data if len(data) <= INLINE_CHARACTERS else text_digest(data)
-    if isinstance(data, list):
-        return tuple(_trace(item, is_line) for item in data)
-    if not isinstance(data, dict):
-        return "$" if isinstance(data, bytes) else data
-    if is_marker(data):
-        return data["$text"] if is_line and type(data.get("$text")) is str else "$"
-    return frozenset([(name, _trace(item, is_line)) for name, item in data.items()])
+    start = -len(KEY_START) - KEY_DIGITS - 2
+    if line[start : -KEY_DIGITS - 2] == KEY_START and line.endswith(b'"}'):
+        return line[-KEY_DIGITS - 2 : -2].decode(errors="replace")
+    parse_line(line)  # may say more
+    raise CacheCorruptError(f"the line does not end with its key; {RESTORE}")
 
 
 def header_in(path: str | os.PathLike[str]) -> Header | None:

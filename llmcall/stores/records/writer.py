@@ -156,6 +156,7 @@ def record_line(
         fields["cost"] = record.cost
         entry = _recordable_fields(fields, location)
         secrets.refuse_credentials(entry, allow, location, checked_texts)
+        entry["key"] = record.cache_key
         for name in ("request", "response"):
             entry[name] = _encoded(entry[name], texts)
         line = encode_line(entry)

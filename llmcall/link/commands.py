@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 
 from ..support import secrets
-from ..support.normalizers import normalizer
+from ..support.normalizers import NORMALIZERS
 from ..support.surrogates import without_surrogates
 
 Command = str | bytes | os.PathLike[str]
@@ -24,6 +24,7 @@ ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=")
 SUBSTITUTION = re.compile(r"[$`]")
 # A program's path in a shell's command, without quotation or substitution
 PROGRAM = re.compile(r"[\w./~+@:\\-]+")
+TEMPORARY_PATH = re.compile(NORMALIZERS["temporary_paths"])
 TEMPORARY = "temporary"  # takes the place of a temporary file's name
 # The variables that number the processes of one job: MPICH's and Intel's, Open MPI's, and Slurm's.
 RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
@@ -50,15 +51,20 @@ def _file_name(path: str) -> str:
 
 
 def _counted_path(path: str) -> str:
-    """Return a path as it is in every run and on every machine: in the working directory, or without its folder."""
+    """Return a word as it is in every run and on every machine: a path in the working directory, or without its folder;
+    without temporary paths in it.
+    """
     if not os.path.isabs(path):
-        return path
+        return TEMPORARY_PATH.sub(
+            lambda match: _counted_path(match[0]) if os.path.isabs(match[0]) else TEMPORARY, path
+        )
+    is_temporary = TEMPORARY_PATH.match(path)
     with contextlib.suppress(OSError, ValueError):  # another drive of Windows
         relative = os.path.relpath(path)
-        if not relative.startswith(os.pardir):
+        # In a folder such as /tmp itself, any name may be temporary.
+        is_in_project = not is_temporary or TEMPORARY_PATH.match(os.getcwd())
+        if is_in_project and not relative.startswith(os.pardir):
             return relative
-    normalize = normalizer(("temporary_paths",))
-    is_temporary = normalize is not None and normalize(path) != path
     return TEMPORARY if is_temporary else os.path.basename(path)
 
 

@@ -10,6 +10,7 @@ from ..core.parents import parents
 from ..errors import CacheMissError
 from ..link import messages, programs
 from ..link.plain_values import error_data
+from ..support.listeners import CallListener, listen, stop_listening
 from ..support.notices import warn_once
 from ..support.tracebacks import ends_shown_by, show
 from .patches import patched_by
@@ -19,9 +20,22 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from ..link.child import Parent
+    from ..stores.cassettes.cassette import Cassette
     from .interceptors import Sight
 
 RECORDING_HAS_ENDED = "the recording of the process that started this one has ended"
+
+
+class _OwnCassettes(CallListener):
+    """A listener that lets the cassettes of a child only replay, where nothing may be sent."""
+
+    def __init__(self, recorder: LinkedRecorder) -> None:
+        self._recorder = recorder
+
+    def opened(self, cassette: Cassette) -> None:
+        """Let a cassette only read."""
+        if self._recorder.sends_nothing:
+            cassette.mode = "none"
 
 
 class LinkedRecorder(Recorder):
@@ -98,8 +112,13 @@ def recording_linked(options: RecordingOptions, parent: Parent | None = None) ->
     """Record the clients of this process for a block, for the process that answers its calls."""
     recorder = LinkedRecorder(options, parent)
     shown = ends_shown_by(recorder.show) if options.prints_first else contextlib.nullcontext()
-    with shown, patched_by(recorder):
-        yield
+    own_cassettes = _OwnCassettes(recorder)
+    listen(own_cassettes)
+    try:
+        with shown, patched_by(recorder):
+            yield
+    finally:
+        stop_listening(own_cassettes)
 
 
 programs.record_linked = recording_linked

@@ -28,6 +28,7 @@ CHILD = "child "  # begins the segment of a process that a program in between st
 PROCESS = "process "  # begins the segment of any other process
 DIGEST = "~"  # before a digest
 DIGEST_DIGITS = 12
+MOST_MAKERS = 100  # that a caller remembers: a chain of tasks may have no end
 
 
 class Caller:
@@ -37,9 +38,10 @@ class Caller:
     :param main: the main program, or ``None`` if this is it.
     :param origin: in a child process: what says in its parent where it, or its work, was started.
     :param is_concurrent: ``True`` if it makes calls at the same time, so that their order means nothing.
+    :param makers: the names of its maker, of the maker's maker and so on, the last one first, as far as they count.
     """
 
-    __slots__ = ("_counts", "is_concurrent", "main", "name", "origin")
+    __slots__ = ("_counts", "is_concurrent", "main", "makers", "name", "origin")
 
     def __init__(
         self,
@@ -48,11 +50,13 @@ class Caller:
         origin: str = "",
         *,
         is_concurrent: bool = False,
+        makers: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.main = main or self
         self.origin = origin
         self.is_concurrent = is_concurrent
+        self.makers = makers
         self._counts: dict[str, int] = {}
 
     def child(self, kind: str, function: str) -> Caller:
@@ -74,17 +78,20 @@ class Caller:
         """
         name = segment if self.name == MAIN else f"{self.name}{SEPARATOR}{segment}"
         if len(name) > LONGEST_NAME:
-            name = f"{self._shortened}{SEPARATOR}{segment}"
-        return Caller(name, self.main, self.origin)
+            digest = sha256(self.name.encode()).hexdigest()[:DIGEST_DIGITS]
+            name = f"{DIGEST}{digest}{SEPARATOR}{segment}"
+        makers = (self.name, *self.makers[: MOST_MAKERS - 1])
+        return Caller(name, self.main, self.origin, makers=makers)
 
-    @property
-    def _shortened(self) -> str:
-        return DIGEST + sha256(self.name.encode()).hexdigest()[:DIGEST_DIGITS]
+    def copy(self, *, is_concurrent: bool = False) -> Caller:
+        """Return the same caller, which numbers its children from 0."""
+        return Caller(
+            self.name, self.main, self.origin, is_concurrent=is_concurrent, makers=self.makers
+        )
 
     def made(self, other: Caller) -> bool:
         """Return whether this caller made another one, or its maker, and so on, judging by names."""
-        prefixes = self.name + SEPARATOR, self._shortened + SEPARATOR
-        return self.name == MAIN or other.name.startswith(prefixes)
+        return self.name in (MAIN, *other.makers) or other.name.startswith(self.name + SEPARATOR)
 
     @property
     def is_thread(self) -> bool:
@@ -175,7 +182,7 @@ def hold_concurrent() -> None:
     """Set the caller to this one as one that makes calls at the same time, for the rest of the context."""
     caller = current_caller()
     if caller is not None:
-        hold(caller=Caller(caller.name, caller.main, caller.origin, is_concurrent=True))
+        hold(caller=caller.copy(is_concurrent=True))
 
 
 def is_recorded() -> bool:
@@ -248,7 +255,7 @@ def counted_apart() -> AbstractContextManager[None]:
     """
     caller = current_caller()
     if caller is not None:
-        caller = Caller(caller.name, caller.main, caller.origin)
+        caller = caller.copy()
     # The tasks that the transport of such a call makes have callers of their own.
     return holding(caller=caller, is_programs=True)
 

@@ -22,11 +22,12 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import LONGEST, RunningProgram
+from commands import LONGEST, NEEDS_POSIX, RunningProgram
 from pytest_httpserver import HTTPServer
 from servers import NumberedServer
 
 import llmcall
+from llmcall.link.commands import caller_of
 
 SLOWLY = 3.0  # seconds
 PREAMBLE = """
@@ -104,6 +105,34 @@ def test_children_whose_file_name_is_not_utf_8_are_recorded(model: NumberedServe
         """,
     )
     check_replays(model, 2)
+
+
+@NEEDS_POSIX
+@pytest.mark.parametrize("folder", ["/", "/tmp"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "cat bread > {}",
+        "for i in 1 2; do cat bread >{}; done",
+        "sh -c 'cat bread > {}; rm {}'",
+        ["sh", "-c", "cat bread 2>{}"],
+        ["python", "-c", "open('{}').write('bread')"],
+        ["cat", "bread", "--to=file:{}"],
+    ],
+)
+def test_a_callers_name_depends_on_no_temporary_path_in_its_command(
+    command: str | list[str], folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it stands in a word; other words count."""
+
+    def named(path: str, say: str = "bread") -> str:
+        words = [command] if isinstance(command, str) else command
+        named = [word.replace("{}", path).replace("bread", say) for word in words]
+        return caller_of(named[0] if isinstance(command, str) else named)
+
+    monkeypatch.chdir(folder)
+    assert named("/tmp/f10x/o123") == named("/tmp/k9/o77") == named("/var/tmp/o-4")
+    assert named("/tmp/f10x/o123") != named("/tmp/f10x/o123", "salt")
 
 
 @pytest.mark.ci
@@ -1016,6 +1045,24 @@ def test_a_child_that_opens_a_cassette_is_left_to_itself(model: NumberedServer) 
     Path("a.jsonl").unlink(missing_ok=True)
     assert ran(*A)[0] == printed
     assert len(model.asked) == 1
+
+
+@pytest.mark.parametrize("mode", ["new", "once", "rewrite"])
+def test_a_child_that_opens_a_cassette_only_replays_it_where_nothing_is_sent(
+    model: NumberedServer, mode: str
+) -> None:
+    """Whatever its mode, and whether it is started or spawned."""
+    write(
+        "child.py", f"import llmcall\nwith llmcall.cassette('b.jsonl', {mode!r}): tell(sys.argv[1])"
+    )
+    with llmcall.cassette("a.jsonl"):
+        printed = subprocess.check_output([*CHILD, "Bread?"], text=True)
+    assert printed == "answer 0\n"
+    with pytest.raises(llmcall.CacheMissError), llmcall.cassette("a.jsonl", "none"):
+        assert subprocess.check_output([*CHILD, "Bread?"], text=True) == printed
+        subprocess.run([*CHILD, "Salt?"], stderr=subprocess.DEVNULL)
+    assert len(model.asked) == 1
+    assert "Salt" not in Path("b.jsonl").read_text(encoding="utf-8")
 
 
 @pytest.mark.ci

@@ -641,3 +641,44 @@ def test_a_caller_gets_its_answers_in_their_order_from_a_cache_that_loaded_the_f
             answers.append([ask(client), ask(client)])
     assert answers[0][0] == first
     assert answers == [answers[0]] * 3
+
+
+def test_jobs_in_a_context_that_a_distant_maker_copied_are_callers_of_their_own(
+    tmp_path: Path,
+) -> None:
+    """Also where the names of the makers in between are too long to be written."""
+    everybody_asks = threading.Barrier(3)
+
+    def answer(messages: object) -> str:
+        everybody_asks.wait(LONGEST)
+        return "Yes."
+
+    client = ScriptedClient(answer)
+
+    def a_maker_whose_name_is_so_long_that_it_is_replaced_by_a_digest_where_it_stands_before_others() -> (
+        None
+    ):
+        contexts = [contextvars.copy_context() for _ in range(3)]
+
+        def another_maker_whose_name_is_so_long_that_it_is_replaced_by_a_digest_before_yet_others() -> (
+            None
+        ):
+            with ThreadPoolExecutor(3) as pool:
+                for context in contexts:
+                    pool.submit(context.run, client.send_message, "Bread?")
+
+        started(
+            another_maker_whose_name_is_so_long_that_it_is_replaced_by_a_digest_before_yet_others
+        )
+
+    def started(function: Callable[[], None]) -> None:
+        thread = threading.Thread(target=function)
+        thread.start()
+        thread.join()
+
+    with llmcall.cassette(tmp_path / "a.jsonl"), llmcall.scope("market", process=True):
+        started(
+            a_maker_whose_name_is_so_long_that_it_is_replaced_by_a_digest_where_it_stands_before_others
+        )
+    lines = map(json.loads, (tmp_path / "a.jsonl").read_text().splitlines())
+    assert len({line["caller"] for line in lines if "caller" in line}) == 3

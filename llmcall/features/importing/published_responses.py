@@ -280,8 +280,8 @@ def is_raw_answer(value: object) -> bool:
 def split_choices(
     response: Mapping[str, object], cost: float | None
 ) -> list[tuple[dict[str, Data], float | None]]:
-    """Return a response for each choice of one, with its cost. The first has the usage and cost of all,
-    because no server says what each choice used.
+    """Return a response per choice, with its cost. The first has the usage and cost of all, since no server
+    splits them.
     """
     choices = response.get("choices")
     if not isinstance(choices, list) or len(choices) < 2:

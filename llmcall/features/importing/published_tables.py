@@ -87,8 +87,8 @@ class Columns:
         return ""
 
     def conversation(self, entry: object, *, has_paths: bool) -> object:
-        """Return an object with messages, or a row with a prompt and an answer, as a conversation; the
-        error if it cannot be one, and an exchange and anything but a dict as it is.
+        """Return an object with messages, or a row with prompt and answer, as a conversation, or an error.
+        Return exchanges, and anything but a dict, unchanged.
 
         :param has_paths: ``True`` if a conversation's scope is a path; a row's always is.
         """

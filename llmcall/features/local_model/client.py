@@ -1,5 +1,6 @@
-"""The client of a GGUF model in this process (no key, no network), and the model: llama.cpp's own HTTP server
-(xllamacpp) on a loopback port."""
+"""The client for a GGUF model in this process, without key or network: llama.cpp's own HTTP server
+(xllamacpp) on a loopback port.
+"""
 
 from __future__ import annotations
 

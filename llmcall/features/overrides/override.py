@@ -41,8 +41,8 @@ _open: list[Override] = []  # an override that is entered twice is here twice
 
 
 class _Calls:
-    """The calls of an actor, numbered from 1 as a comparison counts them: over a recording, in its order; else as they
-    arrive, and a failed call returns its number.
+    """The calls of an actor, numbered from 1 as a comparison counts them. Over a recording, its order counts;
+    otherwise their arrival, and a failed call returns its number.
 
     :param before: how many calls the actor had made when the counting began.
     :param recorded: the keys of its calls in the recording that is replayed; ``None`` while one is made.

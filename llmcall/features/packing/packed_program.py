@@ -125,8 +125,8 @@ def _text(value: object) -> str:
 
 
 def _imported(folder: str) -> set[str]:
-    """Return the modules that this process imported, without those of packages and of the project: these are
-    packed, and the installed project may be a distribution with the same modules.
+    """Return the modules that this process imported, without those of packages and of the project, which are
+    packed themselves.
     """
     return {
         name.partition(".")[0]

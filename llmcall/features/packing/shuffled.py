@@ -70,8 +70,8 @@ def numbers_from_answers(changed: int, numbers: int) -> str:
 def changes_when_shuffled(
     package: Path, manifest: Manifest, replay: Observation, folder: Path
 ) -> tuple[list[Change], str]:
-    """Run a package's program with shuffled answers; return what changes in its results, and how it failed, if it
-    did. Without answers that differ there is nothing to shuffle, and no change.
+    """Run a package's program with shuffled answers. Return which results change, and how the program failed,
+    if it did.
 
     :param replay: its run with its own answers.
     :param folder: the folder of that run; this one gets its own beside it.
@@ -191,8 +191,8 @@ def _read(answer: str) -> Data:
 
 
 def _donors(answers: Sequence[Data]) -> list[int]:
-    """Return for each place the one whose answer it gets. The places, sorted by answer, are rotated by the number of
-    the most frequent one: that leaves an answer in place only where more than half are the same.
+    """Return for each place the place whose answer it gets. Sorted by answer, the places are rotated by the
+    size of the largest group, so an answer stays in place only if more than half are the same.
     """
     counts = Counter(answers)
     first = {answer: place for place, answer in reversed([*enumerate(answers)])}

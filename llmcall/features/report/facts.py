@@ -254,8 +254,8 @@ def _is_named(record: Record) -> bool:
 
 
 def new_text(call: RecordedCall, role: str) -> str:
-    """Return what a call says in a role, without the conversation before it; a user's prompt has its worked examples,
-    each message below its sender.
+    """Return what a call adds in a role. A user's prompt includes its worked examples, each message under its
+    sender.
     """
     if role == SYSTEM_PROMPT:
         said = [message for message in call.messages if message.sender in SYSTEM_ROLES]

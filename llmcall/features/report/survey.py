@@ -249,8 +249,8 @@ class _Mark(str):
 
 
 def _read_answer(record: Record) -> object:
-    """Return an answer's JSON object, its text, or the reason why it has no value. The value in
-    ``{"value": …}``, which structured output wraps, is read as the same answer without it.
+    """Return an answer's JSON object or text, or the reason why it has no value. ``{"value": …}``, from
+    structured output, reads as its value.
     """
     marks = marks_of(record, is_asked_again=False)
     if REFUSED in marks:

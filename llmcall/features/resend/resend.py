@@ -292,8 +292,8 @@ def actor_of(record: Record) -> str:
 
 
 def _record(client: LLMClient, to: str, sample: Sequence[_Question]) -> None:
-    """Record the answers in a cassette; recorded ones are not requested again. If some answers were filtered or
-    empty, it stays incomplete, so that the next time requests these.
+    """Record the missing answers in a cassette. It stays incomplete if answers were filtered or empty, so the
+    next run requests these.
     """
     errors: list[APIError] = []
 

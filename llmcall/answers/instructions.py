@@ -46,8 +46,8 @@ def describe(output_type: object, prompt: str = "") -> str:
 
 
 def correction(expected: str) -> str:
-    """Return the correction, a user message. It does not depend on the answer: the wording of an error
-    in another version of a library would change the request.
+    """Return the correction, a user message. It never quotes the error, whose wording would change the
+    request with a library's version.
 
     :param expected: the sentence of :func:`describe`.
     """

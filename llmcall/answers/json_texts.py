@@ -45,8 +45,8 @@ def without_reasoning(text: str) -> str:
 
 
 def json_values(text: str) -> Iterator[tuple[str, Any]]:
-    """Yield the parts of an answer that are JSON and may be its value, each with its value: the whole of
-    it, the one fenced block in it, and the one object or array in it.
+    """Yield the JSON in an answer that may be its value, parsed: the whole answer, its one fenced block, its
+    one object or array.
 
     :raises RecursionError: if JSON is nested too deeply.
     """

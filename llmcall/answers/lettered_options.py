@@ -39,8 +39,8 @@ def listing(texts: Sequence[str]) -> str:
 
 
 def listed_options(messages: Sequence[Mapping[str, object]]) -> list[str]:
-    """Return the options that the last question of a conversation lists, in its order, or an empty list.
-    A correction of an answer belongs to the question before it.
+    """Return the options that the last question of a conversation lists, in order; empty without a list.
+    Corrections belong to the question before them.
     """
     prompts = [str(message.get("content")) for message in messages if message.get("role") == "user"]
     if not prompts or not prompts[-1].endswith(INSTRUCTION):

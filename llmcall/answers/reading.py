@@ -98,8 +98,8 @@ def _unannotated(output_type: Any) -> object:
 
 
 def _plain_words(text: str) -> Iterator[str]:
-    """Yield a text, then ever shorter forms of it: without "Answer:", quotes, bold and a closing stop,
-    removed one at a time, so that "C#" and "A*" keep their marks.
+    """Yield a text, then shorter forms without "Answer:", quotes, bold and a closing stop. They go one at a
+    time, so "C#" and "A*" keep their marks.
     """
     text = text.strip()
     for _ in range(_MOST_LAYERS):
@@ -141,8 +141,8 @@ def _match_words(words: str, plain_type: object) -> object:
 
 
 def _parse_number(text: str) -> int | float | None:
-    """Return the number that a text writes; ``None`` if there is none, or if it may mean thousands
-    in one language and a fraction in another.
+    """Return the number in a text. Return ``None`` without one, or if it reads as thousands in one language
+    and a fraction in another.
     """
     match = _NUMBER.fullmatch(text)
     if match is None or _THOUSANDS.fullmatch(text):

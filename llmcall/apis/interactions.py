@@ -75,8 +75,8 @@ def _add_delta(step: dict[str, object], delta: Mapping[str, object]) -> None:
 
 
 def output_parts(response: Mapping[str, object]) -> list[dict[str, object]]:
-    """Return the texts and images of the last output in the steps of a response, as the SDK's ``output_text`` joins
-    them, and the tool calls.
+    """Return the texts and images of a response's last output, joined as the SDK's ``output_text``, and its
+    tool calls.
     """
     texts: list[dict[str, Data]] = []
     steps = objects_in(response.get("steps"))

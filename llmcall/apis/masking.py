@@ -16,8 +16,8 @@ SECRET_NAMES = pattern("auth|key|token|secret|cookie|password|credential|sig", r
 
 
 def mask(error: BaseException, secrets: Sequence[object]) -> None:
-    """Remove secrets, and texts that look like one, from an exception of the SDK or of llmcall; escape what a terminal
-    would obey in its words.
+    """Mask secrets, and texts that look like one, in an exception of the SDK or of llmcall; escape its
+    control characters.
 
     :param secrets: the secrets; values that are not texts are ignored.
     """

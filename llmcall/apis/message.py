@@ -34,8 +34,8 @@ def message_of(choice: Mapping[str, Data]) -> dict[str, Data]:
 
 
 def reasoning_in(choice: Mapping[str, Data]) -> dict[str, Data]:
-    """Return the fields of a choice's message that a later request with tools has to hold, as the server
-    gave them; an empty text, too.
+    """Return the reasoning fields of a choice's message that later requests with tools must repeat, empty
+    texts included.
     """
     received = choice["message"]
     return {
@@ -66,8 +66,8 @@ def transcript_of(message: Mapping[str, object]) -> str | None:
 
 
 def images_in(message: Mapping[str, Data]) -> list[dict[str, Data]]:
-    """Return the images of an answer: in a field of their own, or among the parts of its content, where vLLM-Omni has
-    them. Those of a prompt are not meant.
+    """Return the images of an answer, from their own field or, as vLLM-Omni has them, from its content.
+    Images of prompts do not count.
     """
     parts = objects_in(message.get("content")) if message.get("role") in (None, "assistant") else []
     return [

@@ -50,8 +50,8 @@ def escaping() -> Iterator[None]:
 
 
 def discard_unwritten() -> None:
-    """Discard output that cannot be written, such as on a full disk: Python would try again when it
-    ends, and exit with the code 120.
+    """Discard output that cannot be written, such as on a full disk. Otherwise, Python would try again at its
+    end and exit with 120.
     """
     try:
         if sys.stdout is not None:

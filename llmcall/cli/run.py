@@ -113,8 +113,7 @@ def run(
 
 
 def _misplaced(arguments: tuple[str, ...], script: Path | None) -> str:
-    """Return the first of a program's arguments that is an option of this command and that the program does not seem
-    to know; empty without one.
+    """Return the first program argument that looks like an option meant for this command; empty without one.
 
     :param script: the program's file, or ``None`` for a module.
     """

@@ -131,9 +131,7 @@ def without_request(response: Mapping[str, Data]) -> dict[str, Data]:
 
 
 def chunks_of_event(event: dict[str, Data]) -> Iterator[dict[str, Data]]:
-    """Yield the chunks that one event carries: a piece of text as a chunk of a chat, and the whole
-    response that ends a stream as it is.
-    """
+    """Yield the chunks of one event: a piece of text as a chat's chunk, or the whole response that ends a stream."""
     kind = event.get("type")
     if kind in ("response.output_text.delta", "response.refusal.delta"):
         field = "content" if "text" in kind else "refusal"

@@ -80,8 +80,8 @@ def path_and_body(
 
 
 class SDKTransport(ProcedureTransport):
-    """A transport to one endpoint by clients of the SDK, made when they are first needed: one for each
-    event loop, and one for each call under way in threads.
+    """A transport to one endpoint through the SDK. Its SDK clients are made on demand: one per event loop,
+    one per call under way in a thread.
 
     Threads that shared one would wait for one another: before each request, its pool of connections
     looks at the socket of every idle one, and holds a lock meanwhile (httpcore 1.0, httpcore2 2.16).

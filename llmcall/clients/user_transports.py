@@ -43,8 +43,8 @@ def as_transport(own: ConfiguredClient | Sends, client: ConfiguredClient) -> Tra
 
 
 def unless_own(client: C, make_transport: Callable[[], AsyncTransport]) -> C | Sends:
-    """Return a client itself if its class defines ``send``, else the transport that a function makes; its
-    streams are the class's if that defines ``stream``.
+    """Return a client if its class defines ``send``; otherwise, make its transport. Streams come from the
+    class if it defines ``stream``.
 
     :raises ConfigError: if it has an asynchronous method alone, which blocking calls would bypass.
     """

@@ -111,8 +111,7 @@ class Settings:
         )
 
     def key_and_origin(self, api_type: str | None = None) -> SettingValue:
-        """Return the API key for a client as it was set, with its origin; no key if a token for Azure stands
-        in a higher layer.
+        """Return a client's API key and its origin. Return no key if a token for Azure has a higher layer.
 
         :param api_type: ``None`` is the configured one.
         """

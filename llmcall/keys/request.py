@@ -55,7 +55,7 @@ class Request(NamedTuple):
 
 
 class UncheckedFormat:
-    """A ``response_format`` whose answers the caller checks, so that unfitting answers are recorded, too.
+    """A ``response_format`` whose answers the caller checks: unfitting ones are recorded, too.
 
     :param parameter: the parameter as plain data; it is shared by all calls with a type, so do not change
         it.

@@ -293,8 +293,8 @@ def fits_closed(value: object, output_type: object) -> bool:
 
 
 def _fits_plainly(value: object, schema: Any, root: Mapping[str, Any]) -> bool:
-    """Return whether a JSON value fits a schema by the most usual keywords alone. If not, jsonschema
-    decides, which takes four times as long, and a tenth of a second to import.
+    """Return whether a JSON value fits a schema by the most common keywords alone. If not, jsonschema
+    decides, in four times the time and after an import of a tenth of a second.
     """
     keywords = schema.keys() - _NOT_CHECKED if isinstance(schema, dict) else None
     if keywords == {"type"}:
@@ -348,8 +348,8 @@ def _closed(node: object) -> Any:
 
 
 def composed(text: str) -> str:
-    """Return a text with one spelling of what looks equal: "é" is one character, or an e with an accent; models
-    write hyphens and dashes of all kinds for the hyphen.
+    """Return a text in one spelling: "é" as one character, and a hyphen for all hyphens and dashes, which
+    models mix.
     """
     return DASH.sub("-", normalize("NFC", text))
 

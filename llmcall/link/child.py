@@ -188,8 +188,8 @@ def _where(active: ActiveScope, order: CallOrder) -> messages.Where:
 
 
 def task_of_ray(caller: Caller) -> str:
-    """Return the name of the task that Ray runs here, or an empty string. Ray names tasks as the program starts them,
-    whichever worker runs them; in a task's own threads, the names are random.
+    """Return the name of Ray's task here; empty without one. Ray names tasks as the program starts them, on
+    any worker; names in a task's own threads are random.
     """
     ray = sys.modules.get("ray")
     if ray is None or caller.name != caller.main.name or not ray.is_initialized():

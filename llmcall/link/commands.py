@@ -33,8 +33,8 @@ TELLS_OF_PYTHON = {"-V", "-VV", "--version", "-h", "-?", "--help"}  # without ru
 
 
 def program_name(args: Command | Sequence[Command] | None) -> str:
-    """Return the file name of the program that a command runs; of Python, that of its script or module. It
-    is the same on every machine, and has no word of the command's arguments.
+    """Return the file name of the program that a command runs: for Python, the script or module. It is the
+    same on every machine and has no word of the arguments.
     """
     words = words_of(args)
     if not words:
@@ -137,8 +137,8 @@ def _counted(words: Iterable[str]) -> Iterator[str]:
 
 
 def words_of(args: Command | Sequence[Command] | None) -> list[str]:
-    """Return the words of a command; of a shell's, without the assignments before it. If its program cannot be told,
-    the first is that of a shell.
+    """Return the words of a command, for a shell's without leading assignments. If its program is unknown,
+    the first word is the shell.
     """
     if not isinstance(args, (str, bytes, os.PathLike)):
         return [os.fsdecode(word) for word in args or ()]

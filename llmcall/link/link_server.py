@@ -344,8 +344,8 @@ class ProcessConnection(asyncio.Protocol):
 
 
 def _raise_limit_of_files() -> None:
-    """Let this process open as many files as it may. Its connections, one for each recorded process, would otherwise
-    take those that the program opens without a recording.
+    """Raise this process's limit of open files to its maximum: its connections, one per recorded process,
+    must not take those of the program.
     """
     # Windows has no such limit, and other systems may allow less than they say.
     with contextlib.suppress(ImportError, ValueError, OSError):

@@ -21,8 +21,8 @@ SEPARATOR = "/"  # between the numbers of tickets that are made one inside anoth
 
 
 class Siblings:
-    """The processes that have one ticket, such as all that a shell starts. Their commands tell them apart and, where
-    these are identical, the order of their starts.
+    """The processes with one ticket, such as all that a shell starts. Their commands tell them apart, or else
+    the order of their starts.
     """
 
     def __init__(self) -> None:

@@ -259,8 +259,8 @@ class Connection:
 
 
 class LoopConnection(Connection):
-    """The connection of all calls in an event loop of asyncio, which reads it. Sending blocks the loop: the recording
-    process takes at once what is sent.
+    """The connection of all calls in an asyncio event loop, which reads it. Sending blocks the loop, but only
+    briefly.
 
     :raises NotImplementedError: if the loop reads no sockets.
     :ivar calls: the number of those under way on it.

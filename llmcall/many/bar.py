@@ -75,9 +75,8 @@ class Bar:
             self._tqdm_bar.n = done
 
     def refresh(self, *, is_last: bool = False) -> None:
-        """Update the time and the figures; plain text once a second, if a figure changed. Failures and retries are
-        shown if there are any; running calls, if endpoints find their number of calls; the end of a wait, if a rate
-        limit holds calls back.
+        """Update the time and figures, as plain text at most once a second. Show failures, retries, running
+        calls and waits only where there are any.
         """
         now = time.monotonic()
         if self._tqdm_bar is None or (now < self._next_drawing and not is_last):

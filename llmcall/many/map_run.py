@@ -244,8 +244,8 @@ class MapRun:
     # Results
 
     def results(self, length: int = 0) -> list[object]:
-        """Return the results in the order of the items, with ``None`` for each missing one. For an
-        iterator, return the results not yielded, as pairs of the item's number and the result.
+        """Return the results in the order of the items, with ``None`` for missing ones. For an iterator,
+        return the pairs of index and result not yet yielded.
 
         :param length: the number of items, if some may not have begun.
         """

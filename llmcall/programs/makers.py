@@ -152,8 +152,8 @@ def _unwrapped(
 
 
 def _name_with_arguments(function: object, args: Sequence[object]) -> str:
-    """Return the name of a function, with the names of functions among its arguments: a library's function
-    may run all of a program's, in the order of a set of objects (Concordia), which differs in each run.
+    """Return a function's name with the names of functions among its arguments: a library's function may run
+    all of a program's, in the random order of a set (Concordia).
     """
     functions = [_unwrapped(argument, ())[0] for argument in args if callable(argument)]
     owners = [getattr(function, "__self__", None) for function in functions]

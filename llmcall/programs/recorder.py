@@ -193,8 +193,8 @@ class Recorder(Interceptor):
 
     @property
     def recording(self) -> Recording:
-        """Return the recording that counts for a request: the innermost one, which may be a cassette that the
-        settings name; an ``http_client``'s own takes precedence.
+        """Return the recording that counts for a request: an ``http_client``'s own, or the innermost, such as
+        a cassette named by the settings.
         """
         counting = innermost_recorder()
         if counting is None or counting is self:
@@ -258,9 +258,7 @@ class Recorder(Interceptor):
         return None if actors is None else actors.scope_named(name, self.recording.default)
 
     def options(self) -> RecordingOptions:
-        """Return the options of the recording, for a recorder of another process; they can be pickled, and have no
-        keys or passwords, since an environment has them.
-        """
+        """Return the recording's options for another process: picklable, without keys or passwords."""
         recording = self.recording
         actor = None if recording.actors is None else recording.actors.for_children()
         overrides = {

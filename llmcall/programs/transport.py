@@ -87,7 +87,7 @@ class ProgramTransport(ProcedureTransport):
         note_request(to_record.http, is_local=is_loopback(str(to_record.http.url)))
 
     async def response(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
-        """Return the API's response; for a request that is recorded as it is, what is recorded of it."""
+        """Return the API's response; of a request recorded whole, what is recorded."""
         blocks = await Blocks()
         if request.kind == "http":
             async with self._response(request, timeout, blocks) as received:
@@ -112,8 +112,8 @@ class ProgramTransport(ProcedureTransport):
     def chunks(
         self, request: Request, timeout: float | None, timed: Timed
     ) -> AsyncGenerator[dict[str, Data] | bytes, None]:
-        """Yield the status and the chunks of a streamed chat; of a request that is recorded as it is, the pieces of its
-        answer, and last what is recorded of it.
+        """Yield the status and chunks of a streamed chat. For a request recorded whole, yield the pieces of
+        its answer, then what is recorded.
         """
         self._passed_on = self._untaken = b""
         self.has_opened = False
@@ -317,8 +317,8 @@ def headers_to_copy(headers: httpx.Headers) -> list[tuple[bytes, bytes]]:
 
 
 def with_charset(media_type: bytes) -> bytes:
-    """Return the type of a response, of a text with its charset: else requests reads it as Latin-1. A recording does as
-    its replay, which has UTF-8.
+    """Return a response's type, with the charset of a text: without one, requests reads Latin-1. Recording
+    and replay agree, in UTF-8.
     """
     is_unknown = media_type.startswith(b"text/") and b"charset" not in media_type
     return media_type + b"; charset=utf-8" if is_unknown else media_type

@@ -199,8 +199,8 @@ class _Names:
 
 
 def _with_earlier_names(actors: Actors, other_actors: Actors) -> Actors:
-    """Return the actors of the other run; those whose changed system message names them have the names of
-    their earlier selves, judged by the words of the messages.
+    """Return the other run's actors. Those named by a system message that changed get the names of their
+    earlier selves, judged by the messages' words.
     """
     lone, other_lone = (
         [

@@ -162,8 +162,8 @@ def relative_scope(scope: str, ancestor: str) -> str:
 
 
 def first_level(scopes: Collection[str]) -> str:
-    """Return the first name of all scope paths, or an empty text if they have several. Empty paths do
-    not count: embeddings have no scope.
+    """Return the first level that all scope paths share; empty if they differ. Empty paths do not count:
+    embeddings have no scope.
     """
     names = {scope.partition("/")[0] for scope in scopes if scope}
     return names.pop() if len(names) == 1 else ""

@@ -1,5 +1,5 @@
-"""Conversations as text, for a terminal and for git: the same each time, and a change in one actor's
-calls moves no other actor's lines.
+"""Conversations as text, for a terminal and for git: always the same, and a change in one actor's calls moves
+no other actor's lines.
 """
 
 from __future__ import annotations

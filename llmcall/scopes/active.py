@@ -239,8 +239,8 @@ after_fork_in_child(_roots.clear)
 
 
 def forget_scopes() -> None:
-    """Read LLMCALL_SCOPE again at the next call, and start its draws and those of actors outside any scope at 0;
-    forget which answers were given outside any scope.
+    """Read LLMCALL_SCOPE again at the next call. Restart its draws and those outside any scope, and forget
+    the answers given outside.
     """
     _roots.clear()
     NO_SCOPE.named.clear()

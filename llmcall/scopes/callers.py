@@ -213,8 +213,8 @@ def child_segment(command: str, number: int) -> str:
 
 
 def process_in(caller: str) -> str:
-    """Return what identifies the process in which a caller is, and the caller in there, wherever it was started: its
-    name without what made the process, and without the process's number. Empty in the recorded program's own.
+    """Return the process part of a caller's name: its name without what made the process, and without the
+    process's number. Empty in the recorded program's own.
     """
     segments = caller.split(SEPARATOR)
     processes = [

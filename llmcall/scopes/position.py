@@ -175,8 +175,8 @@ held = _held.get
 
 
 def held_by_process() -> Held:
-    """Return what applies in contexts that hold no scope or no caller of their own: the scope that was
-    opened for the whole process, and the main program.
+    """Return the process-wide defaults for contexts without scope or caller: the scope opened for the
+    process, and the main program.
     """
     return _process
 
@@ -206,8 +206,8 @@ def hold_scope(active: ActiveScope | None) -> None:
 
 
 class NotesContext:
-    """A block whose calls' records have notes, beside those of the blocks around it. It is a class for speed: each
-    typed replay enters one.
+    """A block that adds notes to the records of its calls, beside those of outer blocks. A class, for speed:
+    each typed replay enters one.
 
     :param make_notes: returns the notes by name; it is called only if a cassette records the call.
     """

@@ -72,8 +72,8 @@ def _warn_of_shared_answers(call: Call, record: Record) -> None:
 
 
 def _warn_of_restart(call: Call, draw: Draw) -> None:
-    """Warn once in a process if an outermost scope starts again and gets an answer that it had before,
-    except at a temperature of 0 and in a later cell of a notebook.
+    """Warn once per process if an outermost scope starts again and repeats an answer, unless the temperature
+    is 0 or a later notebook cell reran it.
     """
     global _first_draws, _store
     number = draw.draws.outermost_scope

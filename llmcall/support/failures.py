@@ -246,8 +246,8 @@ def _warn_at_exit() -> None:
 
 
 def _warn() -> None:
-    """Warn at the end of the process, but not of what the user knows already: of a single call whose error has just
-    ended it, or of calls that Ctrl-C ended.
+    """Warn at the end of the process, but not of what the user already knows: a lone call whose error ended
+    it, or calls that Ctrl-C ended.
     """
     error = getattr(sys, "last_value", None)
     if isinstance(error, KeyboardInterrupt):

@@ -20,8 +20,8 @@ T = TypeVar("T")
 
 
 class InContext(Awaitable[T]):
-    """An awaitable that runs in a context of its own. A block that sets a context variable and awaits in it would have
-    to put the value back wherever it is closed: perhaps by the garbage collector, in any other context.
+    """An awaitable that runs in a context of its own. Otherwise, a block that sets a context variable and
+    awaits would restore it wherever it is closed, even by the garbage collector in another context.
 
     :param begin: returns the awaitable; called, in the context, only once this is awaited: a task that is cancelled
         before leaves nothing that was begun.

@@ -52,8 +52,8 @@ def _renew_process() -> None:
 
 
 def process_state(process: int) -> str:
-    """Return Linux's letter for the state of a process, such as T for a stopped one; empty for one that has ended, or
-    on another system.
+    """Return Linux's letter for a process's state, such as T for stopped; empty if it has ended, and on other
+    systems.
     """
     with suppress(OSError), open(f"/proc/{process}/stat", "rb") as file:
         return file.read().rpartition(b")")[2].split()[0].decode()
@@ -195,7 +195,8 @@ def check_replaceable(path: str, mark: bytes = b"") -> None:
 # removes what a killed one left. Names with random parts would stay for good.
 @contextmanager
 def file_beside(path: str) -> Iterator[BinaryIO]:
-    """Open a new file beside another, with its mode, whose place it can take whole; it is removed at the end.
+    """Open a new file beside another, with its mode. It can take the other's place whole, and is removed at
+    the end.
 
     :param path: the real path of the other, which need not exist.
     :raises OSError: if it cannot be made.

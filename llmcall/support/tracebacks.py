@@ -24,8 +24,8 @@ HIDDEN = frozenset(
 
 
 def show(error: BaseException, reported: BaseException | None) -> None:
-    """Show the exception that ends a program as Python does. Of an error that was printed before and belongs to it,
-    show the first line alone.
+    """Show the exception that ends a program as Python does; of an error already printed, show only the first
+    line.
     """
     hide_own_frames(error)
     text = report = ""

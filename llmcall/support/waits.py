@@ -82,8 +82,8 @@ class HeldBySend(Protocol):
 
 
 class Progress:
-    """The progress of a call that no record answers, with the thread and the task that make it; of a stream, those that
-    began to read it.
+    """The progress of a call that no record answers, with its thread and task; for a stream, those that began
+    to read it.
 
     What begins in the code that it runs, such as a task or the calls of a map, is made inside it.
 

@@ -35,8 +35,8 @@ _waiting = Queue()
 
 @contextmanager
 def all_closed() -> Iterator[None]:
-    """Close the open budgets for a block, such as those that a forked process has from its parent. Budgets that the
-    block opens and leaves open stay.
+    """Close the open budgets for a block, such as those a forked process has from its parent. Budgets opened
+    in the block stay.
     """
     before = open_budgets.copy()
     open_budgets.clear()

@@ -21,8 +21,8 @@ MEDIA_TYPES = ("image", "file", "audio", "video", "document", "item_reference")
 
 
 def estimate(kind: str, body: Mapping[str, Data], capabilities: Capabilities) -> tuple[int, int]:
-    """Return the most tokens that the prompt of a call and all its answers may have: ``max_tokens`` for an
-    answer, else the model's largest output.
+    """Estimate the most tokens of a call's prompt and answers: per answer ``max_tokens``, or the model's
+    largest output.
 
     :param kind: ``"chat"`` or ``"embedding"``.
     :param body: the body that is sent.
@@ -57,8 +57,8 @@ def _longest_answer(prompt: int, capabilities: Capabilities) -> int:
 
 
 def estimate_http(body: object, capabilities: Capabilities) -> tuple[int, int] | None:
-    """Return what a request to the Responses, the Messages or the older completions API may use at
-    most; ``None`` if that cannot be known before it is answered.
+    """Estimate the most that a Responses, Messages or older completions request may use; ``None`` if it
+    cannot be known in advance.
 
     :param body: the body that is sent.
     :param capabilities: the model's capabilities.
@@ -112,8 +112,8 @@ def _runs_at_server(tool: object) -> bool:
 def costliest_parts(
     body: Mapping[str, Data], input_tokens: int, output_tokens: int
 ) -> dict[str, int]:
-    """Return the most expensive kinds of a number of tokens: a prompt that is written to the provider's cache
-    for the longest time, or audio.
+    """Return the most expensive kinds of tokens: a prompt kept in the provider's cache for the longest time,
+    or audio.
 
     :param body: the body that is sent.
     :returns: numbers of tokens, by genai-prices' names.

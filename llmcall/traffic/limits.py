@@ -162,8 +162,8 @@ class Slot:
 
 @cache
 def slot_types() -> dict[str, type[Slot]]:
-    """Return the types of slots that find how many calls an endpoint takes at a time, by the word of
-    ``MAX_CONCURRENT_CALLS`` that asks for it.
+    """Return the types of slots that find an endpoint's number of calls, by their word for
+    ``MAX_CONCURRENT_CALLS``.
     """
     return {word: load(place) for word, place in additions("slots").items()}
 
@@ -253,8 +253,8 @@ def _shared_state(endpoint: Endpoint) -> EndpointState:
 
 
 def seconds_held_back() -> float:
-    """Return the seconds until an endpoint may be called again that rests after a 429, or whose full
-    minute holds calls back; 0 without one.
+    """Return the seconds until an endpoint that rests after a 429, or whose minute is full, may be called
+    again; 0 without one.
     """
     with lock:
         now = time.monotonic()

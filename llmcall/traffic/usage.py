@@ -292,8 +292,8 @@ def count(
 
 
 def _counted_scope(scope: str) -> str:
-    """Return the scope in which a call counts. The items of a map have no rows of their own: a million would be kept
-    as long as the process lives.
+    """Return the scope that counts a call. Items of a map have no rows of their own: a million would stay as
+    long as the process.
     """
     return path_before_items(scope) if "~" in scope else scope
 

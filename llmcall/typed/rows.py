@@ -209,8 +209,8 @@ PARAMETER, TEMPLATE, VARIABLE = "parameter", "template", "variable"
 def cross_rows(
     job: RowJob, rows: Sequence[Mapping[str, object]], vary: object
 ) -> tuple[list[dict[str, Any]], RowJob, list[dict[str, Any]]]:
-    """Return the cells, each as labels by axis; the job of all cells; and the rows of one
-    cell after the other, with the labels. The last axis changes first.
+    """Return the cells as labels by axis, the job of all cells, and the rows of one cell after another with
+    their labels. The last axis changes first.
 
     :param job: a row's job; its call's method ``varied`` returns the same call with
         other texts and model parameters.

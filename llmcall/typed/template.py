@@ -79,8 +79,8 @@ ADDRESS = re.compile(r"(\w*)(?:>|&gt;)?(?: object)? at 0x[0-9a-f]+(?:>|&gt;|;)",
 
 
 def shown_by_address(text: str, variables: Callable[[], Mapping[str, object]]) -> str:
-    """Return the name of the class that a text shows by its memory address; empty if it shows none, or a variable's
-    text has these words, as an answer that quotes them.
+    """Return the class that a text shows by its memory address; empty without one, and if a variable, such as
+    a quoted answer, has these words.
 
     :param variables: returns the variables from which it was made.
     """

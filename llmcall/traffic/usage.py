@@ -302,11 +302,14 @@ def _note_served(model: str, served: str) -> None:
     """Warn once if two models answer under one name."""
     served_before = first(("first served", model), served)
     if served_before != served:
-        columns = "reply.model, or by a table's column served"
+        several, columns = "models", "reply.model, or by a table's column served"
         if " via " in served + served_before:
-            columns = "reply.raw['provider'], or by the column provider of to_frame()"
+            several, columns = (
+                "providers",
+                "reply.raw['provider'], or by the column provider of to_frame()",
+            )
         warn_once(
-            f"two models answered requests to {printable(model)}: {printable(served_before)} and "
+            f"two {several} answered requests to {printable(model)}: {printable(served_before)} and "
             f"{printable(served)}. Tell their answers apart by {columns}",
             about=("served", model),
         )

@@ -99,7 +99,7 @@ def test_the_providers_behind_a_gateway_are_named_and_a_mix_is_said_once(
     providers = ["DeepInfra", "Nebius"]
     assert header()["served"] == {SNAPSHOT: {**THAT_DAY, "providers": providers}}
     assert [*tape.to_frame()["provider"]][:2] == ["Nebius", "DeepInfra"]
-    said = [line for line in caplog.messages if "two models answered requests to m: " in line]
+    said = [line for line in caplog.messages if "two providers answered requests to m: " in line]
     assert len(said) == 1 and f"{SNAPSHOT} via Nebius and {SNAPSHOT} via DeepInfra" in said[0]
     assert "reply.raw['provider']" in said[0]
     assert f"answered by {SNAPSHOT} via DeepInfra and Nebius (2023-11-14)" in commands.done(

@@ -30,7 +30,6 @@ from .runs import RecordedRun
 NOT_PARAMETERS = ("model", "messages", "input", "function", "arguments", "method", "path", "body")
 TEXT_TYPES = ("text", "input_text", "output_text")  # of parts
 ANSWERING_ROLE = "assistant"
-MOST_HELD = 10_000  # calls of an actor; those of another one are read twice
 CUT, REFUSED, ASKED_AGAIN, UNREAD = "cut", "refused", "asked again", "unread"
 # With their words on the page. Of several marks of one answer, the survey shows the first.
 MARKS = {
@@ -143,8 +142,6 @@ def _calls(records: Iterable[Record]) -> Iterator[RecordedCall]:
     shared_parameters: dict[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]] = {}
     given: set[int] = set()  # the hashes of what its calls answered so far
     for call_number, record in enumerate(records, 1):
-        if len(shared_messages) > MOST_HELD:
-            shared_messages.clear()
         messages = tuple(
             shared_messages.setdefault(message, message)
             for message in map(_utterance, _request_messages(record))
@@ -297,14 +294,13 @@ def marked_calls(records: Sequence[Record]) -> Iterator[RecordedCall]:
 
     An ``LLMCall`` asks again below the question and the answer that it could not read.
     """
-    is_long = len(records) > MOST_HELD
-    calls = _calls(records) if is_long else list(_calls(records))
+    calls = list(_calls(records))
     asked_below = {
         hash((call.messages[:-2], call.messages[-2].texts))
         for call in calls
         if notes.FORM.of(call.record) is not None and len(call.messages) > 2
     }
-    for call in _calls(records) if is_long else calls:
+    for call in calls:
         is_asked_again = notes.UNREAD.of(call.record) and any(
             hash((call.messages, answer.texts)) in asked_below for answer in call.answers
         )

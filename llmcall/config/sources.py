@@ -8,7 +8,6 @@ llmcall are translated, if a feature reads them.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -99,8 +98,6 @@ def read_sources() -> Sources:
     if named_file and not os.path.isfile(named_file):
         raise ConfigError(f"{origin}: there is no file {named_file}")
     config = named_file or _file_in([root], "config.ini")
-    if not named_file:
-        _warn_of_unread_file(config)
     settings = variables
     if config:
         rank = Rank.NAMED_FILE if named_file else Rank.FOUND_FILE
@@ -127,27 +124,6 @@ def _project_folders() -> list[str]:
 def _file_in(folders: Iterable[str], name: str) -> str | None:
     paths = (os.path.join(folder, name) for folder in folders)
     return next((path for path in paths if os.path.isfile(path)), None)
-
-
-def _warn_of_unread_file(config: str | None) -> None:
-    """Warn of a config.ini beside the script that is not read because the script was started elsewhere."""
-    main = sys.modules.get("__main__")
-    script = getattr(main, "__file__", None)
-    if script is None or getattr(main, "__spec__", None) is not None:  # a notebook, or python -m
-        return
-    folder = os.path.dirname(os.path.realpath(script))
-    path = _file_in([folder], "config.ini")
-    if path is None or not os.access(path, os.R_OK) or (config and os.path.samefile(config, path)):
-        return
-    with open(path, encoding="utf-8", errors="replace") as file:
-        headers = [line[1:].partition("]")[0] for line in file if line.startswith("[")]
-    if any(_section_name(header)[0] for header in headers):
-        found = f"read {config}" if config else "found none"
-        warn_once(
-            f"{path} is beside the script but is not read: llmcall {found}, searching upward from the working "
-            f"directory {os.getcwd()}. Start the script in {folder}, or set LLMCALL_CONFIG to that file; "
-            '"llmcall config" shows every setting'
-        )
 
 
 def _defaults(root: str) -> Layer:

@@ -10,11 +10,8 @@ import functools
 import importlib
 import json
 import logging
-import os
 import pickle
 import re
-import subprocess
-import sys
 import threading
 import types
 from collections.abc import Callable, Iterator
@@ -379,68 +376,6 @@ def test_a_missing_key_says_where_files_were_sought(
     root = tmp_path
     sought = f"no {absent} in {folder} or above it, up to the project's root {root}"
     assert sought in error_without_a_key()
-
-
-OURS, FOREIGN = "[OpenAI]\nMODEL = mine\n", "[server]\nPORT = 80\n"
-
-
-@pytest.fixture
-def script() -> str:
-    """The path of a script in a folder below the working directory; it prints its model."""
-    return written("study/ask.py", "import llmcall\nprint(llmcall.settings().model)\n")
-
-
-def started(*command: str, **environment: str) -> tuple[str, str]:
-    """Run Python; return what it prints and what it warns of."""
-    done = subprocess.run(
-        [sys.executable, *command],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.strip(), done.stderr.strip()
-
-
-@pytest.mark.parametrize("command", [[], ["-m", "llmcall", "run", "--cassette", "t.jsonl"]])
-@pytest.mark.parametrize("others", [None, "[OpenAI]\nMODEL = other\n"])
-def test_a_config_ini_beside_the_script_that_is_not_read_is_one_warning(
-    script: str, others: str | None, command: list[str], tmp_path: Path
-) -> None:
-    """The script was started in another folder, with a config.ini of its own or without one."""
-    beside = written("study/config.ini", OURS)
-    found = "found none" if others is None else f"read {written('config.ini', others)}"
-    model, warned = started(*command, script)
-    assert model == ("gpt-6-luna" if others is None else "other")
-    assert warned.count(f"{beside} is beside the script but is not read: llmcall {found}") == 1
-    assert f"from the working directory {tmp_path}. Start the script in" in warned
-
-
-@pytest.mark.parametrize(
-    ("text", "folder", "environment"),
-    [
-        (OURS, "study", {}),
-        (FOREIGN, ".", {}),
-        (OURS, ".", {"LLMCALL_CONFIG": "study/config.ini"}),
-        (OURS, ".", {"PYTHONPATH": "study"}),
-    ],
-    ids=["started in its folder", "of another program", "named", "a module run by -m"],
-)
-def test_a_config_ini_beside_the_script_is_no_warning_where_it_is_meant_or_anothers(
-    script: str,
-    text: str,
-    folder: str,
-    environment: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Nor where a module is run by -m, which may be installed."""
-    written("study/config.ini", text)
-    monkeypatch.chdir(folder)
-    command = [script]
-    if "PYTHONPATH" in environment:
-        command = ["-m", "ask"]
-        environment = {"PYTHONPATH": os.pathsep.join(["study", os.environ["PYTHONPATH"]])}
-    assert started(*command, **environment)[1] == ""
 
 
 # Variables.

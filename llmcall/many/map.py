@@ -70,11 +70,12 @@ def map(  # type: ignore[misc]  # options are those that it names
     :param key: the name of an item's scope, so only for a map in a scope: a function of the item, a
         column of its row, or a list of columns. The name is a text or a whole number. The default is a
         digest of the item (of a row, only of the variables that the templates use), which must then be
-        plain data. Items with the same name are numbered in their order; a warning reports if they differ.
+        plain data, dates, decimals, enumerations, dataclasses or pydantic models. Items with the same name
+        are numbered in their order; a warning reports if they differ.
     :param repeats: the number of draws of each item. Each draw after the first has its own child
         scope, even outside a scope.
-    :param workers: the number of items that run at once. The default is 32 threads (1,000 if answers may
-        take hours), or fewer if ``MAX_CONCURRENT_CALLS`` of all endpoints allows fewer calls; if it is
+    :param workers: the number of items that run at once. The default is 32 threads, or fewer if
+        ``MAX_CONCURRENT_CALLS`` of all endpoints allows fewer calls; if it is
         ``auto``, there or for the client whose method it is, 256 for each endpoint, up to 1,000. With an
         executor, it is the number of the executor's workers, needed only if the executor does not report
         it; twice as many items are submitted ahead.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # Threads mostly wait for a server; there are fewer if MAX_CONCURRENT_CALLS allows fewer calls.
 WORKERS = 32
-MAX_WORKERS = 1000  # where answers take hours, or where endpoints find their number of calls
+MAX_WORKERS = 1000  # where endpoints find their number of calls
 UNKNOWN_WORKERS = 512  # for an executor that does not report its number, such as a cluster's
 
 

@@ -293,10 +293,9 @@ class MapRun:
     def end(self, error: BaseException | None = None) -> None:
         """End the run. It may be called again, after an exception during an earlier call.
 
-        After an error, tasks that have not begun are cancelled, and the others are waited for; but not
-        where they may take hours, and after Ctrl-C for at most a second. All draws are retracted, and the error gets
-        the results. If the caller leaves an iterator, nothing is waited for, and yielded items keep
-        their draws.
+        After an error, tasks that have not begun are cancelled, and the others are waited for; after Ctrl-C for
+        at most a second. All draws are retracted, and the error gets the results. If the caller leaves an
+        iterator, nothing is waited for, and yielded items keep their draws.
 
         :param error: the exception that ended it: ``None`` if all is done, ``GeneratorExit`` if the
             caller left the iterator.

@@ -143,8 +143,7 @@ def _as_plain_data(value: Any) -> object:
                 str.__str__(name): item if type(item) is str else _as_plain_data(item)
                 for name, item in value.items()
             }
-        pairs = [[_as_plain_data(name), _as_plain_data(item)] for name, item in value.items()]
-        return _tagged("dict", sorted(pairs, key=lambda pair: canonical_json(pair[0])))
+        raise _NotPlainError("a dict with a name that is not a text")
     if isinstance(value, (list, tuple)):
         return [_as_plain_data(item) for item in value]
     if kind is not float:
@@ -163,15 +162,9 @@ def _unusual_as_plain_data(value: Any) -> object:
     kind = type(value).__name__
     if hasattr(value, "tolist"):  # arrays and scalars of NumPy's, columns of pandas'
         return _as_plain_data(value.tolist())
-    if isinstance(value, (bytes, bytearray)):
-        return _tagged("bytes", bytes(value).hex())
-    if isinstance(value, (set, frozenset)):
-        return _tagged("set", sorted(map(_as_plain_data, value), key=canonical_json))
-    if isinstance(value, type):
-        raise _NotPlainError(f"the class {value.__name__}")
-    if hasattr(value, "model_dump"):
+    if hasattr(value, "model_dump") and not isinstance(value, type):
         return _tagged(kind, _as_plain_data(value.model_dump()))
-    if hasattr(value, "__dataclass_fields__"):
+    if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
         return _tagged(
             kind,
             {name: _as_plain_data(getattr(value, name)) for name in value.__dataclass_fields__},
@@ -183,10 +176,6 @@ def _unusual_as_plain_data(value: Any) -> object:
             return _tagged(base.__name__, str(value))
         if hasattr(value, "__fspath__"):
             return _tagged("path", str(value))
-        if base in (str, int, float):
-            return (
-                _as_plain_data(base.__str__(value)) if base is str else _as_plain_data(base(value))
-            )
     raise _NotPlainError(kind)
 
 

@@ -6,12 +6,10 @@ import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from ..core import threads
 from ..errors import LLMCallError, TemplateError
-from ..keys.plain_data import is_numpy_bool
 from ..many.names import IncompleteRow, holds_nothing, is_at_hand, item_label, rows_of
 from ..models.catalog import parameters_of
 from .corrections import Conversation, GetReply, SendMessage
@@ -159,10 +157,6 @@ def check_rows(rows: object) -> None:
         hint = "write [row] for one row, or pandas.DataFrame(columns) for a dict of columns"
     elif isinstance(rows, (str, bytes, bytearray)):
         hint = "put the rows into a list"
-    elif isinstance(rows, (set, frozenset)):
-        hint = "a set has no order, so sort it into a list"
-    elif getattr(rows, "gi_frame", ...) is None:
-        hint = "this one is used up: keep its rows in a list"
     elif hasattr(rows, "to_pandas") and hasattr(rows, "columns"):
         hint = "write rows.to_pandas()"
     elif isinstance(rows, Iterable):
@@ -207,7 +201,7 @@ PARAMETER, TEMPLATE, VARIABLE = "parameter", "template", "variable"
 
 
 def cross_rows(
-    job: RowJob, rows: Sequence[Mapping[str, object]], vary: object
+    job: RowJob, rows: Sequence[Mapping[str, object]], vary: Mapping[str, object]
 ) -> tuple[list[dict[str, Any]], RowJob, list[dict[str, Any]]]:
     """Return the cells as labels by axis, the job of all cells, and the rows of one cell after another with
     their labels. The last axis changes first.
@@ -215,14 +209,9 @@ def cross_rows(
     :param job: a row's job; its call's method ``varied`` returns the same call with
         other texts and model parameters.
     :param vary: the levels by axis: a list of values, or a dict of values by label.
-    :raises TypeError: if ``vary`` is not a dict, or an axis has neither a list nor a dict of levels.
-    :raises ValueError: for an unknown axis, an axis that has two meanings or is a column, and for levels
-        that cannot be distinguished.
+    :raises TypeError: if an axis has neither a list nor a dict of levels.
+    :raises ValueError: for an unknown axis, and for one that has two meanings or is a column.
     """
-    if not isinstance(vary, Mapping) or not vary:
-        raise TypeError(
-            f"vary is {vary!r}; it must be a dict of levels by axis, with at least one axis"
-        )
     axes = {name: _levels(name, axis) for name, axis in vary.items()}
     cells = [dict(zip(axes, labels, strict=True)) for labels in itertools.product(*axes.values())]
 
@@ -297,16 +286,4 @@ def _levels(name: object, axis: object) -> dict[Any, object]:
         raise TypeError(
             f"vary[{name!r}] is {type(axis).__name__}; it must be a list of values, or a dict of values by label"
         )
-    labels = list(axis)
-    if not all(
-        label is None or isinstance(label, (str, Real)) or is_numpy_bool(label) for label in labels
-    ):
-        raise ValueError(
-            f"vary[{name!r}] has a level that cannot be the value of a column: give a dict with a label for each level"
-        )
-    levels = dict(axis) if isinstance(axis, Mapping) else dict(zip(labels, labels, strict=True))
-    if not levels or len(levels) < len(labels):
-        raise ValueError(
-            f"vary[{name!r}] is {labels}; it must have levels, each with its own label"
-        )
-    return levels
+    return dict(axis) if isinstance(axis, Mapping) else dict(zip(axis, axis, strict=True))

@@ -260,7 +260,7 @@ def test_context_variables_go_with_the_items() -> None:
 
 
 PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=4,
 )
@@ -316,11 +316,8 @@ def test_no_two_keys_share_a_name(keys: list[str]) -> None:
         (True, "~b5bea41b6c623f7c"),
         (None, "~74234e98afe7498f"),
         (float("nan"), "~784d265ecaa56784"),
-        (b"ab", "~1e2a9144c903ce17"),
         (["a", 1], "~135f17a475a61afd"),
         ({"b": 2, "a": 1}, "~43258cff783fe703"),
-        ({1: "x"}, "~35b7cbbea18236a2"),
-        ({"x"}, "~b6755a56e9da6d6e"),
         (datetime.date(2026, 1, 2), "~566849124c4fdf45"),
         (decimal.Decimal("1.50"), "~8808f0d2ad0004a0"),
         (pathlib.PurePosixPath("a/b"), "~98e1b15a92a4956d"),
@@ -360,8 +357,6 @@ def test_different_items_that_look_alike_have_different_digests() -> None:
         [1],
         ["1"],
         {"1": 1},
-        {1: 1},
-        b"1",
         {"a": float("nan")},
         {"a": "nan"},
         Colour.RED,
@@ -375,7 +370,6 @@ def test_different_items_that_look_alike_have_different_digests() -> None:
         Citizen("Lisa", 30),
         {"name": "Lisa", "age": 30},
         float("inf"),
-        {1, 2},
         [1, 2],
         pathlib.PurePosixPath("1"),
         datetime.timedelta(1),
@@ -384,7 +378,7 @@ def test_different_items_that_look_alike_have_different_digests() -> None:
 
 
 @pytest.mark.parametrize(
-    "item", [object(), [object()], {"a": len}, Citizen, {"a": {"b": iter([])}}]
+    "item", [object(), {"a": len}, Citizen, {"a": {"b": iter([])}}, b"ab", {1: "x"}, {"x"}]
 )
 def test_an_item_that_is_no_plain_data_is_refused(item: Any) -> None:
     """The error says which item it is, what it holds, and the remedy, and leaves as an item's."""

@@ -202,11 +202,7 @@ LLM: Any = llmcall.llm
         lambda: varied({"tempreature": [1]}),
     ),
     ("ValueError: the axis 'name' of vary is also a column", lambda: varied({"name": ["Cleo"]})),
-    ("ValueError: ...must have levels", lambda: varied({"tone": []})),
-    ("ValueError: ...each with its own label", lambda: varied({"tone": ["a", "a"]})),
-    ("ValueError: ...a dict with a label", lambda: varied({"stop": [["a"]]})),
     ("TypeError: ...must be a list of values", lambda: varied({"tone": "kind"})),
-    ("TypeError: vary is {}", lambda: varied({})),
     (
         "ValueError: ...rename your column 'repeat'",
         lambda: varied({"user": ["{{ repeat }}"], "repeat": [1]}),

@@ -83,7 +83,7 @@ class MapOptions:
             active.check_generators()
         if not active.path and self.key is not None:
             raise ScopeError(
-                "key= names the scope of each item, but this map is outside any scope and only uses the cache: add "
+                "key= names a scope per item, but no scope is open around this map, which only uses the cache: add "
                 'scope="…", or leave out key='
             )
         return active

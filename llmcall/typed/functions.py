@@ -101,7 +101,7 @@ class LLMFunction(RowMethods, Generic[Arguments, Value]):
         for name, value in variables.items():
             if value is inspect.Parameter.empty:
                 raise TypeError(
-                    f"the row has no {name!r}, which the function needs; it has {', '.join(map(str, item))}"
+                    f"the row has no column {name!r}, which the function needs (it has {', '.join(map(str, item))})"
                 )
         var_keyword = self._parameters.var_keyword
         if var_keyword is not None:

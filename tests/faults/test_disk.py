@@ -175,7 +175,7 @@ def test_answers_that_could_never_be_stored_are_counted_at_the_end_of_the_proces
         _, complaints = program.communicate(timeout=LONGEST)
     inherited = int(process == "forked")
     assert complaints.count("kept in memory until it can") == 1 + inherited
-    lost = f"{10 + inherited} answers could not be stored in the cache; what no cassette recorded is lost"
+    lost = f"{10 + inherited} answers could not be stored in the cache; answers that are in no cassette are lost"
     assert lost in complaints
 
 

@@ -217,7 +217,7 @@ def test_a_key_may_name_a_column_or_a_field() -> None:
 )
 def test_outside_any_scope_a_key_is_an_error(options: dict[str, Any]) -> None:
     """It would name nothing: the error names ``scope=``."""
-    with pytest.raises(ScopeError, match=r"key= names the scope .* scope="):
+    with pytest.raises(ScopeError, match=r"key= names a scope .* scope="):
         map(CALL, [{"name": "Lisa"}], key="name", **options)
 
 

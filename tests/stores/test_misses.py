@@ -704,13 +704,13 @@ def test_a_miss_asks_first_whether_the_cassette_is_another_programs() -> None:
     with llmcall.cassette("a.jsonl"):
         ask("Milk?")(recorder())
     report = str(missed("What do pears cost?", tape="a.jsonl").miss)
-    assert 0 < report.index("no request of this run is recorded there") < report.index("to record")
+    assert 0 < report.index("nothing that this run requested so far") < report.index("to record")
 
     def asks(client: ScriptedClient) -> None:
         ask("Milk?")(client)
         ask("What do pears cost?")(client)
 
-    assert "no request of this run" not in str(missed(asks, tape="a.jsonl").miss)
+    assert "nothing that this run requested" not in str(missed(asks, tape="a.jsonl").miss)
 
 
 @pytest.mark.parametrize(

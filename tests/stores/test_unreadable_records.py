@@ -73,7 +73,7 @@ def test_an_unreadable_chat_of_a_file_is_refused_with_its_line_and_the_reason(
 ) -> None:
     """By ``load``, ``put``, ``cassette check``, every other command, and whoever reads it."""
     path = file_of(chat({**REQUEST, "seed": 1}, RESPONSE), chat(request_fields, response))
-    expected = rf"others\.jsonl:3: .*{reason}.*; take the line from version control"
+    expected = rf"others\.jsonl:3: .*{reason}.*; restore the line from version control"
     with ResponseCache("cache") as cache:
         with pytest.raises(CacheCorruptError, match=expected):
             cache.load(path)

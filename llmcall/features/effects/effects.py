@@ -86,7 +86,7 @@ class _Means(NamedTuple):
         fewest = min(map(len, self.samples()))
         words = counted(fewest, "pair" if self.is_paired else "unit")
         where = "" if self.is_paired else " in an arm"
-        return f"{words}{where}: 2 give one, 5 a useful one" if fewest < 2 else ""
+        return f"{words}{where}; an interval needs 2, a useful one 5" if fewest < 2 else ""
 
     def warn_if_skewed(self) -> None:
         """Warn if few units are skewed. Those of yes and no are not looked at: their intervals add units."""

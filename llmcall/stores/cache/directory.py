@@ -160,7 +160,7 @@ class Directory(Storage):
         except sqlite3.OperationalError as error:
             raise CacheError(
                 f"the cache {self.name} cannot be opened ({error}): SQLite writes to its folder even when it "
-                "reads. If the disk is full, make room. If you may only read, ask someone who may write to run "
+                "reads. If the disk is full, make room. With read-only access, ask someone with write access to run "
                 f"'llmcall cache --path {self.name} export FILE.jsonl', and use that file as a cassette"
             ) from error
         except sqlite3.DatabaseError as error:

@@ -61,5 +61,5 @@ class UnstoredAnswers(dict[str, bytes]):
             notice("%s %s: %s", counted(len(self), "answer"), consequence, failure)
 
     def _store_at_exit(self) -> None:
-        self.retry("could not be stored in the cache; what no cassette recorded is lost")
+        self.retry("could not be stored in the cache; answers that are in no cassette are lost")
         self.clear()

@@ -46,8 +46,8 @@ INCOMPLETE = (
     "the recording is incomplete: it lacks everything after the point where it was interrupted"
 )
 OTHER_PROGRAM = (
-    "no request of this run is recorded there so far. If another program recorded it, give this program its "
-    "own file"
+    "nothing that this run requested so far is in the file. If it belongs to another program, use "
+    "a different file"
 )
 
 

@@ -113,7 +113,7 @@ def first_header(line: bytes) -> Header:
 def no_header() -> CacheCorruptError:
     """Return the error for a file whose first line is not a header."""
     return CacheCorruptError(
-        'there is no header {"llmcall": …} before this; take the file from version control'
+        'there is no header {"llmcall": …} before this; restore the file from version control'
     )
 
 

@@ -66,7 +66,7 @@ OPTIONAL = {*RECORD, *FIELDS["llmcall"]} - {
 }
 MOST_COST = 10**9  # USD
 INLINE_CHARACTERS = 500  # the longest text that is written in the record itself
-RESTORE = "take the line from version control, or remove it and record again"
+RESTORE = "restore the line from version control, or remove it and record again"
 
 
 def refuse_folder(path: str | os.PathLike[str]) -> None:
@@ -82,7 +82,7 @@ def refuse_folder(path: str | os.PathLike[str]) -> None:
 
 
 CHANGED_BY_HAND = (
-    "a line was changed by hand or removed: take it from version control, or record again"
+    "a line was changed by hand or removed: restore it from version control, or record again"
 )
 
 # Characters that break or reorder lines, and lone surrogates, which UTF-8 cannot encode.

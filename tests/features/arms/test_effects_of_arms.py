@@ -78,7 +78,7 @@ def test_an_effect_without_an_interval_says_why(caplog: pytest.LogCaptureFixture
     assert frame.loc["measure", "estimate"] == 2
     assert frame.loc["measure", ["low", "high"]].isna().all()
     assert caplog.messages == [
-        "no interval for the effect on 'measure' (1 pair: 2 give one, 5 a useful one)"
+        "no interval for the effect on 'measure' (1 pair; an interval needs 2, a useful one 5)"
     ]
     caplog.clear()
     runs = measured({"treated": [0.1 + 0.2, 0.7, 4], "control": [0.3, 0.7, 4]})

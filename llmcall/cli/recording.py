@@ -12,7 +12,7 @@ import click
 
 from ..config import resolve as config
 from ..config import values
-from ..config.settings import CASSETTE_MODES
+from ..config.cassette_modes import ALIASES, HELP, MODES
 from ..errors import CacheError, ConfigError
 from ..programs.actors import ACTOR_FORMS, Actor, Actors, is_named_by_text
 from ..programs.placeholders import placeholder_keys
@@ -95,10 +95,8 @@ def recording_options(command: Callable[..., object]) -> Callable[..., object]:
         ),
         click.option(
             "--mode",
-            type=click.Choice([*CASSETTE_MODES, "replay"]),
-            help="Which calls may be made. none (or replay): only replay; once (the default): record if the file "
-            "does not exist, otherwise replay; new: add missing answers; update: also move unused records to the "
-            "cache; rewrite: record everything again. Without a cassette, none replays the cache.",
+            type=click.Choice([*MODES, *ALIASES]),
+            help=f"Which calls may be made (once). {HELP}. Without a cassette, none replays the cache.",
         ),
         click.option(
             "--actor",
@@ -138,7 +136,7 @@ class Target(NamedTuple):
     @property
     def is_none(self) -> bool:
         """Return whether the mode is ``none``."""
-        return self.mode == "none"
+        return self.mode is not None and not MODES[self.mode].records
 
     def open(self, stack: contextlib.ExitStack) -> Cassette | None:
         """Open the cassette, if there is one, and give SDKs placeholders for keys where nothing is sent."""
@@ -195,7 +193,7 @@ def find_target(
         existing cassette.
     :raises CacheError: if there is nothing to replay.
     """
-    mode = "none" if mode == "replay" else mode
+    mode = mode and ALIASES.get(mode, mode)
     if path is None:
         settings = config.settings()
         path = settings.cassette_path
@@ -214,7 +212,8 @@ def find_target(
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
     options = RunOptions(scope, actor, normalizers, seed)
-    header = None if path is None or mode == "rewrite" else header_in(os.path.expanduser(path))
+    reads = mode is None or MODES[mode].reads
+    header = header_in(os.path.expanduser(path)) if path is not None and reads else None
     if path is not None and header is not None:
         if header.run is not None:
             options = options.replay_options(header.run, path)

@@ -12,6 +12,7 @@ from typing import Any
 from ..additions import additions, load
 from ..support.arguments import nearest
 from . import setting, values
+from .cassette_modes import ALIASES, MODES
 from .endpoints import Endpoint, parse_endpoints
 from .setting import Layer, Rank, Setting, SettingValue
 from .values import MASK, UNSET, FrozenDict, integer, number, one_of, without_password
@@ -24,7 +25,6 @@ EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 AZURE_TOKENS = ("azure_ad_token", "azure_ad_token_provider")
 ON_ERROR = ("raise", "none", "return")
 CACHE_MODES = ("auto", "replay", "refresh", "off")
-CASSETTE_MODES = ("none", "once", "new", "update", "rewrite")
 # A setting whose name begins with one of these words belongs in that section; the others in [OpenAI].
 SECTIONS = ("retry", "cache", "cassette", "limits", "templates")
 WHOLE_SECTIONS = {
@@ -79,7 +79,7 @@ class Settings:
     cache_namespace: str = _setting(values.text, "")
     cache_normalize: tuple[str, ...] = _setting(values.normalizers, ())
     cassette_path: str | None = _setting(values.path)
-    cassette_mode: str = _setting(one_of(*CASSETTE_MODES, replay="none"), "once")
+    cassette_mode: str = _setting(one_of(*MODES, **ALIASES), "once")
     cassette_allow: tuple[str, ...] = _setting(values.patterns, ())
     limits_max_concurrent_calls: int | str | None = _setting(integer(1, *additions("slots")))
     limits_requests_per_minute: int | None = _setting(integer(1))

@@ -19,6 +19,7 @@ from commands import ran
 
 import llmcall
 from llmcall.additions import additions
+from llmcall.config.cassette_modes import MODES
 
 ROOT = Path(llmcall.__file__).parent
 DOCS = Path(__file__).parents[2] / "docs"
@@ -170,3 +171,10 @@ def test_the_package_calls_and_records_from_a_zip(tmp_path: Path) -> None:
         PYTHONPATH=archive,
     )
     assert printed == f"1 {archive}{os.sep}llmcall{os.sep}__init__.py"
+
+
+def test_the_reference_says_what_each_mode_of_a_cassette_does() -> None:
+    table = (DOCS / "reference" / "replay.rst").read_text("utf-8").split("\n===========  ")[1]
+    assert sorted(re.findall(r"^``(\w+)``", table, re.MULTILINE)) == sorted(MODES)
+    page = (DOCS / "reference" / "pytest_plugin.rst").read_text("utf-8")
+    assert f"``--llm-record={'|'.join(MODES)}``" in page

@@ -18,6 +18,7 @@ import click
 from ...cli.options import NUMBERED
 from ...cli.output import echo
 from ...config import resolve as config
+from ...config.cassette_modes import ALIASES, MODES
 from ...errors import CacheError
 from ...review.outputs import first_difference
 from ...stores.records.reader import header_in
@@ -33,7 +34,6 @@ KILLED_BY_INTERRUPT = 128 + signal.SIGINT
 LONGEST_END = 5  # seconds for a program to end after Ctrl-C
 SOON = 0.1  # seconds for a program to end by the terminal's Ctrl-C
 ERROR_LINES = 3  # of standard error, shown for another exit code
-REPLAYING = (None, "none", "replay")
 
 
 class Replay(NamedTuple):
@@ -61,7 +61,7 @@ def check_replays(replays: int) -> NoReturn:
     context = click.get_current_context()
     given, program = context.meta[NUMBERED]
     mode = context.params["mode"]
-    if mode not in REPLAYING:
+    if mode is not None and MODES[ALIASES.get(mode, mode)].records:
         raise click.UsageError(f"--check replays, and --mode {mode} records: leave one of them out")
     path = context.params["path"] or config.settings().cassette_path
     header = None if path is None else header_in(os.path.expanduser(path))

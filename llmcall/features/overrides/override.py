@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from ...config.cassette_modes import MODES
 from ...core.calls import stores_around
 from ...core.parents import parents
 from ...errors import ArgumentError, ConfigError, ScopeError
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from ...stores.cassettes.cassette import Cassette
 
 MOST_NAMED = 5  # actors that a message lists
-REPLACING = ("new", "update", "rewrite")  # modes that record in a complete file
 
 _open: list[Override] = []  # an override that is entered twice is here twice
 
@@ -267,7 +267,7 @@ def _check_file(cassette: Cassette) -> None:
 
     :raises ConfigError: if the cassette's mode would.
     """
-    header = header_in(cassette.path) if cassette.mode in REPLACING else None
+    header = header_in(cassette.path) if MODES[cassette.mode].adds else None
     if header is not None and header.is_complete:
         raise ConfigError(
             f"{cassette.path} is complete and keeps its recorded answers, which an override in the mode "

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ...config.cassette_modes import HELP, MODES
+
 if TYPE_CHECKING:
     from ...stores.cassettes.cassette import Cassette
     from .replay import Replay
@@ -24,15 +26,7 @@ __all__ = ["llm_cassette", "llm_cassette_name"]
 NAME = "llmcall-replay"
 IS_USED = pytest.StashKey[bool]()
 IS_COLLECTED = pytest.StashKey[bool]()  # whether all modules could be collected
-MODES = {
-    "none": "none",
-    "once": "once",
-    "new": "new",
-    "update": "update",
-    "rewrite": "rewrite",
-    "all": "rewrite",
-    "new_episodes": "new",
-}
+RECORDING = {**dict(zip(MODES, MODES, strict=True)), "all": "rewrite", "new_episodes": "new"}
 MARKER = (
     "llm(name, *, actor=None, live=False): replay the test's calls to language models from its cassette, or from "
     "the cassette NAME; with live=True they reach the model."
@@ -44,10 +38,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("llmcall", "recorded calls to language models")
     group.addoption(
         "--llm-record",
-        choices=list(MODES),
-        help="none (default): only replay; once: record tests that have no cassette yet; new: add missing answers; "
-        "update: also move unused records to the cache; rewrite: record everything again. vcrpy's names also work: "
-        "new_episodes (new) and all (rewrite).",
+        choices=list(RECORDING),
+        help=f"What a test may record (none). {HELP}. vcrpy's names also work: new_episodes (new) and all (rewrite).",
     )
     group.addoption(
         "--llm-unused",
@@ -136,9 +128,11 @@ def _replay(config: pytest.Config) -> Replay:
         from .replay import Replay
 
         mode = config.getoption("llm_record") or config.getini("llm_record") or "none"
-        if mode not in MODES:
-            raise pytest.UsageError(f"llm_record is {mode!r}; it must be one of {', '.join(MODES)}")
-        replay = Replay(config, MODES[mode], NAME)
+        if mode not in RECORDING:
+            raise pytest.UsageError(
+                f"llm_record is {mode!r}; it must be one of {', '.join(RECORDING)}"
+            )
+        replay = Replay(config, RECORDING[mode], NAME)
         config.pluginmanager.register(replay, NAME)
     return replay
 

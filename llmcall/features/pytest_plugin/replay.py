@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from ...config.cassette_modes import MODES
 from ...core.calls import Call
 from ...errors import CacheError, CacheMissError, ConfigError, LLMCallError
 from ...keys.keys import short_key
@@ -102,7 +103,11 @@ class Replay(CallListener):
 
     def pytest_report_header(self) -> str | None:
         """Return a line if this run records."""
-        return None if self.mode == "none" else f"llmcall: recording, --llm-record={self.mode}"
+        return (
+            None
+            if not MODES[self.mode].records
+            else f"llmcall: recording, --llm-record={self.mode}"
+        )
 
     def asks(self, call: Call) -> None:
         """Refuse a call without a recorded answer, unless the test may reach the model or the client
@@ -110,7 +115,7 @@ class Replay(CallListener):
         """
         __tracebackhide__ = True
         cassette = call.cassette
-        may_record = cassette is not None and self.mode != "none"
+        may_record = cassette is not None and MODES[self.mode].records
         if self._live or may_record or call.at.sends_nothing:
             return
         if cassette is not None:
@@ -200,13 +205,13 @@ class Replay(CallListener):
         mode = self.mode
         if is_shared and self._is_worker:
             mode = "none"
-        elif (is_shared and mode == "update") or path in self._recorded_paths:
+        elif (is_shared and MODES[mode].moves_unused) or path in self._recorded_paths:
             mode = "new"  # other tests may use the records that this one does not
-        if is_shared and mode == "rewrite" and path.exists():
+        if is_shared and not MODES[mode].reads and path.exists():
             with contextlib.suppress(CacheError):  # a damaged file is replaced
                 keep_in_cache(read(path))  # tests that this run leaves out may need them
         # Later additions to a rewritten cassette are requested anew, too.
-        test = TestOwner(self.mode == "rewrite", self._first_calls.get(path, NO_CALLS))
+        test = TestOwner(not MODES[self.mode].reads, self._first_calls.get(path, NO_CALLS))
         around = functools.partial(recording_programs, actor=mark.actor)
         cassette = Cassette(path, mode, owner=test, around=around)
         unused: list[Record] = []
@@ -214,7 +219,7 @@ class Replay(CallListener):
         forget_scopes()
         forget_notices()
         notices = keep_notices()  # pytest shows the logs of failed tests only
-        if self.mode == "rewrite" and mode == "none":
+        if not MODES[self.mode].reads and not MODES[mode].records:
             notice(
                 "several tests may share it, so a worker of pytest-xdist replayed it; -n 0 records it anew"
             )
@@ -227,7 +232,9 @@ class Replay(CallListener):
                 is_known = not is_shared or self._collects_all_of(path)
                 if is_known and test.writes and not cassette.failures.counts():
                     unused = cassette.unused()
-                    if self.mode == "update":  # which keeps further draws of the test's requests
+                    if MODES[
+                        self.mode
+                    ].moves_unused:  # which keeps further draws of the test's requests
                         unused = list(cassette.tape.not_of_run(unused))
         finally:
             stop_keeping_notices(notices)
@@ -300,7 +307,7 @@ class Replay(CallListener):
         if self._is_worker:
             vars(self.config)["workeroutput"][self.name] = self.summary.results()
             return
-        if self.mode == "update":
+        if MODES[self.mode].moves_unused:
             for name, unused in self.summary.unused().items():
                 self._drop(self.config.rootpath / name, unused)
                 self.summary.dropped[name] = len(unused)

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ContextDecorator, ExitStack, null
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...config import resolve as config
-from ...config.settings import CASSETTE_MODES
+from ...config.cassette_modes import ALIASES, MODES
 from ...errors import CacheError, CacheMissError, ScopeError
 from ...keys.request import Data, Request
 from ...scopes.active import ActiveScope, new_program_scope
@@ -78,9 +78,9 @@ class Cassette(Block, ContextDecorator):
         owner: Owner = BLOCK,
         around: Callable[[Cassette], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        mode = "none" if mode == "replay" else mode
-        if mode not in CASSETTE_MODES:
-            raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(CASSETTE_MODES)}")
+        mode = ALIASES.get(mode, mode)
+        if mode not in MODES:
+            raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
         if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
             raise TypeError(f"{path!r} is not the path of a cassette; give a file's: 'run.jsonl'")
         from pathlib import Path  # costs 4 ms, and a call without a cassette imports this module
@@ -157,24 +157,19 @@ class Cassette(Block, ContextDecorator):
         has_failures = bool(self.counts.sums["refused"] or self.failures.counts())
         # A run that only plans neither ends the recording that another one began nor empties it.
         is_complete = ended_well and (tape.has_calls or self.is_complete)
-        is_rewrite = self.mode == "rewrite"
-        tape.drops_unused = (
-            ended_well
-            and tape.has_calls
-            and (is_rewrite or (self.mode == "update" and not has_failures))
-        )
+        mode = MODES[self.mode]
+        tape.drops_unused = mode.moves_unused and ended_well and tape.has_calls and not has_failures
         unused = tape.unused() if ended_well and owner.knows_use else []
-        # A rewrite that goes on with another one's answers keeps none that it did not use.
-        dropped = unused if is_rewrite and tape.drops_unused else tape.dropped(unused)
-        if is_rewrite:
-            is_changed = ended_well and tape.has_calls
-        else:
+        dropped = tape.dropped(unused)
+        if mode.reads:
             is_changed = tape.differs_from_file(
-                is_complete=is_complete, names_all=self.mode == "update"
+                is_complete=is_complete, names_all=mode.moves_unused
             )
+        else:
+            is_changed = ended_well and tape.has_calls
         writes = owner.writes and (bool(dropped) or is_changed)
         # A complete recording only replays in the mode that made it.
-        adds = self.mode in ("new", "update") or not is_complete
+        adds = (mode.adds and mode.reads) or not is_complete
         again = RUN_AGAIN.format(how="" if adds else " with mode 'new'")
         advice = again if writes else NOTHING_WRITTEN
         dropped_keys = {record.cache_key for record in dropped}
@@ -190,7 +185,7 @@ class Cassette(Block, ContextDecorator):
         if moved := tape.callers.calls:
             owner.report(self.path, f"{counted(moved, 'call')} {MOVED}")
         self.failures.warn(advice, place=f"{self.path}: ")
-        is_left = is_rewrite and self.path.exists() and not tape.has_calls
+        is_left = not mode.reads and self.path.exists() and not tape.has_calls
         if is_left and not has_failures:
             notice("%s is left as it was: no call was answered", self.path)
         elif (
@@ -287,7 +282,7 @@ class Cassette(Block, ContextDecorator):
     @property
     def bypasses_cache(self) -> bool:
         """Return whether the disk cache supplies no answers, and new answers replace the ones in it."""
-        return self.owner.bypasses_cache or self.mode == "rewrite"
+        return self.owner.bypasses_cache or not MODES[self.mode].reads
 
     @property
     def answers(self) -> ResponseCache | None:
@@ -444,7 +439,7 @@ class Opening:
         """Open it until :meth:`close_cells`."""
         for other in self._others():
             if other.opening._is_in_cells:
-                is_left = other.mode == "rewrite"
+                is_left = not MODES[other.mode].reads
                 other.opening._close_all(None if is_left else InterruptedError("opened again"))
         self.enter()
         self._is_in_cells = True

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ...config import resolve as config
+from ...config.cassette_modes import MODES
 from ...keys.request import Data
 from ...support.display import counted
 from ...support.notices import notice
@@ -151,7 +152,7 @@ def unused_words(
         )
     if not any(True for _ in tape.not_of_run(unused)):
         return f"{words}mode 'update' keeps {them}, {FURTHER_DRAWS}"
-    if mode != "update":
+    if not MODES[mode].moves_unused:
         return f"{words}mode 'update' moves {them} to the disk cache"
     failed = "a call failed, ended early or was refused"
     return f"{words}the file keeps {them}, because {failed if has_failures else 'no call was made'}"

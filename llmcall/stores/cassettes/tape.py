@@ -10,6 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...config import resolve as config
+from ...config.cassette_modes import MODES
 from ...errors import CacheError
 from ...keys.request import Data
 from ...scopes.draw_numbers import RecordedCallers
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 class CassetteFile:
     """The file of a cassette, from when it opens until it closes.
 
-    :param mode: one of ``CASSETTE_MODES``.
+    :param mode: a name in ``MODES``.
     :ivar real_path: its real path, once it has been read; empty before.
     :ivar records: those that the mode reads.
     :ivar goes_on: ``True`` if the cassette continues what the file holds.
@@ -70,7 +71,7 @@ class CassetteFile:
         check_replaceable(real_path)
         self._content = content_of(real_path)
         header_in(real_path)  # no mode overwrites another file
-        content = b"" if self.mode == "rewrite" else self._content
+        content = self._content if MODES[self.mode].reads else b""
         self.goes_on = bool(content)
         self.records = RecordFile(content, real_path)
         if not self.goes_on and self.may_record:
@@ -92,9 +93,9 @@ class CassetteFile:
     @property
     def may_record(self) -> bool:
         """Return whether a call may request a missing answer and record it."""
-        if self.mode == "once":
-            return not self.goes_on or not self.records.header.is_complete
-        return self.mode != "none"
+        mode = MODES[self.mode]
+        is_complete = self.goes_on and self.records.header.is_complete
+        return mode.adds if is_complete else mode.records
 
     def is_of_this_process(self) -> bool:
         """Return whether this process opened it. A forked process leaves it to its parent."""

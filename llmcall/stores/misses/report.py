@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from ...config.cassette_modes import MODES
 from ...config.settings import Settings
 from ...errors import CacheError, CacheMissError
 from ...keys.keys import short_key
@@ -312,8 +313,8 @@ def _search_source(cassette: Cassette) -> Source:
 def cassette_remedy(cassette: Cassette) -> str:
     """Return how to record missing answers: code or a command, and on the next line its effect."""
     mode = cassette.owner.mode_that_adds(cassette.path)
-    moves = ", moves unused ones to the disk cache" if mode == "update" else ""
-    after = " after the recording" if cassette.mode == "once" else ""
+    moves = ", moves unused ones to the disk cache" if MODES[mode].moves_unused else ""
+    after = " after the recording" if MODES[cassette.mode].records else ""
     return (
         f"{cassette.owner.how_to_record(cassette.path, mode)}\nkeeps recorded answers{moves} and requests only "
         f"missing ones (mode {cassette.mode!r} allows no calls{after})"

@@ -428,6 +428,8 @@ def test_collecting_imports_only_small_modules(project: Project) -> None:
         "llmcall",
         "llmcall._version",
         "llmcall.additions",
+        "llmcall.config",
+        "llmcall.config.cassette_modes",
         "llmcall.features",
         "llmcall.stores",
         "llmcall.support",

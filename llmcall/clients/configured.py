@@ -22,7 +22,6 @@ from ..support.system import ProcessLock, after_fork_in_child
 from ..traffic import call_listeners as call_listeners  # its listeners join
 from ..traffic.sites import Site
 from ..traffic.usage import Meter, Usage
-from .user_transports import as_transport
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -184,6 +183,8 @@ class ConfiguredClient:
                         from ..core.callbacks import call_callback
 
                         own = call_callback(self.make_transport, endpoint)
+                    from .user_transports import as_transport
+
                     transport = self._transports[signed_in] = as_transport(own, self)
         return transport
 

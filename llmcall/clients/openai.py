@@ -12,7 +12,6 @@ from ..config.setting import Rank
 from ..config.values import check_address, host_of, is_loopback
 from ..errors import ConfigError
 from .base import LLMClient
-from .user_transports import unless_own
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -152,6 +151,8 @@ class OpenAIClient(LLMClient):
 
         :raises ConfigError: if its address is wrong, or its key or another setting is missing.
         """
+        from .user_transports import unless_own  # not needed for a recorded answer
+
         return unless_own(self, partial(self._sdk_transport, endpoint))
 
     def _sdk_transport(self, endpoint: Endpoint) -> SDKTransport:

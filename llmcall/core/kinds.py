@@ -13,8 +13,6 @@ import struct
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..apis.bodies import answer_in
-from ..apis.chunks import chunk_text, says_something
 from ..apis.endings import ending_problem, is_cut
 from ..apis.message import content_text, holds_answer, place_of_reasoning, unreadable_message
 from ..apis.shapes import choices_of
@@ -108,6 +106,8 @@ class Kind:
 
     def begins_answer(self, chunk: Mapping[str, Data]) -> bool:
         """Return whether a chunk of a stream has some of the answer, after which the call is not sent again."""
+        from ..apis.chunks import says_something  # not needed for a recorded answer
+
         return says_something(chunk)
 
     def pieces(self, response: Response) -> Sequence[Piece]:
@@ -159,6 +159,8 @@ class OfClient(Kind):
 
     def begins_answer(self, chunk: Mapping[str, Data]) -> bool:
         """Return whether a chunk has text that its reader gets."""
+        from ..apis.chunks import chunk_text
+
         return bool(chunk_text(chunk))
 
 
@@ -361,6 +363,8 @@ class Http(OwnTransport):
 
     def usage_in(self, response: Response) -> Mapping[str, Data]:
         """Return the answer of a known API, as that API gives it unstreamed."""
+        from ..apis.bodies import answer_in
+
         return answer_in(response["body"])
 
     def records(

@@ -26,7 +26,7 @@ from ..scopes.active import position_here
 from ..scopes.callers import counted_apart
 from ..stores.cache import database  # noqa: F401
 from ..stores.cassettes.current import open_current_cassette
-from ..stores.http_records import requested_model
+from ..stores.record import requested_model
 from ..support import secrets
 from ..support.failures import UnrecordedAnswer
 from ..support.request_origin import llmcall_sends

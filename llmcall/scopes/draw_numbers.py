@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .callers import process_in
 from .position import Branches
-from .replayed_callers import ReplayedCallers
+
+if TYPE_CHECKING:
+    from .replayed_callers import ReplayedCallers
 
 # The scope path, and the digest of a request without a sample.
 ScopedRequest = tuple[str, str]

@@ -22,8 +22,8 @@ from ..apis.token_usage import TokenUsage, spent_words
 from ..keys.keys import key_of
 from ..keys.request import Data, Request
 from ..support.display import html_message, one_line, printable
+from ..support.lazy_names import pattern
 from .days import Days, day_created, day_of
-from .http_records import model_answer_in, requested_model
 from .notes import NO_NOTES, Notes
 
 # The fields that contain the question if a request has no messages.
@@ -423,3 +423,41 @@ def make_record(
         host=host,
         version=__version__,
     )
+
+
+# Raw HTTP records
+
+
+# The ends of the paths at which a model answers, where the host is known.
+MODEL_PATHS = (
+    *("/chat/completions", "/completions", "/embeddings", "/responses", "/decisions"),
+    *("/interactions", "/v1/messages"),
+)
+MODEL_IN_PATH = pattern(r"/models/([^/:]+):")
+
+
+def requested_model(kind: str, request: Mapping[str, Data]) -> str | None:
+    """Return the model that a request names, or ``None``."""
+    body = request.get("body") if kind == "http" else request
+    model = (body.get("model") or body.get("agent")) if isinstance(body, dict) else None
+    if kind == "http" and model is None:  # Gemini's API names it in the path
+        named = MODEL_IN_PATH.search(str(request.get("path")))
+        model = named[1] if named else None
+    return model if isinstance(model, str) and model else None
+
+
+def model_answer_in(request: Mapping[str, Data], response: Mapping[str, Data]) -> dict[str, Data]:
+    """Return a model's answer in a raw HTTP record, or an empty dict.
+
+    The answer is a model's if the request went to a known API's path, or if the answer reports tokens.
+    """
+    value = response.get("value")
+    body = value.get("body") if isinstance(value, dict) else None
+    if not isinstance(body, str):
+        return {}
+    from ..apis.bodies import answer_in  # few records need it
+
+    answer = answer_in(body)
+    path = str(request.get("path")).rstrip("/")
+    is_at_model = "host" not in request or path.endswith(MODEL_PATHS)
+    return answer if is_at_model or TokenUsage.of(answer) != TokenUsage() else {}

@@ -14,7 +14,6 @@ import shlex
 import subprocess
 import sys
 import textwrap
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -41,9 +40,6 @@ BLOCK = re.compile(
 )
 # The first line of a block that is a file, or goes on with one.
 FILE = re.compile(r"# (\S+\.(?:py|ini))\n")
-# Blocks that import these run only if they are installed.
-OPTIONAL = ("joblib", "statsmodels")
-IMPORTS = re.compile(r"^ *(?:import|from) .+", re.MULTILINE)
 # other commands of a console block, such as pip, are only shown
 RUN = (
     "llmcall",
@@ -63,22 +59,12 @@ def blocks(page: Path, language: str) -> list[str]:
     return [textwrap.dedent(block[3]) for block in BLOCK.finditer(text) if block[1] == language]
 
 
-def missing(page: Path) -> list[str]:
-    """Return the packages without which some of a page's blocks do not run."""
-    return sorted({name for block in blocks(page, "python") for name in _missing_in(block)})
-
-
-def _missing_in(block: str) -> set[str]:
-    words = re.findall(r"\w+", " ".join(IMPORTS.findall(block)))
-    return {name for name in OPTIONAL if name in words and not find_spec(name)}
-
-
 def run_page(page: Path) -> doctest.TestResults:
     """Run a page in the working directory, from top to bottom, with one set of names.
 
     A session at the prompt and a command of a console block (after ``$``) must give the output
     beneath them. So must a code block that has a comment right below a ``print``; what other code
-    blocks print is not looked at. Blocks that import a missing optional package are left out.
+    blocks print is not looked at.
     """
     text = BLOCK.sub(_as_session, page.read_text(encoding="utf-8"))
     test = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
@@ -120,8 +106,6 @@ def _as_session(block: re.Match[str]) -> str:
     """Turn a code block into a session at the prompt of as many lines."""
     language, _, body = block.groups()
     head = block[0][: -len(body)]
-    if _missing_in(body):
-        return block[0]
     if language == "python" or FILE.match(body.lstrip()):
         line = block.string.count("\n", 0, block.start(3)) + 1
         return f"{head}    >>> _block({line})\n" + "\n" * (body.count("\n") - 1)

@@ -60,7 +60,7 @@ def prepare_chat(client: Client, messages: object, arguments: Mapping[str, objec
     try:
         return place(_unplaced(client, "chat", messages, arguments))
     except TypeError as error:
-        hide_own_frames(error, is_mistake=True)
+        hide_own_frames(error)
         raise error
 
 

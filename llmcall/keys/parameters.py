@@ -12,6 +12,7 @@ from ..support.secrets import (
     without_credentials,
     without_query_credentials,
 )
+from ..support.tracebacks import mistake
 from .plain_data import plain, with_article
 from .request import Data, UncheckedFormat
 
@@ -88,12 +89,12 @@ def refuse_unknown(names: Collection[str], table: Collection[str]) -> None:
         if name in ACCEPTED_UNSENT:
             continue
         if name in ("stream", "stream_options"):
-            raise TypeError(
+            raise mistake(
                 f"{name!r} is not an argument of this method; use stream_message() to stream"
             )
         hint = nearest(name, sorted(table)) or "."
         remedy = f"Put parameters that only your server knows into extra_body={{{name!r}: …}}"
-        raise TypeError(f"unknown parameter {name!r}{hint} {remedy}")
+        raise mistake(f"unknown parameter {name!r}{hint} {remedy}")
 
 
 def configured_parameters(settings: Settings) -> dict[str, Data]:

@@ -17,6 +17,7 @@ from ..scopes.position import Position
 from ..scopes.scope import Scope, unentered
 from ..stores.cassettes.current import open_current_cassette
 from ..support.arguments import check_arguments, nearest
+from ..support.tracebacks import mistake
 from ..traffic.limits import slot_types
 from .names import key_function
 
@@ -121,7 +122,7 @@ def check_names(method: str, map_options: Iterable[str], *own: str) -> None:
     for name in map_options:
         if name not in names:
             near = nearest(name, sorted({*names, *own}))
-            raise TypeError(f"{method}() has no argument {name!r}{near}")
+            raise mistake(f"{method}() has no argument {name!r}{near}")
 
 
 def of_feature(option: str) -> Any:

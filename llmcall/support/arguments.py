@@ -9,6 +9,8 @@ from numbers import Integral, Real
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
+from .tracebacks import mistake
+
 if TYPE_CHECKING:
     import inspect
 
@@ -80,8 +82,8 @@ def bound(
     except TypeError as error:
         unknown = next((word for word in kwargs if word not in signature.parameters), None)
         if unknown is None:
-            raise TypeError(f"{name}(): {error}") from None
-        raise TypeError(
+            raise mistake(f"{name}(): {error}") from None
+        raise mistake(
             f"{name}() has no argument {unknown!r}{nearest(unknown, signature.parameters)}"
             f"{_ELSEWHERE.get(name, '')}"
         ) from None
@@ -96,9 +98,7 @@ def check_arguments(function: Callable[..., Any], arguments: Mapping[str, object
     for name, expected in _signature(function)[1].items():
         value = arguments.get(name, MISSING)
         if value is not MISSING and not expected.accepts(value):
-            raise TypeError(
-                f"{name} is {value!r:.{QUOTED_CHARACTERS}}; it must be {expected.words}"
-            )
+            raise mistake(f"{name} is {value!r:.{QUOTED_CHARACTERS}}; it must be {expected.words}")
 
 
 @functools.cache

@@ -66,17 +66,28 @@ def ends_shown_by(show: Callable[[BaseException], object]) -> Iterator[None]:
             threading.excepthook = threading.__excepthook__
 
 
-def hide_own_frames(error: BaseException, *, is_mistake: bool = False) -> None:
+def mistake(message: str) -> TypeError:
+    """Return the error of a wrong argument, which is shown as llmcall's own errors are."""
+    error: Any = TypeError(message)
+    error._render_traceback_ = functools.partial(_shown_in_ipython, error)
+    return cast("TypeError", error)
+
+
+def is_own(error: BaseException) -> bool:
+    """Return whether an error is one of llmcall's, or of a wrong argument."""
+    return hasattr(error, "_render_traceback_")
+
+
+def hide_own_frames(error: BaseException, *, is_refusal: bool = False) -> None:
     """Leave llmcall's frames out of the traceback of one of its errors, and out of its causes'.
 
     Any other exception keeps its frames: they may show a fault of llmcall's.
 
-    :param is_mistake: ``True`` if it is an SDK's error by which a program got one of llmcall's, or about an argument.
+    :param is_refusal: ``True`` if it is an SDK's error by which a program got one of llmcall's.
     """
     if isinstance(error, KeyboardInterrupt):
         error.__traceback__ = _users_frames(error.__traceback__)
-    is_own = isinstance(error, LLMCallError) or is_mistake
-    cause: BaseException | None = error if is_own else None
+    cause: BaseException | None = error if is_own(error) or is_refusal else None
     seen: set[int] = set()
     while cause is not None and id(cause) not in seen:
         seen.add(id(cause))
@@ -94,7 +105,7 @@ def door(function: Function) -> Function:
         async def enter(*args: object, **kwargs: object) -> object:
             try:
                 return await function(*args, **kwargs)
-            except LLMCallError as error:
+            except (LLMCallError, TypeError) as error:
                 hide_own_frames(error)
                 raise error
 
@@ -104,14 +115,14 @@ def door(function: Function) -> Function:
         def enter(*args: object, **kwargs: object) -> object:
             try:
                 return function(*args, **kwargs)
-            except LLMCallError as error:
+            except (LLMCallError, TypeError) as error:
                 hide_own_frames(error)
                 raise error
 
     return cast("Function", enter)
 
 
-def _shown_in_ipython(error: LLMCallError) -> list[str]:
+def _shown_in_ipython(error: BaseException) -> list[str]:
     """Return the traceback of an error as IPython shows it, with the user's frames alone, and a miss's colours."""
     from importlib import import_module
 

@@ -31,7 +31,7 @@ from ..support.arguments import checked, nearest
 from ..support.display import one_line
 from ..support.normalizers import normalizer
 from ..support.notices import logger
-from ..support.tracebacks import door
+from ..support.tracebacks import door, mistake
 from .corrections import (
     Answer,
     Conversation,
@@ -385,7 +385,7 @@ class LLMCall(RowMethods):
                     f"{self.name}(): no template uses the parameter {name!r}: write {{{{ {name} }}}} there, "
                     f"or call the parameter _{name}"
                 )
-            raise TypeError(
+            raise mistake(
                 f"no template uses the variable {name!r}{nearest(name, used) or '.'} "
                 f"Model parameters go to LLMCall(…, temperature=0)"
             )
@@ -418,7 +418,7 @@ def _check_names(model_params: Mapping[str, object]) -> None:
     for name in model_params.keys() - table - OPTIONS:
         hint = nearest(name, LLMCall.__init__.__annotations__)
         if hint:
-            raise TypeError(f"LLMCall() has no argument {name!r}{hint}")
+            raise mistake(f"LLMCall() has no argument {name!r}{hint}")
         refuse_unknown([name], table)
 
 

@@ -202,8 +202,16 @@ def test_a_miss_in_a_notebook_is_a_table_with_coloured_words() -> None:
 
 
 @pytest.mark.ci
-def test_a_notebook_shows_the_users_frames_alone() -> None:
-    """Of an error that llmcall raises in IPython."""
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        ("llmcall.LLMCall(user='Bread?', output_type=bool, client=client)()", "is not recorded"),
+        ("llmcall.LLMCall(user='Bread?', client=client)(name='Ann')", "the variable 'name'"),
+        ("client.send_message('Bread?', modle='m')", "unknown parameter 'modle'"),
+    ],
+)
+def test_a_notebook_shows_the_users_frames_alone(call: str, words: str) -> None:
+    """Of an error that llmcall raises in IPython, and of one about an argument."""
     interactive = pytest.importorskip("IPython.core.interactiveshell")
     shell = interactive.InteractiveShell.instance()
     shell.run_line_magic("colors", "nocolor")
@@ -213,10 +221,10 @@ def test_a_notebook_shows_the_users_frames_alone() -> None:
             "import llmcall\n"
             "from llmcall.testing import ScriptedClient\n"
             "client = ScriptedClient(['yes'], cache_mode='replay')\n"
-            "llmcall.LLMCall(user='Bread?', output_type=bool, client=client)()"
+            f"{call}"
         )
     text = shown.getvalue()
-    assert "----> 4 llmcall.LLMCall" in text and "is not recorded" in text
+    assert f"----> 4 {call}" in text and words in text
     assert "File " not in text
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from ...config.cassette_modes import MODES
 from ...core.calls import Call
-from ...errors import CacheError, CacheMissError, ConfigError, LLMCallError
+from ...errors import CacheError, CacheMissError, ConfigError
 from ...keys.keys import short_key
 from ...programs.connections import configured_models, refused_connection
 from ...programs.entry import recording_programs
@@ -34,7 +34,7 @@ from ...support.display import visible
 from ...support.failures import REFUSED, process_failures
 from ...support.listeners import CallListener, listen, stop_listening
 from ...support.notices import forget_notices, keep_notices, notice, stop_keeping_notices
-from ...support.tracebacks import hide_own_frames
+from ...support.tracebacks import hide_own_frames, is_own
 from .naming import item_name, item_path, read_marker
 from .owner import TestOwner, recording_command
 from .summary import CassetteUse, Summary
@@ -170,8 +170,8 @@ class Replay(CallListener):
         error = None if call.excinfo is None else call.excinfo.value
         # An SDK raises an error of its own with the report as its words: ConflictError, status 409.
         is_refusal = self._miss is not None and str(self._miss).partition("\n")[0] in str(error)
-        if error is not None and (is_refusal or isinstance(error, LLMCallError)):
-            hide_own_frames(error, is_mistake=is_refusal)
+        if error is not None and (is_refusal or is_own(error)):
+            hide_own_frames(error, is_refusal=is_refusal)
             call.excinfo = pytest.ExceptionInfo.from_exception(error)
         report = yield
         miss = None if self._miss is None or not report.failed else self._miss.miss

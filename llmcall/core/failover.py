@@ -85,7 +85,7 @@ class Failover:
         return isinstance(error, InvalidRequestError) and _drop_unsupported(self._body, error)
 
     def _let_rest(self, error: APIError, endpoint: Endpoint, gate: Gate) -> bool:
-        """Let an endpoint rest after a 429, for all calls; return whether another one is free. If none is,
+        """Let an endpoint rest after a 429, for all calls. Return whether another one is free; if none is,
         this call waits before its next attempt.
         """
         has_others = len(self._call.site.endpoints) > 1

@@ -25,8 +25,8 @@ LATE = "the call's deadline passed while it waited for an identical call"
 
 
 class Flight(Future[None]):
-    """One request under way, done once its answer is stored or its followers have an error. If the leader ends
-    without either, a follower takes the lead.
+    """One request under way, done once its answer is stored or its followers have an error. If the leader
+    ends without either, a follower leads.
 
     :param leader: the progress of the call that is sent.
     :ivar is_followed: ``True`` if another call waits for it.

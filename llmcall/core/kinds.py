@@ -165,7 +165,7 @@ class OfClient(Kind):
 
 
 class OwnTransport(Kind):
-    """A call that a transport of its own sends, with the request as it is.
+    """A call with a transport of its own, which sends the request as it is.
 
     :param transport: sends it.
     """

@@ -50,8 +50,8 @@ def found(call: Call, record: Record | None) -> Record | None:
 
 
 def _let_listeners_refuse(call: Call) -> None:
-    """Let a listener refuse the call, as in a test that must not reach a model. A recorded function may always run;
-    only the calls that it makes can be refused.
+    """Let a listener refuse the call, as in a test that must not reach a model. A recorded function may run;
+    only calls inside it can be refused.
 
     :raises CacheMissError: if a listener refuses it.
     """

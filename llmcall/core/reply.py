@@ -187,8 +187,8 @@ def _with_logprobs(choice: Mapping[str, Data]) -> dict[str, Data]:
 
 
 def reply_in(record: Record, call: Call) -> Reply | Any:
-    """Return a chat's answer as its caller wants it: a reply, or what ``response_format`` parses. If that cannot
-    be parsed and the caller does not want the error raised: the error or ``None``, as ``on_error`` says.
+    """Return a chat's answer in the caller's form: a reply, or what ``response_format`` parses. If parsing
+    fails, ``on_error`` decides.
 
     :raises CacheCorruptError: if the record does not contain a model's answer.
     :raises ServiceError: if it cannot be parsed, and its caller wants the error raised.
@@ -213,8 +213,8 @@ def reply_in(record: Record, call: Call) -> Reply | Any:
 
 
 def handle_failure(error: APIError, call: Call) -> APIError | None:
-    """Raise, log or return an API failure, as the caller wants. A stream cannot return an error as its value, so it
-    raises the one that a call would return.
+    """Raise, log or return an API failure, as the caller wants. A stream has no value to return, so it raises
+    the error.
 
     :returns: the error if the caller wants it as the value, or ``None`` if it was logged.
     """

@@ -226,8 +226,8 @@ class Gate:
         """Release the endpoint: the first piece of its answer is there; a second time changes nothing."""
 
     def settle(self, tokens: TokenUsage, cost: float | None, calls: int) -> None:
-        """Count the send's use instead of its reservation, and release all that it holds: where a
-        thread stores the answer, all threads may be waiting for this.
+        """Replace the reservation by the send's use, and release all that it holds. Threads that store
+        answers may all wait for this.
 
         :param cost: USD, or ``None`` if it is unknown.
         :param calls: how many were answered.

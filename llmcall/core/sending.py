@@ -88,8 +88,8 @@ class Exchange:
         return stored
 
     def _store(self, response: Response, received: Received) -> list[Record]:
-        """Record an answer; return the records that count, with the receipt of this call's own answer: another
-        process may have been quicker, whose answer then counts, unless this one is a stream's.
+        """Record an answer. Return the records that count, with this call's receipt: a quicker process's
+        answer counts instead, unless this one is a stream's.
         """
         stored = []
         for call, record in zip(

@@ -201,8 +201,8 @@ def differing(
 
 
 def likeness(words: Set[str], other_words: Set[str]) -> float:
-    """Return the share of words that two texts have in common: 0, up to almost 1, since the same words may
-    stand in another order.
+    """Return the share of words that two texts have in common, from 0 to almost 1, since the same words may
+    be in another order.
     """
     return 2 * len(words & other_words) / (len(words) + len(other_words) + 1)
 
@@ -220,8 +220,8 @@ def common_ends(items: Sequence[object], other_items: Sequence[object]) -> tuple
 
 
 def sorted_parts(text: str, separators: Sequence[re.Pattern[str]] = SEPARATORS) -> str:
-    """Return a text with its parts sorted, so that their order does not matter: lines, sentences, and
-    pieces between ``;`` and ``,``; without the numbers of lines.
+    """Return a text with its parts sorted, so that their order does not matter: lines without numbers,
+    sentences, and pieces between ``;`` and ``,``.
     """
     if not separators:
         return text.strip()
@@ -233,8 +233,8 @@ def sorted_parts(text: str, separators: Sequence[re.Pattern[str]] = SEPARATORS) 
 
 
 def have_same_parts(text: str, other: str) -> bool:
-    """Return whether two texts have the same parts in another order. Both may begin and end with the same
-    other words, in the whole text or in each sentence.
+    """Return whether two texts have the same parts in another order. Each text or sentence may share a
+    beginning and an end.
     """
     sentences, others = SENTENCE_END.split(text), SENTENCE_END.split(other)
     return _are_in_another_order(text, other) or (

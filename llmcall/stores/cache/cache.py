@@ -303,9 +303,9 @@ class ResponseCache:
     def export(
         self, path: str | os.PathLike[str], *, where: Callable[[Record], bool] | None = None
     ) -> int:
-        """Write the records as JSON Lines, the form of a cassette; return how many. The header holds the
-        current settings that the records' requests show. An earlier export or cassette is replaced, no other file;
-        if no record is selected, nothing is written.
+        """Write the records as JSON Lines, as a cassette; return how many. The header holds current settings
+        that the requests show. It replaces only exports and cassettes, and writes nothing if no record is
+        selected.
 
         :param where: gets a record and returns whether to include it; ``None`` means all.
         :raises CacheError: if a text looks like a credential; the message names the record and field.
@@ -355,8 +355,8 @@ class ResponseCache:
     def load(
         self, path: str | os.PathLike[str] | ResponseCache, *, on_conflict: str = "keep"
     ) -> int:
-        """Add the records of an exported file, a cassette, or another cache or its path; return how
-        many were stored. Answers that were filtered, broke off or are empty are left out.
+        """Add the records of an exported file, a cassette, or another cache or its path; return how many.
+        Filtered, broken and empty answers are left out.
 
         :param path: also another program's cache that ``llmcall cache load --help`` names.
         :param on_conflict: for a key that has another answer here, ``"keep"`` keeps it, ``"replace"``

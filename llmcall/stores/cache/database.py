@@ -205,8 +205,8 @@ class Database(diskcache.Cache):  # type: ignore[misc]
 
 
 def _check_limits(folder: str) -> None:
-    """Refuse a directory in which another program keeps limits: it evicts rows when it opens it again, and opening it
-    here would switch the limits off.
+    """Refuse a directory in which another program keeps limits: it evicts rows when it reopens the directory,
+    and opening it here would end the limits.
 
     :raises ConfigError: if it is one.
     """

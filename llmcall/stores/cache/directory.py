@@ -51,8 +51,8 @@ class Directory(Storage):
         return os.path.exists(self._file)
 
     def get(self, key: str) -> Stored | None:
-        """Return the bytes of a key and their time of storing, in seconds since the epoch, or ``None``
-        without the key. Bytes that llmcall did not write are ``None``.
+        """Return the bytes of a key and when they were stored, in seconds since the epoch. Return ``None``
+        without the key, or if llmcall did not write them.
 
         :raises CacheCorruptError: if the database is damaged.
         :raises CacheError: if it cannot be opened.

@@ -92,8 +92,8 @@ class Storage(ABC):
 
     @abstractmethod
     def write(self, changes: Iterable[Change]) -> int:
-        """Store and delete rows, all or none if it can; return how many changed. A key that has bytes keeps
-        them, and does not change, unless the change ``replaces`` them.
+        """Store and delete rows, all or none if possible; return how many changed. A key keeps its bytes,
+        unless the change ``replaces`` them.
 
         :param changes: may call :meth:`get` while they are written.
         """

@@ -68,8 +68,8 @@ def answer_parts(record: Record) -> Data:
 
 
 def shared_answer_parts(record: Record, other: Record) -> tuple[Data, Data]:
-    """Return the parts of two answers. A model or a finish reason that only one of them has is left out,
-    because published answers often lack them.
+    """Return the parts of two answers, without a model or finish reason that only one has: published answers
+    often lack them.
     """
     one, two = answer_parts(record), answer_parts(other)
     if record.kind == other.kind == "chat":
@@ -108,8 +108,8 @@ def _comparable(record: Record) -> Data:
 
 
 def stable_objects(response: Mapping[str, Data], also_omitted: Collection[str] = ()) -> Data:
-    """Return the objects of a raw HTTP answer without the fields that are new in each, or the whole
-    response if it holds no objects.
+    """Return a raw HTTP answer's objects without the fields that are new each time, or the whole response if
+    it has no objects.
 
     :param also_omitted: further fields to leave out.
     """

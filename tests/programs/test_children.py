@@ -740,7 +740,7 @@ def test_the_first_fork_of_a_block_is_quiet() -> None:
     """What the recording imports for it has hooks of a fork, which are called for the next one."""
     program = """
         import os, llmcall
-        with llmcall.cassette("tape.jsonl"):
+        with llmcall.patched():
             if os.fork() == 0:
                 os._exit(0)
             os.wait()

@@ -22,7 +22,7 @@ from ..errors import CacheError
 from ..stores.record import Record
 from ..stores.records.answers import CONFLICTS
 from ..support.arguments import nearest
-from ..support.surrogates import check_unicode
+from ..support.data import check_unicode
 
 if TYPE_CHECKING:
     pass

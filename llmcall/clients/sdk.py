@@ -14,8 +14,8 @@ from ..apis.masking import mask, secrets_of
 from ..config.values import check_credential, is_loopback
 from ..core import threads
 from ..core.callbacks import key_from
-from ..core.deadlines import Deadline
 from ..core.effects import Blocks, Timed
+from ..core.options import Deadline
 from ..core.procedure_transport import ProcedureTransport
 from ..core.seams import OK, Response
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError

@@ -32,8 +32,8 @@ from ..support.loop_waits import InContext, awaited, in_thread, in_time, next_st
 from ..support.request_origin import LLMCALL, sender
 from ..support.system import running_loop
 from ..support.waits import Progress, check_stops, enter_call, leave_call, stops
-from .deadlines import Deadline
 from .effects import Chunks, Do, Leave, Timed
+from .options import Deadline
 from .seams import AsyncTransport, Chunk, Response, Transport
 
 P = ParamSpec("P")

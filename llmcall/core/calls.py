@@ -25,8 +25,7 @@ from ..support.failures import Failures, process_failures
 from ..support.listeners import CallInfo, methods_by_event
 from ..support.secrets import note_used
 from ..support.waits import Progress
-from .deadlines import Deadline
-from .options import Options
+from .options import Deadline, Options
 from .seams import Store
 
 if TYPE_CHECKING:

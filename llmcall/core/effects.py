@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from ..keys.request import Data, Request
 from ..stores.record import Record
-from .deadlines import Deadline
+from .options import Deadline
 from .seams import Chunk, Response, Store, Transport
 
 if TYPE_CHECKING:

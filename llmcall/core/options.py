@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ..config.settings import ON_ERROR, Settings
+from ..errors import RequestTimeoutError
 from ..keys.parameters import checked_argument
 from ..keys.request import Data
 
@@ -87,3 +89,41 @@ def _checked_option(name: str, value: Any) -> Any:
     if is_number and value <= 0:
         raise ValueError(f"{name} is {value}; it must be more than 0")
     return value
+
+
+class Deadline(NamedTuple):
+    """The monotonic time after which nothing is tried, or ``None`` without one."""
+
+    at: float | None
+
+    @classmethod
+    def after(cls, seconds: float | None) -> Deadline:
+        """Return the deadline in some seconds; ``None`` means none."""
+        return cls(None if seconds is None else time.monotonic() + seconds)
+
+    def time_left(self) -> float | None:
+        """Return the seconds until it, or ``None`` without one."""
+        return None if self.at is None else self.at - time.monotonic()
+
+    def is_over(self) -> bool:
+        """Return whether it has passed."""
+        return self.at is not None and self.at <= time.monotonic()
+
+    def time_for(
+        self, seconds: float | None, if_late: str = "the call's deadline passed"
+    ) -> float | None:
+        """Return the seconds that a step may take: at most some, and until the deadline.
+
+        :param seconds: ``None`` means no limit.
+        :param if_late: the message of the error.
+        :raises RequestTimeoutError: if the deadline has passed; it is not tried again.
+        """
+        seconds_left = self.time_left()
+        if seconds_left is None:
+            return seconds
+        if seconds_left <= 0:
+            error = RequestTimeoutError(if_late)
+            error.retryable = False
+            error.note(is_late=True)
+            raise error
+        return seconds_left if seconds is None else min(seconds, seconds_left)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NoReturn
 
-from ..support.surrogates import check_unicode, joined_surrogates
+from ..support.data import check_unicode, joined_surrogates
 
 FIRST_FIELDS = ("role", "content")  # the fields of a message that come first in a file
 # Of objects and lists in each other. Reading a level takes two of Python's frames, of which there are 1,000.

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 
 from ..support import secrets
+from ..support.data import without_surrogates
 from ..support.normalizers import NORMALIZERS
-from ..support.surrogates import without_surrogates
 
 Command = str | bytes | os.PathLike[str]
 KILLED = 128  # and the signal's number: the exit code that a shell gives a killed program

@@ -13,10 +13,10 @@ from ..apis.chunks import Assembler
 from ..config.endpoints import Endpoint
 from ..core.callbacks import Reading
 from ..core.calls import Call
-from ..core.deadlines import Deadline
 from ..core.effects import Blocks, Chunks, Emit, Next, Open, Piece, Send
 from ..core.kinds import OfClient, check_chat
 from ..core.lookup import refuse_misfit
+from ..core.options import Deadline
 from ..core.seams import NO_ENDPOINT, Gate, Response, Transport
 from ..errors import APIError
 from ..keys.plain_data import recordable

@@ -43,9 +43,9 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from ..apis.message import as_text
+from ..support.data import without_surrogates
 from ..support.lazy_names import pattern
 from ..support.libraries import random_numbers_kept
-from ..support.surrogates import without_surrogates
 from ..support.system import ProcessLock, without_warnings
 from .catalog import capabilities
 

@@ -13,9 +13,9 @@ from ..apis.masking import mask, secrets_of
 from ..clients.api_errors import connection_error, failure, proxy_hint
 from ..clients.chat import chunks_of_event, streamed_chunks
 from ..config.values import is_loopback
-from ..core.deadlines import Deadline
 from ..core.effects import Blocks, Timed
 from ..core.kinds import check_embeddings, ordered_embeddings
+from ..core.options import Deadline
 from ..core.procedure_transport import ProcedureTransport
 from ..core.seams import OK, Response
 from ..errors import APIError, RequestTimeoutError

@@ -9,8 +9,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
+from .data import without_surrogates
 from .lazy_names import pattern
-from .surrogates import without_surrogates
 
 if TYPE_CHECKING:
     import pandas

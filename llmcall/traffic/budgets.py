@@ -9,8 +9,8 @@ from numbers import Integral, Real
 from typing import NamedTuple
 
 from ..apis.token_usage import TokenUsage
-from ..core.deadlines import Deadline
 from ..core.effects import Blocks
+from ..core.options import Deadline
 from ..errors import BudgetExceededError
 from ..support.blocks import Block
 from ..support.display import counted, money

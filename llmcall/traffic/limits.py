@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from ..additions import additions, load
 from ..apis.token_usage import TokenUsage
-from ..core.deadlines import Deadline
+from ..core.options import Deadline
 from ..errors import RateLimitError
 from ..models.prices import FREE, HighestPrice, Price, price_of
 from ..support.notices import notice

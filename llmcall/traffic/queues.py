@@ -8,8 +8,8 @@ from concurrent.futures import Future
 from typing import NamedTuple, TypeVar
 
 from ..apis.token_usage import TokenUsage
-from ..core.deadlines import Deadline
 from ..core.effects import Wait
+from ..core.options import Deadline
 
 # USD are counted in whole 10^-12 USD: sums of floats would pass a limit that they only reach, or
 # not reach it.

@@ -13,7 +13,7 @@ from ...errors import ArgumentError
 from ...keys.plain_data import plain
 from ...keys.request import Data, Request
 from ...stores.record import Record
-from ...support.surrogates import check_unicode
+from ...support.data import check_unicode
 
 Message = dict[str, Any]
 IDENTIFIER = "llmcall_override"  # stands where an API gives a tool call a name of its own

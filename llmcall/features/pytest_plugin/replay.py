@@ -8,6 +8,7 @@ import contextlib
 import functools
 import os
 import re
+import shlex
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from ...scopes.active import forget_scopes
 from ...stores.cassettes.cassette import Cassette, keep_in_cache
 from ...stores.cassettes.current import none_open
 from ...stores.cassettes.replay_log import NO_CALLS, SortKey, without_lone_callers
+from ...stores.cassettes.reports import Owner
 from ...stores.record import Record
 from ...stores.records.reader import read
 from ...stores.records.writer import write
@@ -36,7 +38,6 @@ from ...support.listeners import CallListener, listen, stop_listening
 from ...support.notices import forget_notices, keep_notices, notice, stop_keeping_notices
 from ...support.tracebacks import hide_own_frames, is_own
 from .naming import item_name, item_path, read_marker
-from .owner import TestOwner, recording_command
 from .summary import CassetteUse, Summary
 
 FIXTURE = "llm_cassette"
@@ -348,3 +349,39 @@ class Replay(CallListener):
 
     def _fails_on_unused(self) -> bool:
         return bool(self.config.getoption("llm_unused") == "fail")
+
+
+CURRENT_TEST = "PYTEST_CURRENT_TEST"
+
+
+class TestOwner(Owner):
+    """A test of the pytest plugin, which reports the use itself, since other tests may use the file, too.
+
+    :param bypasses_cache: ``True`` if this run requests everything anew.
+    :param earlier_calls: the first calls of the tests that have passed.
+    """
+
+    writes = False
+    raises_refusals = False  # a failed test reports its own error
+    knows_use = False
+
+    def __init__(self, bypasses_cache: bool, earlier_calls: Mapping[str, SortKey]) -> None:
+        self.bypasses_cache = bypasses_cache
+        self.earlier_calls = earlier_calls
+
+    def note_passed(self) -> None:
+        """Let the file be written, since the test passed."""
+        self.writes = self.raises_refusals = True
+
+    def place(self) -> str:
+        return "for this test by the pytest plugin; remove one of the two"
+
+    def how_to_record(self, path: Path, mode: str) -> str:
+        return recording_command(mode)
+
+
+def recording_command(mode: str) -> str:
+    """Return the command that records the running test."""
+    test = os.environ.get(CURRENT_TEST, "").rpartition(" (")[0]
+    one_process = "-n 0 " if "PYTEST_XDIST_WORKER" in os.environ else ""
+    return f"pytest {one_process}--llm-record={mode} {shlex.quote(test) if test else ''}".rstrip()

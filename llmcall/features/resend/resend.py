@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal, NamedTuple, overload
@@ -16,6 +16,11 @@ from ...apis.token_usage import total_cost
 from ...clients.base import LLMClient
 from ...clients.registry import client as registered_client
 from ...clients.registry import settings
+from ...core import threads
+from ...core.answer import reply_to
+from ...core.kinds import KINDS
+from ...core.prepare import place_as, unplaced_call
+from ...core.reply import Reply
 from ...errors import (
     APIError,
     ArgumentError,
@@ -26,14 +31,17 @@ from ...errors import (
 )
 from ...keys.keys import key_of
 from ...keys.messages import DIGEST
-from ...keys.request import Data, strings_in
+from ...keys.parameters import CONFIGURED_UNKEYED
+from ...keys.request import Data, Request, strings_in
 from ...many.map import map as run_map
 from ...many.map_options import checked_count
 from ...review.runs import RUNS, load
+from ...scopes.active import next_order
 from ...scopes.position import without_repeats
 from ...scopes.scope import scope as open_scope
 from ...stores.cache.cache import ResponseCache
 from ...stores.cassettes.cassette import Cassette
+from ...stores.cassettes.current import open_current_cassette
 from ...stores.record import Record
 from ...stores.records.reader import read as read_records
 from ...stores.records.served import model_of
@@ -43,10 +51,10 @@ from ...support.normalizers import NORMALIZERS
 from ...support.notices import notice
 from ..plans.plan import Plan
 from ..plans.planner import UnrecordedDraw, plan_of, price_of
-from .requests import body_again, send_again
 
 if TYPE_CHECKING:
     import pandas
+
 
 SCOPE = "~again"
 COLUMNS = ("request", "scope", "when", "answer", "served", "finish_reason", "refusal")
@@ -332,3 +340,32 @@ def _answer_cells(record: Record) -> Iterator[tuple[str | None, ...]]:
         message = choice["message"]
         finish_reason, refusal = choice.get("finish_reason"), message.get("refusal")
         yield message_text(message), record.served, finish_reason, refusal
+
+
+def body_again(client: LLMClient, recorded_request: Mapping[str, Data]) -> dict[str, Data]:
+    """Return the body that resends a recorded chat request."""
+    defaults = client.resolved.defaults
+    unkeyed = {name: defaults[name] for name in CONFIGURED_UNKEYED if name in defaults}
+    fields = {name: value for name, value in recorded_request.items() if name != "namespace"}
+    return {**unkeyed, **fields}
+
+
+def send_again(client: LLMClient, recorded_request: Mapping[str, Data], sample: str) -> Reply:
+    """Resend a recorded chat request, exactly as recorded, as a draw of its own.
+
+    No configured default is added to it, and the disk cache neither answers nor keeps it: only the open cassette does.
+    No other model answers if the context is too long.
+
+    :param recorded_request: the recorded request: :attr:`llmcall.types.Record.request`.
+    :param sample: the whole name of the draw; the current scope adds nothing to it.
+    :raises APIError: if the call failed after all retries.
+    :raises CacheMissError: if no call is allowed, and the answer is not recorded.
+    """
+    resolved = client.resolved
+    body = body_again(client, recorded_request)
+    request = Request("chat", body["model"], recorded_request, body, {}, None, "")
+    options = resolved.options._replace(cache=False, on_error="raise")
+    unplaced = unplaced_call(
+        client, resolved, open_current_cassette(), request, options, KINDS["chat"]
+    )
+    return threads.run(reply_to(place_as(unplaced, sample, next_order())))

@@ -35,7 +35,7 @@ from typing import Any
 from ...errors import CacheCorruptError, CacheError
 from ...keys.plain_data import STRICT_JSON, is_too_deep
 from ...keys.request import Data
-from ...support.surrogates import joined_surrogates
+from ...support.data import joined_surrogates
 from ..notes import NO_NOTES, HeaderNote, Note, Notes, known_header_notes, known_notes
 
 VERSION = 1

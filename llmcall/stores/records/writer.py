@@ -12,7 +12,7 @@ from ...errors import CacheError
 from ...keys.plain_data import is_too_deep, recordable
 from ...keys.request import Data
 from ...support import secrets
-from ...support.surrogates import check_unicode
+from ...support.data import check_unicode
 from ...support.system import check_replaceable, file_beside
 from ..notes import header_notes_of
 from ..record import Record

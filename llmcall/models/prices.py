@@ -124,10 +124,11 @@ def price_of(
         return ConfiguredPrice.of(configured[model], share)
     try:
         from .packaged_prices import PROVIDERS_WITH_SHARES, PackagedPrice, provider_of
+
+        provider = provider_of(model, address)
     except ImportError as error:
         warn_once(f"costs are unknown: genai-prices cannot be imported ({error}); install it again")
         return None
-    provider = provider_of(model, address)
     if provider is None:
         return None
     # In whole minutes, so that equal costs are calculated once.

@@ -420,7 +420,7 @@ def test_embeddings_and_recorded_functions_are_no_answers_to_a_survey() -> None:
     html = report(str(write_cassette("a.jsonl", records)))
     assert distributions(html) == {"A?": [("x", "20")]}
     assert facts_of(html)["actors"] == "20"
-    assert "Recorded: answers 50, tokens in 400, tokens out 100" in html
+    assert "Tokens in: 400, and 30 not recorded." in html
     assert "Under each of 20 names (scope): answers 1, tokens in 20, tokens out 5." in html
 
 

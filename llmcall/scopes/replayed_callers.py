@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import current_thread, get_ident
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
@@ -26,6 +27,14 @@ def history_after(history: int, request_digest: str) -> int:
 def history_text(history: int) -> str:
     """Return a history as a file writes it; empty for an empty one. One of 65,536 other histories has the same text."""
     return f"{history & 0xFFFF:0{HISTORY_DIGITS}x}" if history else ""
+
+
+def is_unknown_thread() -> bool:
+    """Return whether this thread was not started by ``threading``, but by ``_thread`` or a C library.
+
+    This is a trick: the stand-in that ``threading`` has for it is told by its name.
+    """
+    return current_thread().name.startswith("Dummy-")
 
 
 class Moved(NamedTuple):
@@ -88,6 +97,8 @@ class ReplayedCallers:
         self._has_named = has_named
         self._concerned: dict[ScopedRequest, Callers] = {}
         self._last: dict[tuple[str, str], _Step] = {}  # by scope path and caller
+        # of the callers that threads share which ``threading`` did not start: these threads, by request and name
+        self._threads: dict[tuple[ScopedRequest, str], set[int]] = {}
 
     @property
     def calls(self) -> int:
@@ -114,7 +125,11 @@ class ReplayedCallers:
             history, after = last.after, history_after(last.after, request[1])
             self._last[path, caller.name] = _Step(history, after, request[1], number)
         recorded = callers.recorded.callers.get(number)
-        if recorded is None:
+        threads = self._threads.setdefault((request, caller.name), set())
+        threads.add(get_ident())
+        if len(threads) > 1 and is_unknown_thread():
+            self._note_moved(Moved(request, number, caller.name, None), callers)
+        elif recorded is None:
             if not callers.recorded.callers and callers.are_told_apart:
                 self._note_moved(Moved(request, number, caller.name, None), callers)
         elif recorded != caller.name and not callers.are_same(recorded, caller.name):

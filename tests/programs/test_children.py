@@ -135,6 +135,31 @@ def test_a_callers_name_depends_on_no_temporary_path_in_its_command(
     assert named("/tmp/f10x/o123") != named("/tmp/f10x/o123", "salt")
 
 
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_replay_counts_equal_requests_of_threads_that_threading_did_not_start(
+    model: NumberedServer, number: int
+) -> None:
+    """They have no names, so they may get one another's answers; one alone may not."""
+    write(
+        "program.py",
+        f"""
+        import _thread
+        ended = []
+        def work():
+            ask()
+            ended.append(1)
+        for _ in range({number}):
+            _thread.start_new_thread(work, ())
+        while len(ended) < {number}:
+            time.sleep(0.01)
+        """,
+    )
+    ran(*A)
+    _, reported = ran(*NONE)
+    words = f"{number} calls may have another caller's answer. Name the actors: --actor"
+    assert (words in reported) is (number > 1)
+
+
 @pytest.mark.ci
 def test_the_key_that_a_child_was_given_is_written_in_no_record(model: NumberedServer) -> None:
     """Whatever it looks like, and whether the child inherits it or gets it."""

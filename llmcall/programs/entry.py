@@ -206,6 +206,9 @@ def recording_programs(
         stack.enter_context(default_scope(tape.default_scope))
         stack.enter_context(numbered_anew())
         yield
+    if not (tape.recorded or tape.replayed):
+        for line in other_connections(recorder):
+            notice("%s", line)
     if tape.owner.raises_refusals:
         recorder.raise_first_error()
 
@@ -246,6 +249,15 @@ def unrecorded_lines(recorder: Recorder) -> Iterator[str]:
                 f"requests that other clients sent to {host} are not recorded, so a replay cannot "
                 f"answer them. {recorded}{remedy}"
             )
+
+
+def other_connections(recorder: Recorder) -> Iterator[str]:
+    """Yield a line about the connections to other hosts by clients that are not recorded: one may be a model's."""
+    if connected := recorder.seen[Sight.OTHER_CONNECTION]:
+        yield (
+            f"the program connected to {', '.join(connected)} by a library that llmcall does not record"
+            + remedy_of_sockets(": if it")
+        )
 
 
 def remedy_of_sockets(beginning: str) -> str:

@@ -32,7 +32,7 @@ from ..support.tracebacks import ends_shown_by, show
 from ..traffic.usage import counted_here, process_meter
 from .answering import HAS_ENDED
 from .children import recording_children
-from .entry import remedy_of_sockets, unrecorded_lines
+from .entry import other_connections, unrecorded_lines
 from .interceptors import Sight
 from .last_lines import summary_lines
 from .patches import patched_by, recorded_libraries
@@ -281,11 +281,7 @@ class Execution(CallListener):
                 f"the program started other processes ({names}), which sent nothing to the addresses that llmcall "
                 "gives them: OPENAI_BASE_URL, ANTHROPIC_BASE_URL and GOOGLE_GEMINI_BASE_URL"
             )
-        if connected := recorder.seen[Sight.OTHER_CONNECTION]:
-            seen.append(
-                f"the program connected to {', '.join(connected)} by a library that llmcall does not record"
-                + remedy_of_sockets(": if it")
-            )
+        seen += other_connections(recorder)
         if passed := recorder.seen[Sight.OTHER_REQUEST]:
             seen.append(
                 "these requests were not recorded, since nothing shows that a model answers them: "

@@ -16,6 +16,7 @@ import textwrap
 import threading
 import urllib.parse
 from collections.abc import Callable
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -431,3 +432,21 @@ def test_a_programs_request_shows_no_key() -> None:
         "POST", f"https://a.example/v1?key={KEY}", {"a": KEY}, {}
     )
     assert repr(request) == "ProgramRequest('POST', 'https://a.example/v1')"
+
+
+@pytest.mark.parametrize("mode", ["new", "none"])
+def test_a_block_without_a_call_names_the_hosts_that_unrecorded_clients_connected_to(
+    mode: str, httpserver: HTTPServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One of them may be a model."""
+    httpserver.expect_request("/").respond_with_data("Two.")
+    with llmcall.cassette("tape.jsonl", mode="new"):
+        llmcall.recorded(name="clock")(lambda: 7)()
+    caplog.clear()
+    with llmcall.cassette("tape.jsonl", mode=mode):
+        connection = HTTPConnection("127.0.0.1", httpserver.port)
+        connection.request("GET", "/")
+        assert connection.getresponse().read() == b"Two."
+        connection.close()
+    words = f"the program connected to localhost:{httpserver.port} by a library that llmcall does not record"
+    assert words in caplog.text

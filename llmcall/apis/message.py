@@ -24,7 +24,7 @@ def message_of(choice: Mapping[str, Data]) -> dict[str, Data]:
     content = received.get("content")
     message = {
         "role": received.get("role") or "assistant",
-        "content": content_text(content) if isinstance(content, list) else content,
+        "content": content_text(content) if isinstance(content, (list, dict)) else content,
     }
     for name in ("tool_calls", "refusal"):
         if received.get(name):
@@ -137,10 +137,12 @@ def unreadable_message(message: Data) -> str | None:
 
 
 def _is_content(content: object) -> bool:
-    """Return whether data can be the content of a message: a text, a list of parts, or nothing."""
+    """Return whether data can be the content of a message: a text, a list of parts, nothing, or an object (Cloudflare's
+    structured answers).
+    """
     if isinstance(content, list):
         return all(map(is_part, content))
-    return content is None or isinstance(content, str)
+    return content is None or isinstance(content, (str, dict))
 
 
 def _is_call(call: Data) -> bool:
@@ -150,7 +152,9 @@ def _is_call(call: Data) -> bool:
 
 
 def content_text(content: object) -> str | None:
-    """Return the text of a message's content; of a list of parts, the text parts joined."""
+    """Return the text of a message's content; of a list of parts, the text parts joined; of an object, its JSON."""
+    if isinstance(content, dict):
+        return json.dumps(content, ensure_ascii=False) if content else None
     if isinstance(content, list):
         return "".join(part["text"] for part in content if part["type"] == "text") or None
     return content if isinstance(content, str) else None

@@ -297,6 +297,17 @@ class ProgramChat(OwnTransport, Chat):
 
     is_programs = True
 
+    def check(self, request: Request, response: Response, *, must_fit_window: bool) -> None:
+        """Refuse an answer that is not complete. One without choices, such as the id of a deferred completion, is the
+        program's to read, and is not sent again.
+        """
+        try:
+            super().check(request, response, must_fit_window=must_fit_window)
+        except ServiceError as error:
+            is_reported = "choices" in response or "output" in response or "error" in response
+            error.retryable = error.retryable and is_reported
+            raise
+
 
 class ProgramEmbeddings(OwnTransport, Embeddings):
     """Embeddings of a program: one request, whatever its size."""

@@ -13,6 +13,7 @@ import pytest
 from clients import QUESTION, http
 from pytest_httpserver import HTTPServer
 from servers import RawServer, sends
+from servers import http as http_answer
 
 import llmcall
 
@@ -168,3 +169,40 @@ def test_an_address_that_only_its_own_library_accepts_passes(
     with RawServer(sends(head + b"ok")) as server, llmcall.patched():
         found, _ = post(f"{server.base_url}/{'a' * 70_000}", {"a": 1})
     assert found == b"ok"
+
+
+STRUCTURED = (
+    b'{"id": "c1", "model": "m-1", "choices": [{"message": {"role": "assistant", "content": {"price": 3}}, '
+    b'"index": 0, "finish_reason": "stop"}]}'
+)
+MISFIT = (
+    b'{"id": "c1", "model": "m-1", "choices": [{"message": {"role": "assistant", "content": "Three coins."}, '
+    b'"index": 0, "finish_reason": "stop"}]}'
+)
+OF_SCHEMA = {
+    "type": "json_schema",
+    "json_schema": {"name": "offer", "schema": {"type": "object", "required": ["price"]}},
+}
+
+
+@pytest.mark.parametrize("answer", [STRUCTURED, MISFIT])
+def test_a_program_reads_its_own_answers_which_are_recorded_as_they_came(answer: bytes) -> None:
+    """An object as content, and what does not fit the program's own schema: nothing is asked again."""
+    body = {**CHAT, "response_format": OF_SCHEMA}
+    with RawServer(sends(http_answer(answer, stays=False))) as server:
+        url = f"{server.base_url}/v1/chat/completions"
+        with llmcall.cassette("tape.jsonl"):
+            assert by_httpx(url, body)[0] == answer
+        with llmcall.cassette("tape.jsonl", mode="none"):
+            replayed = json.loads(by_httpx(url, body)[0])
+        assert len(server.requests) == 1
+    assert replayed["choices"] == json.loads(answer)["choices"]
+
+
+def test_an_answer_without_choices_is_handed_over_and_not_asked_again() -> None:
+    """A server may answer later, under the id that it gives."""
+    answer = b'{"request_id":  "r-17"}'
+    with RawServer(sends(http_answer(answer, stays=False))) as server:
+        with llmcall.cassette("tape.jsonl"):
+            assert by_httpx(f"{server.base_url}/v1/chat/completions", CHAT)[0] == answer
+        assert len(server.requests) == 1

@@ -26,7 +26,7 @@ FEATURES = {
     "executors": "map_options",
     "http_libraries": "patches",
     "importing": "names types commands header_notes remedies",
-    "local_model": "names ask_options settings clients default_models capabilities remedies",
+    "local_model": "names ask_options settings clients program_senders default_models capabilities remedies",
     "overrides": "names run_options notes given",
     "packing": "names commands",
     "plans": "types map_options",
@@ -59,6 +59,8 @@ class Feature(NamedTuple):
     :param settings: the places of the settings (``config/setting.py``), by name.
     :param other_keys: the places of another program's keys in config.ini (``config/setting.py``), by its name.
     :param clients: the places of the clients, by api_type.
+    :param program_senders: the places of functions that return what takes the place of the transport of a program's
+        request (``programs/answering.py``), by api_type.
     :param default_models: the models that clients ask while ``MODEL`` has its default, by api_type.
     :param capabilities: what such a model can do, as in a section [Model] of config.ini, by its name.
     :param slots: the places of the types of slots that find an endpoint's number of calls at a time
@@ -84,6 +86,7 @@ class Feature(NamedTuple):
     settings: Texts = NONE
     other_keys: Texts = NONE
     clients: Texts = NONE
+    program_senders: Texts = NONE
     default_models: Texts = NONE
     capabilities: Mapping[str, Mapping[str, bool]] = NONE
     slots: Texts = NONE

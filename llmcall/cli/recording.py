@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from ..additions import additions
 from ..config import resolve as config
 from ..config import values
 from ..config.cassette_modes import ALIASES, HELP, MODES
@@ -149,8 +150,9 @@ class Target(NamedTuple):
         if self.path is not None:
             owner = CommandOwner(self.command, self.options.header())
             cassette = stack.enter_context(Cassette(self.path, self.mode or "once", owner=owner))
-        if self._is_replay(cassette):
-            stack.enter_context(placeholder_keys(replace=self.is_none))
+        is_local = config.settings().api_type in additions("program_senders")
+        if is_local or self._is_replay(cassette):
+            stack.enter_context(placeholder_keys(replace=is_local or self.is_none))
         return cassette
 
     def recorder(self, actor: Actor | None, cassette: Cassette | None) -> Recorder:

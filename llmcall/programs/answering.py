@@ -10,6 +10,8 @@ from types import ModuleType, NoneType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from ..additions import additions, load
+
 # With flights, database and packaged_prices, all is imported that a request needs; patches.py says why.
 from ..core import flights  # noqa: F401
 from ..core.answer import answer_calls, reply_to
@@ -131,6 +133,8 @@ async def response_to(
         is_hidden = cassette is None and recording.is_of_cassette
         client = recording.client_at(to_record.base_url)
         is_retried = client.settings.retry_max_attempts > 1
+        if (place := additions("program_senders").get(client.settings.api_type)) is not None:
+            send = load(place)(library, to_record, client.settings)
         transport = ProgramTransport(library, to_record, send, is_retried=is_retried)
         default = None if is_hidden else recording.default
         with (

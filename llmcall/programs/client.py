@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..answers.expected import ANY_JSON
+from ..additions import additions
 from ..clients.openai import OpenAIClient
+from ..config.endpoints import Endpoint
 from ..core.calls import Call, Resolved
 from ..core.kinds import ProgramChat, ProgramEmbeddings
 from ..keys.request import Data
@@ -32,6 +33,18 @@ class ProgramClient(OpenAIClient):
         """Return nothing: a program's request gets no effort that it does not name."""
         return {}
 
+    def endpoints(self, model: str) -> list[Endpoint]:
+        """Return the endpoints that serve a model; one in this process, if that answers whatever the address is."""
+        api_type = self.settings.api_type
+        if api_type in additions("program_senders"):
+            return [Endpoint(api_type, (model,), api_type)]
+        return super().endpoints(model)
+
+    def host(self, endpoint: Endpoint) -> str:
+        """Return an endpoint's host, as records name it."""
+        api_type = endpoint.api_type or ""
+        return api_type if api_type in additions("program_senders") else super().host(endpoint)
+
     def with_own_body(self, call: Call, transport: ProgramTransport) -> Call:
         """Return a call that the program's transport sends, with the program's own body: only an alias or
         an override changes a field of it. What llmcall knows about the model changes nothing.
@@ -47,13 +60,9 @@ class ProgramClient(OpenAIClient):
                 is_limited = name == "max_tokens" and body.get(LIMIT) is not None
                 if body.get(name) is None and not is_limited:
                     sent[name] = default
-        expected = request.expected
-        # Many servers ignore JSON mode, and the program reads the answer itself.
-        if expected is not None and expected.form == ANY_JSON:
-            expected = None
         is_chat = request.kind == "chat"
         return call._replace(
             kind=ProgramChat(transport) if is_chat else ProgramEmbeddings(transport),
-            request=request._replace(body=sent, expected=expected),
+            request=request._replace(body=sent, expected=None),  # the program reads the answer
             is_streamed=is_chat and transport.to_record.requests_stream,
         )

@@ -9,6 +9,7 @@ PACKAGED_MODEL = "SmolLM2-135M-Instruct.Q4_1"
 FEATURE = Feature(
     names={"features.local_model.client": "LocalClient"},
     clients={"local": "features.local_model.client:LocalClient"},
+    program_senders={"local": "features.local_model.programs:sender"},
     default_models={"local": PACKAGED_MODEL},
     capabilities={PACKAGED_MODEL: {"structured_output": True}},
     settings={"context_window": "features.local_model.settings:CONTEXT_WINDOW"},

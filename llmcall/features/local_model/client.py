@@ -89,7 +89,7 @@ class LocalTransport(SDKTransport):
     async def _free_client(self, *, blocks: bool) -> Any:
         """Return a client for one call, of the server that runs the model."""
         if not self.url:
-            find = partial(_address_and_key, self._path, self._context_window)
+            find = partial(address_and_key, self._path, self._context_window)
             place: tuple[str, str] = await Do(find, partial(in_thread, find))
             address, key = place
             self._arguments = {"base_url": f"{address}/v1", "api_key": Hidden(key)}
@@ -101,7 +101,7 @@ _servers: dict[tuple[pathlib.Path, int], tuple[Any, str]] = {}  # each with its 
 _lock = ProcessLock()
 
 
-def _address_and_key(path: pathlib.Path, context_window: int) -> tuple[str, str]:
+def address_and_key(path: pathlib.Path, context_window: int) -> tuple[str, str]:
     """Return the address and the key of the server of a model's file; the first call in a process starts it.
 
     :raises ConfigError: if xllamacpp is not installed, or cannot load the file.

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
+import os
 import pathlib
+import subprocess
 import sys
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from clients import http
 from commands import done
 from contracts import check_transport
 from pytest_httpserver import HTTPServer
+from servers import completion
 
 import llmcall
 from llmcall import ConfigError, LLMCall, LLMClient, LocalClient
@@ -295,3 +300,106 @@ def test_ask_local_gives_the_model_a_system_message(
     assert done("ask", "Hello?", "--local", *options) == "Yes.\n"
     [request] = client.requests
     assert [message["content"] for message in request.messages] == messages
+
+
+PAID = "https://api.openai.com/v1"
+CHAT = {
+    "model": "gpt-4o",
+    "messages": [{"role": "user", "content": "Bread?"}],
+    "max_completion_tokens": 9,
+}
+
+
+def by_a_client(path: str, body: dict[str, Any]) -> Any:
+    with http.Client() as client:
+        return client.post(PAID + path, json=body, headers={"authorization": "Bearer paid"})
+
+
+def by_an_async_client(path: str, body: dict[str, Any]) -> Any:
+    async def asked() -> Any:
+        async with http.AsyncClient() as client:
+            return await client.post(PAID + path, json=body)
+
+    return asyncio.run(asked())
+
+
+def by_requests(path: str, body: dict[str, Any]) -> Any:
+    return pytest.importorskip("requests").post(PAID + path, json=body)
+
+
+@pytest.mark.parametrize("post", [by_a_client, by_an_async_client, by_requests])
+def test_the_local_model_answers_a_programs_chats_whatever_they_name(
+    post: Any, runtime: Runtime, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No key, address or model of the program leaves the machine; the record says who answered."""
+    monkeypatch.setenv("LLMCALL_API_TYPE", "local")
+    httpserver.expect_request("/v1/chat/completions", "POST").respond_with_json(
+        completion("Two.", model=PACKAGED)
+    )
+    for mode in ("new", "none"):
+        with llmcall.cassette("a.jsonl", mode=mode):
+            answer = post("/chat/completions", CHAT).json()
+            assert answer["choices"][0]["message"]["content"] == "Two."
+    ((request, _),) = httpserver.log
+    sent = {**CHAT, "model": PACKAGED, "max_tokens": 9}
+    del sent["max_completion_tokens"]
+    assert request.get_json() == sent
+    assert "paid" not in str(request.headers)
+    header, record = map(json.loads, pathlib.Path("a.jsonl").read_text().splitlines())
+    assert header["served"][PACKAGED]["hosts"] == ["local"]
+    assert (record["request"]["model"], record["cost"]) == ("gpt-4o", 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/embeddings", {"model": "text-embedding-3-small", "input": "Bread?"}),
+        ("/responses", {"model": "gpt-5", "input": "Bread?"}),
+    ],
+)
+def test_other_requests_of_programs_are_refused_where_the_local_model_answers(
+    path: str, body: dict[str, Any], runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error says why, and what to unset."""
+    monkeypatch.setenv("LLMCALL_API_TYPE", "local")
+    with pytest.raises(ConfigError, match="Unset LLMCALL_API_TYPE"), llmcall.patched():
+        response = by_a_client(path, body)
+        assert response.status_code == 409
+        assert "is not sent: with API_TYPE = local" in response.text
+
+
+@pytest.mark.ci
+def test_a_program_without_a_key_and_its_children_are_answered_by_the_local_model(
+    tmp_path: pathlib.Path,
+) -> None:
+    """Streamed, too; a replay is exact."""
+    pytest.importorskip("xllamacpp")
+    program = tmp_path / "program.py"
+    program.write_text(
+        """
+import os, subprocess, sys
+import openai
+client = openai.OpenAI()
+for streams in (False, True):
+    answer = client.chat.completions.create(
+        model="gpt-4o", messages=[{"role": "user", "content": "Bread?"}], max_tokens=4, stream=streams
+    )
+    texts = [chunk.choices[0].delta.content or "" for chunk in answer] if streams else [str(answer.choices)]
+    print("answer:", "".join(texts))
+if "CHILD" not in os.environ:
+    sys.stdout.flush()
+    subprocess.run([sys.executable, __file__], env={**os.environ, "CHILD": "1"}, check=True)
+"""
+    )
+    without_key = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"}
+    command = [sys.executable, "-m", "llmcall", "run", "--cassette", "a.jsonl"]
+    printed = [
+        subprocess.check_output(
+            [*command, *mode, str(program)],
+            env={**without_key, **local},
+            text=True,
+            cwd=tmp_path,
+        )
+        for mode, local in (((), {"LLMCALL_API_TYPE": "local"}), (("--mode", "none"), {}))
+    ]
+    assert printed[0] == printed[1] and printed[0].count("answer:") == 4

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import hmac
 import itertools
 import pickle
@@ -24,7 +23,14 @@ from ..core.parents import add_notes
 from ..scopes.position import CallOrder
 from ..support.notices import warn_once
 from ..support.secrets import note_used
-from ..support.system import ProcessLock, is_running, process_state, this_process
+from ..support.system import (
+    NO_FILE_LEFT,
+    ProcessLock,
+    is_running,
+    process_state,
+    raise_limit_of_files,
+    this_process,
+)
 from ..traffic.usage import Meter
 from . import messages, programs
 from .answering import CallOfProcess
@@ -37,10 +43,7 @@ LONGEST_CLOSE = 5  # seconds that closing waits for what the loop does at the mo
 LOOK_AT_PEERS = 0.5  # seconds between two looks for processes that are stopped
 LOOK_FOR_PYTHONS = 0.05  # less than a Python needs to begin and ask a model
 LONGEST_START = 2  # seconds that a Python takes to say hello
-NO_FILE_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 LOOK_FOR_FILES = 0.2  # seconds between two looks whether a connection can be accepted again
-# Not the billion that some containers allow: there are programs that close every descriptor up to the limit.
-MOST_FILES = 1 << 16
 
 
 class Link:
@@ -51,7 +54,7 @@ class Link:
     """
 
     def __init__(self) -> None:
-        _raise_limit_of_files()
+        raise_limit_of_files()  # its connections must not take those of the program
         self._socket, self.address = listening_socket()
         self._process = this_process()
         self.other: Ticket | None = None
@@ -341,19 +344,6 @@ class ProcessConnection(asyncio.Protocol):
         """Send a message."""
         if not self.end.done():
             self._transport.write(messages.frame(message, number))
-
-
-def _raise_limit_of_files() -> None:
-    """Raise this process's limit of open files to its maximum: its connections, one per recorded process,
-    must not take those of the program.
-    """
-    # Windows has no such limit, and other systems may allow less than they say.
-    with contextlib.suppress(ImportError, ValueError, OSError):
-        import resource
-
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        most = max(soft, min(hard, MOST_FILES))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _process_at(accepted: socket.socket) -> int:

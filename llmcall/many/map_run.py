@@ -27,6 +27,7 @@ from ..scopes.draws import DrawList, Draws
 from ..scopes.position import hold
 from ..support.notices import logger
 from ..support.stops import Stop
+from ..support.system import raise_limit_of_files
 from ..support.waits import check_stops, set_stops, stops
 from ..traffic import usage as metering
 from ..traffic.call_listeners import report_refused
@@ -116,6 +117,7 @@ class MapRun:
         self._workers = options.worker_count(settings)
         # The next item may be long in coming, from a generator or while an iterator is not read.
         with_one = not yields and is_at_hand(items)
+        raise_limit_of_files()  # each worker may hold some of the cache
         self._threads = DaemonThreads(self._workers, with_one=with_one)
         self._sender: Sender | None = None
         if options.executor is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -292,3 +293,28 @@ def ipython_shell() -> Any:
     # While another thread imports IPython, it may lack the function; a kernel has imported it.
     get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
     return None if get_ipython is None else get_ipython()
+
+
+NO_FILE_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+# Not the billion that some containers allow: there are programs that close every descriptor up to the limit.
+MOST_FILES = 1 << 16
+
+
+def raise_limit_of_files() -> None:
+    """Raise this process's limit of open files to its maximum."""
+    # Windows has no such limit, and other systems may allow less than they say.
+    with suppress(ImportError, ValueError, OSError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = max(soft, min(hard, MOST_FILES))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def has_no_file_left() -> bool:
+    """Return whether this process can open no further file."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error.errno in NO_FILE_LEFT
+    return False

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ...errors import CacheCorruptError, CacheError
-from ...support.system import ProcessLock
+from ...support.system import ProcessLock, has_no_file_left
 from ...support.waits import NotAtOnceError, is_at_once
 from .forks import using_database
 from .storages import Change, Row, Storage, Stored
@@ -21,6 +21,9 @@ DATABASE = "cache.db"  # diskcache.core.DBNAME
 LONGEST_GAP = 20_000  # missing row numbers after which a salvage stops looking
 # The errors of reading a damaged database: SQLite's message may quote a damaged name.
 DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)
+NO_FILES = (
+    "this process can open no more files: use fewer workers, or raise the limit ('ulimit -n 4096')"
+)
 _NUMBERED_ROW = "SELECT key, CAST(value AS BLOB), store_time FROM Cache WHERE rowid = ?"
 _KEYS = "SELECT key FROM Cache INDEXED BY Cache_key_raw"
 
@@ -158,6 +161,8 @@ class Directory(Storage):
         try:
             return Database(self.name)
         except sqlite3.OperationalError as error:
+            if has_no_file_left():
+                raise self._damaged(error) from error
             raise CacheError(
                 f"the cache {self.name} cannot be opened ({error}): SQLite writes to its folder even when it "
                 "reads. If the disk is full, make room. With read-only access, ask someone with write access to run "
@@ -188,12 +193,16 @@ class Directory(Storage):
                 # If SQLite ended the transaction itself, diskcache's own end fails, and the reason is the
                 # context. Any other context is an error that the program is handling.
                 context = error.__context__
-                reason = context if isinstance(context, sqlite3.Error) else error
+                reason: object = context if isinstance(context, sqlite3.Error) else error
+                if has_no_file_left():
+                    reason = f"{reason}; {NO_FILES}"
                 raise OSError(f"{self.name}: {reason}") from error
             except sqlite3.DatabaseError as error:
                 raise self._damaged(error) from error
 
     def _damaged(self, error: object) -> CacheError:
+        if has_no_file_left():
+            return CacheError(f"the cache {self.name} cannot be read ({error}): {NO_FILES}")
         return CacheCorruptError(
             f"the cache database {self._file} is damaged ({error}); run 'llmcall cache --path {self.name} salvage "
             "NEW_FOLDER', which copies what can be read, and set PATH = NEW_FOLDER under [Cache]"

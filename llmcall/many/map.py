@@ -90,8 +90,8 @@ def map(  # type: ignore[misc]  # options are those that it names
         workers use the caller's scope, settings and keys, open cassette, budgets and limits; usage
         and records come back. Function, items and results must be picklable.
     :param scope: a scope to run in, or its name.
-    :param dry_run: ``True`` makes no call and returns a :class:`llmcall.types.Plan`; only for an ``LLMCall`` or
-        ``@llm`` function.
+    :param dry_run: ``True`` makes no call and returns a :class:`.Plan`: what is recorded, and what the rest would cost;
+        only for an ``LLMCall`` or ``@llm`` function.
     :returns: a list of results; with ``repeats``, a list of lists.
     :raises TypeError, ValueError: if an argument is wrong, before anything runs.
     :raises TemplateError: for a row without a prompt, of a list or DataFrame before anything runs.

@@ -176,5 +176,9 @@ def test_the_package_calls_and_records_from_a_zip(tmp_path: Path) -> None:
 def test_the_reference_says_what_each_mode_of_a_cassette_does() -> None:
     table = (DOCS / "reference" / "replay.rst").read_text("utf-8").split("\n===========  ")[1]
     assert sorted(re.findall(r"^``(\w+)``", table, re.MULTILINE)) == sorted(MODES)
+
+
+@pytest.mark.feature("pytest_plugin")
+def test_the_reference_of_the_plugin_names_each_mode_of_a_cassette() -> None:
     page = (DOCS / "reference" / "pytest_plugin.rst").read_text("utf-8")
     assert f"``--llm-record={'|'.join(MODES)}``" in page

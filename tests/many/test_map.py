@@ -45,7 +45,6 @@ from llmcall.errors import (
     ScopeError,
 )
 from llmcall.testing import ScriptedClient
-from llmcall.types import Plan
 
 # Order, threads, look-ahead
 
@@ -626,16 +625,6 @@ def test_an_option_whose_feature_is_not_here_is_refused_before_any_call(
         with pytest.raises(TypeError, match=f"lacks what map's option {option}= needs"):
             MAP(CALL, [{"name": "Lisa"}], **options)
     assert not CALLS.exists()
-
-
-# The result of a dry run
-
-
-def test_plans_can_be_added() -> None:
-    """The sum of plans has the sums of their counts and costs."""
-    one = Plan(1, 2, 30, (0.5, 1.0), ("b",), 0.75)
-    other = Plan(4, 0, 0, (0.0, 0.0), ("a",), 0.0)
-    assert one + other == sum([one, other]) == Plan(5, 2, 30, (0.5, 1.0), ("a", "b"), 0.75)
 
 
 # The bar

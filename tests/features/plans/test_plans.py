@@ -11,6 +11,7 @@ from servers import completion
 
 import llmcall
 from llmcall import LLMCall, map, scope
+from llmcall.types import Plan
 
 ROWS = [{"name": "Lisa"}, {"name": "Bart"}, {"name": "Lisa"}]
 
@@ -198,3 +199,10 @@ def test_a_plan_of_searches_has_no_cost(params: dict[str, Any]) -> None:
     client = Responding(completion(), model="gpt-6-luna")
     plan: Any = LLMCall(user="{{ n }}?", client=client, **params).map([{"n": 1}], dry_run=True)
     assert plan.cost is None
+
+
+def test_plans_can_be_added() -> None:
+    """The sum of plans has the sums of their counts and costs."""
+    one = Plan(1, 2, 30, (0.5, 1.0), ("b",), 0.75)
+    other = Plan(4, 0, 0, (0.0, 0.0), ("a",), 0.0)
+    assert one + other == sum([one, other]) == Plan(5, 2, 30, (0.5, 1.0), ("a", "b"), 0.75)

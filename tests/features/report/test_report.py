@@ -421,7 +421,6 @@ def test_embeddings_and_recorded_functions_are_no_answers_to_a_survey() -> None:
     assert distributions(html) == {"A?": [("x", "20")]}
     assert facts_of(html)["actors"] == "20"
     assert "Tokens in: 400, and 30 not recorded." in html
-    assert "Under each of 20 names (scope): answers 1, tokens in 20, tokens out 5." in html
 
 
 def test_the_letters_of_a_closed_question_are_shown_as_its_options() -> None:

@@ -57,7 +57,7 @@ class Resolved(NamedTuple):
     :param sends_nothing: ``True`` if the client answers in a process of ours.
     :param sites: by the name of a model, what the client resolved of it; made when its first call is prepared.
     :param checked_hosts: the models and hosts whose records were checked for their origin.
-    :param prepared: arguments of calls, prepared; by the arguments.
+    :param prepared: by the arguments of a call, the call without content, client and position, and its identity.
     """
 
     current: Settings
@@ -69,7 +69,7 @@ class Resolved(NamedTuple):
     sends_nothing: bool
     sites: dict[str, Site]
     checked_hosts: set[tuple[str, str]]
-    prepared: dict[tuple[object, ...], Prepared]
+    prepared: dict[tuple[object, ...], tuple[Call, OpenIdentity]]
 
     @classmethod
     def of(
@@ -85,19 +85,6 @@ class Resolved(NamedTuple):
         options = Options.of(settings)
         current = current or settings
         return cls(current, settings, cache, options, defaults, meter, sends_nothing, {}, set(), {})
-
-
-class Prepared(NamedTuple):
-    """A call's arguments: everything but its content.
-
-    :param blank: a call with these arguments, but without content, client or position.
-    :param normalize: replaces the parts of a text that do not matter, or ``None``.
-    :param open_identity: the identity of a call, without its content.
-    """
-
-    blank: Call
-    normalize: Callable[[str], str] | None
-    open_identity: OpenIdentity
 
 
 class Call(NamedTuple):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..answers.expected import expected_form
 from ..errors import ConfigError, ScopeError
 from ..keys.keys import (
+    OpenIdentity,
     canonical_json,
     canonical_messages,
     identity,
@@ -33,7 +34,7 @@ from ..support.normalizers import normalizer
 from ..support.notices import warn_once
 from ..support.request_origin import llmcall_sends
 from ..support.tracebacks import hide_own_frames
-from .calls import Call, InnerCall, Prepared, Resolved
+from .calls import Call, InnerCall, Resolved
 from .kinds import KINDS, Kind
 from .options import Options, split_options
 from .parents import parents
@@ -79,7 +80,8 @@ def prepare_embeddings(
 def _unplaced(client: Client, kind: str, content: Any, arguments: Mapping[str, object]) -> Call:
     """Return a call as its arguments describe it, without a position."""
     cassette = open_current_cassette()  # first: it may have settings of its own
-    blank, normalize, opened = _prepared(client, kind, arguments)
+    blank, opened = _prepared(client, kind, arguments)
+    normalize = normalizer(blank.at.settings.cache_normalize)
     if cassette is not None:
         cassette.opening.tell_overridden(blank.settings_taken)
     sent: Any
@@ -120,8 +122,12 @@ def _unplaced(client: Client, kind: str, content: Any, arguments: Mapping[str, o
     )
 
 
-def _prepared(client: Client, kind: str, arguments: Mapping[str, object]) -> Prepared:
-    """Return a call's arguments, prepared only once: a simulation makes thousands of calls with the same ones."""
+def _prepared(
+    client: Client, kind: str, arguments: Mapping[str, object]
+) -> tuple[Call, OpenIdentity]:
+    """Return a call without content, client and position, and its identity. Each set of arguments is prepared once: a
+    simulation makes thousands of calls with the same ones.
+    """
     at = client.resolved
     types = (*map(type, arguments.values()),)
     if not SIMPLE.issuperset(types):
@@ -135,7 +141,9 @@ def _prepared(client: Client, kind: str, arguments: Mapping[str, object]) -> Pre
     return found
 
 
-def _prepare(client: Client, at: Resolved, kind: str, arguments: Mapping[str, object]) -> Prepared:
+def _prepare(
+    client: Client, at: Resolved, kind: str, arguments: Mapping[str, object]
+) -> tuple[Call, OpenIdentity]:
     settings = at.settings
     options, params = split_options(arguments, at.options)
     named_model = params.pop("model", None) or None
@@ -171,8 +179,7 @@ def _prepare(client: Client, at: Resolved, kind: str, arguments: Mapping[str, ob
         fallbacks=fallbacks,
         settings_taken=partial(settings_taken, settings, request, named_model, given),
     )
-    opened = open_identity(kind, hashed, CONTENTS[kind])
-    return Prepared(blank, normalizer(settings.cache_normalize), opened)
+    return blank, open_identity(kind, hashed, CONTENTS[kind])
 
 
 def unplaced_call(

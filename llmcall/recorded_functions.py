@@ -26,9 +26,9 @@ from .keys.plain_data import map_texts, plain, recordable
 from .keys.request import Data, Request
 from .keys.signatures import OBJECTS, Parameters
 from .scopes.active import here
+from .scopes.position import function_scope
 from .scopes.scope import in_function
 from .stores.cassettes.current import open_current_cassette
-from .stores.cassettes.replay_log import function_scope
 from .stores.records.keyed_settings import settings_taken
 from .support.failures import UnrecordedResult, failed_inside
 from .support.loop_waits import InContext

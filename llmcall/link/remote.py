@@ -16,8 +16,8 @@ from ..core.kinds import (
     ProgramEmbeddings,
 )
 from ..core.seams import Response, Transport
+from ..scopes.position import function_scope
 from ..scopes.scope import in_function
-from ..stores.cassettes.replay_log import function_scope
 from ..traffic.usage import Meter, UsageDelta
 from . import messages
 

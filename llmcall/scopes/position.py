@@ -9,6 +9,8 @@ from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ArgumentError
+from ..keys.keys import key_of
+from ..keys.request import Data
 from ..support.lazy_names import pattern
 from ..support.system import lock
 
@@ -53,6 +55,16 @@ def reserved_name(name: str | int) -> str:
     :param name: an item's digest, or the number of a repeat.
     """
     return f"~{name}"
+
+
+def function_scope(request: Mapping[str, Data], sample: str | None) -> str:
+    """Return the name of the scope in which a recorded function runs; it is the same in every arm.
+
+    :param request: what identifies the call.
+    """
+    name = str(request.get("function", "http"))
+    key = key_of("function", {field: request[field] for field in request if field != "arm"}, sample)
+    return f"{name.replace('/', '.').replace('#', '.')}.{key[:8]}"
 
 
 def is_reserved_name(name: str) -> bool:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...config.values import FrozenDict
 from ...keys.keys import identity, key_of
-from ...keys.request import Data
 from ...scopes.active import PROGRAM_SCOPE
 from ...scopes.draw_numbers import RecordedCallers
-from ...scopes.position import CallOrder, Position
+from ...scopes.position import CallOrder, Position, function_scope
 from ...scopes.replayed_callers import history_after, history_text
 from ...support.system import lock
 from ..notes import HISTORY, Notes, merged_notes
@@ -36,16 +35,6 @@ NamedDraws = dict[tuple[str, str], dict[int, NamedDraw]]
 SortKey = tuple[Any, ...]
 AFTER_ALL: SortKey = (["\U0010ffff"],)
 NO_CALLS: Mapping[str, SortKey] = FrozenDict()
-
-
-def function_scope(request: Mapping[str, Data], sample: str | None) -> str:
-    """Return the name of the scope in which a recorded function runs; it is the same in every arm.
-
-    :param request: what identifies the call.
-    """
-    name = str(request.get("function", "http"))
-    key = key_of("function", {field: request[field] for field in request if field != "arm"}, sample)
-    return f"{name.replace('/', '.').replace('#', '.')}.{key[:8]}"
 
 
 def sort_key_of(path: str, order: CallOrder) -> SortKey:

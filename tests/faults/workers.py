@@ -343,10 +343,11 @@ def play(journal: Journal, tape: str, log: str, mode: str, cache_mode: str, plot
             with llmcall.scope("town"), ThreadPoolExecutor(3) as pool:
                 [*pool.map(llmcall.bind(share), range(3))]
         else:
-            for arm in ("control", "treated"):
-                with llmcall.scope("town"), llmcall.arm(arm):
-                    for number in range(12):
-                        ask(f"{arm if number % 3 == 2 else 'both'}: {number // 2}?")
+            with llmcall.scope("town"):
+                for arm in ("control", "treated"):
+                    with llmcall.arm(arm):
+                        for number in range(12):
+                            ask(f"{arm if number % 3 == 2 else 'both'}: {number // 2}?")
         ask("The end?")
     journal.write("end")
 

@@ -1,6 +1,5 @@
-"""Read the cache of LangChain, a file of SQLite, for ``llmcall import``.
-
-llmcall import .langchain.db --layout langchain_cache:rows --to langchain.jsonl
+"""Read the cache of LangChain, a file of SQLite, for an import:
+``.langchain.db --layout langchain_cache:rows --to langchain.jsonl``.
 """
 
 import json

@@ -20,7 +20,7 @@ import llmcall
 from llmcall.features.packing.verify import OK
 
 EXAMPLES = ROOT / "examples"
-# What is no study: what makes the examples' files or reads a layout, tests with the module that they call, and a child process.
+# No studies: what makes the examples' files, a layout, tests with the module that they call, a child process.
 MAKERS = {"record.py", "published/make.py", "published/langchain_cache.py"}
 TESTS = {"pytest_plugin/cinema.py", "pytest_plugin/test_cinema.py", "solar/test_solar.py"}
 OTHERS = {*MAKERS, *TESTS, "three_processes/citizen.py"}

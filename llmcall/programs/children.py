@@ -73,7 +73,7 @@ class Starting(threading.local):
             yield
         finally:
             self.route, self.is_function = before
-            started.answer()
+            started.start_servers()
 
 
 starting = Starting()
@@ -100,7 +100,7 @@ class Program:
 
     def begun(self, process: int) -> None:
         """Answer the process, and expect a hello of the Pythons that it is or starts."""
-        started.answer()
+        started.start_servers()
         if self.route is not None and (routes := started.innermost()) is not None:
             routes.expect(self.route, self._args, process)
 
@@ -133,7 +133,7 @@ def _system(system: Callable[[Command], int], command: Command) -> int:
     if os.name == "nt":
         changes = {key: value for key, value in environment.items() if os.environ.get(key) != value}
         sets = [f'set "{name}={value}"&& ' for name, value in changes.items()]
-        started.answer()  # first: system() returns only when the command has ended
+        started.start_servers()  # first: system() returns only when the command has ended
         return system("".join(sets) + os.fsdecode(command))
     # In an environment of its own, not on a command line that sets it: everybody can see those.
     interrupts = (signal.SIGINT, signal.SIGQUIT)
@@ -228,7 +228,7 @@ def _name_forked() -> None:
             importlib.import_module(library)
 
 
-after_fork_in_parent(started.answer)
+after_fork_in_parent(started.start_servers)
 
 
 # Processes of multiprocessing
@@ -309,7 +309,7 @@ def _submit(
     if route is None:
         return submit(executor, function, *args, **kwargs)
     future = submit(executor, Work(route, function), *args, **kwargs)
-    started.answer()  # its processes may be older than the recording
+    started.start_servers()  # its processes may be older than the recording
     future.add_done_callback(started.forgetting(route))
     return future
 
@@ -333,7 +333,7 @@ def _apply_async(
     route = started.new_route("work", _name(func))
     if route is None:
         return apply(pool, func, *args, **kwargs)
-    started.answer()
+    started.start_servers()
     return _awaited(apply(pool, Work(route, func), *args, **kwargs), pool, route)
 
 
@@ -349,7 +349,7 @@ def _map(
     route = started.new_route("work", _name(func))
     if route is None:
         return map_items(pool, func, iterable, *args, **kwargs)
-    started.answer()
+    started.start_servers()
     work = Work(route, func)
     items: Iterable[object] = (
         work.of_item(number, func, *(item if is_star else (item,)))
@@ -368,7 +368,7 @@ def _run_in_parallel(
     route = started.new_route("work", "joblib")
     if route is None:
         return run(parallel, iterable)
-    started.answer()
+    started.start_servers()
     work = Work(route, _run)
     named = (
         (work.of_item(number, function), args, kwargs)

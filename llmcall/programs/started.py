@@ -190,7 +190,7 @@ def innermost() -> Routes | None:
     return innermost[0] if innermost else None
 
 
-def answer() -> None:
+def start_servers() -> None:
     """Answer what this process started."""
     if (routes := innermost()) is not None:
         routes.started()

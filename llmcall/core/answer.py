@@ -11,7 +11,6 @@ recorded (``kinds.py``).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ from ..errors import (
     RequestTimeoutError,
 )
 from ..stores.record import Record
+from ..support import clock
 from ..support.failures import note_inside
 from ..support.notices import logger
 from ..support.waits import Progress, check_stops, stops
@@ -233,14 +233,14 @@ async def attempt(exchange: Exchange) -> list[Record]:
         async with gate:
             endpoint = await gate.acquire()
             host = "" if endpoint is NO_ENDPOINT else call.site.host(endpoint)
-            sent_at, transport = time.monotonic(), None
+            sent_at, transport = clock.monotonic(), None
             try:
                 transport = call.kind.transport(call, endpoint)
                 response = await send_once(exchange, gate, endpoint, transport)
             except APIError as error:
                 failover.bound_wait(error, endpoint)
                 if isinstance(error, RequestTimeoutError):
-                    exchange.bound_timeouts(error, time.monotonic() - sent_at)
+                    exchange.bound_timeouts(error, clock.monotonic() - sent_at)
                 if endpoint is NO_ENDPOINT:
                     raise
                 error.endpoint = endpoint.name
@@ -248,7 +248,7 @@ async def attempt(exchange: Exchange) -> list[Record]:
                 if failover.prepare_another_send(error, endpoint, gate, transport):
                     continue
                 raise
-            seconds = time.monotonic() - sent_at
+            seconds = clock.monotonic() - sent_at
             return await exchange.store_and_count(response, gate, endpoint, host, seconds)
 
 

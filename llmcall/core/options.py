@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ from ..config.settings import ON_ERROR, Settings
 from ..errors import RequestTimeoutError
 from ..keys.parameters import checked_argument
 from ..keys.request import Data
+from ..support import clock
 
 
 class Options(NamedTuple):
@@ -99,15 +99,15 @@ class Deadline(NamedTuple):
     @classmethod
     def after(cls, seconds: float | None) -> Deadline:
         """Return the deadline in some seconds; ``None`` means none."""
-        return cls(None if seconds is None else time.monotonic() + seconds)
+        return cls(None if seconds is None else clock.monotonic() + seconds)
 
     def time_left(self) -> float | None:
         """Return the seconds until it, or ``None`` without one."""
-        return None if self.at is None else self.at - time.monotonic()
+        return None if self.at is None else self.at - clock.monotonic()
 
     def is_over(self) -> bool:
         """Return whether it has passed."""
-        return self.at is not None and self.at <= time.monotonic()
+        return self.at is not None and self.at <= clock.monotonic()
 
     def time_for(
         self, seconds: float | None, if_late: str = "the call's deadline passed"

@@ -21,6 +21,7 @@ from typing import Any
 
 from ..core.parents import add_notes
 from ..scopes.position import CallOrder
+from ..support import clock
 from ..support.notices import warn_once
 from ..support.secrets import note_used
 from ..support.system import (
@@ -136,10 +137,10 @@ class Link:
 
     def missed(self) -> list[str]:
         """Return the programs whose processes never said hello; those that have just been started get time for it."""
-        ends_at = time.monotonic() + LONGEST_START
+        ends_at = clock.monotonic() + LONGEST_START
         while (missed := self.pythons.missed()) and self._thread is not None:
             self._hear_all()
-            if time.monotonic() > ends_at or not any(is_running(process) for process, _ in missed):
+            if clock.monotonic() > ends_at or not any(is_running(process) for process, _ in missed):
                 break
             time.sleep(LOOK_FOR_PYTHONS)
         return [program for _, program in self.pythons.missed()]

@@ -25,6 +25,7 @@ from ..scopes.active import ActiveScope, here, next_order
 from ..scopes.callers import current_caller
 from ..scopes.draws import DrawList, Draws
 from ..scopes.position import hold
+from ..support import clock
 from ..support.notices import logger
 from ..support.stops import Stop
 from ..support.system import raise_limit_of_files
@@ -329,7 +330,7 @@ class MapRun:
     def _wait_for_end(self, error: BaseException) -> BaseException:
         """Wait for the running tasks; return the error, or a ``KeyboardInterrupt`` that came meanwhile."""
         deadline = self._interrupt() if isinstance(error, KeyboardInterrupt) else None
-        while deadline is None or time.monotonic() < deadline:
+        while deadline is None or clock.monotonic() < deadline:
             try:
                 if self._cancel() <= 0:  # Ctrl-C may have come before one was counted
                     break
@@ -350,7 +351,7 @@ class MapRun:
         """Prevent further calls from beginning; return the time until which to wait for the others."""
         if not self._stop.done():
             self._stop.set_result(None)
-        return time.monotonic() + GRACE
+        return clock.monotonic() + GRACE
 
     def _report(self, error: BaseException) -> None:
         """Report the number of finished items, and the item that failed."""

@@ -9,7 +9,6 @@ to be made. Until then it counts as one that is sent now.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -21,6 +20,7 @@ from ..apis.token_usage import TokenUsage
 from ..core.options import Deadline
 from ..errors import RateLimitError
 from ..models.prices import FREE, HighestPrice, Price, price_of
+from ..support import clock
 from ..support.notices import notice
 from ..support.system import after_fork_in_child, lock
 from .queues import NEVER, Blocked, Queue, total, wait_until_free
@@ -99,7 +99,7 @@ class Slot:
         """Count the send as sent from now on; a second time changes nothing."""
         with lock:
             if self.state is not None and self.sent_at == NEVER:
-                self.sent_at = time.monotonic()
+                self.sent_at = clock.monotonic()
                 self.state.sent.append(self)
                 self.state.queue.wake_first()
 
@@ -257,7 +257,7 @@ def seconds_held_back() -> float:
     again; 0 without one.
     """
     with lock:
-        now = time.monotonic()
+        now = clock.monotonic()
         ends = [
             max(state.resting_until, state.free_at if state.queue else 0.0)
             for state in _states.values()
@@ -339,7 +339,7 @@ class Pool:
         :returns: the endpoint that admits it.
         """
         with lock:
-            now = time.monotonic()
+            now = clock.monotonic()
             usable = self.usable(now)
             for endpoint in self.endpoints:
                 if endpoint not in usable:  # other models' calls may go there
@@ -372,7 +372,7 @@ class Pool:
         """Rest an endpoint for some seconds; return the seconds until another one has rested,
         infinite without another one.
         """
-        now = time.monotonic()
+        now = clock.monotonic()
         with lock:
             state = self.states[endpoint]
             state.resting_until = max(now + seconds, state.resting_until)
@@ -388,7 +388,7 @@ class Pool:
         :param error: with which it refused.
         """
         with lock:
-            now = time.monotonic()
+            now = clock.monotonic()
             others_remain = any(other != endpoint for other in self.usable(now))
             if others_remain:
                 self._rotation.left_out_until[endpoint] = now + LEFT_OUT_SECONDS

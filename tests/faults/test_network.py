@@ -472,8 +472,8 @@ import time
 class Slow:
     def find_spec(self, name, path=None, target=None):
         if name == "openai":
-            now = time.monotonic
-            time.monotonic = lambda: now() + 1000
+            now = time.clock_gettime
+            time.clock_gettime = lambda clock: now(clock) + 1000
 
 sys.meta_path.insert(0, Slow())
 client = llmcall.OpenAIClient(base_url=sys.argv[1], model="gpt-4o-mini", retry_max_attempts=1)

@@ -654,7 +654,7 @@ def test_no_minute_holds_more_than_the_limits(
     door = Door(limits_requests_per_minute=limit, limits_tokens_per_minute=tokens)
     running: list[Slot] = []
     sent: list[Slot] = []
-    with patch("llmcall.traffic.limits.time", door):
+    with patch("llmcall.traffic.limits.clock", door):
         for what, seconds, size in steps:
             door.now += seconds
             unsent = [call for call in running if call.sent_at == NEVER]
@@ -696,3 +696,13 @@ def test_a_call_waits_for_no_endpoint_that_its_model_leaves_out() -> None:
     running[1].close()
     pool.admit(waiting, None)  # it was woken, and looks again
     assert other_pool.admit(other, None) == second
+
+
+def test_a_rest_ends_where_a_test_freezes_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As freezegun does, which replaces these two: a frozen one would let the call wait for ever."""
+    client = llmcall.testing.ScriptedClient(
+        [RateLimitError("slow down"), "Two."], retry_waiting_time=0.1, retry_max_waiting_time=0.1
+    )
+    for name in ("time", "monotonic"):
+        monkeypatch.setattr(time, name, lambda: 1_600_000_000.0)
+    assert client.send_message("Bread?", on_error="raise").content == "Two."

@@ -26,6 +26,8 @@ import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ...support import clock
+
 if TYPE_CHECKING:
     from .database import Database
 
@@ -61,9 +63,9 @@ class _ForkGate:
             self._use_count -= 1
 
     def _before_fork(self) -> None:
-        ends_at = time.monotonic() + LONGEST_WAIT
+        ends_at = clock.monotonic() + LONGEST_WAIT
         is_locked = self.lock.acquire(timeout=LONGEST_WAIT)
-        while is_locked and self._use_count and time.monotonic() < ends_at:
+        while is_locked and self._use_count and clock.monotonic() < ends_at:
             self.lock.release()
             time.sleep(0.0005)
             is_locked = self.lock.acquire(timeout=LONGEST_WAIT)

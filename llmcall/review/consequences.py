@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from bisect import insort
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -97,6 +99,11 @@ def _changed_call(actor: int, pair: Pair) -> ChangedCall:
     )
 
 
+# For a stretch, and all that changed beside it, in order: the answers with its words that explain it; those whose own
+# prompts have all of these changes, which explain it in later places if they are consequences; and those not looked at.
+Candidates = tuple[list[int], deque[int], Iterator[int]]
+
+
 class Changes:
     """The calls that differ between two runs, by place, then in the order of the file.
 
@@ -115,6 +122,8 @@ class Changes:
         self._calls = sorted(changed, key=lambda call: (call.place, call.actor))
         self._changed_words: dict[int, frozenset[Stretch]] = {}
         self._causes: dict[tuple[int, frozenset[Stretch]], int | None] = {}
+        # Of many rows that changed alike, each would look at the answers of all others.
+        self._candidates = lru_cache(4096)(self._new_candidates)
 
     def first_of_each_actor(self) -> list[int]:
         """Return the index of the first change of each actor, in the order of the file."""
@@ -138,26 +147,43 @@ class Changes:
         """Return the first of the answers that explain all stretches, or ``None``."""
         key = index, stretches
         if key not in self._causes:
-            found = [next(self._sources(index, it, stretches), None) for it in stretches]
+            found = [self._first_explaining(index, it, stretches) for it in stretches]
             known = [source for source in found if source is not None]
             self._causes[key] = min(known) if known and len(known) == len(found) else None
         return self._causes[key]
 
-    def _sources(
+    def _first_explaining(
         self, index: int, stretch: Stretch, stretches: frozenset[Stretch]
-    ) -> Iterator[int]:
-        """Yield the answers that have the words of a stretch, and explain it."""
-        reader = self._calls[index]
-        for number in self._with_words(stretch):
-            call = self._calls[number]
-            if call.place > reader.place:
-                return
-            if number != index and _could_read(reader, call, stretch.side):
-                own = self._words_changed_in(number)
-                # Two of one place that have the same changes have them from elsewhere.
-                is_earlier = call.place < reader.place
-                if not stretches <= own or (is_earlier and self._cause(number, own) is not None):
-                    yield number
+    ) -> int | None:
+        """Return the first answer that has the words of a stretch, and explains it, or ``None``."""
+        place = self._calls[index].place
+        explaining, repeating, rest = self._candidates(stretch, stretches)
+        looked_at = 0
+        while True:
+            while repeating and self._calls[repeating[0]].place < place:
+                number = repeating.popleft()
+                if self._cause(number, self._words_changed_in(number)) is not None:
+                    insort(explaining, number)
+                    looked_at = 0
+            while looked_at < len(explaining):
+                number = explaining[looked_at]
+                if self._calls[number].place > place:
+                    return None
+                if number != index and _could_read(
+                    self._calls[index], self._calls[number], stretch.side
+                ):
+                    return number
+                looked_at += 1
+            number = next(rest, -1)
+            if number < 0:
+                return None
+            is_repeating = stretches <= self._words_changed_in(number)
+            (repeating if is_repeating else explaining).append(number)
+            if self._calls[number].place > place:
+                return None
+
+    def _new_candidates(self, stretch: Stretch, _: frozenset[Stretch]) -> Candidates:
+        return [], deque(), self._with_words(stretch)
 
     def _with_words(self, stretch: Stretch) -> Iterator[int]:
         """Yield the changed answers that have the words of a stretch."""

@@ -259,6 +259,8 @@ def _replay_checks(package: Path, manifest: Manifest, observation: Observation) 
         try:
             recording = read(package / FOLDERS[RECORDING] / path)
             unused = unused_records(observation, path, recording)
+            for record in recording:
+                _ = record.request  # reads its line
         except (CacheError, OSError) as error:
             damages.append(f"{path} is damaged: {error}")
             continue

@@ -29,6 +29,7 @@ from servers import OK, Answer, NumberedServer, ScriptedServer, completion, embe
 
 import llmcall
 from llmcall.features.packing.verify import DIFFERS, Verification, unified_diff
+from llmcall.keys.keys import key_of
 
 SCRIPT = "run räte.py"
 TAPE = "tapes/täglich 1.jsonl"
@@ -491,7 +492,7 @@ CHANGES = {
     ),
     "a prompt": (
         *(f"recordings/{TAPE}", "a nurse", "a doctor"),
-        *("replay", "You are Ada, a [-doctor-] {+nurse+}."),
+        *("recordings", "its key is not that of its request"),
     ),
     "the code": (f"code/{SCRIPT}", "* rate()", "* 2", "result out/table.csv", "+Ada,answer 0,16"),
     "a number of a result": (
@@ -516,8 +517,13 @@ def test_what_a_hostile_author_changes_is_noticed(package: Path, change: str) ->
 
 @pytest.mark.ci
 def test_a_changed_prompt_is_shown_with_the_words_that_differ(package: Path) -> None:
-    """Also if the program goes on without the answer."""
-    edited(package / "recordings" / TAPE, "a nurse", "a doctor")
+    """Also if the program goes on without the answer; the author mended its key, too."""
+    tape = package / "recordings" / TAPE
+    edited(tape, "a nurse", "a doctor")
+    entries = [json.loads(line) for line in tape.read_text(encoding="utf-8").splitlines()]
+    for entry in entries[1:]:
+        entry["key"] = key_of(entry["kind"], entry["request"], entry["sample"])
+    tape.write_text("\n".join(map(json.dumps, entries)) + "\n", encoding="utf-8")
     going_on = "    try:\n        main()\n    except llmcall.CacheError:\n        pass\n"
     edited(package / f"code/{SCRIPT}", "    main()\n", going_on)
     mend(package)

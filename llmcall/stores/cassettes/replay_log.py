@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...config.values import FrozenDict
@@ -42,7 +43,12 @@ def sort_key_of(path: str, order: CallOrder) -> SortKey:
 
     :param path: its scope path.
     """
-    return path.split("/") if path else [], *order
+    return _levels(path), *order
+
+
+@lru_cache(2**14)  # the calls of a scope share it
+def _levels(path: str) -> list[str]:
+    return path.split("/") if path else []
 
 
 class ReplayLog:

@@ -82,8 +82,8 @@ SHORTEST_LOCAL = 16  # of a credential that only servers on this machine got: "t
 WORDS = re.compile(r"[A-Za-z]+(?:[-_][A-Za-z]+)*|[0-9]+")  # "local-key", "12345678"
 SOUGHT_CHARACTERS = 40  # of a credential: a record cuts variables
 MOST_USED = 1_000  # that are remembered: a function may give a token for each attempt
-# Credentials that requests of this process used, the oldest first; in memory alone.
-_used: dict[str, None] = {}
+# Credentials of this process, the oldest first; in memory alone. ``True``: a request used it.
+_used: dict[str, bool] = {}
 
 
 class Match(NamedTuple):
@@ -242,11 +242,12 @@ def find(text: str, allow: Sequence[str] = ()) -> Match | None:
     return None
 
 
-def note_used(values: Iterable[str], *, is_local: bool = False) -> None:
+def note_used(values: Iterable[str], *, is_local: bool = False, by_request: bool = True) -> None:
     """Note credentials that a request used: no text that is written may hold one, whatever it looks like.
 
     :param values: those of headers, with or without a scheme (``Bearer …``), or of a query. Dummies are left out.
     :param is_local: ``True`` if a server on this machine got them: then short ones are dummies, too.
+    :param by_request: ``False`` if only their variable's name says that they are credentials.
     """
     shortest = SHORTEST_LOCAL if is_local else SHORTEST_USED
     for value in values:
@@ -259,12 +260,12 @@ def note_used(values: Iterable[str], *, is_local: bool = False) -> None:
             if len(_used) == MOST_USED and sought not in _used:
                 with suppress(StopIteration, RuntimeError):  # another thread notes one, too
                     _used.pop(next(iter(_used)), None)
-            _used[sought] = None
+            _used[sought] = _used.get(sought, False) or by_request
 
 
 def used_credentials() -> tuple[str, ...]:
     """Return the beginnings of the credentials that requests used, for the process that writes what they record."""
-    return tuple(_used)
+    return tuple(secret for secret, by_request in tuple(_used.items()) if by_request)
 
 
 def note_request(request: Any, *, is_local: bool) -> None:
@@ -286,7 +287,7 @@ def note_environment(environment: Mapping[str, str]) -> None:
     for name, value in environment.items():
         if _CREDENTIAL_VARIABLE.search(name) or names_credential(name):
             if not value.startswith(("/", "~", ".")):
-                note_used([value])
+                note_used([value], by_request=False)
         elif name.lower().endswith("_proxy") and "@" in value:
             # It takes 2 ms to import, and most replays do not need it.
             from urllib.parse import unquote
@@ -296,7 +297,7 @@ def note_environment(environment: Mapping[str, str]) -> None:
 
 def is_used(value: str) -> bool:
     """Return whether a request of this process used a value as its credential."""
-    return value[:SOUGHT_CHARACTERS] in _used
+    return _used.get(value[:SOUGHT_CHARACTERS], False)
 
 
 def basic_password(header: str) -> str:

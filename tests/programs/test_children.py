@@ -1116,6 +1116,7 @@ def test_no_child_in_a_replay_has_a_key_that_pays(model: NumberedServer) -> None
         "MARKED": "sk-proj-4f9GkQ2mZ7xTb1YvN8cR",
         "USED": "f3a1c05e9b7d4826",
     }
+    others = {"DB_PASSWORD": "open-SESAME-12-of-a-database"}  # a replay may need it
     write(
         "program.py",
         """
@@ -1126,8 +1127,9 @@ def test_no_child_in_a_replay_has_a_key_that_pays(model: NumberedServer) -> None
         subprocess.run("env", shell=True, env={"OWN": os.environ["USED"]})
         """,
     )
-    given, _ = ran(*A, **keys)
-    printed, _ = ran(*NONE, **keys)
+    given, _ = ran(*A, **keys, **others)
+    printed, _ = ran(*NONE, **keys, **others)
+    assert f"DB_PASSWORD={others['DB_PASSWORD']}" in printed
     for name, key in {**keys, "OWN": keys["USED"]}.items():
         assert f"{name}={key}" in given and f"{name}=" in printed
         assert key not in printed

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import lru_cache, partial
 from io import BytesIO
 from typing import Any
-from zlib import crc32
+from zlib import compress, crc32, decompress
 
 from ...errors import CacheCorruptError
 from ...keys.keys import short_key
@@ -179,7 +179,12 @@ def _header_notes(layout: int, value: Data) -> Notes:
     return {kind.name: value for kind in known_header_notes().values() if kind.layout == layout}
 
 
-_unpack_again = lru_cache(maxsize=2)(unpack)  # a record's fields are read one after the other
+MOST_PLAIN = 1000  # bytes of a held record that are not compressed
+
+
+@lru_cache(maxsize=2)  # a record's fields are read one after the other
+def _unpack_again(cache_key: str, packed: bytes, is_compressed: bool) -> Record:
+    return unpack(cache_key, decompress(packed) if is_compressed else packed)
 
 
 def kept(record: Record) -> LazyRecord:
@@ -188,7 +193,10 @@ def kept(record: Record) -> LazyRecord:
     :raises TypeError: if the record holds something that cannot become plain data; names its location.
     """
     held = {name: getattr(record, name) for name in HELD}
-    return LazyRecord(_unpack_again, record.cache_key, pack(record), **held)
+    packed = pack(record)
+    is_long = len(packed) > MOST_PLAIN
+    packed = compress(packed, 1) if is_long else packed
+    return LazyRecord(_unpack_again, record.cache_key, packed, is_long, **held)
 
 
 def _request_in(body: bytes, cache_key: str) -> dict[str, Data]:

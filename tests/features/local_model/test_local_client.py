@@ -329,24 +329,30 @@ def by_requests(path: str, body: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize("post", [by_a_client, by_an_async_client, by_requests])
 def test_the_local_model_answers_a_programs_chats_whatever_they_name(
-    post: Any, runtime: Runtime, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+    post: Any,
+    tmp_path: pathlib.Path,
+    runtime: Runtime,
+    httpserver: HTTPServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """No key, address or model of the program leaves the machine; the record says who answered."""
+    (tmp_path / "tiny.gguf").touch()
     monkeypatch.setenv("LLMCALL_API_TYPE", "local")
+    monkeypatch.setenv("LLMCALL_MODEL", str(tmp_path / "tiny.gguf"))
     httpserver.expect_request("/v1/chat/completions", "POST").respond_with_json(
-        completion("Two.", model=PACKAGED)
+        completion("Two.", model="tiny")
     )
     for mode in ("new", "none"):
         with llmcall.cassette("a.jsonl", mode=mode):
             answer = post("/chat/completions", CHAT).json()
             assert answer["choices"][0]["message"]["content"] == "Two."
     ((request, _),) = httpserver.log
-    sent = {**CHAT, "model": PACKAGED, "max_tokens": 9}
+    sent = {**CHAT, "model": "tiny", "max_tokens": 9}
     del sent["max_completion_tokens"]
     assert request.get_json() == sent
     assert "paid" not in str(request.headers)
     header, record = map(json.loads, pathlib.Path("a.jsonl").read_text().splitlines())
-    assert header["served"][PACKAGED]["hosts"] == ["local"]
+    assert header["served"]["tiny"]["hosts"] == ["local"]
     assert (record["request"]["model"], record["cost"]) == ("gpt-4o", 0)
 
 

@@ -163,14 +163,12 @@ def effect(
     ...         "kilometres": [3, 5, 4, 6, 9, 5],
     ...     }
     ... )
-    >>> llmcall.effect(
+    >>> table = llmcall.effect(
     ...     frame, "kilometres", by="arm", treated="tax", control="none", unit="person"
-    ... ).round(2).loc["kilometres", "estimate":"level"]
-    estimate   -2.67
-    low        -6.46
-    high        1.13
-    level       0.95
-    Name: kilometres, dtype: float64
+    ... )
+    >>> print(table[["estimate", "low", "high"]].round(2).to_string())
+                estimate   low  high
+    kilometres     -2.67 -6.46  1.13
     """
     import_statistics("llmcall.effect computes intervals")
     found = _checked_means(frame, value, by, treated, control, unit, level)

@@ -172,13 +172,14 @@ class _Replay(CallListener):
         """Write what is known so far: the program may end at any time."""
         if os.getpid() != self._process:
             return
-        moved = sum(cassette.tape.callers.calls for cassette in self._open)
-        self._note._replace(
-            moved=self._note.moved + moved,
-            others=tuple(self._others),
-            missed=self._missed,
-            has_several_callers=len(self._callers) > 1,
-        ).write(self._plan.note)
+        with lock:  # two threads may end calls at once, and write one file
+            moved = sum(cassette.tape.callers.calls for cassette in self._open)
+            self._note._replace(
+                moved=self._note.moved + moved,
+                others=tuple(self._others),
+                missed=self._missed,
+                has_several_callers=len(self._callers) > 1,
+            ).write(self._plan.note)
 
 
 def _words(moved: Moved, record: Record) -> str:

@@ -26,7 +26,7 @@ class Sizes(NamedTuple):
     :param identical: identical requests at once.
     :param records: records of the large store.
     :param lines: records of the cassette.
-    :param replayed: calls of a round on one road, or from threads of a user's own.
+    :param replayed: calls of a round on one route, or from threads of a user's own.
     """
 
     rounds: int = 7

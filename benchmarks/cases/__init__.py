@@ -23,7 +23,7 @@ CASES = {
     "actors": "five actors who ask the same: their answers, and who gets which in another order",
     "recorders": "five actors of a program, named, in threads and in children: who gets which in its replay",
     "large_store": "open, hit, record, delete, stats, ls and the nearest record for a miss in a large store",
-    "roads": "replayed calls on the roads that users travel, against bare look-ups, and their memory",
+    "routes": "replayed calls on the routes that users travel, against bare look-ups, and their memory",
     "simulation": "1,000 personas, ten rounds, typed decisions, replayed from a cassette in a new process",
     "cassette": "loading a cassette and answering the first call, against json.loads of its lines",
 }

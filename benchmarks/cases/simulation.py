@@ -15,7 +15,7 @@ from ..contestants import LLMCALL
 from ..figures import Group
 from .cassette import JSON
 from .cassette import json_lines as json_lines  # measured here, too
-from .roads import configure, memory
+from .routes import configure, memory
 
 ROUNDS = 10
 PEERS = ("dspy_model", "inspect_model")  # the modules of others who can do the same

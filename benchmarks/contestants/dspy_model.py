@@ -51,7 +51,7 @@ class Contestant(SyncContestant):
         return str(reply[0])
 
 
-def typed_roads(folder: str, rows: list[dict[str, Any]]) -> list[Callable[[], list[Any]]]:
+def typed_routes(folder: str, rows: list[dict[str, Any]]) -> list[Callable[[], list[Any]]]:
     """Return what asks for a typed answer to each row, one after the other and by
     ``dspy.Parallel``.
     """

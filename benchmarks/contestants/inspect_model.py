@@ -62,7 +62,7 @@ class Contestant(AsyncContestant):
         return str(reply.completion)
 
 
-def typed_roads(folder: str, rows: list[dict[str, Any]]) -> list[Callable[[], list[Any]]]:
+def typed_routes(folder: str, rows: list[dict[str, Any]]) -> list[Callable[[], list[Any]]]:
     """Return what asks for a typed answer to each row, one after the other and gathered."""
     ask = _typed(folder, [])
 

@@ -44,7 +44,7 @@ SEAMS = {
     "Transport": "send",
 }
 LINE, PADDING, GAP = 15, 9, 14  # heights in pixels
-LEFT, ROAD_WIDTH, SEAM_LEFT, SEAM_WIDTH = 20, 470, 570, 470
+LEFT, ROUTE_WIDTH, SEAM_LEFT, SEAM_WIDTH = 20, 470, 570, 470
 CHARACTERS = 74  # in a line of text
 
 
@@ -158,10 +158,10 @@ def picture() -> str:
     parts: list[str] = []
     top, middles = 20, dict[str, int]()
     for name, path in pipeline.items():
-        height = _box(parts, LEFT, top, ROAD_WIDTH, name, path, [definitions[path, name].summary])
+        height = _box(parts, LEFT, top, ROUTE_WIDTH, name, path, [definitions[path, name].summary])
         middles[name] = top + height // 2
         if name != next(reversed(pipeline)):
-            parts.append(_arrow(LEFT + ROAD_WIDTH // 2, top + height, top + height + GAP))
+            parts.append(_arrow(LEFT + ROUTE_WIDTH // 2, top + height, top + height + GAP))
         top += height + GAP
     bottom, top = top, 20
     for seam in sorted(SEAMS, key=lambda seam: middles[beside[seam]]):
@@ -174,7 +174,7 @@ def picture() -> str:
         middle = middles[beside[seam]]
         top = max(top, middle - LINE)
         parts.append(
-            f'<path class="seam" d="M{LEFT + ROAD_WIDTH} {middle} L{SEAM_LEFT} {top + LINE}"/>'
+            f'<path class="seam" d="M{LEFT + ROUTE_WIDTH} {middle} L{SEAM_LEFT} {top + LINE}"/>'
         )
         top += _box(parts, SEAM_LEFT, top, SEAM_WIDTH, seam, path, lines, kind="seam") + GAP
     width, height = SEAM_LEFT + SEAM_WIDTH + 20, max(top, bottom) + 6

@@ -67,9 +67,9 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
     if not calls:  # the embeddings of no text
         return []
     first = calls[0]  # the others have the same options
-    if first.way is not None:
+    if first.errand is not None:
         try:
-            return await first.way.answer(calls)
+            return await first.errand.answer(calls)
         except LLMCallError as error:
             note_inside(error)
             raise

@@ -106,7 +106,7 @@ class Call(NamedTuple):
     :param deadline: the end of all that is tried for it.
     :param used_records: collects the records that its arm's calls get, or ``None``.
     :param progress: how far it came; ``None`` if it was not begun.
-    :param way: leads to the process that answers it; ``None``: this one does.
+    :param errand: has another process answer it; ``None``: this one does.
     """
 
     client: Client | None
@@ -124,7 +124,7 @@ class Call(NamedTuple):
     deadline: Deadline = Deadline(None)
     used_records: deque[ScopedRecord] | None = None
     progress: Progress | None = None
-    way: Errand | None = None
+    errand: Errand | None = None
 
     def placed(
         self, position: Position, sample: str | None = None, draw: Draw | None = None
@@ -266,7 +266,7 @@ class Call(NamedTuple):
     @property
     def is_taped(self) -> bool:
         """Return whether a cassette has the answer, here or in the process that answers; known once that began."""
-        return self.cassette is not None or (self.way is not None and self.way.is_taped)
+        return self.cassette is not None or (self.errand is not None and self.errand.is_taped)
 
     @property
     def store(self) -> Store:

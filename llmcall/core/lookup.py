@@ -30,7 +30,7 @@ def waits_for_record(call: Call) -> bool:
     """Return whether a call may have to wait for its recorded answer: another process answers it, or the answer is held
     back.
     """
-    return call.way is not None or bool(answers_held_back)
+    return call.errand is not None or bool(answers_held_back)
 
 
 def found(call: Call, record: Record | None) -> Record | None:

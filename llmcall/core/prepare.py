@@ -221,7 +221,7 @@ def place(unplaced: Call) -> Call:
     order = next_order(active)
     if parents:
         call = place_without_draw(unplaced, active, order)
-        if call.way is not None:
+        if call.errand is not None:
             return call
     return place_in(unplaced, active, order)
 
@@ -275,7 +275,7 @@ def place_without_draw(
     innermost = parents[-1:]  # a copy, since other threads may leave it
     if call.cassette is not None or not innermost:
         return call
-    return call._replace(way=innermost[0].way(active, order))
+    return call._replace(errand=innermost[0].errand(active, order))
 
 
 def _in_arm(call: Call, active: ActiveScope) -> Call:

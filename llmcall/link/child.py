@@ -75,7 +75,7 @@ class Parent:
         origin = "" if caller is None else caller.origin
         return held().ticket or of_scope or origin or self.ticket
 
-    def way(self, active: ActiveScope, order: CallOrder) -> Errand | None:
+    def errand(self, active: ActiveScope, order: CallOrder) -> Errand | None:
         """Return the errand of a call that is made here; ``None`` if this process goes on alone.
 
         :param active: its scope.

@@ -42,7 +42,7 @@ END = """
 print(*imported)
 print(random.random(), numpy.random.rand(), random.gauss(0, 1), numpy.random.randn())
 """
-ROADS = {
+ROUTES = {
     "openai": 'client.send_message("Bread?")',
     "tenacity": 'client.send_message("a busy server?")',
     "genai_prices": """import asyncio; asyncio.run(client.asend_message("Bread?", model="gpt-4.1"))""",
@@ -75,7 +75,7 @@ str(llmcall.compare(tape, tape))
             name,
             marks=[pytest.mark.feature("redis")] if name == "redis" else [],
         )
-        for name in ROADS
+        for name in ROUTES
     ],
 )
 def test_no_library_moves_the_programs_random_numbers(library: str, httpserver: HTTPServer) -> None:
@@ -83,7 +83,7 @@ def test_no_library_moves_the_programs_random_numbers(library: str, httpserver: 
     if library == "tenacity":
         answers.insert(0, refusal(503))
     server = ScriptedServer(httpserver, *answers)
-    live, replayed = (ran(PREAMBLE + ROADS[library] + END, server.base_url) for _ in range(2))
+    live, replayed = (ran(PREAMBLE + ROUTES[library] + END, server.base_url) for _ in range(2))
     imported, _, numbers = live.partition("\n")
     assert library in imported.split()
     own, of_numpy = random.Random(1), numpy.random.RandomState(1)

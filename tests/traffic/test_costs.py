@@ -499,7 +499,7 @@ def test_an_answer_without_a_price_ends_a_budget_of_usd() -> None:
     assert refused.json()["error"]["code"] == BudgetExceededError.__name__
 
 
-# The other roads
+# The other routes
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
@@ -633,14 +633,14 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     monkeypatch.setattr(genai_prices, "calc_price", calc_price)
 
 
-ROADS = [
+ROUTES = [
     "chat, cached and written",
     "chat, streamed",
     "responses",
     "responses, streamed",
     "gemini, tools",
 ]
-KINDS = pytest.mark.parametrize("billed", [BILLED[name] for name in ROADS], ids=ROADS)
+KINDS = pytest.mark.parametrize("billed", [BILLED[name] for name in ROUTES], ids=ROUTES)
 
 
 @KINDS

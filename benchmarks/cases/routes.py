@@ -1,4 +1,4 @@
-"""Replay on the roads that users travel: scopes, typed answers, ``map``, tasks, cassettes; and the
+"""Replay on the routes that users travel: scopes, typed answers, ``map``, tasks, cassettes; and the
 memory it takes.
 """
 
@@ -27,7 +27,7 @@ API_TYPE = "benchmark"  # the client of this name answers in the process
 ACTORS = 100
 ANSWER_CHARACTERS = 560  # of an answer whose line in a cassette has about 1,000 bytes
 
-ROADS = (
+ROUTES = (
     "send_message outside a scope",
     "inside one scope",
     "an actor's scope for each call",
@@ -64,7 +64,7 @@ MEMORY = {
 
 
 def run(bench: Bench) -> list[Group]:
-    """Measure each road in the process that recorded, in turns with the bare look-ups; then the
+    """Measure each route in the process that recorded, in turns with the bare look-ups; then the
     memory.
     """
     if LLMCALL not in bench.entries:
@@ -76,7 +76,7 @@ def run(bench: Bench) -> list[Group]:
             """Return a contender with these parameters."""
             order = {
                 "module": "stores.llmcall_cache",
-                "case": "roads",
+                "case": "routes",
                 "measure": measure,
                 "parameters": parameters,
             }
@@ -85,19 +85,19 @@ def run(bench: Bench) -> list[Group]:
         count, records = bench.sizes.replayed, bench.sizes.records
         contenders = [contender(BARE, "bare", folder=f"{folder}/bare", count=count)]
         contenders += [
-            contender(title, "replay", folder=f"{folder}/{number}", count=count, road=number)
-            for number, title in enumerate(ROADS)
+            contender(title, "replay", folder=f"{folder}/{number}", count=count, route=number)
+            for number, title in enumerate(ROUTES)
         ]
         for entry in bench.entries:
             for number, title in enumerate(PEERS.get(entry.module, ())):
                 parameters = {
                     "folder": f"{folder}/{entry.module}-{number}",
                     "count": count,
-                    "road": number,
+                    "route": number,
                 }
                 order = {
                     "module": f"contestants.{entry.module}",
-                    "case": "roads",
+                    "case": "routes",
                     "measure": "replay_by_peer",
                 }
                 contenders.append(
@@ -148,10 +148,10 @@ def bare(subject: Any, folder: str, count: int) -> Iterator[float | None]:
             yield (perf_counter() - begin) / count
 
 
-def replay(subject: Any, folder: str, count: int, road: int) -> Iterator[float | None]:
-    """Record on one of the roads, then travel it again in each round."""
+def replay(subject: Any, folder: str, count: int, route: int) -> Iterator[float | None]:
+    """Record on one of the routes, then travel it again in each round."""
     live_questions = configure(folder)
-    travel = _roads(folder, count, live_questions)[road]
+    travel = _routes(folder, count, live_questions)[route]
     first = travel()
     recorded_count = len(live_questions)
     if travel() != first or len(live_questions) != recorded_count:
@@ -168,13 +168,13 @@ def replay(subject: Any, folder: str, count: int, road: int) -> Iterator[float |
         yield seconds / count
 
 
-def replay_by_peer(subject: Any, folder: str, count: int, road: int) -> Iterator[float | None]:
-    """Record on a road of somebody else's, then travel it again in each round."""
+def replay_by_peer(subject: Any, folder: str, count: int, route: int) -> Iterator[float | None]:
+    """Record on a route of somebody else's, then travel it again in each round."""
     rows = [
         {"name": f"actor {number % ACTORS}", "question": workload.question(number)}
         for number in range(count)
     ]
-    travel = subject.typed_roads(folder, rows)[road]
+    travel = subject.typed_routes(folder, rows)[route]
     if travel() != [True] * count:
         raise RuntimeError("an answer is missing")
     yield None
@@ -207,8 +207,8 @@ def configure(folder: str, answer: Callable[[str], str] = workload.answer_to) ->
     return live_questions
 
 
-def _roads(folder: str, count: int, live_questions: list[str]) -> list[Callable[[], list[Any]]]:
-    """Return what travels each road once, in their order; ``live_questions`` gains what is not
+def _routes(folder: str, count: int, live_questions: list[str]) -> list[Callable[[], list[Any]]]:
+    """Return what travels each route once, in their order; ``live_questions`` gains what is not
     replayed.
     """
     import llmcall

@@ -1,4 +1,4 @@
-"""The functions that a recorded and a missing answer pass: ``python -m benchmarks.road [-v]``.
+"""The functions that a recorded and a missing answer pass: ``python -m benchmarks.route [-v]``.
 
 A warm process makes each call once under a profiler, with the openai SDK and a server on loopback. Counted
 are the package's functions, each once, and the files in which they stand; comprehensions, which have been
@@ -22,7 +22,7 @@ from .stub import base_url, stub_server
 PACKAGE = str(Path(llmcall.__file__).parent)
 COMPREHENSIONS = ("<listcomp>", "<dictcomp>", "<setcomp>")
 # By label: the name of the scope.
-ROADS = {
+ROUTES = {
     "a miss": None,
     "a hit": None,
     "a miss in a scope": "trial",
@@ -50,7 +50,7 @@ def passed(call: Callable[[], Any]) -> dict[tuple[str, str], None]:
 
 
 def around(name: str | None) -> AbstractContextManager[object]:
-    """Return a scope; without a name nothing, since ``scope(None)`` takes another road."""
+    """Return a scope; without a name nothing, since ``scope(None)`` takes another route."""
     return nullcontext() if name is None else llmcall.scope(name)
 
 
@@ -65,7 +65,7 @@ def main() -> None:
         for name in (None, "warm") * 2:  # imports, connections, and what is said once
             with around(name):
                 ask("warm")
-        for label, name in ROADS.items():
+        for label, name in ROUTES.items():
             with around(name):
                 functions = passed(lambda: ask("asked"))
             files = {file for file, _ in functions}

@@ -26,6 +26,7 @@ from ..scopes.callers import current_caller
 from ..scopes.draws import DrawList, Draws
 from ..scopes.position import hold
 from ..support import clock
+from ..support.frames import is_at_hand
 from ..support.notices import logger
 from ..support.stops import Stop
 from ..support.system import raise_limit_of_files
@@ -34,7 +35,7 @@ from ..traffic import usage as metering
 from ..traffic.call_listeners import report_refused
 from .bar import Bar
 from .map_options import of_feature
-from .names import ItemNames, is_at_hand
+from .names import ItemNames
 from .tasks import MISSING, DaemonThreads, NotBegunError, Task, TaskResult, run_job, tasks_of
 
 if TYPE_CHECKING:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
 from math import isfinite
-from numbers import Real
-from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
 
 from ..keys.keys import canonical_json
 from ..scopes.position import reserved_name
@@ -18,81 +16,10 @@ from ..support.display import one_line, printable, shortened
 from ..support.notices import warn_once
 
 if TYPE_CHECKING:
-    import pandas
-
     # What names an item's scope: a function of the item, a column of its row, or several columns
     Key: TypeAlias = Callable[[Any], object] | str | Sequence[str]
     # The labels of an item's cell, and its name
     CellName: TypeAlias = tuple[tuple[object, ...], str]
-
-
-class IncompleteRow(dict[Any, Any]):
-    """A frame's row in which cells hold nothing (NaN, NaT, NA, None).
-
-    :ivar label: its label in the frame's index.
-    :ivar missing: the columns of these cells.
-    """
-
-    def __init__(self, cells: Mapping[Any, Any], label: object, missing: tuple[Any, ...]) -> None:
-        super().__init__(cells)
-        self.label = label
-        self.missing = missing
-
-    def with_columns(self, columns: Mapping[Any, Any]) -> IncompleteRow:
-        """Return the row with further columns before its own."""
-        return IncompleteRow({**columns, **self}, self.label, self.missing)
-
-
-def is_frame(items: object) -> TypeGuard[pandas.DataFrame]:
-    """Return whether something is a pandas DataFrame, without importing pandas."""
-    return any(
-        base.__name__ == "DataFrame" and base.__module__.partition(".")[0] == "pandas"
-        for base in type(items).__mro__
-    )
-
-
-def is_at_hand(items: object) -> bool:
-    """Return whether all items are there, and can be looked at before the first runs."""
-    return isinstance(items, (list, tuple, range)) or is_frame(items)
-
-
-def holds_nothing(value: object) -> bool:
-    """Return whether a cell holds nothing: ``None``, NaN (a decimal's, too), or the ``NA`` or ``NaT`` of pandas and
-    NumPy.
-    """
-    name = type(value).__name__
-    if isinstance(value, Real) or name in ("Decimal", "datetime64", "timedelta64"):
-        return bool(value != value)
-    return value is None or name in ("NAType", "NaTType")
-
-
-def rows_of(items: Any) -> Iterator[Any]:
-    """Return an iterator over items; for a DataFrame, over its rows as dicts,
-    and as ``IncompleteRow`` where cells hold nothing.
-
-    :raises TypeError: if they are not iterable.
-    :raises ValueError: if a DataFrame has two columns of the same name.
-    """
-    if is_frame(items):
-        names = list(items.columns)
-        duplicates = [name for name in names if names.count(name) > 1]
-        if duplicates:
-            raise ValueError(
-                f"the rows have two columns {duplicates[0]!r}: rename or drop one of them"
-            )
-        return _rows_of_frame(items, names)
-    return iter(items)
-
-
-def _rows_of_frame(frame: pandas.DataFrame, names: list[Any]) -> Iterator[dict[Any, Any]]:
-    is_missing = frame.isna().to_numpy()
-    is_incomplete = is_missing.any(axis=1).tolist()
-    for number, values in enumerate(frame.itertuples(index=False, name=None)):
-        row = dict(zip(names, values, strict=True))
-        if is_incomplete[number]:
-            missing = tuple(itertools.compress(names, is_missing[number]))
-            row = IncompleteRow(row, frame.index[number], missing)
-        yield row
 
 
 def item_label(index: int) -> str:

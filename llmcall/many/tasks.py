@@ -17,8 +17,9 @@ from ..scopes.callers import Caller, enter_item
 from ..scopes.draws import DrawList, Draws, Item
 from ..scopes.position import Branch, CallOrder, Position, is_reserved_name, reserved_name
 from ..support.display import one_line, printable
+from ..support.frames import is_at_hand, rows_of
 from ..support.waits import Stops, check_stops
-from .names import MAX_TEXT_CHARACTERS, ItemNames, is_at_hand, item_label, rows_of
+from .names import MAX_TEXT_CHARACTERS, ItemNames, item_label
 
 if TYPE_CHECKING:
     from ..typed.rows import RowJob

@@ -16,12 +16,12 @@ from ..support.arguments import checked
 from ..support.display import (
     OF_NO_ACTOR,
     counted,
-    data_frame,
     html_labelled,
     natural,
     one_line,
     printable,
 )
+from ..support.frames import data_frame
 from .divergences import Divergence, divergences
 from .pairs import Align, Pair, item_words, paired_runs
 from .runs import RecordedRun, is_in_scope, load, short_names

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..errors import ConfigError
-from .data import without_surrogates
 from .lazy_names import pattern
-
-if TYPE_CHECKING:
-    import pandas
 
 # Control characters, characters that turn the direction of text or are invisible, and lone
 # surrogates. Line ends and tabs do not belong to it, nor do joiners, which scripts and emoji need.
@@ -155,44 +150,6 @@ def text_table(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> st
     return str(
         tabulate.tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=alignments)
     )
-
-
-def import_pandas() -> Any:
-    """Import pandas, which is optional, and return it.
-
-    :raises ConfigError: if it is not installed.
-    """
-    try:
-        from .libraries import pandas
-    except ImportError as error:
-        raise ConfigError(
-            "a table is a pandas DataFrame, and pandas is not installed: pip install pandas"
-        ) from error
-    return pandas
-
-
-def data_frame(
-    rows: Iterable[Sequence[object]], names: Iterable[str], **options: object
-) -> pandas.DataFrame:
-    """Return rows as a DataFrame that pandas can write to any file.
-
-    :param names: the columns' names.
-    :param options: of pandas.
-    """
-    cells = [[_writable(value) for value in row] for row in rows]
-    return import_pandas().DataFrame(cells, columns=list(names), **options)
-
-
-def frame_of(columns: Mapping[str, Sequence[object]]) -> pandas.DataFrame:
-    """Return columns by name as a DataFrame that pandas can write to any file."""
-    return import_pandas().DataFrame(
-        {name: list(map(_writable, values)) for name, values in columns.items()}
-    )
-
-
-def _writable(value: object) -> object:
-    """Return a cell's value; a text without lone surrogates, which neither UTF-8 nor pyarrow takes."""
-    return without_surrogates(value) if isinstance(value, str) else value
 
 
 BUBBLE = (

@@ -12,13 +12,13 @@ from ..support.blocks import Block
 from ..support.display import (
     USD_COLUMNS,
     html_table,
-    import_pandas,
     natural,
     printable,
     quantity,
     text_table,
 )
 from ..support.failures import Counts
+from ..support.frames import import_pandas
 from ..support.notices import first, warn_once
 from ..support.system import last_in, lock
 

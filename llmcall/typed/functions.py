@@ -14,7 +14,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 from ..core import loops, threads
 from ..keys.request import Data
 from ..keys.signatures import Parameters
-from ..many.names import holds_nothing
+from ..support.frames import holds_nothing
 from ..support.tracebacks import door
 from .corrections import Answer
 from .llm_call import LLMCall

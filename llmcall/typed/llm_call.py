@@ -25,10 +25,10 @@ from ..keys.plain_data import plain, recordable
 from ..keys.request import Data, UncheckedFormat
 from ..keys.schemas import read_type, response_format, unchecked_format
 from ..keys.signatures import OBJECTS
-from ..many.names import holds_nothing
 from ..models.catalog import parameters_of
 from ..support.arguments import checked, nearest
 from ..support.display import one_line
+from ..support.frames import holds_nothing
 from ..support.normalizers import normalizer
 from ..support.notices import logger
 from ..support.tracebacks import door, mistake

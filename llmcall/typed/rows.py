@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import threads
 from ..errors import LLMCallError, TemplateError
-from ..many.names import IncompleteRow, holds_nothing, is_at_hand, item_label, rows_of
+from ..many.names import item_label
 from ..models.catalog import parameters_of
+from ..support.frames import IncompleteRow, holds_nothing, is_at_hand, rows_of
 from .corrections import Conversation, GetReply, SendMessage
 from .template import CALL
 

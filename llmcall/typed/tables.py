@@ -23,8 +23,8 @@ from ..keys.keys import short_key
 from ..keys.schemas import optional_type
 from ..many.map import map as run_map
 from ..many.map_options import check_names
-from ..many.names import is_frame, rows_of
-from ..support.display import counted, data_frame, import_pandas
+from ..support.display import counted
+from ..support.frames import data_frame, import_pandas, is_frame, rows_of
 from ..support.notices import notice
 from .corrections import Conversation
 from .rows import RowJob, TableJob, check_rows, cross_rows, row_variables

@@ -26,7 +26,8 @@ from ...stores.differences import canonical_text
 from ...stores.record import Record
 from ...stores.records.answers import answer_parts
 from ...support.arguments import checked
-from ...support.display import counted, html_table, import_pandas, money, text_table
+from ...support.display import counted, html_table, money, text_table
+from ...support.frames import import_pandas
 from ...support.notices import notice
 from ..effects.effects import effect
 from ..effects.intervals import LEVEL

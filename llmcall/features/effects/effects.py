@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import ArgumentError
 from ...support.arguments import checked
-from ...support.display import counted, import_pandas, money, one_line
+from ...support.display import counted, money, one_line
+from ...support.frames import import_pandas
 from ...support.notices import notice
 from .intervals import (
     DUST,

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import ConfigError
-from ...support.display import import_pandas
+from ...support.frames import import_pandas
 
 if TYPE_CHECKING:
     import pandas

@@ -46,7 +46,8 @@ from ...stores.record import Record
 from ...stores.records.reader import read as read_records
 from ...stores.records.served import model_of
 from ...support.arguments import checked
-from ...support.display import counted, data_frame, import_pandas, printable
+from ...support.display import counted, printable
+from ...support.frames import data_frame, import_pandas
 from ...support.normalizers import NORMALIZERS
 from ...support.notices import notice
 from ..plans.plan import Plan

@@ -11,7 +11,8 @@ from ...additions import additions
 from ...keys.keys import key_of
 from ...keys.request import Data
 from ...scopes.position import without_repeats
-from ...support.display import frame_of, printable
+from ...support.display import printable
+from ...support.frames import frame_of
 from ..record import Record
 
 if TYPE_CHECKING:

@@ -86,7 +86,7 @@ def search(request: Request, source: Source) -> SearchResult:
         return SearchResult(source.name, source.problem)
     requested, (path, _) = request.hashed, split_sample(request.sample)
     persona, size, order_free = _persona(requested), _size(requested), _order_free(requested)
-    count, least = 0, (True, True, True, True)
+    count, least = 0, (True,) * 4
     nearest: list[Record] = []
     samples: list[str | None] = []
     scopes: set[str] = set()
@@ -109,8 +109,8 @@ def search(request: Request, source: Source) -> SearchResult:
                 _persona(fields) != persona,
             )
             if rank < least:
-                nearest, least = [], rank
-            if rank == least:
+                nearest, least = [record], rank
+            elif rank == least:
                 nearest.append(record)
     except (CacheError, OSError) as error:
         return SearchResult(source.name, str(error))
@@ -123,8 +123,7 @@ def search(request: Request, source: Source) -> SearchResult:
         reordered = []  # only blanks differ
     elif not reordered and _is_reordered(changes):
         reordered.append(record.scope)
-    is_other, is_elsewhere, all_used, _ = least
-    all_used = is_other and not is_elsewhere and all_used
+    all_used = least[:3] == (True, False, True)
     return SearchResult(looked_in, "", record, samples, sorted(scopes), reordered, all_used)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,7 +19,7 @@ from ...keys.request import (
     text_with_placeholders,
     title_of,
 )
-from ...support.display import OUTSIDE_ANY_SCOPE, html_labelled, printable, shortened
+from ...support.display import OUTSIDE_ANY_SCOPE, html_labelled, printable, shortened, wrapped
 from ...support.normalizers import NORMALIZERS
 from ...support.secrets import masked
 from ..differences import Difference, differences
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
 
 LABEL_WIDTH = 11
 WIDTH = 80 - LABEL_WIDTH - 2  # characters in a line behind its label
-WRAPPER = textwrap.TextWrapper(
-    WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
-)
 LONGEST_OPENING = 200  # characters of the question
 MOST_CAUSES = 4
 FIXED_ORDER = (
@@ -118,13 +114,10 @@ class Miss(NamedTuple):
         """Yield the lines of some paragraphs, by their labels."""
         commands = self.remedy.split("\n")[:-1]  # stay on one line, to be copied
         for label, texts in paragraphs.items():
-            for line in (
-                line
-                for text in texts
-                for line in ([text] if text in commands else WRAPPER.wrap(text))
-            ):
-                yield f"  {label:<{LABEL_WIDTH}}{line}".rstrip()
-                label = ""
+            for text in texts:
+                for line in [text] if text in commands else wrapped(text, WIDTH).split("\n"):
+                    yield f"  {label:<{LABEL_WIDTH}}{line}".rstrip()
+                    label = ""
 
     def changes(self) -> str:
         """Return in one line what differs from the nearest record: changed words, else fields."""

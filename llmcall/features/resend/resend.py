@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from hashlib import sha256
 from statistics import fmean
-from typing import TYPE_CHECKING, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 from ...apis.message import message_text
 from ...apis.token_usage import total_cost
@@ -21,21 +21,14 @@ from ...core.answer import reply_to
 from ...core.kinds import KINDS
 from ...core.prepare import place_as, unplaced_call
 from ...core.reply import Reply
-from ...errors import (
-    APIError,
-    ArgumentError,
-    CacheError,
-    CacheMissError,
-    ContentFilterError,
-    EmptyAnswerError,
-)
+from ...errors import APIError, ArgumentError, CacheError, ContentFilterError, EmptyAnswerError
 from ...keys.keys import key_of
 from ...keys.messages import DIGEST
 from ...keys.parameters import CONFIGURED_UNKEYED
 from ...keys.request import Data, Request, strings_in
 from ...many.map import map as run_map
 from ...many.map_options import checked_count
-from ...review.runs import RUNS, load
+from ...review.runs import RecordedRun, load
 from ...scopes.active import next_order
 from ...scopes.position import without_repeats
 from ...scopes.scope import scope as open_scope
@@ -61,8 +54,6 @@ SCOPE = "~again"
 COLUMNS = ("request", "scope", "when", "answer", "served", "finish_reason", "refusal")
 # Normalizers replace texts by these markers; a header names no normalizers that code has set.
 MARKER = re.compile("|".join(re.escape(f"<{name}>") for name in (*sorted(NORMALIZERS), "…")))
-NOT_FOUND = 404
-NO_SUCH_MODEL = "model_not_found"  # the API's code, which may come with a 403
 
 
 class _Question(NamedTuple):
@@ -180,12 +171,14 @@ def resend(
     to = file_of(run, to)
     client = registered_client()
     model = None if model is None else client.model_named(model)
-    questions, notes = _questions(run, where, model)
+    questions, notes = _questions(load(run), where, model)
     calls = calls or max(1, round((share or 0) * len(questions)))
     if calls > len(questions):
         found = counted(len(questions), "different request")
         raise ArgumentError(f"calls is {calls:,}, but the recording has {found} to send, each once")
-    sample = sorted(questions, key=lambda question: _rank(seed, question.digest))[:calls]
+    sample = sorted(
+        questions, key=lambda it: sha256(f"resend\n{seed}\n{it.digest}".encode()).digest()
+    )[:calls]
     if dry_run:
         there = {record.cache_key for record in read_records(to)} if os.path.exists(to) else set()
         misses = [question for question in sample if question.key not in there]
@@ -214,10 +207,8 @@ def file_of(run: object, to: str | os.PathLike[str] | None) -> str:
 
     :raises ArgumentError: if nothing names one, or if it is the recording.
     """
-    source = run[0] if isinstance(run, tuple) and run else run
+    source: Any = run[0] if isinstance(run, tuple) else run
     path = source.path if isinstance(source, (Cassette, ResponseCache)) else source
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"{run!r} is not a run; {RUNS}")
     root, suffix = os.path.splitext(os.fspath(path).rstrip(os.sep))
     if to is None and "://" in root:
         raise ArgumentError(
@@ -232,7 +223,7 @@ def file_of(run: object, to: str | os.PathLike[str] | None) -> str:
 
 
 def _questions(
-    run: object, where: Callable[[Record], bool] | None, model: str | None
+    run: RecordedRun, where: Callable[[Record], bool] | None, model: str | None
 ) -> tuple[list[_Question], tuple[str, ...]]:
     """Return the requests that may be sent; and sentences on them.
 
@@ -241,8 +232,7 @@ def _questions(
     draws: defaultdict[str, list[Record]] = defaultdict(list)
     selected: dict[str, str] = {}
     left: dict[str, str] = {}  # the reasons
-    recorded_run = load(run)
-    for record in filter(model_of, recorded_run.records):
+    for record in filter(model_of, run.records):
         if record.kind in ("chat", "http") and not record.given:
             digest = key_of(record.kind, _with_model(record, model), None)
             reason = _reason_to_leave_out(record)
@@ -258,8 +248,7 @@ def _questions(
     ]
     if not questions:
         reason = left_out or ("where= selects none" if draws else "it holds no chat request")
-        name = printable(recorded_run.name)
-        raise CacheError(f"nothing in {name} can be sent again: {reason}")
+        raise CacheError(f"nothing in {printable(run.name)} can be sent again: {reason}")
     notes = []
     models = sorted({str(draw.model) for question in questions for draw in question.recorded})
     if model is not None and models != [model]:
@@ -291,10 +280,6 @@ def _reason_to_leave_out(record: Record) -> str:
     return "with normalized text" if any(map(MARKER.search, texts)) else ""
 
 
-def _rank(seed: int, digest: str) -> bytes:
-    return hashlib.sha256(f"resend\n{seed}\n{digest}".encode()).digest()
-
-
 def actor_of(record: Record) -> str:
     """Return the scope of a call without the repeats of a ``map``; empty outside any scope."""
     return without_repeats(record.scope)[0]
@@ -312,25 +297,14 @@ def _record(client: LLMClient, to: str, sample: Sequence[_Question]) -> None:
         except (ContentFilterError, EmptyAnswerError) as error:
             errors.append(error)
 
-    try:
-        with (
-            suppress(ContentFilterError, EmptyAnswerError),
-            Cassette(to, settings().cassette_mode),
-            open_scope(None),
-        ):
-            run_map(send, sample)
-            if errors:
-                raise errors[0]
-    except CacheMissError as error:
-        raise CacheMissError(
-            f"{to} contains another sample, or a part of this one. Name another file, or repeat it with the same "
-            "recording, seed, share, where and model. To add the missing answers, set LLMCALL_CASSETTE_MODE=new"
-        ) from error
-    except APIError as error:
-        if error.status_code == NOT_FOUND or error.code == NO_SUCH_MODEL:
-            words = "If the model no longer exists, ask another one with model= (--model)"
-            error.args = (f"{str(error).rstrip('.')}. {words}",)
-        raise
+    with (
+        suppress(ContentFilterError, EmptyAnswerError),
+        Cassette(to, settings().cassette_mode),
+        open_scope(None),
+    ):
+        run_map(send, sample)
+        if errors:
+            raise errors[0]
     if len(errors) == len(sample):
         raise errors[0]
 

@@ -32,11 +32,10 @@ from .options import (
     json_option,
     selection_options,
 )
-from .output import echo, echo_json, is_terminal
+from .output import echo, echo_json
 
-# Characters of a question or an answer in a table: the most, the fewest on a narrow terminal, and
-# about what the other columns take.
-MAX_TEXT_CHARACTERS, MIN_TEXT_CHARACTERS, OTHER_COLUMNS_CHARACTERS = 40, 10, 60
+# Characters of a question or an answer in a table: the most, and the fewest on a narrow terminal; and of a whole row.
+MAX_TEXT_CHARACTERS, MIN_TEXT_CHARACTERS, WIDE = 40, 10, 140
 MAX_ROWS = 50  # of a table
 TOTALS = ("input_tokens", "output_tokens", "cost")
 
@@ -135,12 +134,10 @@ def list_records(
     if not records:
         echo(_nothing_selected(response_cache), err=True)
         return
-    length = MAX_TEXT_CHARACTERS
-    if is_terminal():
-        length = min(
-            length,
-            max(MIN_TEXT_CHARACTERS, (get_terminal_size().columns - OTHER_COLUMNS_CHARACTERS) // 2),
-        )
+    columns = get_terminal_size(fallback=(WIDE, 0)).columns
+    length = min(
+        MAX_TEXT_CHARACTERS, max(MIN_TEXT_CHARACTERS, (columns - WIDE) // 2 + MAX_TEXT_CHARACTERS)
+    )
     rows = [_row(record, length) for record in records]
     echo(text_table([list(rows[0]), *(list(row.values()) for row in rows)], right=(3, 4)))
     if limit and len(records) == limit and len(response_cache) > limit:

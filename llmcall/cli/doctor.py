@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
 import click
 
 from ..clients import registry
-from ..clients.api_errors import proxy_hint
 from ..clients.base import LLMClient
 from ..config import resolve
 from ..config.endpoints import Endpoint
 from ..config.values import without_password
 from ..core.callbacks import call_callback, close
 from ..errors import APIError, CacheError, ConfigError
-from ..support.display import counted, shortened, text_table, visible
+from ..support.display import counted, text_table, visible
 from ..support.notices import keep_notices, stop_keeping_notices
 from .options import json_option
 from .output import echo, echo_json, with_colours
 
-SECONDS = 10.0  # timeout of the one request to each endpoint
 MAX_NAMES = 8  # of models in a remedy
-MAX_ERROR_CHARACTERS = 200
+SECONDS = 10.0  # timeout of the one request to each endpoint
 WITHOUT_LIST = (404, 405, 501)  # some servers only answer chats
 
 
@@ -100,23 +97,18 @@ def _endpoint_checks(client: LLMClient, endpoint: Endpoint, model: str) -> Itera
     try:
         transport = client.shared_transport(endpoint)
     except ConfigError as error:
-        lacking = "model" if client.sends_nothing else "key"
-        remedy = f"LLMCALL_CACHE_MODE=replay replays recorded answers without a {lacking}"
-        yield Check(lacking, False, str(error), remedy)
+        remedy = "LLMCALL_CACHE_MODE=replay replays recorded answers without it"
+        yield Check("model" if client.sends_nothing else "key", False, str(error), remedy)
         return
     key = "an API key is set" if endpoint.api_key else "no API key is needed"
     yield Check("key", True, f"{name}: {key}")
-    url = transport.source or name
     try:
         models = call_callback(transport.list_models, SECONDS)
     except APIError as error:
-        # A proxy may have sent an HTML page.
-        proxy = proxy_hint(url)
-        came = str(error).removesuffix(proxy).partition("<")[0].partition("\n")[0].strip()
-        remedy = proxy.strip() or "'llmcall config' shows where address and key come from"
+        remedy = "'llmcall config' shows where address and key come from"
         if is_without_list := error.status_code in WITHOUT_LIST:
             remedy = "the first call shows whether it answers chats; most addresses end in /v1"
-        found = f"{url}/models: {shortened(came, MAX_ERROR_CHARACTERS)}"
+        found = f"{transport.source or name}/models: {error}"
         yield Check("endpoint", is_without_list, found, remedy)
         return
     finally:
@@ -126,10 +118,9 @@ def _endpoint_checks(client: LLMClient, endpoint: Endpoint, model: str) -> Itera
     yield Check("endpoint", True, f"{name} answers")
     if models and endpoint.api_type != "azure":  # which lists models that could be deployed
         has_model = model in models
-        nearest = get_close_matches(model, models, MAX_NAMES, 0.4) or sorted(models)[:MAX_NAMES]
-        remedy = "" if has_model else f"set [OpenAI] MODEL to one of {', '.join(nearest)}"
+        remedy = f"set [OpenAI] MODEL to one of {', '.join(sorted(models)[:MAX_NAMES])}"
         found = f"{name} {'has' if has_model else 'does not list'} {model}"
-        yield Check("model", has_model, found, remedy)
+        yield Check("model", has_model, found, "" if has_model else remedy)
 
 
 def _cache_check(client: LLMClient) -> Check:

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from fnmatch import fnmatchcase
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
@@ -23,9 +23,6 @@ from ..stores.record import Record
 from ..stores.records.answers import CONFLICTS
 from ..support.arguments import nearest
 from ..support.data import check_unicode
-
-if TYPE_CHECKING:
-    pass
 
 Where = Callable[[Record], bool]
 Decorated = TypeVar("Decorated", bound="Callable[..., object] | click.Command")

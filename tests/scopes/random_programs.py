@@ -25,6 +25,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import anyio
 import openai
 from servers import chunks_of, completion, event
 
@@ -42,7 +43,8 @@ ASKS = ("ask", "stream", "embed", "function", "asking function", "sampled")
 TROUBLES = ("flaky", "dropped", "typed", "fallback")
 BLOCKS = ("scope", "kept", "raise", "none", "held", "arms")
 TOGETHER = ("thread", "threads", "tasks", "map", "failing map")
-CROWDS = ("gather", "group", "threads", "pool", "batch", "in turn")
+IN_A_LOOP = ("gather", "tasks", "group", "anyio group", "as completed")
+CROWDS = (*IN_A_LOOP, "threads", "pool", "batch", "in turn")
 MODEL = "gpt-4o-mini"
 
 
@@ -58,6 +60,7 @@ class Plan(NamedTuple):
         to chance.
     :param is_dead: whether nothing may be asked.
     :param calls_left: after how many calls of the model the program is interrupted.
+    :param signal: what its process sends itself then, if anything.
     :param has_budget: whether a budget is open: then no call is made while the same actor holds a
         stream, whose reservation it could wait for.
     :param is_changed: whether the open cassette may have another program's draws, of which a caller gets its own first.
@@ -67,6 +70,7 @@ class Plan(NamedTuple):
     is_pure: bool = False
     is_dead: bool = False
     calls_left: int | None = None
+    signal: int = 0
     has_budget: bool = False
     is_changed: bool = False
 
@@ -99,6 +103,8 @@ class Chance:
         with self._lock:
             self.asked += 1
             if self.plan.calls_left is not None and self.asked > self.plan.calls_left:
+                if self.plan.signal and self.asked == self.plan.calls_left + 1:
+                    os.kill(os.getpid(), self.plan.signal)
                 raise Interruption
         if self.plan.is_pure:
             return hashlib.sha256(repr(question).encode()).hexdigest()[:12]
@@ -586,7 +592,7 @@ class Crowd:
 
     def play(self, way: str, members: Any, who: str) -> None:
         """Let each member ask, play with members of its own, and ask again."""
-        if way in ("gather", "group"):
+        if way in IN_A_LOOP:
             asyncio.run(self._in_a_loop(way, members, who))
             return
         jobs = self._jobs(members, who)
@@ -632,7 +638,7 @@ class Crowd:
 
     async def play_async(self, way: str, members: Any, who: str, client: Any) -> None:
         """Do the same in tasks; threads are made by ``to_thread`` and in an executor."""
-        if way not in ("gather", "group"):
+        if way not in IN_A_LOOP:
             run = asyncio.get_running_loop().run_in_executor
             jobs = self._jobs(members, who)
             if way == "batch":
@@ -648,13 +654,24 @@ class Crowd:
         ]
         if way == "gather":
             await asyncio.gather(*coroutines)
-            return
-        tasks = []
-        for coroutine in coroutines:
-            tasks.append(asyncio.create_task(coroutine))
-            await asyncio.sleep(self.chance.pause())
-        for task in tasks:
-            await asyncio.wait_for(task, 60)
+        elif way == "as completed":
+            for done in asyncio.as_completed(coroutines):
+                await done
+        elif way == "tasks":
+            tasks = []
+            for coroutine in coroutines:
+                tasks.append(asyncio.create_task(coroutine))
+                await asyncio.sleep(self.chance.pause())
+            for task in tasks:
+                await asyncio.wait_for(task, 60)
+        elif way == "group" and sys.version_info >= (3, 11):
+            async with asyncio.TaskGroup() as group:
+                for coroutine in coroutines:
+                    group.create_task(coroutine)
+        else:
+            async with anyio.create_task_group() as anyio_group:
+                for coroutine in coroutines:
+                    anyio_group.start_soon(awaited, coroutine)
 
     async def member_async(self, member: Any, who: str, client: Any) -> None:
         """Be one member."""
@@ -662,6 +679,11 @@ class Crowd:
         await self.ask_async(f"{who} first", text, client)
         await self.play_async(way, members, who, client)
         await self.ask_async(f"{who} last", text, client)
+
+
+async def awaited(coroutine: Any) -> None:
+    """Wait for a coroutine: anyio makes its own."""
+    await coroutine
 
 
 ADDRESS: dict[str, Any] = {"base_url": "http://127.0.0.1:9/v1", "api_key": "none", "max_retries": 0}

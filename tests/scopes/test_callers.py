@@ -8,15 +8,10 @@ import contextvars
 import functools
 import itertools
 import json
-import os
 import queue
 import random
-import signal
-import subprocess
-import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -25,111 +20,10 @@ from typing import Any, NamedTuple
 import openai
 import pytest
 from clients import QUESTION, Server, ask, plain_program
-from commands import LONGEST, PRICED, RunningProgram
-from pytest_httpserver import HTTPServer
-from servers import chunks_of, completion, event
-from werkzeug import Request, Response
+from commands import LONGEST
 
 import llmcall
 from llmcall.testing import ScriptedClient
-
-CROWD = Path(__file__).with_name("crowd.py")
-NOWHERE = "http://127.0.0.1:9/v1"  # nobody listens there
-
-
-class Chance:
-    """A model's server whose answers and delays are left to chance.
-
-    :ivar asked: how many requests it got.
-    :ivar most: after so many requests it answers none until ``goes_on`` is set.
-    """
-
-    def __init__(self, server: HTTPServer) -> None:
-        self.asked = 0
-        self.most = sys.maxsize
-        self.goes_on = threading.Event()
-        self._lock = threading.Lock()
-        self.address = server.url_for("/v1")
-        server.expect_request("/v1/chat/completions").respond_with_handler(self._answer)
-
-    def _answer(self, request: Request) -> Response:
-        with self._lock:
-            self.asked += 1
-            is_held = self.asked > self.most
-        if is_held:
-            self.goes_on.wait(LONGEST)
-        time.sleep(random.random() * 0.01)
-        text = uuid.uuid4().hex
-        if request.get_json().get("stream"):
-            events = b"".join(map(event, [*chunks_of(text[:5], text[5:]), b"[DONE]"]))
-            return Response(events, content_type="text/event-stream")
-        return Response(json.dumps(completion(text)), content_type="application/json")
-
-
-@pytest.fixture
-def model() -> Iterator[Chance]:
-    """Serve several requests at once."""
-    with HTTPServer(port=0, threaded=True) as server:
-        yield Chance(server)
-
-
-class Done(NamedTuple):
-    """The output of a process that has ended."""
-
-    stdout: str
-    stderr: str
-
-
-def started(address: str, *arguments: object) -> RunningProgram:
-    """Start ``llmcall run`` in a fresh process, with a hash seed of its own."""
-    return RunningProgram(
-        [sys.executable, "-m", "llmcall", "run", *map(str, arguments)],
-        env={
-            **os.environ,
-            "MODEL_AT": address,
-            "PYTHONHASHSEED": "random",
-            "LLMCALL_CONFIG": str(PRICED),
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def ran(address: str, *arguments: object) -> Done:
-    """Run ``llmcall run`` to its end, and return what it printed."""
-    with started(address, *arguments) as process:
-        done = Done(*process.communicate(timeout=LONGEST))
-    assert process.returncode == 0, done.stderr
-    return done
-
-
-@pytest.mark.ci
-@pytest.mark.newest_only
-@pytest.mark.parametrize(
-    "how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
-)
-def test_a_run_that_was_stopped_records_what_its_replays_then_give(
-    model: Chance, how: signal.Signals
-) -> None:
-    """It was stopped in its midst and run again; something was kept."""
-    options = ("--cassette", "run.jsonl")
-    model.most = 12
-    with started(model.address, *options, CROWD, 3) as process:
-        while model.asked < model.most:
-            assert process.poll() is None
-            time.sleep(0.01)
-        process.send_signal(how)
-        model.goes_on.set()
-    assert process.returncode != 0
-    asked = model.asked
-    going_on = ran(model.address, *options, CROWD, 3)
-    assert model.asked < asked + going_on.stdout.count("\n"), "nothing was kept"
-    again = ran(NOWHERE, *options, "--mode", "none", CROWD, 3)
-    assert again.stdout == going_on.stdout, again.stderr
-
-
-# In this process
 
 
 @contextlib.contextmanager

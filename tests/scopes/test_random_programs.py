@@ -9,6 +9,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -383,8 +384,29 @@ def test_a_program_under_run_replays_in_a_fresh_process(seed: int) -> None:
     assert ran_under_run(["--mode", "none"], "cache", replay) == live
 
 
-def ran_under_run(options: list[str], cache: str, plan: dict[str, Any]) -> dict[str, Any]:
-    """Run the program in a fresh process, and return its results."""
+@pytest.mark.ci
+@NEEDS_POSIX
+@pytest.mark.parametrize(
+    "how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
+)
+def test_a_run_that_was_stopped_records_what_its_replays_then_give(how: signal.Signals) -> None:
+    """It was stopped in its midst and run again; something was kept, so the model answers fewer calls than all."""
+    members = [[way, text, [[way, text, []]]] for way in CROWDS for text in TEXTS[:2]]
+    calls = 4 * len(members)  # each member asks at its beginning and end
+    Path("program.json").write_text(json.dumps([["crowd", "threads", members]]), encoding="utf-8")
+    options = ["--cassette", "tape.jsonl"]
+    plan = {"seed": 1, "calls_left": calls // 2, "signal": how}
+    ran_under_run(options, "cache", plan, code=-how)
+    live = ran_under_run(options, "cache", {"seed": 2, "calls_left": calls - 1})
+    assert len(live) == calls
+    replay = {"seed": 3, "is_dead": True}
+    assert ran_under_run([*options, "--mode", "none"], "empty", replay) == live
+
+
+def ran_under_run(
+    options: list[str], cache: str, plan: dict[str, Any], code: int = 0
+) -> dict[str, Any]:
+    """Run the program in a fresh process, and return its results, if it ended well."""
     script = Path(__file__).with_name("random_programs.py")
     arguments = [script, "program.json", json.dumps(plan), "results.json"]
     done = subprocess.run(
@@ -401,5 +423,5 @@ def ran_under_run(options: list[str], cache: str, plan: dict[str, Any]) -> dict[
         check=False,
         timeout=LONGEST,
     )
-    assert done.returncode == 0, done.stderr
-    return json.loads(Path("results.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    assert done.returncode == code, done.stderr
+    return {} if code else json.loads(Path("results.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]

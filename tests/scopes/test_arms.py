@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -40,65 +41,28 @@ def test_an_equal_request_of_two_arms_is_one_draw() -> None:
     assert answers[0] == answers[1] == ["answer 0", "answer 1"]
 
 
-def test_a_draw_in_an_arm_avoids_those_of_its_scope() -> None:
-    """It takes the lowest number that neither the arm nor the scope itself has."""
-    client = numbered()
-    with llmcall.scope("r"):
-        before = ask(client)
-        with llmcall.arm("a"):
-            inside = ask(client)
-    assert (before, inside) == ("r#0", "r#1")
-
-
-def test_a_draw_of_the_scope_avoids_those_of_all_arms() -> None:
-    """A call between arms belongs to the scope, so no arm may draw the same answer."""
-    client = numbered()
-    with llmcall.scope("r"):
-        with llmcall.arm("a"):
-            first = [ask(client), ask(client)]
-        between = ask(client)
-        with llmcall.arm("b"):
-            second = [ask(client), ask(client), ask(client)]
-    assert first == ["r#0", "r#1"] and between == "r#2"
-    assert second == ["r#0", "r#1", "r#3"]
-
-
-def test_an_arm_that_is_entered_again_goes_on() -> None:
-    client = numbered()
-    with llmcall.scope("r"):
-        with llmcall.arm("a"):
-            first = ask(client)
-        with llmcall.arm("a"):
-            second = ask(client)
-    assert (first, second) == ("r#0", "r#1")
-
-
-def test_an_arm_of_a_kept_scope_goes_on() -> None:
-    """As in several cells of a notebook; what is asked between them belongs to all arms."""
-    client = numbered()
-    trial, control = llmcall.scope("trial"), llmcall.arm("control")
-    with trial, control:
-        first = ask(client)
-    with trial:
-        between = ask(client)
-    with trial, control:
-        second = ask(client)
-    with trial, llmcall.arm("treated"):
-        other = [ask(client), ask(client)]
-    assert (first, between, second) == ("trial#0", "trial#1", "trial#2")
-    assert other == ["trial#0", "trial#2"]
-
-
-def test_another_scope_has_arms_of_its_own() -> None:
-    """Two sets of arms in two scopes count apart."""
-    client = numbered()
-    with llmcall.scope("trial"):
-        for scope in "xy":
-            with llmcall.scope(scope), llmcall.arm("a"):
-                assert ask(client) == f"trial/{scope}#0"
-
-
-# Where an arm may stand
+@pytest.mark.parametrize("is_kept", [False, True])
+@pytest.mark.parametrize(
+    ("draws", "numbers"),
+    [
+        pytest.param("-a", [0, 1], id="an arm avoids those of its scope"),
+        pytest.param("aa-bbb", [0, 1, 2, 0, 1, 3], id="the scope avoids those of all arms"),
+        pytest.param("a-abb", [0, 1, 2, 0, 2], id="an arm that is entered again goes on"),
+    ],
+)
+def test_a_draw_takes_the_lowest_number_that_neither_arm_nor_scope_has(
+    draws: str, numbers: list[int], is_kept: bool
+) -> None:
+    """Each draw is of the scope itself or of an arm, which enters a kept scope again as in a notebook's cell."""
+    client, found, kept = numbered(), [], llmcall.scope("r")
+    with nullcontext() if is_kept else kept:
+        for name in draws:
+            with (
+                kept if is_kept else nullcontext(),
+                nullcontext() if name == "-" else llmcall.arm(name),
+            ):
+                found.append(ask(client))
+    assert found == [f"r#{number}" for number in numbers]
 
 
 # Threads, tasks and processes
@@ -173,37 +137,20 @@ def test_a_function_that_is_bound_in_an_arm_goes_to_no_other_process() -> None:
 # Recorded functions
 
 
-def test_each_arm_records_its_own_result_of_a_function() -> None:
-    """A function may read the state of the arm's world."""
+@pytest.mark.parametrize(("shared", "results"), [(False, [0, 1]), (True, [0, 0])])
+def test_each_arm_records_its_own_result_of_a_function_unless_it_is_shared(
+    shared: bool, results: list[int]
+) -> None:
+    """A function may read the state of the arm's world, or throw a die for all arms."""
     numbers = itertools.count()
-
-    @llmcall.recorded(name="world")
-    def state() -> int:
-        return next(numbers)
-
+    state = llmcall.recorded(name="world", shared=shared)(lambda: next(numbers))
     for _ in range(2):  # the second time, all is replayed
+        found = []
         with llmcall.configured(cache_mode="auto"), llmcall.scope("r"):
-            with llmcall.arm("a"):
-                first = state()
-            with llmcall.arm("b"):
-                second = state()
-        assert (first, second) == (0, 1)
-
-
-def test_a_shared_function_has_one_result() -> None:
-    """A die is thrown once for all arms."""
-    numbers = itertools.count()
-
-    @llmcall.recorded(name="die", shared=True)
-    def die() -> int:
-        return next(numbers)
-
-    with llmcall.configured(cache_mode="auto"), llmcall.scope("r"):
-        with llmcall.arm("a"):
-            first = [die(), die()]
-        with llmcall.arm("b"):
-            second = [die(), die()]
-    assert first == second == [0, 1]
+            for name in "ab":
+                with llmcall.arm(name):
+                    found.append(state())
+        assert found == results
 
 
 # What is said

@@ -258,19 +258,13 @@ def test_a_recording_that_goes_on_keeps_the_answers_of_each_caller() -> None:
 def rounds(client: openai.OpenAI, *names: str, count: int) -> dict[str, list[str]]:
     """Return what callers of these names were answered, one after the other, in some rounds each."""
     found: dict[str, list[str]] = {}
-
-    def ann() -> None:
-        found["ann"] = [ask(client) for _ in range(count)]
-
-    def ben() -> None:
-        found["ben"] = [ask(client) for _ in range(count)]
-
-    def cem() -> None:
-        found["cem"] = [ask(client) for _ in range(count)]
-
-    functions = {"ann": ann, "ben": ben, "cem": cem}
     for name in names:
-        thread = threading.Thread(target=functions[name])
+
+        def job(name: str = name) -> None:
+            found[name] = [ask(client) for _ in range(count)]
+
+        job.__code__ = job.__code__.replace(co_name=name)  # which names the caller
+        thread = threading.Thread(target=job)
         thread.start()
         thread.join()
     return found

@@ -121,52 +121,44 @@ def test_a_first_call_leaves_the_random_numbers_where_the_http_library_draws_som
     assert (live, replayed) == (f"True {number}", f"False {number}")
 
 
-@pytest.mark.ci
-@pytest.mark.usefixtures("brotli")
-def test_a_generator_that_a_library_makes_moves_no_seed_of_a_run(
-    httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Under ``--seed``, the generators that the program makes are counted. The live call also counts
-    tokens, and finds the folder for temporary files with a generator.
-    """
-    monkeypatch.delenv("TIKTOKEN_CACHE_DIR")
-    server = ScriptedServer(httpserver, OK)
-    program = f"""
+OF_A_LIBRARY = """
 import llmcall, random, sys
-client = llmcall.OpenAIClient(base_url="{server.base_url}", api_key="none", model="gpt-4o")
+client = llmcall.OpenAIClient(base_url=sys.argv[1], api_key="none", model="gpt-4o")
 with llmcall.budget(tokens=1_000_000):
     client.send_message("Bread?")
-print("brotli" in sys.modules, random.Random().random())
+print("brotli" in sys.modules, file=sys.stderr)
 """
-    command = [sys.executable, "-m", "llmcall", "run", "--cassette", "a.jsonl", "--seed", "1"]
-    command.append(written("program.py", program))
-    live, replayed = (
-        subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)
-    )
-    assert (live[:5], replayed[:6]) == ("True ", "False ")
-    assert live[5:] == replayed[6:]
-
-
-@pytest.mark.ci
-def test_a_generator_that_a_transport_makes_moves_no_seed_of_a_run(httpserver: HTTPServer) -> None:
-    """It is made where a request is sent first, which a replay does not do."""
-    server = ScriptedServer(httpserver, OK)
-    program = f"""
-import random, httpx
+OF_A_TRANSPORT = """
+import random, sys, httpx
 
 class Transport(httpx.HTTPTransport):
     def handle_request(self, request):
         random.Random()
+        print("True", file=sys.stderr)
         return super().handle_request(request)
 
-asked = {{"model": "gpt-4o", "messages": [{{"role": "user", "content": "Bread?"}}]}}
-httpx.Client(transport=Transport()).post("{server.base_url}/chat/completions", json=asked)
-print(random.Random().random())
+asked = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Bread?"}]}
+httpx.Client(transport=Transport()).post(sys.argv[1] + "/chat/completions", json=asked)
 """
+
+
+@pytest.mark.ci
+@pytest.mark.usefixtures("brotli")
+@pytest.mark.parametrize("program", [OF_A_LIBRARY, OF_A_TRANSPORT], ids=["library", "transport"])
+def test_a_generator_that_a_sent_request_makes_moves_no_seed_of_a_run(
+    program: str, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under ``--seed``, the generators that the program makes are counted. A replay sends nothing, so it makes none of
+    these: that of a library which is imported, of the folder for temporary files (to count tokens), of a transport.
+    """
+    monkeypatch.delenv("TIKTOKEN_CACHE_DIR")
+    server = ScriptedServer(httpserver, OK)
+    script = written("program.py", f"{program}\nprint(random.Random().random())")
     command = [sys.executable, "-m", "llmcall", "run", "--cassette", "a.jsonl", "--seed", "1"]
-    command.append(written("program.py", program))
+    command += [script, server.base_url]
     live, replayed = (
-        subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)
+        subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(2)
     )
-    assert live == replayed
+    assert live.stdout == replayed.stdout
+    assert "True" in live.stderr and "True" not in replayed.stderr
     assert len(server.requests) == 1

@@ -69,23 +69,17 @@ def test_threads_from_before_a_cassette_warn_in_it(caplog: pytest.LogCaptureFixt
     assert f"two threads in scope 'trial' {AT_THE_SAME_TIME}" in caplog.text
 
 
-def ask_texts(client: ScriptedClient, name: str) -> Any:
-    """Ask another text."""
-    return answer_to(client, name)
-
-
-def ask_samples(client: ScriptedClient, name: str) -> Any:
-    """Ask for another sample."""
-    return client.send_message("Hi", sample=name)
-
-
-def ask_in_scopes(client: ScriptedClient, name: str) -> Any:
+def ask_in_a_scope(client: ScriptedClient, name: str) -> Any:
     """Ask in another scope."""
     with scope(name):
         return answer_to(client)
 
 
-@pytest.mark.parametrize("ask", [ask_texts, ask_samples, ask_in_scopes])
+@pytest.mark.parametrize(
+    "ask",
+    [answer_to, lambda client, name: client.send_message("Hi", sample=name), ask_in_a_scope],
+    ids=["texts", "samples", "scopes"],
+)
 def test_different_requests_of_two_threads_at_once_do_not_warn(
     ask: Callable[[ScriptedClient, str], Any], caplog: pytest.LogCaptureFixture
 ) -> None:

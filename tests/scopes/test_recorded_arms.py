@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -125,62 +126,34 @@ def test_an_arms_calls_in_other_processes_are_named() -> None:
     assert [arms for _, arms in arms_in("a.jsonl")] == [["a"], ["a"]]
 
 
-@pytest.mark.parametrize("mode", ["none", "once", "new", "update"])
-def test_a_replay_writes_nothing(client: ScriptedClient, mode: str) -> None:
-    """The same arms are the same bytes."""
-    with llmcall.cassette("a.jsonl"):
-        study(client)
-    before = Path("a.jsonl").read_bytes()
-    with llmcall.cassette("a.jsonl", mode=mode):
-        study(client)
-    assert Path("a.jsonl").read_bytes() == before
-
-
-@pytest.mark.parametrize(("mode", "is_named"), [("none", False), ("once", False), ("update", True)])
-def test_update_names_an_arm_that_asks_nothing_new(
-    client: ScriptedClient, mode: str, is_named: bool
+@pytest.mark.parametrize(
+    ("first", "mode", "again", "named"),
+    [
+        *(("ct", mode, "ct", "c t ct") for mode in ("none", "once", "new", "update")),
+        ("ct", "none", "ctp", "c t ct"),
+        ("ct", "once", "ctp", "c t ct"),
+        pytest.param("ct", "update", "ctp", "cp t ctp", id="update: it asks nothing new"),
+        pytest.param("c", "new", "t", "c t ct", id="new: another run used the records, too"),
+        pytest.param("ct", "update", "t", " t t", id="update: the others are gone"),
+        pytest.param("ct", "update", "t!", "c t ct", id="update: it failed before the others"),
+    ],
+)
+def test_a_mode_decides_which_arms_are_named(
+    client: ScriptedClient, first: str, mode: str, again: str, named: str
 ) -> None:
-    """A placebo's answers are those of its twin; other modes leave the file as it is."""
+    """Of the control, treated and placebo arms; no other line of the file changes."""
+    names = {name[0]: name for name in GIVEN}
     with llmcall.cassette("a.jsonl"):
-        study(client)
-    with llmcall.cassette("a.jsonl", mode=mode):
-        study(client, "control", "treated", "placebo")
-    placebo = ["placebo"] if is_named else []
-    assert arms_in("a.jsonl") == [
-        ("A heat pump, with 0 % off?", ["control", *placebo]),
-        ("A heat pump, with 15 % off?", ["treated"]),
-        ("Do you heat with gas?", ["control", "treated", *placebo]),
-    ]
-
-
-def test_new_adds_arms_to_those_that_are_named(client: ScriptedClient) -> None:
-    """It takes nothing away: another run used the records, too."""
-    with llmcall.cassette("a.jsonl"):
-        study(client, "control")
-    with llmcall.cassette("a.jsonl", mode="new"):
-        study(client, "treated")
-    assert sorted(arms_in("a.jsonl")) == TWO
-
-
-def test_update_takes_away_arms_that_a_run_did_not_use(client: ScriptedClient) -> None:
-    with llmcall.cassette("a.jsonl"):
-        study(client)
-    with llmcall.cassette("a.jsonl", mode="update"):
-        study(client, "treated")
-    assert arms_in("a.jsonl") == [
-        ("A heat pump, with 15 % off?", ["treated"]),
-        ("Do you heat with gas?", ["treated"]),
-    ]
-
-
-def test_update_keeps_the_arms_of_a_run_that_failed(client: ScriptedClient) -> None:
-    """It did not come to all of them."""
-    with llmcall.cassette("a.jsonl"):
-        study(client)
-    with pytest.raises(ZeroDivisionError), llmcall.cassette("a.jsonl", mode="update"):
-        study(client, "treated")
-        raise ZeroDivisionError
-    assert arms_in("a.jsonl") == TWO
+        study(client, *(names[it] for it in first))
+    before = Path("a.jsonl").read_bytes()
+    with suppress(ZeroDivisionError), llmcall.cassette("a.jsonl", mode=mode):
+        study(client, *(names[it] for it in again.strip("!")))
+        if "!" in again:
+            raise ZeroDivisionError
+    arms = [[names[it] for it in used] for used in named.split(" ")]
+    pairs = zip((text for text, _ in TWO), arms, strict=True)
+    assert sorted(arms_in("a.jsonl")) == [(text, used) for text, used in pairs if used]
+    assert first != again or Path("a.jsonl").read_bytes() == before
 
 
 def test_a_recording_that_broke_off_names_arms_like_an_undisturbed_one(
@@ -252,14 +225,8 @@ def test_equal_lines_with_other_arms_are_one_record_of_all_arms() -> None:
     cache = llmcall.ResponseCache("cache")
     cache.load("both.jsonl")
     assert arms_of(cache.records()) == {"Hi": ("a", "b")}
-
-
-def test_merge_keeps_the_arms() -> None:
-    """Of one answer in two files, those of both."""
-    for name in "ab":
-        write_cassette(f"{name}.jsonl", [chat("Hi", "Yes.", "r#0").with_arms((name,))])
-    done("cassette", "merge", "a.jsonl", "b.jsonl", "-o", "both.jsonl")
-    assert arms_in("both.jsonl") == [("Hi", ["a", "b"])]
+    done("cassette", "merge", "0.jsonl", "1.jsonl", "-o", "merged.jsonl")
+    assert arms_in("merged.jsonl") == [("Hi", ["a", "b"])]
 
 
 # In caches

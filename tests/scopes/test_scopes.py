@@ -67,26 +67,11 @@ def in_a_thread(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def test_only_identical_requests_share_a_count() -> None:
-    """Another message, parameter or model has a count of its own."""
+    """Another message, parameter, model or path has a count of its own."""
     with scope("a"):
         assert [sample(), sample("other"), sample(temperature=1), sample(model="m")] == ["a#0"] * 4
-
-
-def test_each_path_has_a_count_of_its_own() -> None:
-    """The same request in an inner scope starts at 0."""
-    with scope("a"):
-        assert sample() == "a#0"
         with scope("b"):
             assert sample() == "a/b#0"
-
-
-def test_a_kept_scope_goes_on() -> None:
-    """A scope in a variable goes on counting when it is entered again."""
-    trial = scope("trial")
-    with trial:
-        assert sample() == "trial#0"
-    with trial:
-        assert sample() == "trial#1"
 
 
 def test_another_scope_of_the_same_name_starts_at_0() -> None:
@@ -100,25 +85,18 @@ def test_another_scope_of_the_same_name_starts_at_0() -> None:
         assert sample() == "trial#1"
 
 
-@pytest.mark.parametrize("on_error", ["none", "raise", "return"])
+@pytest.mark.parametrize("on_error", ["none", "raise", "return", "a stream"])
 def test_a_failed_call_gives_its_number_back(on_error: Any) -> None:
     """The next call draws the number of a call that failed."""
     failing = client_with([InvalidRequestError("no")] * 9)
     with scope("a"):
         assert sample() == "a#0"
         with pytest.raises(InvalidRequestError) if on_error == "raise" else nullcontext():
-            reply = failing.send_message("Hello", on_error=on_error)
-            assert reply is None or isinstance(reply, InvalidRequestError)
-        assert (sample(), sample()) == ("a#1", "a#2")
-
-
-def test_a_failed_stream_gives_its_number_back() -> None:
-    """The next call draws the number of a stream that failed."""
-    failing = client_with([InvalidRequestError("no")])
-    with scope("a"):
-        assert sample() == "a#0"
-        with failing.stream_message("Hello") as stream:
-            assert list(stream) == []
+            if on_error == "a stream":
+                with failing.stream_message("Hello") as stream:
+                    assert list(stream) == []
+            else:
+                failing.send_message("Hello", on_error=on_error)
         assert (sample(), sample()) == ("a#1", "a#2")
 
 
@@ -168,18 +146,11 @@ def test_blanks_scripts_enumerations_and_numbers_are_names() -> None:
 
 
 def test_an_embedding_is_the_same_in_every_scope() -> None:
-    """An embedding is no draw: a scope does not change its record."""
+    """An embedding is no draw: a scope does not change its record, and a thread needs none."""
     client = ScriptedClient([[1.0]], cache_mode="auto")
     with scope("a"):
-        client.get_embedding("text")
+        in_a_thread(client.get_embedding, "text")
     assert client.get_embedding("text") == [1.0]
-
-
-def test_an_embedding_needs_no_scope() -> None:
-    """A thread without a scope may ask for one while a scope is open elsewhere."""
-    client = ScriptedClient([[2.0]])
-    with scope("a"):
-        assert in_a_thread(client.get_embedding, "text") == [2.0]
 
 
 def test_inside_scope_none_there_is_no_draw() -> None:
@@ -205,63 +176,35 @@ def test_one_answer_for_many_personas_is_warned_of_once(caplog: pytest.LogCaptur
 
 
 @pytest.mark.parametrize(
-    "ask",
+    "request_of",
     [
-        pytest.param(
-            lambda client, number: client.send_message("Buy bread?", temperature=0), id="zero"
-        ),
-        pytest.param(
-            lambda client, number: client.send_message("Buy bread?", temperature=1, sample=number),
-            id="sample",
-        ),
-        pytest.param(
-            lambda client, number: client.send_message(f"Buy bread {number}?", temperature=1),
-            id="other",
-        ),
+        lambda number: {"temperature": 0},
+        lambda number: {"sample": number},
+        lambda number: {"seed": number},
     ],
+    ids=["zero", "samples", "others"],
 )
 def test_one_answer_that_is_meant_is_not_warned_of(
-    ask: Callable[[ScriptedClient, int], object], caplog: pytest.LogCaptureFixture
+    request_of: Callable[[int], dict[str, Any]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Temperature 0, samples, scopes and different requests give no warning."""
+    """Temperature 0, samples and different requests give no warning."""
     client = ScriptedClient(lambda messages: "yes", cache_mode="auto")
     for number in range(5):
-        ask(client, number)
+        client.send_message("Buy bread?", **{"temperature": 1, **request_of(number)})
     assert caplog.messages == []
 
 
-def ask_one_after_the_other(client: ScriptedClient) -> None:
-    """Ask the same several times."""
-    for _ in range(TOGETHER):
-        client.send_message("Buy bread?", temperature=1)
-
-
-def ask_in_threads(client: ScriptedClient) -> None:
-    """Ask the same in several threads at the same time."""
-    with ThreadPoolExecutor(TOGETHER) as executor:
-        for _ in range(TOGETHER):
-            executor.submit(client.send_message, "Buy bread?", temperature=1)
-
-
-@pytest.mark.parametrize(
-    "ask",
-    [
-        ask_one_after_the_other,
-        ask_in_threads,
-    ],
-)
-def test_one_answer_for_all_is_warned_of_in_every_way_to_ask(
-    ask: Callable[[ScriptedClient], None], caplog: pytest.LogCaptureFixture
-) -> None:
-    """Outside any scope, one answer that serves all who ask is warned of once, whether it is
-    recorded or of a call that is still under way.
-    """
+def test_one_answer_of_a_call_under_way_is_warned_of_too(caplog: pytest.LogCaptureFixture) -> None:
+    """Outside any scope, threads that ask at the same time share it."""
 
     def answer_late(messages: Any) -> str:
         time.sleep(0.2)  # in which the others ask, too
         return "yes"
 
-    ask(ScriptedClient(answer_late, cache_mode="auto"))
+    client = ScriptedClient(answer_late, cache_mode="auto")
+    with ThreadPoolExecutor(TOGETHER) as executor:
+        for _ in range(TOGETHER):
+            executor.submit(client.send_message, "Buy bread?", temperature=1)
     (warning,) = caplog.messages
     assert "identical requests outside any scope share one answer" in warning
 
@@ -383,13 +326,7 @@ def test_each_remedy_lets_a_thread_ask() -> None:
         assert in_a_thread(sample_in, None) is None
         assert in_a_thread(sample_in, "own") == "own#0"
         assert in_a_thread(bind(sample)) == "a#0"
-
-
-def test_a_thread_needs_no_scope_when_none_is_open() -> None:
-    """When the last scope has ended, a call of another thread has no sample."""
-    with scope("a"):
-        assert sample() == "a#0"
-    assert in_a_thread(sample) is None
+    assert in_a_thread(sample) is None  # none is open any more
 
 
 def test_bound_functions_draw_from_the_scope() -> None:
@@ -705,6 +642,8 @@ def test_a_root_scope_is_that_of_a_whole_process() -> None:
 def test_a_default_scope_is_that_of_calls_without_one() -> None:
     """Calls of every thread and task that would stand in no scope draw from it."""
     with default_scope(new_program_scope()):
+        with scope("a"), scope("b"):  # scopes that the program opens keep their paths
+            assert sample() == "a/b#0"
         assert [sample(), sample(), in_a_thread(sample)] == ["run#0", "run#1", "run#2"]
         assert asyncio.run(asample()) == "run#3"
         assert bind(sample)() == "run#4"
@@ -715,14 +654,6 @@ def test_a_block_leaves_the_default_scope_around_it() -> None:
     with default_scope(None), default_scope(new_program_scope()):
         with default_scope(None):
             assert sample() is None
-        assert sample() == "run#0"
-
-
-def test_scopes_keep_their_paths_beside_a_default_scope() -> None:
-    """A scope that the program opens does not stand below the default one."""
-    with default_scope(new_program_scope()):
-        with scope("a"), scope("b"):
-            assert sample() == "a/b#0"
         assert sample() == "run#0"
 
 

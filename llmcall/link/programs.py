@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from ..support.system import after_fork_in_child
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
-
     from ..programs.interceptors import Interceptor
     from ..programs.recorder import Recorder
 
 
-# Records the clients of another process for a block, by the options of a recording; it can be pickled.
-record_linked: Callable[[Any], AbstractContextManager[object]]
 interceptors: list[Interceptor] = []  # that are attached, the innermost last
 
 

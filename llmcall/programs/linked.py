@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..core.parents import parents
 from ..errors import CacheMissError
-from ..link import messages, programs
+from ..link import messages
 from ..link.plain_values import error_data
 from ..support.listeners import CallListener, listen, stop_listening
 from ..support.notices import warn_once
@@ -119,6 +119,3 @@ def recording_linked(options: RecordingOptions, parent: Parent | None = None) ->
             yield
     finally:
         stop_listening(own_cassettes)
-
-
-programs.record_linked = recording_linked

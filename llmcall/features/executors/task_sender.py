@@ -5,29 +5,24 @@ from __future__ import annotations
 import functools
 import os
 import pickle
-from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ...additions import additions
 from ...config import resolve as config
 from ...link import messages, programs
 from ...link.link_server import Link
 from ...many.tasks import Task, TaskResult
-from ...scopes.active import ActiveScope
 from ...scopes.draws import Drawn, MapIsOverError
 from ...scopes.position import hold_scope
 from ...stores.cassettes.current import open_current_cassette
-from ...support.failures import process_failures
-from ...support.listeners import notify
 from ...traffic import budgets
 from ...traffic import usage as metering
-from .elsewhere import UNPICKLABLE, Noted
-from .worker import RemoteResult, RemoteTask, State, maps_here
+from .worker import UNPICKLABLE, Noted, RemoteResult, RemoteTask, State, maps_here
 
 if TYPE_CHECKING:
     from ...many.map_run import MapRun
-    from ...stores.cassettes.cassette import Cassette
 
 
 class WorkerError(Exception):
@@ -45,17 +40,12 @@ class TaskSender:
         self.run = run
         self._executor = executor
         self._token = os.urandom(8).hex()  # identifies the map in all processes
-        self._cassette: Cassette | None = run.context.run(open_current_cassette)
-        self._until_closed = ExitStack()
-        self._link: Link  # that the workers call
         self._tickets: dict[Task, str] = {}
-        # Both raise an error that names the remedy, which the executor's would not. Loky and Dask pickle more
-        # functions than Python does.
-        kinds = {kind.__name__: kind.__module__ for kind in type(executor).__mro__}
-        if kinds.get("ProcessPoolExecutor") == "concurrent.futures.process":
+        self._link: Link | None = None  # that the workers call
+        # Both raise an error that names the remedy, which a pool's would not. Loky and Dask pickle more functions.
+        if type(executor).__module__ == "concurrent.futures.process":
             _pickled(run.job, "fn")
-        if kinds.keys() & {"ProcessPoolExecutor", "ClientExecutor"}:
-            self._packed  # noqa: B018
+            self._state  # noqa: B018
         maps_here[self._token] = run
 
     def submit(self, task: Task) -> Future[TaskResult | RemoteResult]:
@@ -64,61 +54,63 @@ class TaskSender:
 
     def remote(self, task: Task) -> RemoteTask:
         """Return a task as another process gets it."""
-        state, drawn_by_item = self._packed
+        state = self._state
+        assert self._link is not None
         self._link.start()
-        run, client = self.run, self.run.job.client
-        context, order = run.context.copy(), task.position.position.order
-        context.run(task.position.set_caller)
+        run, client, position = self.run, self.run.job.client, task.position
+        context = run.context.copy()
+        context.run(position.set_caller)
         context.run(hold_scope, run.scope_of(task))
-        base = self._link.admit(context, order, None if client is None else client.meter)
-        self._tickets[task] = base.ticket
-        drawn = drawn_by_item.get(task.position.name, [])
-        return RemoteTask(
-            self._token,
-            state,
-            run.job,
-            task.item,
-            task.position,
-            base.ticket,
-            drawn,
+        base = self._link.admit(
+            context, position.position.order, None if client is None else client.meter
         )
+        self._tickets[task] = base.ticket
+        drawn = self._drawn_before.get(position.name, [])
+        return RemoteTask(self._token, state, run.job, task.item, position, base.ticket, drawn)
 
     @functools.cached_property
-    def _packed(self) -> tuple[bytes, dict[str, list[Drawn]]]:
-        """Return the pickled state of this process, and the earlier draws in each item's scope."""
-        state = self.run.context.copy().run(self._packed_state)
-        return state, _by_item(self.run.active)
+    def _state(self) -> State:
+        """The state of this process, for its workers."""
+        return self.run.context.copy().run(self._state_here)
 
-    def _packed_state(self) -> bytes:
-        record: Callable[[], AbstractContextManager[object]] = nullcontext
-        recording = programs.innermost_recorder()
-        if recording is not None:
-            record = functools.partial(programs.record_linked, recording.options())
-        self._link = Link()
-        with ExitStack() as stack:
-            stack.callback(self._link.close, 0)
-            state = State(
-                config.packed(),
-                self._link.address,
-                self._link.admit().ticket,
-                bool(budgets.open_budgets),
-                None if self._cassette is None else self._cassette.file.real_path,
-                record,
+    def _state_here(self) -> State:
+        recording, cassette, refusal = programs.innermost_recorder(), open_current_cassette(), ""
+        options = None if recording is None else recording.options()
+        settings = _pickled((config.packed(), options), "the settings")
+        if budgets.open_budgets:
+            refusal = (
+                "a budget is open in the process of the map, and does not limit workers on other machines. Run the "
+                "map without a budget, or on this machine"
             )
-            packed = _pickled(state, "the settings")
-            self._until_closed = stack.pop_all()
-        return packed
+        elif cassette is not None:
+            shared = additions("remedies").get("a cassette on another machine")
+            remedy = f"{shared}, " if shared else ""
+            refusal = (
+                f"{cassette.file.real_path} is open in the process of the map, where workers on other machines cannot "
+                f"record or replay. Run the map without a cassette, {remedy}or on this machine"
+            )
+        self._link = Link()
+        return State(settings, self._link.address, self._link.admit().ticket, refusal)
+
+    @functools.cached_property
+    def _drawn_before(self) -> dict[str, list[Drawn]]:
+        """What was drawn in the scopes of the map's items, by the items' names."""
+        prefix, by_name = f"{self.run.active.path}/", dict[str, list[Drawn]]()
+        for drawn in self.run.active.draws.drawn():
+            if drawn.request[0].startswith(prefix):
+                name = drawn.request[0].removeprefix(prefix).partition("/")[0]
+                by_name.setdefault(name, []).append(drawn)
+        return by_name
 
     def note(self, received: TaskResult | RemoteResult, task: Task) -> None:
         """Note the end of a task, and count here what it did on another machine."""
-        if (ticket := self._tickets.pop(task, None)) is not None:
+        if (ticket := self._tickets.pop(task, None)) is not None and self._link is not None:
             self._link.take(messages.Dismiss(ticket))
-        if not isinstance(received, RemoteResult):  # it ran here, or never
-            return
-        if received.noted is not None:
-            self._count(received.noted, task)
-        if received.error is not None:
-            received.error.__cause__ = WorkerError(f"in another process:\n{received.traceback}")
+        if isinstance(received, RemoteResult):  # else it ran here, or never
+            if received.noted is not None:
+                self._count(received.noted, task)
+            if received.error is not None:
+                received.error.__cause__ = WorkerError(f"in another process:\n{received.traceback}")
 
     def _count(self, noted: Noted, task: Task) -> None:
         active, client = self.run.active, self.run.job.client
@@ -127,19 +119,14 @@ class TaskSender:
                 task.draw_list.add(active.draws.claim(*drawn))
         if active.used_records is not None:
             active.used_records.extend(noted.used_records)
-        meter = None if client is None else client.meter
         for usage in noted.usage:
-            metering.count(meter, *usage)
-        for reason, calls in noted.failures:
-            for scope, words in calls:
-                process_failures.add(scope, words, reason)
-        if noted.refused is not None:
-            notify("refused", None, noted.refused)
+            metering.count(None if client is None else client.meter, *usage)
 
     def close(self) -> None:
         """Forget the map, and stop answering its workers."""
         maps_here.pop(self._token, None)
-        self._until_closed.close()
+        if self._link is not None:
+            self._link.close(0)
 
 
 def _pickled(value: object, name: str) -> bytes:
@@ -166,15 +153,3 @@ class SentTask:
 
     def __reduce__(self) -> tuple[object, ...]:
         return RemoteTask, tuple(self._sender.remote(self._task))
-
-
-def _by_item(active: ActiveScope) -> dict[str, list[Drawn]]:
-    """Return what was drawn in the scopes of a map's items, by the items' names."""
-    prefix = f"{active.path}/"
-    by_name: dict[str, list[Drawn]] = {}
-    for drawn in active.draws.drawn():
-        path, _ = drawn.request
-        if path.startswith(prefix):
-            name = path[len(prefix) :].partition("/")[0]
-            by_name.setdefault(name, []).append(drawn)
-    return by_name

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ...apis.message import content_text, holds_answer, unreadable_message
 from ...config.cassette_modes import MODES
 from ...core.calls import stores_around
 from ...core.parents import parents
 from ...errors import ArgumentError, ConfigError, ScopeError
 from ...keys.keys import key_of
+from ...keys.plain_data import plain
 from ...keys.request import Data, Request
 from ...scopes.active import here
 from ...scopes.draw_numbers import Numbers
 from ...scopes.position import Branches, Position, draw_in_arm
-from ...stores.cassettes.current import open_cassettes, open_current_cassette
+from ...stores.cassettes.current import open_cassettes
 from ...stores.cassettes.stores import CassetteStore
 from ...stores.record import Record
 from ...stores.records.reader import header_in
 from ...support.arguments import nearest
 from ...support.blocks import Block
-from ...support.display import counted, printable
+from ...support.data import check_unicode
+from ...support.display import as_json, counted, printable
 from ...support.failures import report_problem
 from ...support.listeners import CallListener, listen, stop_listening
 from ...support.system import lock
-from .answers import Message, chat_response, message_of, other_response
 from .notes import OVERRIDE
 
 if TYPE_CHECKING:
@@ -35,7 +39,11 @@ if TYPE_CHECKING:
     from ...scopes.draw_numbers import RecordedCallers
     from ...stores.cassettes.cassette import Cassette
 
+Message = dict[str, Any]
 MOST_NAMED = 5  # actors that a message lists
+# Where other APIs have an answer's text, whole and streamed; and the types of objects that have other texts there
+TEXT_FIELDS = ("text", "delta", "content", "response")
+NOT_TEXT = re.compile("reasoning|thinking|summary|arguments")
 
 _open: list[Override] = []  # an override that is entered twice is here twice
 
@@ -112,13 +120,9 @@ class Override(Block, CallListener):
     """
 
     def __init__(self, answers: Mapping[tuple[str, int], str | Mapping[str, object]]) -> None:
-        if not isinstance(answers, Mapping):
-            raise TypeError(
-                f"override takes a dict such as {{('Ben', 2): 'no'}}, not {type(answers).__name__}"
-            )
         self._answers = [
-            _Answer(*place, message_of(answer, place_of(*place)))
-            for place, answer in _checked(answers)
+            _Answer(actor.strip("/"), number, message_of(answer, place_of(actor, number)))
+            for (actor, number), answer in answers.items()
         ]
         self._inside = Position()
         self._calls: dict[tuple[Branches, str], _Calls] = {}
@@ -132,8 +136,6 @@ class Override(Block, CallListener):
                 f"{self._answers[0].place} is opened in a child process, whose calls the parent answers: open it "
                 "there, or give it to llmcall run --override"
             )
-        if self._answers and (cassette := open_current_cassette()) is not None:
-            _check_file(cassette)
         self._inside = here().parent_of_new_scopes.position
         self._process = os.getpid()
         self._calls.clear()
@@ -223,31 +225,6 @@ class Override(Block, CallListener):
         return f"{answer.place} answered no call: {reason}"
 
 
-def _checked(
-    answers: Mapping[tuple[str, int], str | Mapping[str, object]],
-) -> Iterator[tuple[tuple[str, int], str | Mapping[str, object]]]:
-    """Yield the answers of an override, with their places checked."""
-    for place, answer in answers.items():
-        is_pair = isinstance(place, tuple) and len(place) == 2
-        if not (is_pair and isinstance(place[0], str) and type(place[1]) is int):
-            raise TypeError(
-                f"override has the key {place!r}; it must be an actor and the number of its call: ('Ben', 2)"
-            )
-        actor, number = place[0].strip("/"), place[1]
-        if not actor or number < 1:
-            raise ArgumentError(
-                f"override has the key {place!r}; the actor must have a name, and calls count from 1"
-            )
-        yield (actor, number), answer
-
-
-def _key_of(call: Call) -> str:
-    """Return the key of a call's record; in an arm, that of a draw of this arm alone."""
-    request, arm = call.request, call.position.arm
-    own = draw_in_arm(str(request.sample), arm) if arm else request.sample
-    return key_of(request.kind, request.hashed, own)
-
-
 def _counted(call: Call) -> _Calls:
     """Return the count of the calls of a call's actor, in its arm, which begins with this call."""
     position, cassette = call.position, call.cassette
@@ -276,6 +253,98 @@ def _check_file(cassette: Cassette) -> None:
         )
 
 
+def message_of(answer: object, place: str) -> Message:
+    """Return an answer as an assistant message.
+
+    :param answer: its text, or the message as Chat Completions has it.
+    :param place: what messages call the answer.
+    :raises TypeError: if it is neither.
+    :raises ValueError: if it holds no text, tool call or refusal, or one that cannot be read.
+    """
+    if isinstance(answer, str):
+        answer = {"content": answer}
+    if not isinstance(answer, Mapping):
+        raise TypeError(
+            f"{place} is {type(answer).__name__}; it must be text or an assistant message (a dict)"
+        )
+    fields: Message = plain(dict(answer), place)
+    check_unicode(json.dumps(fields, ensure_ascii=False), place)
+    if problem := unreadable_message(fields):
+        raise ArgumentError(f"{place} {problem}")
+    message = {"content": None, **fields, "role": "assistant"}
+    if not holds_answer(message):
+        raise ArgumentError(f"{place} is empty; give it text or tool_calls")
+    return message
+
+
+def chat_response(request: Request, message: Message) -> dict[str, Data]:
+    """Return the response to a chat that holds a message, as it is recorded."""
+    end = "tool_calls" if message.get("tool_calls") else "stop"
+    choices = [
+        {"index": index, "message": dict(message), "finish_reason": end}
+        for index in range(int(request.hashed.get("n") or 1))
+    ]
+    # A program reads zeros; readers of records take them, beside a text, for no report.
+    usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    return {"model": str(request.hashed["model"]), "choices": choices, "usage": usage}
+
+
+def other_response(recorded: Record, message: Message, place: str) -> dict[str, Data]:
+    """Return the recorded response of another API with a message's text in place of its own, whole or streamed.
+
+    :param place: what messages call the answer.
+    :raises ValueError: if the message is not only a text, or the response has none.
+    """
+    text = content_text(message["content"])
+    if text is None or message.get("tool_calls") or message.get("refusal"):
+        raise ArgumentError(
+            f"{place} must be a text: only in a Chat Completions call may it be more"
+        )
+    value = recorded.response.get("value")
+    if isinstance(value, dict) and isinstance(body := value.get("body"), str):
+        for choice in recorded.choices:
+            body = _with_text(body, choice["message"].get("content") or "", text)
+        response: dict[str, Data] = {"value": {**value, "body": body}}
+        made = Record(None, recorded.kind, None, recorded.request, response)
+        if [choice["message"].get("content") for choice in made.choices[:1]] == [text]:
+            return response
+    raise ArgumentError(f"{place} has no place: the recorded response to that call has no text")
+
+
+def _with_text(body: str, old: str, new: str) -> str:
+    """Return a body, JSON or a stream of events or lines, with another text.
+
+    It has the old one whole, in pieces that follow one another, or both.
+    """
+    rest = old
+
+    def changed(item: Data) -> Data:
+        nonlocal rest
+        if item.get("thought") or NOT_TEXT.search(str(item.get("type"))):
+            return item
+        for name in TEXT_FIELDS:
+            text = item.get(name)
+            if text == old:
+                item[name] = new
+            elif isinstance(text, str) and text and rest.startswith(text):
+                item[name] = new if rest == old else ""
+                rest = rest[len(text) :] or old
+        return item
+
+    def in_line(line: str) -> str:
+        head, brace, data = line.partition("{")
+        try:
+            return head + as_json(json.loads(brace + data, object_hook=changed))
+        except ValueError:
+            return line
+
+    try:
+        return as_json(json.loads(body, object_hook=changed))
+    except ValueError:
+        rest = old
+        return "\n".join(map(in_line, body.split("\n")))
+
+
 class OverridingStore(NamedTuple):
     """The store of a call in an open override.
 
@@ -293,9 +362,9 @@ class OverridingStore(NamedTuple):
     def get(self, request: Request) -> Record | None:
         """Return the user's own answer to a request, or else the recorded one, or ``None``.
 
-        :raises ScopeError: if two answers are for this call, or one fits several scopes.
+        :raises ScopeError: if an answer fits several scopes.
         :raises ConfigError: in an API other than Chat Completions, if no response is recorded.
-        :raises ValueError: if the answer does not fit the call's ``response_format``, or its recorded response.
+        :raises ValueError: if the answer does not fit the recorded response.
         """
         call = self.call
         found = [
@@ -306,18 +375,8 @@ class OverridingStore(NamedTuple):
         ]
         if not found:
             return self.below.get(request)
-        answer, *further = found
-        if further:
-            call.refuse(
-                ScopeError(
-                    f"{answer.place} and {further[0].place} are for the same call: remove one"
-                )
-            )
+        answer = found[0]
         record = self._record(request, answer)
-        expected = request.expected
-        misfit = None if expected is None else expected.misfit_in(record.response)
-        if misfit is not None:
-            raise ArgumentError(f"{answer.place} does not fit the call's response_format: {misfit}")
         answer.is_used = True
         call.note(overridden=1)
         if isinstance(self.below, CassetteStore):
@@ -329,15 +388,10 @@ class OverridingStore(NamedTuple):
         arm, sample = self.call.position.arm, request.sample
         if arm:
             sample = draw_in_arm(str(sample), arm)
-        return Record(
-            _key_of(self.call),
-            request.kind,
-            sample,
-            dict(request.hashed),
-            self._response(request, answer),
-            cost=0.0,
-            notes={OVERRIDE.name: True},
-        )
+        key = key_of(request.kind, request.hashed, sample)
+        response = self._response(request, answer)
+        fields = request.kind, sample, dict(request.hashed), response
+        return Record(key, *fields, cost=0.0, notes={OVERRIDE.name: True})
 
     def _response(self, request: Request, answer: _Answer) -> dict[str, Data]:
         if request.kind == "chat":
@@ -385,8 +439,8 @@ def override(answers: Mapping[tuple[str, int], str | Mapping[str, object]]) -> O
     :returns: a context manager, for every thread, task and child process. In a scope or an arm, it applies to the
         calls inside it. An actor that fits several scopes raises ``ScopeError`` at its call.
         Entered in a recorded child process, it also raises ``ScopeError``: the parent answers that child's calls.
-    :raises TypeError: for another kind of key or answer.
-    :raises ValueError: for a number below 1, or an empty answer.
+    :raises TypeError: for another kind of answer.
+    :raises ValueError: for an empty answer.
 
     >>> from llmcall.testing import ScriptedClient
     >>> client = ScriptedClient(lambda messages: "yes")

@@ -17,7 +17,7 @@ def read_overrides(
 ) -> dict[tuple[str, int], str]:
     """Return the answers by actor and call.
 
-    :raises click.UsageError: for a value of another form, or a second answer to a call.
+    :raises click.UsageError: for a value of another form.
     """
     answers: dict[tuple[str, int], str] = {}
     for value in values:
@@ -26,14 +26,7 @@ def read_overrides(
             raise click.BadParameter(
                 f"{value!r} is not of the form NAME:K=TEXT, such as Ben:2=no", context, parameter
             )
-        place = parts["actor"], int(parts["number"])
-        if place in answers:
-            raise click.BadParameter(
-                f"{place[0]}:{place[1]} is given twice, as {answers[place]!r} and {parts['text']!r}",
-                context,
-                parameter,
-            )
-        answers[place] = parts["text"]
+        answers[parts["actor"], int(parts["number"])] = parts["text"]
     return answers
 
 

@@ -101,6 +101,26 @@ def ran(program: str, *arguments: object, **environment: str) -> str:
     return printed.strip()
 
 
+def under_run(program: str, *options: str, code: int = 0, given: str = "") -> tuple[str, str]:
+    """Run a program that asks by :data:`ASK` under ``llmcall run``; return what it printed, and what was reported.
+
+    :param given: its standard input, from a file.
+    """
+    Path("program.py").write_text(ASK + textwrap.dedent(program), encoding="utf-8")
+    Path("input").write_text(given, encoding="utf-8")
+    with open("input", encoding="utf-8") as standard_input:
+        process = subprocess.run(
+            [sys.executable, "-m", "llmcall", "run", *options, "program.py"],
+            capture_output=True,
+            text=True,
+            stdin=standard_input,
+            timeout=LONGEST,
+            check=False,
+        )
+    assert process.returncode == code, process.stdout + process.stderr
+    return process.stdout, process.stderr
+
+
 def run(*arguments: Any, text: str | None = None) -> Result:
     """Run ``llmcall`` with arguments, and with a text as its standard input."""
     refresh()  # a process of its own would read environment and files

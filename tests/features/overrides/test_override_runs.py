@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import pytest
-from commands import ASK, LONGEST, PRICED, done
-from pytest_httpserver import HTTPServer
+from commands import done, under_run
 from servers import NumberedServer
 
 ACTOR = "--actor", r"system:You are (\w+)"
 A, B = ("--cassette", "a.jsonl"), ("--cassette", "b.jsonl")
 THREADS = """
+    import threading
     said = {}
     def person(name):
         said[name] = [ask(f"{name} {day}", f"You are {name}.") for day in (1, 2)]
@@ -51,31 +48,6 @@ CHILDREN = """
 """
 
 
-@pytest.fixture
-def model(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> NumberedServer:
-    """A model's server, which the programs find."""
-    made = NumberedServer(httpserver)
-    monkeypatch.setenv("MODEL_AT", made.address)
-    monkeypatch.setenv("LLMCALL_CONFIG", str(PRICED))
-    return made
-
-
-def ran(text: str, *options: str, code: int = 0) -> tuple[str, str]:
-    """Run a program under ``llmcall run``; return what it printed, and what the command reported."""
-    Path("program.py").write_text(
-        f"import threading\n{ASK}{textwrap.dedent(text)}", encoding="utf-8"
-    )
-    process = subprocess.run(
-        [sys.executable, "-m", "llmcall", "run", *options, "program.py"],
-        capture_output=True,
-        text=True,
-        timeout=LONGEST,
-        check=False,
-    )
-    assert process.returncode == code, process.stdout + process.stderr
-    return process.stdout, process.stderr
-
-
 @pytest.mark.parametrize(
     "program",
     [
@@ -88,12 +60,12 @@ def test_one_answer_is_given_and_only_what_it_changes_is_sent(
     model: NumberedServer, program: str
 ) -> None:
     """By the server's own log, from threads, tasks and child processes; a replay gives the same."""
-    ran(program, *ACTOR, *A)
+    under_run(program, *ACTOR, *A)
     model.asked.clear()
-    printed, reported = ran(program, *ACTOR, *B, "--override", "Ben:2=no, thanks: 3=4")
+    printed, reported = under_run(program, *ACTOR, *B, "--override", "Ben:2=no, thanks: 3=4")
     assert "'no, thanks: 3=4']" in printed and not model.asked
     assert reported.startswith("3 from the cache, 1 overridden: b.jsonl")
-    assert ran(program, *B, "--mode", "none") == (printed, "4 calls replayed from b.jsonl\n")
+    assert under_run(program, *B, "--mode", "none") == (printed, "4 calls replayed from b.jsonl\n")
 
 
 @pytest.mark.ci
@@ -106,14 +78,14 @@ def test_a_block_in_a_child_process_is_an_error(model: NumberedServer) -> None:
         with llmcall.override({("Ben", 1): "no"}):
             print(ask("Bread?", "You are Ben."))
     """
-    _, reported = ran(child, *ACTOR, *A, code=1)
+    _, reported = under_run(child, *ACTOR, *A, code=1)
     assert "is opened in a child process, whose calls the parent answers" in reported
     assert not model.asked
 
 
 def test_a_call_that_never_came_ends_the_run_with_1(model: NumberedServer) -> None:
     """It is named with how many calls there were."""
-    _, reported = ran(THREADS, *ACTOR, *A, "--override", "Ben:3=no", code=1)
+    _, reported = under_run(THREADS, *ACTOR, *A, "--override", "Ben:3=no", code=1)
     assert "the override of Ben's call 3 answered no call: Ben made 2 calls" in reported
 
 

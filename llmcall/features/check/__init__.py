@@ -6,7 +6,7 @@ from ...additions import Feature
 
 FEATURE = Feature(
     run_options={
-        "replays": "features.check.run_options:CHECK_OPTION",
-        "held_back": "features.check.run_options:HELD_BACK_OPTION",
+        "replays": "features.check.check:CHECK_OPTION",
+        "held_back": "features.check.check:HELD_BACK_OPTION",
     },
 )

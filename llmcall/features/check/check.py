@@ -11,11 +11,11 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from ...cli.options import NUMBERED
+from ...cli.options import NUMBERED, NumberOption, RunOption
 from ...cli.output import echo
 from ...config import resolve as config
 from ...config.cassette_modes import ALIASES, MODES
@@ -23,7 +23,7 @@ from ...errors import CacheError
 from ...review.outputs import first_difference
 from ...stores.records.reader import header_in
 from ...support.display import counted, visible
-from .held_back import Note, Plan
+from .held_back import Note, Plan, held_back
 
 if TYPE_CHECKING:
     from ...stores.records.header import Header
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 USUAL = 3  # replays
 FEWEST = 2  # whose output can be compared
 KILLED_BY_INTERRUPT = 128 + signal.SIGINT
-LONGEST_END = 5  # seconds for a program to end after Ctrl-C
-SOON = 0.1  # seconds for a program to end by the terminal's Ctrl-C
 ERROR_LINES = 3  # of standard error, shown for another exit code
 
 
@@ -53,11 +51,13 @@ class Replay(NamedTuple):
     note: Note
 
 
-def check_replays(replays: int) -> NoReturn:
+def check_replays(replays: int | None) -> None:
     """Run the program of the current command again and again from its recording; compare, and end the command.
 
-    :param replays: how often.
+    :param replays: how often; ``None`` lets the command run the program.
     """
+    if replays is None:
+        return
     context = click.get_current_context()
     given, program = context.meta[NUMBERED]
     mode = context.params["mode"]
@@ -118,43 +118,23 @@ def _recorded_code(header: Header | None) -> int | None:
 
 
 def _replay(command: Sequence[str], plan: Plan) -> Replay:
-    """Run a program once more. It reads standard input from its beginning, if that is a file; else it gets none.
-
-    :raises KeyboardInterrupt: once the program has ended.
-    """
+    """Run a program once more. It reads standard input from its beginning, if that is a file; else it gets none."""
     output, errors = (plan.note.with_suffix(suffix) for suffix in (".out", ".err"))
     is_file = False
     with contextlib.suppress(OSError):
         is_file = stat.S_ISREG(os.fstat(0).st_mode)
         os.lseek(0, 0, os.SEEK_SET)
     with output.open("wb") as output_file, errors.open("wb") as error_file:
-        process = subprocess.Popen(
+        code = subprocess.run(
             command,
             env={**os.environ, "PYTHONHASHSEED": str(plan.seed)},
             stdin=0 if is_file else subprocess.DEVNULL,
             stdout=output_file,
             stderr=error_file,
-        )
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:
-            _end(process)
-            raise
+            check=False,
+        ).returncode
     lines = errors.read_bytes().decode(errors="backslashreplace").splitlines()[-ERROR_LINES:]
     return Replay(plan.seed, code, output.read_bytes(), lines, Note.read(plan.note))
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a program. A terminal's Ctrl-C has reached it already; any other interrupt has not."""
-    try:
-        process.wait(SOON)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(LONGEST_END)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _problem(done: Sequence[Replay], recorded_code: int | None) -> list[str]:
@@ -223,3 +203,21 @@ def _summary(done: Sequence[Replay]) -> str:
     if not first.note.is_whole:
         return f"{text}; the program ended before its calls could be counted"
     return f"{text}, {counted(first.note.calls, 'call')} each"
+
+
+CHECK_OPTION = RunOption(
+    click.option(
+        "--check",
+        "replays",
+        cls=NumberOption,
+        usual=USUAL,
+        type=click.IntRange(FEWEST),
+        help=f"Replay the program N times (default: {USUAL}), each time with other delays and another hash seed, and "
+        "compare exit code, output, and what each caller asks.",
+    ),
+    before=check_replays,
+)
+HELD_BACK_OPTION = RunOption(
+    click.option("--held-back", "held_back", hidden=True),
+    lambda plan: contextlib.nullcontext() if plan is None else held_back(Plan.read(plan)),
+)

@@ -7,7 +7,6 @@ import random
 import signal
 import statistics
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -67,6 +66,7 @@ def test_a_placebo_arm_makes_no_call(workers: int) -> None:
         assert runs["treated", repeat].answers[0] == runs["control", repeat].answers[0]
         assert runs["treated", repeat].answers[1] != runs["control", repeat].answers[1]
     assert (runs.calls, runs.shared) == (9, 9)
+    assert "3 arms, 3 repeats: 9 different calls, 9 shared" in str(runs)
     assert client.usage.calls == 9
 
 
@@ -376,38 +376,6 @@ def test_arms_that_failed_in_a_kept_scope_go_on_from_there() -> None:
         for arm, repeat in runs
     )
     assert client.usage.calls == 4
-
-
-def test_arms_on_a_cassette_need_no_cache() -> None:
-    """They share the answers that it records."""
-    client = numbered(cache_mode="off")
-    with llmcall.configured(cache_mode="off"), llmcall.cassette("study.jsonl"):
-        runs = llmcall.arms(lambda: ask(client), {"a": {}, "b": {}}, scope="app")
-    assert (runs.calls, runs.shared) == (1, 1)
-
-
-def test_the_summary_of_arms_counts_shared_answers() -> None:
-    text = str(played(numbered(), repeats=2))
-    assert "3 arms, 2 repeats: 6 different calls, 6 shared" in text
-    assert "placebo" in text
-
-
-def test_arms_at_once_share_a_call_in_a_cassette_without_a_cache() -> None:
-    """The mode off, in which other equal calls share none."""
-    both = threading.Barrier(2, timeout=60)
-
-    def answer(messages: Any) -> str:
-        time.sleep(0.3)
-        return "yes"
-
-    def play() -> str:
-        both.wait()
-        return ask(client)
-
-    client = ScriptedClient(answer, cache_mode="off", on_error="raise")
-    with llmcall.cassette("tape.jsonl"):
-        runs = llmcall.arms(play, {"a": {}, "b": {}}, scope="study", workers=2)
-    assert (len(client.requests), runs.calls, runs.shared) == (1, 1, 1)
 
 
 def test_arms_whose_client_has_no_cache_are_told_that_it_shares_nothing(

@@ -29,7 +29,6 @@ from .scopes.active import here
 from .scopes.position import function_scope
 from .scopes.scope import in_function
 from .stores.cassettes.current import open_current_cassette
-from .stores.records.keyed_settings import settings_taken
 from .support.failures import UnrecordedResult, failed_inside
 from .support.loop_waits import InContext
 from .support.normalizers import normalizer
@@ -272,10 +271,7 @@ def prepare_recorded(
     options = Options.of(settings)._replace(timeout=None, **own)  # a program's own client has one
     request = Request(kind, model, identity_fields, body or {}, {}, None, "")
     at = Resolved.of(settings) if client is None else client.resolved
-    taken = functools.partial(settings_taken, settings, request)
-    return place(
-        unplaced_call(client, at, cassette, request, options, call_kind, settings_taken=taken)
-    )
+    return place(unplaced_call(client, at, cassette, request, options, call_kind))
 
 
 def normalized(value: Any, settings: Settings) -> Any:

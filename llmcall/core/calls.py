@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from ..clients.configured import ConfiguredClient as Client
     from ..link.errand import Errand
     from ..stores.cassettes.cassette import Cassette
-    from ..stores.records.keyed_settings import SettingsTaken
     from ..traffic.sites import Site
     from ..traffic.usage import Meter
     from .kinds import Kind
@@ -101,7 +100,6 @@ class Call(NamedTuple):
     :param draw: its draw, or ``None``; released if the call fails.
     :param fallbacks: the names of the models to try, in order, if the context is too long.
     :param is_streamed: ``True`` if its answer is emitted piece by piece, to the reader of a stream.
-    :param settings_taken: returns the settings that its key depends on.
     :param identity: of its request, without a sample, until it has its position.
     :param deadline: the end of all that is tried for it.
     :param used_records: collects the records that its arm's calls get, or ``None``.
@@ -119,7 +117,6 @@ class Call(NamedTuple):
     draw: Draw | None = None
     fallbacks: tuple[str, ...] = ()
     is_streamed: bool = False
-    settings_taken: SettingsTaken = dict
     identity: Identity | None = None
     deadline: Deadline = Deadline(None)
     used_records: deque[ScopedRecord] | None = None
@@ -156,7 +153,6 @@ class Call(NamedTuple):
             draw,
             self.fallbacks,
             self.is_streamed,
-            self.settings_taken,
         )
 
     def begun(self, progress: Progress) -> Call:
@@ -290,7 +286,7 @@ class Call(NamedTuple):
             # Outside any scope, identical calls share a record, and a program that waits for an end needs the
             # last one, now and in a replay.
             replaces = calls_anew and self.request.sample is None
-            store = CassetteStore(cassette, cache, position, replaces, self.settings_taken)
+            store = CassetteStore(cassette, cache, position, replaces)
         for around in stores_around:
             store = around(self, store)
         return store

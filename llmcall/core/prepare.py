@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..answers.expected import expected_form
@@ -29,7 +28,6 @@ from ..scopes.draw_numbers import RecordedCallers
 from ..scopes.position import CallOrder, Position, held
 from ..stores.cassettes.current import open_current_cassette
 from ..stores.notes import checked_notes
-from ..stores.records.keyed_settings import settings_taken
 from ..support.normalizers import normalizer
 from ..support.notices import warn_once
 from ..support.request_origin import llmcall_sends
@@ -82,8 +80,6 @@ def _unplaced(client: Client, kind: str, content: Any, arguments: Mapping[str, o
     cassette = open_current_cassette()  # first: it may have settings of its own
     blank, opened = _prepared(client, kind, arguments)
     normalize = normalizer(blank.at.settings.cache_normalize)
-    if cassette is not None:
-        cassette.opening.tell_overridden(blank.settings_taken)
     sent: Any
     keyed: Any
     if kind == "chat":
@@ -117,7 +113,6 @@ def _unplaced(client: Client, kind: str, content: Any, arguments: Mapping[str, o
         None,
         blank.fallbacks,
         False,
-        blank.settings_taken,
         request_identity,
     )
 
@@ -150,7 +145,6 @@ def _prepare(
     default = client.default_embedding_model() if kind == "embedding" else None
     model = client.model_named(named_model or default)
     sent = checked_parameters(params, kind)
-    given = frozenset(sent) if client.takes_defaults else None
     fallbacks: tuple[str, ...] = ()
     if kind == "chat":
         sent = with_effort(at.defaults | sent, client.effort(model))
@@ -168,17 +162,7 @@ def _prepare(
     response_format = params.get("response_format")
     expected = None if response_format is None else expected_form(response_format)
     request = Request(kind, model, hashed, body, headers, None, "", expected)
-    blank = Call(
-        None,
-        at,
-        None,
-        request,
-        options,
-        KINDS[kind],
-        NOWHERE,
-        fallbacks=fallbacks,
-        settings_taken=partial(settings_taken, settings, request, named_model, given),
-    )
+    blank = Call(None, at, None, request, options, KINDS[kind], NOWHERE, fallbacks=fallbacks)
     return blank, open_identity(kind, hashed, CONTENTS[kind])
 
 

@@ -218,8 +218,6 @@ class CallOfProcess:
         at = resolved_in(forwarded.facts, self._meter)
         kind = kind_of(forwarded, self._sender)
         calls = []
-        if cassette is not None:
-            cassette.opening.tell_overridden(lambda: forwarded.settings_taken)
         for request in forwarded.requests:
             unplaced = unplaced_call(
                 None,
@@ -231,7 +229,6 @@ class CallOfProcess:
                 position=Position(notes=forwarded.notes),
                 fallbacks=forwarded.fallbacks,
                 is_streamed=forwarded.is_streamed,
-                settings_taken=lambda: forwarded.settings_taken,
             )
             if request.sample is not None:
                 call = place_as(unplaced, request.sample, order)

@@ -276,7 +276,6 @@ class Errand:
             call.is_streamed,
             llmcall_sends(),
             call.position.notes,
-            {**call.settings_taken()},
         )
 
     def _records(self, calls: Sequence[Call], told: messages.End) -> list[Record]:

@@ -176,7 +176,6 @@ class Calls(NamedTuple):
     :param requests: of each what is hashed, and the body; the first may have the whole name of a draw that the scope
         does not enter.
     :param facts: of the client, pickled; see ``client_facts.py``.
-    :param settings_taken: the settings that the keys depend on, without those that code gives.
     :param name: of what is called, if it is not a model.
     :param is_clients: ``True`` if the transport of the client sends it, and not one of its own.
 
@@ -196,7 +195,6 @@ class Calls(NamedTuple):
     is_streamed: bool
     is_inner: bool
     notes: Notes | None
-    settings_taken: dict[str, Data]
 
 
 # What the recording process tells the process of a call to do; each has an answer

@@ -7,18 +7,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...config import resolve as config
 from ...config.settings import CACHE_MODES
 from ...errors import CacheCorruptError, CacheError
-from ...keys.keys import short_key
 from ...keys.request import Data, Request
 from ...support.arguments import checked
 from ...support.notices import warn_once
 from ...support.system import ProcessLock
-from ..record import Record, make_record, scope_of
+from ..record import Record, make_record
 from ..records.packed import pack, unpack
 from .addresses import is_address, storage_at
 from .directory import Directory
@@ -314,43 +313,18 @@ class ResponseCache:
         from ...scopes.replayed_callers import UNKNOWN
         from ..cassettes.replay_log import with_history, without_lone_callers
         from ..records.header import Header
-        from ..records.keyed_settings import settings_shown
-        from ..records.reader import Records
+        from ..records.keyed_settings import current_settings_of
+        from ..records.packed import kept
         from ..records.writer import write
 
-        keys: list[str] = []
-        scopes: list[str | None] = []
-        names_callers = False
-
-        def noted() -> Iterator[Record]:
-            nonlocal names_callers
-            for record in self.records(where=where):
-                keys.append(record.cache_key)
-                scopes.append(scope_of(record))
-                names_callers = names_callers or record.caller is not None
-                yield record
-
-        header = Header(settings_shown(noted()))
-        read = lru_cache(2)(self._stored)  # a record's fields are read one after the other
-        found: Sequence[Record] = Records(
-            lambda number: read(keys[number]),
-            range(len(keys)),
-            lambda numbers: (scopes[number] for number in numbers),
-        )
-        if names_callers:
-            found = [with_history(record, UNKNOWN) for record in without_lone_callers(found)]
+        records = [kept(record) for record in self.records(where=where)]
+        header = Header(current_settings_of(records))
+        found: Sequence[Record] = records
+        if any(record.caller is not None for record in records):
+            found = [with_history(record, UNKNOWN) for record in without_lone_callers(records)]
         if found:  # an empty file would replace a recording by nothing
             write(path, header, found)
         return len(found)
-
-    def _stored(self, key: str) -> Record:
-        """Return a record that was there a moment ago."""
-        row = self.storage.get(key)
-        if row is None:
-            raise CacheError(
-                f"{self.path}: the record {short_key(key)}… was deleted meanwhile. Export again"
-            )
-        return unpack(key, *row)
 
     def load(
         self, path: str | os.PathLike[str] | ResponseCache, *, on_conflict: str = "keep"

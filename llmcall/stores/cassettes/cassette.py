@@ -25,10 +25,8 @@ from ..days import Days
 from ..record import GotFrom, Record
 from ..records.frame import record_frame
 from ..records.keyed_settings import (
-    TAKEN_BY_ALL,
-    Overridden,
     layer_from_header,
-    overridden_settings,
+    overridden_words,
 )
 from ..records.reader import Records, read
 from ..records.served import served_by
@@ -39,8 +37,6 @@ from .tape import CassetteFile, Tape, lock
 
 if TYPE_CHECKING:
     import pandas
-
-    from ..records.keyed_settings import SettingsTaken
 
 
 Function = TypeVar("Function", bound="Callable[..., Any]")
@@ -415,7 +411,6 @@ class Opening:
         self._error: BaseException | None = None  # what ended a block
         self._settings = ExitStack()  # those of the file, while they apply
         self._is_in_cells = False
-        self._overridden: Overridden | None = None
 
     def enter(self) -> None:
         """Begin a block."""
@@ -465,7 +460,7 @@ class Opening:
             if other.opening._is_in_cells:
                 place = "by an earlier open(); call its close() first (tape.close())"
             raise CacheError(f"{cassette.path} is already open {place}")
-        self._error, self._overridden = None, None
+        self._error = None
         config.refresh()
         cassette.read_file()
         with ExitStack() as applied:
@@ -475,22 +470,13 @@ class Opening:
                 layer = layer_from_header(
                     header.settings,
                     f"cassette {path}",
-                    cassette.file.records,
+                    cassette.file.records.records(),
                     is_recorded=not header.notes,
                 )
                 applied.callback(config.push_layer(layer))
-                self._overridden = overridden_settings(before, layer, path)
-                self.tell_overridden(lambda: TAKEN_BY_ALL)
+                if words := overridden_words(before, layer, path):
+                    warn_once(words)
             self._settings = applied.pop_all()
-
-    def tell_overridden(self, taken: SettingsTaken) -> None:
-        """Warn once of the settings of environment and files that the file overrides, if a call depends on one.
-
-        :param taken: returns the settings that the call depends on.
-        """
-        if self._overridden is not None and self._overridden.names & taken().keys():
-            warn_once(self._overridden.words)
-            self._overridden = None
 
     def _stop(self, error: BaseException | None) -> None:
         cassette = self._cassette

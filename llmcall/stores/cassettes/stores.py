@@ -15,7 +15,6 @@ from ..record import GotFrom, Record
 
 if TYPE_CHECKING:
     from ..cache.cache import ResponseCache
-    from ..records.keyed_settings import SettingsTaken
     from .cassette import Cassette
 
 
@@ -108,14 +107,12 @@ class CassetteStore(NamedTuple):
     :param cache: the disk cache.
     :param position: the call's; ``None`` for a dry run, which uses no record.
     :param replaces: ``True`` to call anew and replace an answer of this run.
-    :param settings_taken: returns the settings that the call's key depends on.
     """
 
     cassette: Cassette
     cache: CacheStore
     position: Position | None
     replaces: bool = False
-    settings_taken: SettingsTaken = dict
 
     @property
     def is_on_server(self) -> bool:
@@ -148,11 +145,10 @@ class CassetteStore(NamedTuple):
                 record = None if key is None else tape.find(key, self.position)
             return record
         if record is not None:
-            if self.position is not None:
-                tape.note_settings(request.cache_key, self.settings_taken)
             return record
         if self.position is not None:
-            self.cassette.file.check_can_gain(self.settings_taken)
+            self.cassette.file.check_can_gain()
+            tape.take_settings(request.kind, request.model)
         record = self.cache.get(request)
         if record is None:
             return None
@@ -187,11 +183,11 @@ class CassetteStore(NamedTuple):
                 sample = f"{position.path}#{position.draw}"
                 tape.find(key_of(record.kind, record.request, sample), position)
             return record
-        self.cassette.file.check_can_gain(self.settings_taken)
+        self.cassette.file.check_can_gain()
+        tape.take_settings(record.kind, record.model or "")
         replaced = tape.get(record.cache_key)
         if replaced is not None and not replaced.given:
             shared_cache(config.settings().cache_path).add_all([replaced])
-        tape.note_settings(record.cache_key, self.settings_taken)
         tape.add(record, position, GotFrom.GIVEN, replace=True)
         return record
 
@@ -223,10 +219,7 @@ class CassetteStore(NamedTuple):
         """Put an answer on the cassette, and return the one that counts there."""
         if self.position is None:
             return record
-        self.cassette.tape.note_settings(None, self.settings_taken)
         kept = self.cassette.tape.add(record, self.position, source, self.replaces)
-        if not self.cassette.tape.has_gained(record.cache_key):
-            self.cassette.tape.note_settings(record.cache_key, self.settings_taken)
         if kept is None:
             path = self.cassette.path
             warn_once(f"an answer came after the cassette {path} was closed, so the file lacks it")

@@ -23,7 +23,7 @@ from ..record import GotFrom, Record, draw_of
 from ..records.answers import same_answer
 from ..records.content import content_of
 from ..records.header import Header
-from ..records.keyed_settings import joined_settings
+from ..records.keyed_settings import joined_settings, settings_shown, settings_taken
 from ..records.packed import LazyRecord, kept
 from ..records.reader import RecordFile, header_in
 from ..records.writer import check_writable, header_line, write
@@ -31,8 +31,6 @@ from .replay_log import ReplayLog
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from ..records.keyed_settings import SettingsTaken
 
 
 class CassetteFile:
@@ -58,7 +56,6 @@ class CassetteFile:
         self.header = Header({})
         self._content = b""  # when it was read; empty without a file
         self._is_writable = False  # as far as that was checked
-        self._checked: SettingsTaken | None = None
         self._process = os.getpid()
 
     def read(self) -> None:
@@ -101,12 +98,10 @@ class CassetteFile:
         """Return whether this process opened it. A forked process leaves it to its parent."""
         return self._process == os.getpid()
 
-    def check_can_gain(self, taken: SettingsTaken) -> None:
+    def check_can_gain(self) -> None:
         """Check that what a call records would not be lost.
 
-        :param taken: returns the settings that the call's key depends on.
         :raises CacheError: in a forked process, or if it cannot be written.
-        :raises ValueError: if a setting has a lone surrogate.
         """
         if not self.is_of_this_process():
             raise CacheError(
@@ -116,10 +111,6 @@ class CassetteFile:
         if not self._is_writable:
             check_writable(self.real_path)
             self._is_writable = True
-        if taken is not self._checked:
-            allow = config.settings().cassette_allow
-            header_line(self.header._replace(settings=taken()), {}, allow)
-            self._checked = taken
 
     def write(self, header: Header, records: Sequence[Record]) -> dict[str, str]:
         """Write the file, if all of it can be written; else return why a record cannot, by its key.
@@ -171,33 +162,33 @@ class Tape:
         self.names_no_callers = not (may_record or has_named)
         self.callers = ReplayedCallers(has_named=has_named)
         self.no_callers = RecordedCallers(replayed=self.callers)
-        self._settings: dict[str, Data] = {}  # those that entered the keys of the run's records
-        self._latest: SettingsTaken | None = None
-        self._explained: set[str] = set()  # the keys of the file's records that they entered
+        self._settings: dict[str, Data] = {}  # those of the models that the run called
+        self._called: set[tuple[str, str]] = set()  # their kinds and names
         self.is_over = self.has_ended = False
         self.drops_unused = False
         self._gained: dict[str, Gained] = {}
 
-    def note_settings(self, key: str | None, taken: SettingsTaken) -> None:
-        """Note the settings that entered the key of a record of the run.
+    def take_settings(self, kind: str, model: str) -> None:
+        """Take the settings on which the keys of a model's calls depend, before its first call.
 
-        :param key: of a record of the file; ``None`` of one that the run gains.
+        :param kind: of the call.
+
+        :raises CacheError: if one looks like a credential.
+        :raises ValueError: if one has a lone surrogate.
         """
-        if key is not None:
-            self._explained.add(key)
-        if taken is not self._latest:
-            entered = {name: value for name, value in taken().items() if value is not None}
+        called = kind, model
+        if called not in self._called:
+            current = config.without_code()
+            taken = settings_taken(current, *called)
+            header_line(Header(taken), {}, current.cassette_allow)
             with lock:
-                self._settings, self._latest = joined_settings(self._settings, entered), taken
+                self._settings = joined_settings(self._settings, taken)
+                self._called.add(called)
 
     def settings_of(self, records: Iterable[Record]) -> dict[str, Data]:
-        """Return the settings that entered the keys of the records that the file will have, for its header."""
-        is_explained = not len(self.stored) or all(
-            record.cache_key in self._explained or record.cache_key in self._gained
-            for record in records
-        )
-        stored = {} if is_explained else self.stored.header.settings
-        return joined_settings(stored, self._settings)
+        """Return the settings on which the keys of the records depend that the file will have, for its header."""
+        settings = joined_settings(self.stored.header.settings, self._settings)
+        return settings_shown(settings, records)
 
     def get(self, key: str, asked: Mapping[str, Data] | None = None) -> Record | None:
         """Return the record of a key, or ``None``, without counting it as used.

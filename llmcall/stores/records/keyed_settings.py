@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ...additions import additions
 from ...config import resolve as config
 from ...config.setting import Layer, Rank
-from ...config.settings import DEFAULT_MODEL, SETTINGS, Settings
+from ...config.settings import SETTINGS, Settings
 from ...errors import ConfigError
 from ...keys.parameters import CONFIGURED, EFFORT
-from ...keys.request import Data, Request
+from ...keys.request import Data
 from ...models.catalog import matching_section, resolve
 from ...support.display import as_json
 from ...support.normalizers import replacement
 
 if TYPE_CHECKING:
     from ..record import Record
-
-    SettingsTaken = Callable[[], Mapping[str, Data]]
 
 NAMESPACES = "namespaces"  # by model, the namespaces from [Endpoint …] sections
 SECTIONS = "models"  # the [Model …] sections of the models that were used
@@ -32,77 +30,50 @@ MODEL_FILE = ".gguf"
 # The settings that decide keys, besides the arguments in code. A header holds these, and while its
 # cassette is open they override environment and files.
 KEYED = (*MODELS, *CONFIGURED, "cache_namespace", "cache_normalize", "aliases")
-TAKEN_BY_ALL = dict.fromkeys(("cache_namespace", "cache_normalize", "aliases", SECTIONS))
 
 
-def settings_taken(
-    settings: Settings,
-    request: Request,
-    named_model: str | None = None,
-    given: Collection[str] | None = None,
-) -> dict[str, Data]:
-    """Return the settings that a call's key depends on, as a header holds them; ``None`` for one without a value.
-    What code gives is not among them.
+def settings_taken(settings: Settings, kind: str, model: str) -> dict[str, Data]:
+    """Return the settings on which the keys of a model's calls may depend, as a header holds them.
 
-    :param settings: the call's.
-    :param request: its request.
-    :param named_model: the model that the call names, before aliases; ``None`` without one.
-    :param given: the parameters that the call names; ``None`` if it takes none from the settings.
+    :param settings: those of environment and files, without code's.
+    :param kind: of the calls.
+    :param model: the requested model.
     """
-    below_code = {
-        name: getattr(settings, name)
-        for name in (*KEYED, SECTIONS, "endpoints", "api_type")
-        if settings.setting_value(name).rank < Rank.CONFIGURED
-    }
-    taken: dict[str, Data] = {}
-    kind, model = request.kind, request.model
+    taken: dict[str, Data] = {"cache_normalize": list(settings.cache_normalize)}
+    if namespace := namespaces_of(settings).get(model):
+        taken[NAMESPACES] = {model: namespace}
+    else:
+        taken["cache_namespace"] = settings.cache_namespace
     if name := DEFAULT_MODELS.get(kind):
-        if named_model is None and name in below_code:
-            packaged = additions("default_models").get(str(below_code.get("api_type")))
-            taken[name] = _default_model(settings, name, model, packaged)
-        taken["aliases"] = _used_aliases(
-            named_model or getattr(settings, name), below_code.get("aliases", {})
-        )
-        sections = below_code.get(SECTIONS, {})
-        default = taken.get("model")
-        if isinstance(default, str) and default in (known := additions("capabilities")):
+        default = taken[name] = _default_model(settings, name, model)
+        aliases = settings.aliases
+        taken["aliases"] = {
+            alias: aliases[alias] for alias in aliases if resolve(alias, aliases) == model
+        }
+        sections = settings.models
+        if default and default in (known := additions("capabilities")):
             sections = {default: known[default], **sections}
         section = _as_json(matching_section(model, sections))
         taken[SECTIONS] = {model: section} if section else {}
-    if given is not None and kind == "chat":
-        taken |= {
-            name: below_code[name] for name in CONFIGURED if name in below_code.keys() - given
-        }
-    namespace = request.hashed.get("namespace", "")
-    if "endpoints" in below_code and namespaces_of(settings).get(model) == namespace:
-        taken[NAMESPACES] = {model: namespace}
-    elif below_code.get("cache_namespace") == namespace:
-        taken["cache_namespace"] = namespace
-    taken["cache_normalize"] = list(below_code.get("cache_normalize", ()))
-    return {name: None if value in ("", [], {}) else value for name, value in taken.items()}
+    if kind == "chat":
+        taken |= {parameter: getattr(settings, parameter) for parameter in CONFIGURED}
+    return {name: value for name, value in taken.items() if value not in (None, "", [], {})}
 
 
-def _default_model(settings: Settings, name: str, model: str, packaged: str | None) -> str | None:
+def _default_model(settings: Settings, name: str, model: str) -> str | None:
     """Return a default model as a header holds it; ``None`` if a client has another one.
 
     :param name: the setting.
     :param model: the requested model.
-    :param packaged: the one that its client asks while the setting has its default, if it is another.
     """
     value = getattr(settings, name)
+    # The one that its client asks while the setting has its default, if it is another.
+    packaged = additions("default_models").get(settings.api_type)
     forms = (_file_name(value), packaged if value == SETTINGS[name].default else None, value)
     for form in forms:
         if form is not None and _requested_name(form, settings.aliases) == model:
             return str(form)
     return None
-
-
-def _used_aliases(name: str, aliases: Mapping[str, str]) -> dict[str, str]:
-    """Return the aliases that lead from a name to its model."""
-    used: dict[str, str] = {}
-    while name in aliases:
-        used[str.__str__(name)] = name = aliases[name]
-    return used
 
 
 def _as_json(settings: Mapping[str, Data]) -> dict[str, Data]:
@@ -112,29 +83,34 @@ def _as_json(settings: Mapping[str, Data]) -> dict[str, Data]:
     }
 
 
-def settings_shown(records: Iterable[Record]) -> dict[str, Data]:
+def settings_shown(header: Mapping[str, Data], records: Iterable[Record]) -> dict[str, Data]:
+    """Return a header's settings without the parameters, and the namespace, that no record's request has."""
+    unseen = {"namespace" if name == "cache_namespace" else name: name for name in header}
+    unseen = {field: unseen[field] for field in ("namespace", *CONFIGURED) if field in unseen}
+    for record in records if unseen else ():
+        request = record.request
+        seen = [field for field, name in unseen.items() if request.get(field) == header[name]]
+        for field in seen:
+            del unseen[field]
+        if not unseen:
+            break
+    return {name: value for name, value in header.items() if name not in unseen.values()}
+
+
+def current_settings_of(records: Sequence[Record]) -> dict[str, Data]:
     """Return the settings from environment and files that the requests of some records show, as a header holds them."""
     settings = config.without_code()
-    normalizers, aliases = settings.cache_normalize, settings.aliases
-    shown: dict[str, Data] = {}
-    replaced: set[str] = set()
-    for record in records:
-        model, hashed = record.request.get("model"), record.request
-        request = Request(record.kind, str(model), hashed, {}, {}, None, "")
-        others = {name for name in CONFIGURED if hashed.get(name) != getattr(settings, name)}
-        taken = settings_taken(settings, request, given=others)
-        taken["aliases"] = {
-            name: aliases[name] for name in aliases if resolve(name, aliases) == model
-        }
-        text = as_json(hashed) if normalizers else ""
-        replaced.update(name for name in normalizers if replacement(name) in text)
-        shown = joined_settings(shown, _without_empty(taken))
-    shown["cache_normalize"] = [name for name in normalizers if name in replaced]
-    return _without_empty(shown)
-
-
-def _without_empty(settings: Mapping[str, Data]) -> dict[str, Data]:
-    return {name: value for name, value in settings.items() if value not in (None, {}, [])}
+    found: dict[str, Data] = {}
+    for kind, model in {(record.kind, str(record.request.get("model"))) for record in records}:
+        found = joined_settings(found, settings_taken(settings, kind, model))
+    if normalizers := settings.cache_normalize:
+        texts = [as_json(record.request) for record in records]
+        found["cache_normalize"] = [
+            name for name in normalizers if any(replacement(name) in text for text in texts)
+        ]
+        if not found["cache_normalize"]:
+            del found["cache_normalize"]
+    return settings_shown(found, records)
 
 
 def with_used_models(
@@ -187,52 +163,17 @@ def namespaces_of(settings: Settings) -> dict[str, str]:
     }
 
 
-class Undecided:
-    """The settings that no record of a file depends on, whatever their value.
-
-    :ivar parameters: those that every chat names.
-    """
-
-    def __init__(self) -> None:
-        self.parameters = {*CONFIGURED}
-        self._models: set[str] = set()
-
-    def add(self, kind: str, request: Mapping[str, Data]) -> None:
-        """Add a record of the file."""
-        if kind not in DEFAULT_MODELS:
-            return
-        if isinstance(model := request.get("model"), str):
-            self._models.add(model)
-        if kind == "chat" and self.parameters:
-            lacking = self.parameters - request.keys()
-            if model == DEFAULT_MODEL and request.get(EFFORT) == "none":
-                lacking.add(EFFORT)  # which it gets without a setting
-            self.parameters -= lacking
-
-    def aliases(self, aliases: Mapping[str, str]) -> dict[str, str]:
-        """Return those that no record's model has as its name."""
-        return {name: model for name, model in aliases.items() if name not in self._models}
-
-
-class HasUndecided(Protocol):
-    """A file of records."""
-
-    @property
-    def undecided(self) -> Undecided:
-        """Return the settings that its records do not depend on."""
-
-
 def layer_from_header(
-    header: Mapping[str, Data], origin: str, file: HasUndecided, *, is_recorded: bool
+    header: Mapping[str, Data], origin: str, records: Iterable[Record], *, is_recorded: bool
 ) -> Layer:
     """Return a header as a layer above environment and files. A setting without a value in the recording has
-    none now, unless no record depends on it.
+    none now, except for models and for parameters that each of its records names.
 
     A model's file keeps its path on this machine.
 
     :param header: its settings.
     :param origin: the recording, for ``Settings.origin``.
-    :param file: knows the settings that its records do not depend on: it reads them all for it.
+    :param records: those of the file; they are read only if parameters or aliases are set here.
     :param is_recorded: ``True`` if llmcall recorded it; otherwise an empty header says nothing.
     :raises ConfigError: if the header names a setting that is unknown or does not decide keys.
     """
@@ -244,15 +185,20 @@ def layer_from_header(
         )
     decides = bool(recorded) or is_recorded
     current, left = config.without_code(), {*MODELS}
-    if any(
-        getattr(current, name) != SETTINGS[name].default for name in {*CONFIGURED} - {*recorded}
-    ):
-        left |= file.undecided.parameters
+    # A default effort is in requests without a setting.
+    parameters = {*CONFIGURED} - {*recorded, EFFORT}
+    if any(getattr(current, name) != SETTINGS[name].default for name in parameters):
+        chats = (record.request for record in records if record.kind == "chat")
+        left |= parameters.intersection(*chats)
     names = [name for name in KEYED if name in recorded or (decides and name not in left)]
     layer = {name: recorded.get(name, SETTINGS[name].default) for name in names}
     settings = config.settings()
     if "aliases" in layer and current.aliases:
-        layer["aliases"] = {**file.undecided.aliases(current.aliases), **layer["aliases"]}
+        asked = {
+            record.request.get("model") for record in records
+        }  # no record's model is a name here
+        others = {name: to for name, to in current.aliases.items() if name not in asked}
+        layer["aliases"] = {**others, **layer["aliases"]}
     for name in MODELS:
         local_model = getattr(settings, name)
         if name in layer and layer[name] == _file_name(local_model):
@@ -264,41 +210,36 @@ def layer_from_header(
     return config.layer_above_files(layer, origin)
 
 
-class Overridden(NamedTuple):
-    """The settings of environment and files that a recording overrides, and a warning about them."""
-
-    names: frozenset[str]
-    words: str
-
-
-def overridden_settings(before: Settings, layer: Layer, path: str) -> Overridden | None:
-    """Return the settings of environment and files that a recording overrides, or ``None``.
+def overridden_words(before: Settings, layer: Layer, path: str) -> str:
+    """Return a warning about the settings of environment and files that a recording overrides; empty without any.
 
     :param before: the settings without the recording's.
     :param layer: the recording's settings.
     :param path: its file.
     """
-    overridden: dict[str, str] = {}
+    overridden: list[str] = []
     for name, entry in layer.items():
         earlier = before.setting_value(name)
         if not Rank.DEFAULT < earlier.rank < Rank.PUSHED or earlier.value == entry.value:
             continue
         if name == "cache_normalize" and {*earlier.value} <= {*entry.value}:
             continue  # all of them are in effect
+        if name in CONFIGURED and entry.value is None and "model" not in layer:
+            continue  # no recorded call took llmcall's defaults
         if here := _setting_text(earlier.value, entry.value):
             is_variable = earlier.rank is Rank.ENVIRONMENT
             file = os.path.basename(earlier.origin).partition(", ")[0]
             source, prefix = "the environment" if is_variable else file, _config_prefix(name)
             recorded = _setting_text(entry.value, earlier.value) or f"no {prefix.rstrip(' =')}"
-            overridden[name] = (
+            overridden.append(
                 f"{prefix}{here} of {source} has no effect: {path} was recorded with {recorded}"
             )
     if not overridden:
-        return None
+        return ""
     remedy = (
         "To use what is set here, record everything again in the mode 'rewrite', or set it in code"
     )
-    return Overridden(frozenset(overridden), f"{'; '.join(overridden.values())}. {remedy}")
+    return f"{'; '.join(overridden)}. {remedy}"
 
 
 def _config_prefix(name: str) -> str:

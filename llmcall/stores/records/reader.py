@@ -18,7 +18,6 @@ from ...keys.request import Data
 from ..record import Record, scope_of, sorted_scopes
 from .content import content_of
 from .header import Header, check_record, first_header, no_header, record_of
-from .keyed_settings import Undecided
 from .line import RESTORE, checked_text, parse_line, resolve_markers
 from .packed import LazyRecord
 
@@ -281,14 +280,6 @@ class RecordFile:
                 self._read_texts.clear()
             self._read_texts[digest] = text
         return text
-
-    @cached_property
-    def undecided(self) -> Undecided:
-        """Return the settings that its records do not depend on."""
-        undecided = Undecided()
-        for record in self.records():
-            undecided.add(record.kind, record.request)
-        return undecided
 
     @cached_property
     def has_given(self) -> bool:

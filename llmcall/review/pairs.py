@@ -81,12 +81,6 @@ class Pair(NamedTuple):
             records, number = self.other_records, self.other_number
         return next(records[number : number + 1].scopes())
 
-    def calls(self) -> Iterator[tuple[int, int, str]]:
-        """Yield for each of its calls the number of its run, 0 or 1, its place in it, and its whole scope path."""
-        for number, (records, place) in enumerate(zip(self.both, self.places, strict=True)):
-            if place is not None:
-                yield number, place, next(records.moved([place]).scopes())
-
     @property
     def item(self) -> str:
         """Return its scope; of a repeat of a ``map``'s item, the item's."""

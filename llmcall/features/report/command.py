@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import click
 
@@ -18,7 +15,7 @@ from ...clients.registry import settings
 from ...review.runs import load
 from ...support import secrets
 from ...support.system import check_replaceable, file_beside
-from .page import pieces
+from .page import page
 
 MARK = b'<meta name="generator" content="llmcall">'  # in each page
 
@@ -31,7 +28,7 @@ MARK = b'<meta name="generator" content="llmcall">'  # in each page
 @click.option(
     "--sample",
     type=click.IntRange(min=1),
-    help="Show at most this many calls, from evenly chosen actors.",
+    help="Show at most this many calls, from evenly chosen actors (10,000).",
 )
 @click.option(
     "-o",
@@ -60,26 +57,19 @@ def report(
         runs, comparison = [load(source_of(run, scope))], None
     else:
         runs, comparison = load_both(run, scope, against, other_scope)
-    match, allow = None, settings().cassette_allow
-    with _page(Path(output).resolve()) as file:
-        for piece in pieces(*runs, comparison=comparison, sample=sample):
-            file.write(piece.encode())
-            match = match or secrets.find(piece, allow)
+    path = Path(output).resolve()
+    check_replaceable(str(path), MARK)
+    text = page(*runs, comparison=comparison, sample=sample)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with file_beside(str(path)) as file:
+        file.write(text.encode())
+        file.close()  # Windows replaces no file that is open
+        os.replace(file.name, path)
     echo(f"written to {output}", err=True)
+    match = secrets.find(text, settings().cassette_allow)
     if match is not None:
         echo(
             f"{output} contains what looks like {match.kind} ({match.beginning}…); search the page for it before you "
             "share it. If it is not a secret, set [Cassette] ALLOW to a regular expression that matches all of it",
             err=True,
         )
-
-
-@contextmanager
-def _page(path: Path) -> Iterator[BinaryIO]:
-    """Open a page, which takes the place of an earlier one when all of it is written."""
-    check_replaceable(str(path), MARK)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with file_beside(str(path)) as file:
-        yield file
-        file.close()  # Windows replaces no file that is open
-        os.replace(file.name, path)

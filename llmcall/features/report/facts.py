@@ -83,20 +83,28 @@ class RunFacts:
     """The facts in a run's records and headers, for its page, its checklist and a package's README.
 
     :param run: the run.
+    :ivar kinds: how many records are of each kind.
+    :ivar arms: how many records each arm used.
     :ivar shared: how many records several arms used.
+    :ivar functions: how many results recorded functions gave, by their names.
     :ivar asked: the calls that a model answered, actor by actor; each text of embeddings has one.
     """
 
     def __init__(self, run: RecordedRun) -> None:
         self.run = run
-        self._kinds: Counter[str] = Counter()
-        self._arms: Counter[str] = Counter()
-        self._first_places: dict[str, tuple[int, int]] = {}  # of kinds and arms
+        self.kinds, self.arms = Counter[str](), Counter[str]()
+        self.functions, self._given = Counter[str](), Counter[str]()
         self.shared = 0
+        for record in run.records:
+            self.kinds[record.kind] += 1
+            self.arms.update(record.arms)
+            self.shared += len(record.arms) > 1
+            if record.kind == "function":
+                self.functions[title_of(record.kind, record.request)] += 1
+            if record.given:
+                self._given[record.given] += 1
         self.asked: list[AskedCall] = []
-        self._misfits: set[int] = (
-            set()
-        )  # the hashes of the conversations that an LLMCall goes on with
+        self._misfits: set[int] = set()  # hashes of the conversations that an LLMCall goes on with
 
     @classmethod
     def of(cls, run: RecordedRun) -> RunFacts:
@@ -113,12 +121,6 @@ class RunFacts:
         :param place: its record's among those of the run.
         """
         record, messages = call.record, call.messages
-        self._kinds[record.kind] += 1
-        self._arms.update(record.arms)
-        self.shared += len(record.arms) > 1
-        for number, name in enumerate((record.kind, *record.arms)):
-            first = place, number
-            self._first_places[name] = min(first, self._first_places.get(name, first))
         model = model_of(record)
         if not model:
             return
@@ -139,20 +141,6 @@ class RunFacts:
     def served(self) -> dict[str, Days | None]:
         """Return the models that answered, each with its days."""
         return served_by(self.run.records)
-
-    @property
-    def kinds(self) -> Counter[str]:
-        """Return how many records of the run are of each kind."""
-        return self._in_order(self._kinds)
-
-    @property
-    def arms(self) -> Counter[str]:
-        """Return how many records each arm used."""
-        return self._in_order(self._arms)
-
-    def _in_order(self, counts: Counter[str]) -> Counter[str]:
-        """Return counts in the order of the file."""
-        return Counter({n: counts[n] for n in sorted(counts, key=self._first_places.__getitem__)})
 
     @cached_property
     def answers(self) -> list[AskedCall]:
@@ -177,18 +165,16 @@ class RunFacts:
     @property
     def given(self) -> dict[str, str]:
         """Return in words how many answers no model gave, by the word for these."""
-        numbers = Counter(record.given for record in self.run.records if record.given)
         return {
             word: f"{counted(number, 'answer')} given by the author, not by a model"
-            for word, number in numbers.items()
+            for word, number in self._given.items()
         }
 
     @property
-    def functions(self) -> str:
-        """Return in words how many results recorded functions gave, by their names; empty without any."""
-        records = [record for record in self.run.records if record.kind == "function"]
-        names = Counter(title_of(record.kind, record.request) for record in records)
-        return ", ".join(f"{name} ({counted(count, 'result')})" for name, count in names.items())
+    def function_results(self) -> str:
+        """Return in words how many results recorded functions gave; empty without any."""
+        counts = self.functions.items()
+        return ", ".join(f"{name} ({counted(count, 'result')})" for name, count in counts)
 
     @property
     def named_draws(self) -> str:
@@ -303,7 +289,7 @@ def facts(found: RunFacts) -> dict[str, str]:
         ),
         "cost": recorded_sum([answer.record.cost for answer in answers], money),
         **found.given,
-        "functions": found.functions,
+        "functions": found.function_results,
         "named draws": found.named_draws,
         "left out": "; ".join(run.pruned),
         "failures": "; ".join(_failures(found)),

@@ -7,13 +7,13 @@ import hashlib
 import itertools
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any
 
 from ...keys.keys import short_key
 from ...review.comparison import Comparison
-from ...review.conversations import MARKS, RecordedCall, conversations, marked_calls
+from ...review.conversations import MARKS, RecordedCall, conversations
 from ...review.divergences import Divergence
 from ...review.pairs import Pair, item_words
 from ...review.runs import RecordedRun, short_names
@@ -25,9 +25,7 @@ from .reporting import BLANK, TITLE, checklist
 from .survey import Survey
 
 ROOT = -1  # the history without a message
-MOST_AT_ONCE = 10_000  # calls that a browser holds at once; with more, it reads one part at a time
-CALLS_OF_PART = 2_000
-SHOW_ALL = 'showCalls(JSON.parse(document.getElementById("data").textContent));\n'
+MOST_SHOWN = 10_000  # calls, which a browser shows with ease
 MAX_VARIABLES = 5  # of a row, shown as columns
 NO_FORM: Mapping[str, Any] = {"variables": {}}
 NUMBERS = ("calls", "actors", "tokens in", "tokens out", "cost")  # facts that share a line
@@ -45,9 +43,9 @@ def rows_of_table(pairs: Iterable[Pair], words: Mapping[str, str]) -> list[Pair]
     return [pair for row in names for pair in rows[row]]
 
 
-def sample_rows(pairs: list[Pair], limit: int | None) -> list[Pair]:
+def sample_rows(pairs: list[Pair], limit: int) -> list[Pair]:
     """Return the calls of an even sample of rows, at most ``limit``."""
-    if limit is None or limit >= len(pairs):
+    if limit >= len(pairs):
         return pairs
     rows = list(dict.fromkeys(pair.item for pair in pairs))
     count = min(len(rows), max(1, limit * len(rows) // len(pairs)))
@@ -65,66 +63,19 @@ def unpaired_calls(run: RecordedRun) -> list[Pair]:
     ]
 
 
-class _Calls:
-    """The calls of runs, read actor by actor."""
-
-    def __init__(self, runs: Sequence[RecordedRun]) -> None:
-        self._actors = [run.by_actor() for run in runs]
-        # Of an actor whose calls are wanted in several parts, those after the last that was read
-        self._rest: dict[tuple[int, str], Iterator[tuple[int, RecordedCall]]] = {}
-        self._last: dict[tuple[int, str], int] = {}
-
-    def of(self, pairs: Iterable[Pair]) -> Iterator[tuple[int, int, RecordedCall]]:
-        """Yield the calls of some pairs, each with the number of its run and its place in it."""
-        wanted: dict[tuple[int, str], set[int]] = {}
-        for pair in pairs:
-            for number, place, path in pair.calls():
-                wanted.setdefault((number, path), set()).add(place)
-        for number, path in sorted(wanted, key=lambda of: (of[0], natural(of[1]))):
-            for place, call in self._of_actor(number, path, wanted[number, path]):
-                yield number, place, call
-
-    def _of_actor(
-        self, number: int, path: str, wanted: set[int]
-    ) -> Iterator[tuple[int, RecordedCall]]:
-        actor = number, path
-        records = self._actors[number][path]
-        if actor not in self._rest or min(wanted) <= self._last[actor]:
-            self._rest[actor] = zip(records.places, marked_calls(records), strict=True)
-        for place, call in self._rest[actor]:
-            self._last[actor] = place
-            if place in wanted:
-                wanted.remove(place)
-                yield place, call
-            if not wanted:
-                break
-        if self._last[actor] == records.places[-1]:
-            del self._rest[actor], self._last[actor]
-
-
-class _Found(NamedTuple):
-    """A place where two runs diverge, by scope, index and status.
-
-    :param order: which of the divergences it is.
-    """
-
-    divergence: Divergence
-    order: int
-
-
 def page_data(
     names: Sequence[str],
     calls_read: Iterable[tuple[int, int, RecordedCall]],
     pairs: Sequence[Pair],
-    found: Mapping[tuple[str, int, str], _Found],
+    divergences: Iterable[Divergence],
     words: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return the data in a page, or in a part of it.
+    """Return the data in a page.
 
     :param names: the names of the runs.
     :param calls_read: the calls of the pairs, each with the number of its run and its place in it.
     :param pairs: the calls to show.
-    :param found: where two runs diverge.
+    :param divergences: where two runs diverge.
     :param words: of the items of a map, by their rows.
     """
     # Each gives a new entry the next number.
@@ -171,9 +122,10 @@ def page_data(
         for number, pair in reversed([*enumerate(pairs)])
         if pair.status != "same"
     }
-    divergences = {
-        cells[cell]: found[cell].divergence
-        for cell in sorted(cells.keys() & found.keys(), key=lambda cell: found[cell].order)
+    found = {
+        cells[cell]: divergence
+        for divergence in divergences
+        if (cell := (divergence.scope, divergence.index, divergence.status)) in cells
     }
     row_numbers = [rows[pair.item] for pair in pairs]
     row_names = [visible(words.get(row, row)) or OF_NO_ACTOR for row in rows]
@@ -191,12 +143,11 @@ def page_data(
             "status": [pair.status for pair in pairs],
         },
         "divergences": {
-            number: visible(divergence.in_words(names[-1]))
-            for number, divergence in divergences.items()
+            number: visible(divergence.in_words(names[-1])) for number, divergence in found.items()
         },
         "causes": {
             number: changed[divergence.caused_by]
-            for number, divergence in divergences.items()
+            for number, divergence in found.items()
             if divergence.caused_by in changed
         },
         "words_of_marks": MARKS,
@@ -240,60 +191,6 @@ def _variables(
     }
 
 
-class _Parts:
-    """The calls of a large page in parts of whole rows, which a browser reads one at a time.
-
-    :ivar index: the rows with their counts, and the first and last row of each part; whole after the last part.
-    """
-
-    def __init__(
-        self, pairs: Sequence[Pair], data_of: Callable[[Sequence[Pair]], dict[str, Any]]
-    ) -> None:
-        self._pairs = pairs
-        self._data_of = data_of
-        counts: dict[str, list[int]] = {name: [] for name in ("calls", "differing", *MARKS)}
-        self.index: dict[str, list[Any]] = {"names": [], "from": [], "to": [], **counts}
-        self._row = ""
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        for first, pairs in self._slices():
-            yield self._noted(first, pairs)
-
-    def _slices(self) -> Iterator[tuple[int, list[Pair]]]:
-        """Yield the calls of each part; before them, the number of calls of their only row in earlier parts."""
-        part: list[Pair] = []
-        for _, row in itertools.groupby(self._pairs, key=lambda pair: pair.item):
-            calls = list(row)
-            if part and len(part) + len(calls) > CALLS_OF_PART:
-                yield 0, part
-                part = []
-            for start in range(0, len(calls), CALLS_OF_PART) if len(calls) > CALLS_OF_PART else ():
-                yield start, calls[start : start + CALLS_OF_PART]
-            part += calls if len(calls) <= CALLS_OF_PART else []
-        if part:
-            yield 0, part
-
-    def _noted(self, first: int, pairs: Sequence[Pair]) -> dict[str, Any]:
-        """Return the data of a part, and count its calls."""
-        data, index = self._data_of(pairs), self.index
-        cells, marks = data["cells"], data["calls"]["marks"]
-        begin = len(index["names"]) - (first > 0)
-        for name in data["rows"][first > 0 :]:
-            index["names"].append(name)
-            for counts in ("calls", "differing", *MARKS):
-                index[counts].append(0)
-        index["from"].append(begin)
-        index["to"].append(len(index["names"]) - 1)
-        for row, status, *calls in zip(
-            cells["row"], cells["status"], cells["one"], cells["other"], strict=True
-        ):
-            index["calls"][begin + row] += 1
-            index["differing"][begin + row] += status not in ("", "same")
-            for mark in {mark for call in calls if call >= 0 for mark in marks[call]}:
-                index[mark][begin + row] += 1
-        return {**data, "first": first}
-
-
 def _facts(call: RecordedCall) -> str:
     """Return the draw, the arms, the tokens and the cost of a call, in words."""
     usage, cost = call.record.usage, call.record.cost
@@ -307,17 +204,10 @@ def _facts(call: RecordedCall) -> str:
     return " · ".join(filter(None, parts))
 
 
-def page(*runs: RecordedRun) -> str:
-    """Return the page of runs; see :func:`pieces`."""
-    return "".join(pieces(*runs))
-
-
-def pieces(
+def page(
     *runs: RecordedRun, comparison: Comparison | None = None, sample: int | None = None
-) -> Iterator[str]:
-    """Yield the page, a piece at a time; no text is in two pieces.
-
-    A page of many calls holds them in parts, each as JSON: a browser reads the part of the actor that is chosen.
+) -> str:
+    """Return the page of runs.
 
     :param runs: one run, or two that are compared.
     :param comparison: the comparison of both runs.
@@ -325,50 +215,35 @@ def pieces(
     """
     from ...support.libraries import jinja2
 
-    survey = Survey(len(runs))
-    all_found = list(map(RunFacts, runs))
-    for number, found in enumerate(all_found):
-        for _, places, calls in conversations(found.run):
-            for place, call in zip(places, calls, strict=True):
-                found.add(place, call)
-                survey.add(number, call)
     pairs = comparison.pairs if comparison else unpaired_calls(runs[0])
     words = item_words(pairs)
     all_calls = rows_of_table(pairs, words)
-    shown = sample_rows(all_calls, sample)
+    shown = sample_rows(all_calls, sample or MOST_SHOWN)
+    all_found = list(map(RunFacts, runs))
+    survey = Survey(len(runs), pairs if comparison else ())
+    calls = _read(all_found, survey, shown)
+    divergences = comparison.divergences if comparison else ()
+    data = page_data(short_names(runs), calls, shown, divergences, words)
     run_facts = [facts(found) for found in all_found]
-    names, read = short_names(runs), _Calls(runs)
-    found_at = {
-        (divergence.scope, divergence.index, divergence.status): _Found(divergence, number)
-        for number, divergence in enumerate(comparison.divergences if comparison else ())
-    }
-
-    def data_of(some: Sequence[Pair]) -> dict[str, Any]:
-        return page_data(names, read.of(some), some, found_at, words)
-
-    is_large = len(shown) > MOST_AT_ONCE
-    parts = _Parts(shown, data_of) if is_large else None
-    style = _file("report.css") + (_file("parts.css") if is_large else "")
-    begin = _file("parts.js") if is_large else SHOW_ALL
-    script = f'"use strict";\n{{\n{_file("report.js")}{begin}}}\n'
+    style = _file("report.css")
+    script = f'"use strict";\n{{\n{_file("report.js")}}}\n'
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["visible"] = visible
     environment.filters["json"] = _json
-    yield from environment.from_string(_file("report.html")).generate(
-        names=names,
+    return environment.from_string(_file("report.html")).render(
+        names=short_names(runs),
         numbers=NUMBERS,
         labels=list(dict.fromkeys(label for by_label in run_facts for label in by_label)),
         facts=run_facts,
         lines=[] if comparison is None else str(comparison).split("\n"),
         shown=[(len(calls), len({pair.item for pair in calls})) for calls in (shown, all_calls)],
-        survey=survey.distributions(pairs),
+        survey=survey.distributions(),
         checklist_title=TITLE,
         blank=BLANK,
         checklist=[] if runs[1:] else checklist(all_found[0]),
-        data=None if is_large else data_of(shown),
-        parts=parts,
+        data=data,
         style=style,
         script=script,
         policy="; ".join(
@@ -380,6 +255,20 @@ def pieces(
             )
         ),
     )
+
+
+def _read(
+    all_found: Sequence[RunFacts], survey: Survey, shown: Iterable[Pair]
+) -> Iterator[tuple[int, int, RecordedCall]]:
+    """Count all calls of the runs, and yield those to show, each with the number of its run and its place in it."""
+    wanted = {of for pair in shown for of in enumerate(pair.places)}
+    for number, found in enumerate(all_found):
+        for _, places, calls in conversations(found.run):
+            for place, call in zip(places, calls, strict=True):
+                found.add(place, call)
+                survey.add(number, call)
+                if (number, place) in wanted:
+                    yield number, place, call
 
 
 def _file(name: str) -> str:

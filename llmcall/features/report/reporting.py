@@ -9,7 +9,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from heapq import heapify, heappop, heapreplace
 from typing import NamedTuple
 
 from ...apis.message import object_in, objects_in
@@ -180,7 +179,7 @@ def _not_by_a_model(found: RunFacts) -> Iterator[str]:
     """Yield in words the answers that are missing, or come from elsewhere."""
     yield from (f"{word.capitalize()}: {words}" for word, words in found.given.items())
     if found.functions:
-        yield f"Recorded functions, which are no model: {found.functions}"
+        yield f"Recorded functions, which are no model: {found.function_results}"
     yield from found.missing
 
 
@@ -347,9 +346,7 @@ class _Prompts:
             else:
                 others[text] = None
                 times[f"text {text}"] += 1
-        shown = list(others)
-        if len(shown) > MAX_PROMPTS:
-            shown = _covering(shown, MAX_PROMPTS)
+        shown = [*others] if len(others) <= MAX_PROMPTS else [*_covering(others)]
         self.texts = [
             (_caption(role, name, times[f"form {digest}"]), text)
             for digest, (name, text) in named.items()
@@ -363,22 +360,14 @@ class _Prompts:
             )
 
 
-def _covering(texts: Sequence[str], most: int) -> list[str]:
-    """Return the texts that together have the most different words: each adds most to those before."""
-    shown, words = list[str](), set[str]()
-    # How many words a text adds only falls, so the first one whose number still holds adds the most.
-    heap = [(-len({*text.split()}), number) for number, text in enumerate(texts)]
-    heapify(heap)
-    while heap and len(shown) < most:
-        count, number = heap[0]
-        added = {*texts[number].split()} - words
-        if len(added) < -count:
-            heapreplace(heap, (-len(added), number))
-            continue
-        heappop(heap)
-        shown.append(texts[number])
-        words |= added
-    return shown
+def _covering(texts: Collection[str]) -> Iterator[str]:
+    """Yield the texts that together have the most different words: each adds most to those before."""
+    left, words = [*texts], set[str]()
+    for _ in range(MAX_PROMPTS):
+        text = max(left, key=lambda text: len({*text.split()} - words))
+        left.remove(text)
+        words.update(text.split())
+        yield text
 
 
 def _caption(role: str, name: str, count: int) -> str:

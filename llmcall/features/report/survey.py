@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -56,10 +57,13 @@ class Survey:
     Answers that were asked again, and free texts, are left out.
 
     :param runs: the number of the runs.
+    :param pairs: the calls of two runs: a question that one words otherwise is the same one.
     """
 
-    def __init__(self, runs: int) -> None:
-        self._questions: list[dict[str, _Question]] = [{} for _ in range(runs)]  # by digest
+    def __init__(self, runs: int, pairs: Iterable[Pair] = ()) -> None:
+        self._runs = runs
+        self._reworded = _reworded(pairs)
+        self._questions: dict[str, list[_Question]] = {}  # by digest, in each run
 
     def add(self, run: int, call: RecordedCall) -> None:
         """Count the answers to a call.
@@ -68,29 +72,21 @@ class Survey:
         """
         form = FORM.of(call.record)
         if form is not None and ASKED_AGAIN not in call.marks:
-            question = self._questions[run].setdefault(form["digest"], _Question())
-            question.add(form["name"], form["variables"], call.record)
+            known = form["digest"]
+            if run:
+                known = self._reworded.get(known, known)
+            of_runs = self._questions.setdefault(known, [_Question() for _ in range(self._runs)])
+            of_runs[run].add(form["name"], form["variables"], call.record)
 
-    def distributions(self, pairs: Iterable[Pair] = ()) -> list[Distribution]:
-        """Return the distributions of the answers.
-
-        :param pairs: the calls of two runs: a question that one words otherwise is the same one.
-        """
-        is_several = len(self._questions) > 1 and all(self._questions)
-        reworded = _reworded(pairs) if is_several else {}
-        questions: dict[str, list[_Question]] = {}
-        for number, run in enumerate(self._questions):
-            for digest, question in run.items():
-                known = reworded.get(digest, digest) if number else digest
-                of_runs = questions.setdefault(known, [_Question() for _ in self._questions])
-                of_runs[number].join(question)
+    def distributions(self) -> list[Distribution]:
+        """Return the distributions of the answers."""
         found = []
         titles: Counter[str] = Counter()
-        for runs in questions.values():
+        for runs in self._questions.values():
             name = " → ".join(dict.fromkeys(name for run in runs for name in run.names))
             template = name if TEMPLATE.search(name) else ""
             if template:
-                name = _place_of(run.places for run in runs if run.total)
+                name = _place_of(runs)
                 titles[name] += 1
                 name += f" {titles[name]}" if titles[name] > 1 else ""
             for field, values in _fields(runs).items():
@@ -128,26 +124,19 @@ class _Values:
                 self.is_free = True
                 self.counts.clear()
 
-    def join(self, other: _Values) -> None:
-        """Add what other values count."""
-        self.uses += other.uses
-        self.counts.update(other.counts)
-        self.marks.update(other.marks)
-        self.is_free |= other.is_free
-
 
 class _Question:
     """The answers of a run to a question.
 
     :ivar names: the names of its forms, in order.
-    :ivar places: the levels that the scopes of all its calls share; ``None`` without calls.
+    :ivar places: the levels that the scopes of all its calls share; empty without calls.
     :ivar total: the number of the answers.
     :ivar objects: the number of those that are JSON objects.
     """
 
     def __init__(self) -> None:
         self.names: dict[str, None] = {}
-        self.places: list[str] | None = None
+        self.places: list[list[str]] = []
         self.total = self.objects = 0
         self.whole = _Values()
         self.not_objects: Counter[str] = Counter()  # the reasons why they have no value
@@ -158,7 +147,8 @@ class _Question:
         """Count the answers of a call."""
         self.names[name] = None
         levels = path_before_items(record.scope).split("/")
-        self._share(levels[:-1] if len(levels) > 1 else levels)
+        self.places.append(levels[:-1] if len(levels) > 1 else levels)
+        self.places = [_shared_start(self.places)]
         for choice in _choices(record):
             answer = _read_answer(choice)
             self.total += 1
@@ -174,28 +164,6 @@ class _Question:
             else:
                 self.not_objects[answer if isinstance(answer, _Mark) else NO_FIELD] += 1
 
-    def _share(self, levels: list[str]) -> None:
-        known = levels if self.places is None else self.places
-        if known != levels:
-            shared = takewhile(lambda names: names[0] == names[1], zip(known, levels, strict=False))
-            known = [name for name, _ in shared]
-        self.places = known
-
-    def join(self, other: _Question) -> None:
-        """Add the answers to the same question in other words."""
-        self.names.update(other.names)
-        if other.places is not None:
-            self._share(other.places)
-        self.total += other.total
-        self.objects += other.objects
-        self.whole.join(other.whole)
-        self.not_objects.update(other.not_objects)
-        for field, values in other.fields.items():
-            self.fields.setdefault(field, _Values()).join(values)
-        for variable, groups in other.groups.items():
-            for value, values in groups.items():
-                self.groups.setdefault(variable, {}).setdefault(value, _Values()).join(values)
-
     def crossed(self, title: str) -> Iterator[Distribution]:
         """Yield the distribution of the answers by each variable of a few values."""
         for variable, groups in self.groups.items():
@@ -208,20 +176,22 @@ class _Question:
 
     def of_field(self, name: str) -> _Values:
         """Return the values of a field; answers without it have a reason instead."""
-        values = _Values()
-        values.join(self.fields.get(name, _Values()))
-        values.marks.update(self.not_objects)
-        if lacking := self.objects - values.uses:
-            values.marks[NO_FIELD] += lacking
+        values = copy(self.fields.get(name, _Values()))
+        lacking = Counter({NO_FIELD: self.objects - values.uses})
+        values.marks = values.marks + self.not_objects + lacking
         values.uses = self.total
         return values
 
 
-def _place_of(shared_levels: Iterable[list[str] | None]) -> str:
+def _place_of(runs: Iterable[_Question]) -> str:
     """Return what a question without a name is called: by the levels that the scopes of its calls share."""
-    known = [levels for levels in shared_levels if levels is not None]
-    shared = takewhile(lambda names: len({*names}) == 1, zip(*known, strict=False))
-    return "/".join(names[0] for names in shared if names[0]) or QUESTION
+    levels = _shared_start([levels for run in runs for levels in run.places])
+    return "/".join(filter(None, levels)) or QUESTION
+
+
+def _shared_start(paths: Iterable[list[str]]) -> list[str]:
+    shared = takewhile(lambda names: len({*names}) == 1, zip(*paths, strict=False))
+    return [names[0] for names in shared]
 
 
 def _reworded(pairs: Iterable[Pair]) -> dict[str, str]:

@@ -492,30 +492,15 @@ def many(path: str, *, word: str = "Yes") -> str:
 
 
 @pytest.mark.ci
-def test_a_page_of_over_10_000_calls_holds_them_in_parts_of_whole_actors() -> None:
-    """Each once; an actor with more calls than a part has some for itself. The rows have their counts."""
-    html = report(many("a.jsonl"), "--against", many("b.jsonl", word="No"))
-    parts = re.findall(r'<script type="application/json" class="part">(.*?)</script>', html)
-    assert '<script type="application/json" id="data">' not in html
-    shown, rows = [], []
-    for part in map(json.loads, parts):
-        cells, scopes = part["cells"], part["scopes"]
-        shown += [
-            (scopes[scope], call) for scope, call in zip(cells["scope"], cells["call"], strict=True)
-        ]
-        rows.append((part["first"], len(part["rows"]), len(cells["row"])))
-        assert len(part["calls"]["node"]) == 2 * len(cells["row"])
-    assert len(shown) == len({*shown}) == 10_100
-    assert rows == [*[(0, 100, 2_000)] * 3, (0, 1, 2_000), (2_000, 1, 2_000), (4_000, 1, 100)]
-    [index] = re.findall(r'<script type="application/json" id="index">(.*?)</script>', html)
-    counts = json.loads(index)
-    assert (counts["names"][0], counts["names"][-1]) == ("actor-0", "crowd")
-    assert (counts["calls"][-1], counts["differing"][-1], sum(counts["calls"])) == (
-        4_100,
-        4_100,
-        10_100,
-    )
-    assert facts_of(report("a.jsonl"))["calls"] == "10,100"
+def test_a_page_shows_at_most_10_000_calls_unless_it_is_told() -> None:
+    """It says so; its sums are of the whole run."""
+    run = many("a.jsonl")
+    html = report(run, "--against", many("b.jsonl", word="No"))
+    assert len(data_of(html)["cells"]["call"]) == 5_960
+    assert "A sample: 5,960 of 10,100 calls, from 298 of 301 actors" in html
+    html = report(run, "--sample", "11000")
+    assert len(data_of(html)["cells"]["call"]) == 10_100
+    assert facts_of(html)["calls"] == "10,100"
 
 
 # In a browser
@@ -802,29 +787,6 @@ def test_a_large_page_builds_only_the_cells_in_sight(open_page: Open) -> None:
     assert last.count() == 0
     tab.evaluate("document.getElementById('box').scrollTo(0, 1e9)")
     last.wait_for()
-
-
-@pytest.mark.ci
-def test_a_page_in_parts_shows_any_call_by_its_actor_a_search_or_a_link(open_page: Open) -> None:
-    """One part at a time; a search of all calls says how many of each actor it found."""
-    report(many("a.jsonl"), "--against", many("b.jsonl", word="No"))
-    tab = open_page()
-    assert tab.locator("#part").inner_text() == "part 1 of 6: actor-0 to actor-99"
-    assert tab.locator(".actor").first.inner_text().split() == ["actor-0", "20", "calls"]
-    tab.locator("#which").select_option("differing")
-    assert tab.locator(".actor .about").all_inner_texts() == ["4,100 calls · 4,100 differ"]
-    tab.locator("#which").select_option("")
-    tab.locator("#words").fill('"bread 3050"')
-    press(tab, "Enter")
-    tab.locator("#matches", has_text="1 call of 1 actor").wait_for()
-    tab.locator(".actor").click()
-    tab.locator("#found", has_text="1 call of 2,000").wait_for()
-    press(tab, "Enter")
-    assert tab.locator("#title").text_content() == "crowd · call 3051"
-    assert tab.locator("article del").all_text_contents() == ["Yes"]
-    tab.reload()
-    tab.locator("#title", has_text="crowd · call 3051").wait_for()
-    assert tab.locator("#part").inner_text() == "part 5 of 6: crowd"
 
 
 @pytest.mark.ci

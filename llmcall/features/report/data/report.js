@@ -62,9 +62,9 @@ function readCalls(data) {
   return { STATUS, callsOf, marksOf, linkOf, labelsOf, matcherOf };
 }
 
-/** Show the calls of some data, until a signal ends it. */
-function showCalls(data, signal) {
-  const { runs, texts, messages, nodes, calls, cells, divergences, causes, variables, rows: rowNames, words_of_marks: MARKS, first: offset = 0 } = data;
+/** Show the calls of some data. */
+function showCalls(data) {
+  const { runs, texts, messages, nodes, calls, cells, divergences, causes, variables, rows: rowNames, words_of_marks: MARKS } = data;
   const { STATUS, callsOf, marksOf, linkOf, labelsOf, matcherOf } = readCalls(data);
   const isCompared = cells.status.some(Boolean);
   const cellCount = cells.row.length;
@@ -186,7 +186,7 @@ function showCalls(data, signal) {
     const rows = shownRows.slice(begin, rowAt(box.scrollTop + box.clientHeight) + 2).map((row, place) => [row, begin + place]);
     find("head").replaceChildren(make("div", { class: "name", role: "columnheader" }, "actor"),
       ...fields.map((name, number) => field(make("div", { role: "columnheader" }, name), number)), ...columns.map(([column, place]) =>
-      placed(make("div", { class: "heading", role: "columnheader", "aria-colindex": place + fields.length + 2 }, `call ${offset + column + 1}`), place)));
+      placed(make("div", { class: "heading", role: "columnheader", "aria-colindex": place + fields.length + 2 }, `call ${column + 1}`), place)));
     const top = find("head").offsetHeight;
     grid.replaceChildren(find("head"), ...rows.map(([row, place]) => buildRow(row, place, columns, top)), drawing);
     drawLines();
@@ -281,12 +281,6 @@ function showCalls(data, signal) {
     box.scrollLeft = Math.max(left + width - wide, Math.min(left, box.scrollLeft));
     fill();
     if (isFocused) grid.querySelector("[tabindex='0']")?.focus({ preventScroll: true });
-  }
-
-  /** Go to the first call of a row that is shown. */
-  function goTo(row) {
-    const [cell] = cellsOf(row);
-    if (cell !== undefined) activate(cell, true);
   }
 
   function move(event) {
@@ -486,7 +480,7 @@ function showCalls(data, signal) {
     const printed = shownRows.filter((row) => (left -= cellsOf(row).length) >= 0);
     find("paper").replaceChildren(...printed.map((row) => make("section", null, make("h3", { dir: "auto" }, rowNames[row]), make("ol", null, ...cellsOf(row).map((cell) => {
       const answers = [...new Set(callsOf(cell).map(answerOf))];
-      return make("li", { class: cells.status[cell], value: offset + cell - starts[row] + 1 }, ...signs(cell), ...answers.map((answer) => make("div", { dir: "auto" }, opening(answer, 300))));
+      return make("li", { class: cells.status[cell], value: cell - starts[row] + 1 }, ...signs(cell), ...answers.map((answer) => make("div", { dir: "auto" }, opening(answer, 300))));
     })))));
     if (printed.length < shownRows.length) find("paper").append(make("p", null, `The first ${printed.length.toLocaleString("en")} of ${plural(shownRows.length, "actor")}.`));
   }
@@ -513,10 +507,10 @@ function showCalls(data, signal) {
       find("search").value = "";
       search();
     } else if (event.key === "Escape" && openedCell >= 0) close();
-  }, { signal });
-  addEventListener("hashchange", follow, { signal });
-  addEventListener("beforeprint", buildPaper, { signal });
-  addEventListener("afterprint", () => find("paper").replaceChildren(), { signal });
+  });
+  addEventListener("hashchange", follow);
+  addEventListener("beforeprint", buildPaper);
+  addEventListener("afterprint", () => find("paper").replaceChildren());
   for (const [value, [name, accepts]] of Object.entries(FILTERS)) {
     const count = cells.row.filter((_, cell) => accepts(cell)).length;
     if (count) find("only").append(make("option", { value }, `${name} (${count.toLocaleString("en")})`));
@@ -524,12 +518,10 @@ function showCalls(data, signal) {
   find("legend").append(...legend().map((words) => make("span", { dir: "auto" }, make("span", { class: "sign" }, words[0]), words.slice(1))));
   find("only-label").hidden = find("only").options.length < 2;
   document.querySelector(".tools").hidden = find("overview").hidden = false;
-  const observer = new ResizeObserver(layOut);
-  observer.observe(box);
-  signal?.addEventListener("abort", () => observer.disconnect());
+  new ResizeObserver(layOut).observe(box);
   layOut();
   follow();
-  return { goTo, search };
 }
 
 for (const item of document.querySelectorAll(".divergences li")) item.replaceChildren(...changes(item.textContent));
+showCalls(JSON.parse(find("data").textContent));

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..errors import ScopeError
 from ..support.system import after_fork_in_child, last_in, this_process
-from . import workers
+from . import rules
 from .callers import Caller
 from .draw_numbers import RecordedCallers
 from .draws import NO_ITEM, Draw, Draws, Item
@@ -114,11 +114,11 @@ class ActiveScope:
         # Threads that started before an actor's request need no scope while it is under way.
         is_of_request = self.scope is not None and self.scope.is_of_request
         if self.parent_of_new_scopes.path and not is_of_request:
-            workers.note_opened(self)
+            rules.note_opened(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        workers.note_closed(self)
+        rules.note_closed(self)
         hold_scope(self.previous.active)
 
     @property
@@ -228,7 +228,7 @@ def _root_scope() -> ActiveScope | None:
     """Return the scope that LLMCALL_SCOPE names, the same one for the whole process."""
     if not _roots:
         name, root = os.environ.get(ENVIRONMENT_VARIABLE), None
-        if name and not workers.is_worker():
+        if name and not rules.is_worker():
             root = ActiveScope(Position(checked_name(name, ENVIRONMENT_VARIABLE)), Draws())
         _roots.setdefault(ENVIRONMENT_VARIABLE, root)  # several threads may come first at once
     return _roots.get(ENVIRONMENT_VARIABLE)

@@ -16,7 +16,7 @@ from ..errors import ScopeError
 from ..support.blocks import Block
 from ..support.system import lock, this_process
 from ..support.waits import Stops, in_maps, stops
-from . import workers
+from . import rules
 from .active import NO_SCOPE, ActiveScope, here, if_of_this_process, scope_of_call
 from .callers import current_caller, enter_arm, is_recorded
 from .draws import ACTOR, Draws, Item
@@ -99,7 +99,7 @@ class Scope(Block):
         self._entries.remove(active)
         if active is held_by_process().active:
             hold_in_process(active=active.arm_of)
-        workers.note_closed(active)
+        rules.note_closed(active)
         if entered is not None:
             try:
                 if kind is None:
@@ -250,7 +250,7 @@ def bind(function: Callable[P, T]) -> Bound[P, T]:
     ['trial-1#0']
     """
     active = here()
-    if active.opened_by == "default" and workers.is_open_elsewhere():
+    if active.opened_by == "default" and rules.is_open_elsewhere():
         raise ScopeError(BOUND_IN_A_THREAD)
     active.check_generators()
     _ = active.draws.identity  # a forked process is to know it, too

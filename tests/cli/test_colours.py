@@ -17,11 +17,10 @@ from files import chat, write_cassette
 
 import llmcall
 from llmcall.cli.main import main
-from llmcall.config.resolve import refresh
 from llmcall.testing import ScriptedClient
 
 pytestmark = pytest.mark.newest_only
-RED, GREEN, CYAN, RESET = "\x1b[31m", "\x1b[32m", "\x1b[36m", "\x1b[0m"
+RED, GREEN, YELLOW, CYAN, RESET = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[36m", "\x1b[0m"
 
 
 @pytest.fixture(autouse=True)
@@ -65,8 +64,25 @@ def diff() -> tuple[str, str, str]:
     return "diff", "a.jsonl", "b.jsonl"
 
 
-def test_diff_shows_removed_words_in_red_and_added_ones_in_green(diff: tuple[str, ...]) -> None:
-    assert f"{RED}[-White-]{RESET} {GREEN}{{+Brown+}}{RESET}" in printed(*diff)
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        pytest.param("diff", rf"{RED}[-White-]{RESET} {GREEN}{{+Brown+}}{RESET}", id="words"),
+        pytest.param("miss", f"{CYAN}  asked{RESET}      user: Bread?", id="labels"),
+        pytest.param("doctor", f"{GREEN}ok{RESET}", id="a passed check"),
+        pytest.param("doctor", "\x1b[31m\x1b[1mFAIL", id="a failed check"),
+        pytest.param("config", f"{YELLOW}unknown setting LLMCALL_MODLE", id="a warning"),
+    ],
+)
+def test_what_a_terminal_shows_has_colours(
+    diff: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, command: str, shown: str
+) -> None:
+    """A setting that does not exist is a warning, and a failed check."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's
+    monkeypatch.setenv("LLMCALL_CACHE_MODE", "replay")
+    monkeypatch.setenv("LLMCALL_MODLE", "m")
+    llmcall.reset()
+    assert shown in printed(*arguments_of(command, diff))
 
 
 def test_names_on_two_lines_are_no_changed_words() -> None:
@@ -86,6 +102,7 @@ def arguments_of(command: str, diff: tuple[str, ...]) -> tuple[str, ...]:
         "show": ("show", "a.jsonl"),
         "doctor": ("doctor",),
         "miss": ("ask", "Bread?"),
+        "config": ("config",),
     }[command]
 
 
@@ -127,11 +144,6 @@ def test_lines_are_wrapped_at_blanks_with_a_hanging_indent(
     assert any(line.startswith("  ") for line in added)
 
 
-def test_the_labels_of_a_miss_have_a_colour(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LLMCALL_CACHE_MODE", "replay")
-    assert f"{CYAN}  asked{RESET}      user: Bread?" in printed("ask", "Bread?")
-
-
 def test_changed_words_of_a_miss_have_their_colour_on_each_of_its_lines(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -143,23 +155,6 @@ def test_changed_words_of_a_miss_have_their_colour_on_each_of_its_lines(
         r"\x1b\[32m(\{\+[^\x1b]*\+\})\x1b", printed("ask", f"Shall the town buy {words}?")
     )
     assert added and "\n" in added[1], added
-
-
-def test_results_of_checks_have_colours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A setting that does not exist fails."""
-    monkeypatch.setenv("LLMCALL_CACHE_MODE", "replay")
-    monkeypatch.setenv("LLMCALL_MODLE", "m")
-    lines = printed("doctor").splitlines()
-    assert any(line.startswith(f"{GREEN}ok{RESET}") for line in lines)
-    assert any(line.startswith("\x1b[31m\x1b[1mFAIL") for line in lines)
-
-
-def test_a_warning_has_a_colour(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that a command gives, such as of a setting that does not exist."""
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's
-    monkeypatch.setenv("LLMCALL_MODLE", "m")
-    refresh()
-    assert re.search(r"\x1b\[33m[^\x1b]*LLMCALL_MODLE", printed("config"))
 
 
 @NEEDS_POSIX

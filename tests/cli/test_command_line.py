@@ -390,28 +390,18 @@ def test_ask_prints_a_refusal_of_the_model(content: str | None, local_model: Loc
     assert done("ask", "Tell me!") == "I will not.\n"
 
 
-def test_tokens_counts_a_file() -> None:
-    """A line has the count and the file's name."""
+def test_tokens_counts_files_and_marks_estimates() -> None:
+    """A line has the count and the file's name; without a known tokenizer a tilde, and nothing counts 0."""
     written("a.txt", "Hello world")
     count = llmcall.count_tokens("Hello world")
     assert done("tokens", "a.txt").split() == [repr(count), "a.txt"]
-
-
-def test_tokens_marks_an_estimate() -> None:
-    """A model without a known tokenizer has a tilde before the count, and nothing counts 0."""
-    written("a.txt", "Hello world")
-    shown = done("tokens", "a.txt", "-", "-m", "no-such-model", text="").splitlines()
+    estimated = "-m", "no-such-model"
+    shown = done("tokens", "a.txt", "-", *estimated, text="").splitlines()
     (one, _), _, (total, _) = (line.split() for line in shown)
     assert re.fullmatch(r"~[1-9]\d*", one)
     assert one == total
-
-
-def test_tokens_as_json_says_whether_a_count_is_estimated() -> None:
-    """A row has the file, the number without a mark, and the mark by itself."""
-    written("a.txt", "Hello world")
-    count, _ = done("tokens", "a.txt", "-m", "no-such-model").split()
-    (row,) = json.loads(done("tokens", "a.txt", "-m", "no-such-model", "--json"))
-    assert row == {"file": "a.txt", "tokens": int(count.removeprefix("~")), "estimated": True}
+    (row,) = json.loads(done("tokens", "a.txt", *estimated, "--json"))
+    assert row == {"file": "a.txt", "tokens": int(one.removeprefix("~")), "estimated": True}
 
 
 CONFIG = """
@@ -486,44 +476,18 @@ sys.exit(int(sys.argv[1]))
 """
 
 
-@pytest.fixture(scope="module")
-def recorded_run(
-    only_loopback: None, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[int, str, str]:
-    """Record a program; return its exit code, what it printed, and the cassette."""
-    folder = tmp_path_factory.mktemp("run")
-    (folder / "play.py").write_text(PROGRAM)
-    options = ["--scope", "trial", "--cassette", "run.jsonl"]
-    code, printed, _ = python_m("run", *options, "play.py", "3", "-h", folder=folder)
-    return code, printed, (folder / "run.jsonl").read_text()
-
-
-def test_run_gives_a_program_its_arguments_and_its_exit_code(
-    recorded_run: tuple[int, str, str],
-) -> None:
-    """Arguments and options behind the program's name are the program's."""
-    code, printed, _ = recorded_run
-    assert (code, printed) == (3, "__main__ ['3', '-h'] one two\n")
-
-
-def test_run_replays_a_module(recorded_run: tuple[int, str, str]) -> None:
-    """With --mode none a program named by -m gives the recorded answers."""
+def test_run_records_a_program_and_replays_it_as_a_module() -> None:
+    """Arguments after the program's name are its own, its exit code is kept, and a miss names the command that records
+    what is missing.
+    """
+    tape = "--cassette", "run.jsonl"
     written("play.py", PROGRAM)
-    written("run.jsonl", recorded_run[2])
-    options = ["--scope", "trial", "--cassette", "run.jsonl", "--mode", "none"]
-    code, printed, _ = python_m("run", *options, "-m", "play", "0")
-    assert (code, printed) == (0, "__main__ ['0'] one two\n")
-
-
-def test_run_names_the_command_that_records_what_is_missing(
-    recorded_run: tuple[int, str, str],
-) -> None:
-    """A program that asks more than is recorded ends with an error that says what to run."""
-    written("run.jsonl", recorded_run[2])
-    written("more.py", PROGRAM.replace('"?"', '"And more?"'))
-    code, _, errors = python_m("run", "--mode", "none", "--cassette", "run.jsonl", "more.py", "0")
+    assert python_m("run", *tape, "play.py", "3", "-h")[:2] == (3, "__main__ ['3', '-h'] one two\n")
+    replay = "run", *tape, "--mode", "none", "-m", "play", "0"
+    assert python_m(*replay)[:2] == (0, "__main__ ['0'] one two\n")
+    written("play.py", PROGRAM.replace('"?"', '"And more?"'))
+    code, _, errors = python_m(*replay)
     assert code == 1
-    assert "is not recorded" in errors
     assert "llmcall run --cassette run.jsonl --mode update" in errors
 
 
@@ -550,7 +514,7 @@ def keys() -> list[str]:
 
 
 def test_stats_says_what_the_cache_holds(keys: list[str]) -> None:
-    """It shows the place, the number of records, their age, models, tokens and cost."""
+    """It shows the place, the number of records, their age, models, tokens and cost; as JSON, bytes and seconds."""
     shown = cache("stats")
     assert shown.startswith(f"{Path.cwd() / '.llmcall' / 'cache'}: 4 records, ")
     assert "since 20" in shown
@@ -558,10 +522,6 @@ def test_stats_says_what_the_cache_holds(keys: list[str]) -> None:
     assert shown.endswith(  # scripted answers name none; an embedding has no output
         "input tokens ? (4 records without), output tokens ? (3 records without), cost ? (4 records without)\n"
     )
-
-
-def test_stats_as_json_has_the_same(keys: list[str]) -> None:
-    """Sizes are bytes, and times are seconds since 1970."""
     found = json.loads(cache("stats", "--json"))
     assert found["records"] == 4
     assert found["size"] > 0
@@ -570,18 +530,13 @@ def test_stats_as_json_has_the_same(keys: list[str]) -> None:
 
 
 def test_ls_shows_scopes_tool_calls_and_embeddings(keys: list[str]) -> None:
-    """A line has the sample, and in a few words what was asked and answered."""
-    _, _, in_scope, selling, embedding = cache("ls").splitlines()
+    """A line has the sample, and in a few words what was asked and answered; nothing that a terminal obeys."""
+    shown = cache("ls")
+    _, _, in_scope, selling, embedding = shown.splitlines()
+    assert not {"\x1b", "\a"} & {*shown}
     assert "trial-3/lisa#0" in in_scope
     assert "sell({})" in selling
     assert embedding.split()[-3:] == ["apples", "2", "numbers"]
-
-
-def test_ls_shows_no_control_characters(keys: list[str]) -> None:
-    """A terminal gets nothing that it obeys."""
-    shown = cache("ls")
-    assert "\x1b" not in shown
-    assert "\a" not in shown
 
 
 def test_ls_as_json_has_the_whole_texts(keys: list[str]) -> None:
@@ -627,16 +582,12 @@ def test_show_takes_a_key_or_its_beginning(keys: list[str]) -> None:
     assert cache("show", keys[0]) == cache("show", f"{keys[0][:12]}…")
 
 
-def test_show_prints_a_conversation_in_full(keys: list[str]) -> None:
-    """It has key, model, and each message with its role."""
+def test_show_prints_a_record_in_full(keys: list[str]) -> None:
+    """It has key, model, and each message with its role; the numbers of an embedding are in the JSON."""
     shown = cache("show", keys[0])
     assert keys[0] in shown
     assert "--- call 1  gpt-4o" in shown
     assert shown.endswith("\nuser\n    What do apples cost?\n→ assistant\n    Two\n    coins.\n")
-
-
-def test_show_prints_an_embeddings_text_and_length(keys: list[str]) -> None:
-    """The numbers themselves are in the JSON."""
     assert cache("show", keys[3]).endswith("\ntext\n    apples\n→ embedding\n    2 numbers\n")
     record = json.loads(cache("show", keys[3], "--json"))
     assert record["response"]["embedding"] == "0000003f0000803e"
@@ -680,35 +631,16 @@ def test_load_keeps_a_different_answer_unless_on_conflict_replaces_it(
     assert printed.startswith("0 records") or options
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code"),
-    [
-        ([], 2),
-        (["nothing", "--yes"], 1),
-    ],
-    ids=["nothing selected", "an unknown key"],
-)
-def test_delete_needs_either_keys_or_a_selection(
-    arguments: list[str], code: int, keys: list[str]
-) -> None:
-    """It takes either keys or a selection, and all records stay."""
-    cache("delete", *(argument.format(key=keys[0]) for argument in arguments), code=code)
-    assert keys_of(".llmcall/cache") == sorted(keys)
-
-
 def test_delete_asks_before_it_deletes(keys: list[str]) -> None:
-    """It says how many records would go; a no keeps them, a yes deletes them."""
+    """It says how many records would go; a no keeps them, a yes deletes them. It needs keys or a selection."""
+    cache("delete", code=2)
+    cache("delete", "nothing", "--yes", code=1)
     assert "Delete 2 of 4 records" in cache("delete", "--model", "gpt-4o", text="n\n", code=1)
     assert keys_of(".llmcall/cache") == sorted(keys)
     assert cache("delete", "--model", "gpt-4o", text="y\n").endswith("2 records deleted\n")
     assert keys_of(".llmcall/cache") == sorted(keys[2:])
-
-
-def test_clearing_the_cache_needs_a_yes(keys: list[str]) -> None:
-    """Without one all records stay."""
     cache("clear", code=1)
-    assert keys_of(".llmcall/cache") == sorted(keys)
-    assert cache("clear", "--yes") == "4 records deleted\n"
+    assert cache("clear", "--yes") == "2 records deleted\n"
 
 
 def damage(key: str) -> None:
@@ -751,17 +683,11 @@ def listing(*models: str) -> Answer:
 
 
 def test_the_doctor_marks_each_passed_check_ok(serve: Serve) -> None:
-    """The checks stand in their order, each with ok."""
-    serve(listing("gpt-4o", "gpt-6-luna"))
+    """In their order; they cost nothing, and leave nothing behind."""
+    server = serve(listing("gpt-4o", "gpt-6-luna"))
     lines = [line.split(maxsplit=2)[:2] for line in done("doctor").splitlines() if line[0] != " "]
     names = ["files", "settings", "key", "endpoint", "model", "cache", "tokenizer"]
     assert lines == [["ok", name] for name in names]
-
-
-def test_the_doctor_only_lists_models_and_makes_no_cache(serve: Serve) -> None:
-    """A check costs nothing, and leaves nothing behind."""
-    server = serve(listing("gpt-4o", "gpt-6-luna"))
-    done("doctor")
     assert [request.path for request in server.requests] == ["/v1/models"]
     assert not Path(".llmcall").exists()
 

@@ -199,16 +199,6 @@ def test_one_changed_prompt_among_equal_ones_is_paired_with_its_own_round() -> N
     assert causes(found) == [("lisa", 1, "prompt")]
 
 
-def test_actors_of_one_run_alone_are_listed_and_their_calls_are_counted() -> None:
-    """What is said is what was recorded, not why no actor is in both."""
-    one, other = play("a.jsonl", actors=("lisa", "bart")), play("b.jsonl", actors=("emma", "cem"))
-    assert str(llmcall.compare(one, other)).splitlines() == [
-        "12 calls: 0 the same, 0 changed, 6 added, 6 missing",
-        "2 actors make fewer calls in b.jsonl: bart (3), lisa (3)",
-        "2 actors make more calls in b.jsonl: cem (3), emma (3)",
-    ]
-
-
 @pytest.mark.parametrize(
     "align", [{"elisabeth": "lisa"}, lambda name: name.replace("elisabeth", "lisa")]
 )
@@ -727,32 +717,6 @@ def test_a_prompt_with_a_word_that_no_answer_has_follows_from_nothing(
     assert not any(divergence.caused_by for divergence in found.divergences)
 
 
-@pytest.mark.parametrize("names", list(permutations(("ada", "ben", "cem"))))
-def test_an_answer_of_the_same_round_explains_a_prompt_whatever_the_names(
-    names: tuple[str, str, str],
-) -> None:
-    """The first speaks, the second quotes that in the same round, the third quotes the second."""
-    first, second, third = names
-
-    def run(path: str, word: str) -> Path:
-        calls = {
-            first: "Say.",
-            second: f"You heard: {word}.",
-            third: f"They said: so {word} it is.",
-        }
-        answers = {first: f"Yes, {word}!", second: f"So {word} it is, {word}ly.", third: "Hm."}
-        return spoken(path, *((name, calls[name], answers[name]) for name in sorted(names)))
-
-    found = llmcall.compare(run("a.jsonl", "happy"), run("b.jsonl", "sad"))
-    assert causes(found) == [(first, 0, "draw")]
-    follows = {divergence.scope: divergence.caused_by for divergence in found.divergences}
-    assert follows[second] == (first, 0)
-    assert follows[third] in ((first, 0), (second, 0))
-    lines = str(found).splitlines()
-    assert lines[1].startswith(f"{first}, call 1: the same request has different answers")
-    assert lines[2].startswith(f"2 more actors ({', '.join(sorted((second, third)))})")
-
-
 def test_a_treated_actor_does_not_follow_from_one_who_repeats_it_in_the_same_round() -> None:
     """Ben is treated; Ada hears him, and the models of both repeat their questions."""
 
@@ -864,23 +828,6 @@ def echoes(path: str, subsidy: int, scopes: list[str], *, arms: tuple[str, ...] 
             echoed(subsidy, f"I {WORDS[(subsidy + number) % 5]}.", scope, arms=arms)
             for number, scope in enumerate(scopes)
         ],
-    )
-
-
-@pytest.mark.feature("arms")
-def test_a_model_that_repeats_its_question_makes_no_consequence_of_the_treatment() -> None:
-    """In 20 repeats of two arms, from what each arm used."""
-    client = ScriptedClient(lambda messages: f"You ask: {messages[-1]['content']}")
-
-    def play(subsidy: int) -> None:
-        client.send_message(f"A heat pump with {subsidy} percent off?", temperature=1)
-
-    arms = {"control": {"subsidy": 0}, "treated": {"subsidy": 15}}
-    with llmcall.cassette("a.jsonl"):
-        found = llmcall.arms(play, arms, scope="app", repeats=20).compare("control", "treated")
-    assert [divergence.caused_by for divergence in found.divergences] == [None] * 20
-    assert str(found).splitlines()[1] == (
-        "the same change for 20 actors (0, 1, 2, 3 and 16 more): the prompt changed: [-0-] {+15+}"
     )
 
 
@@ -1172,14 +1119,6 @@ def test_the_fields_of_diffs_json_are_in_the_reference(two_runs: tuple[str, str]
                 name.replace("[].", ".") if "[]." in name else f"{head}{name.lstrip('.')}"
             )
     assert documented == fields
-
-
-@pytest.mark.parametrize("other", [[], ["none.jsonl"]])
-def test_diff_without_a_second_run_is_wrong_usage(
-    other: list[str], two_runs: tuple[str, str]
-) -> None:
-    """If it is not named, or not there."""
-    done("diff", two_runs[0], *other, code=2)
 
 
 @pytest.mark.parametrize(("one", "other"), [("rep-1", "rep-2"), ("rep-1/l*", "*-2")])

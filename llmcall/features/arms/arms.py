@@ -29,8 +29,7 @@ from ...support.arguments import checked
 from ...support.display import counted, html_table, money, text_table
 from ...support.frames import import_pandas
 from ...support.notices import notice
-from ..effects.effects import effect
-from ..effects.intervals import LEVEL
+from ..effects.effects import LEVEL, effect
 
 if TYPE_CHECKING:
     import pandas

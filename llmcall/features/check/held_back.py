@@ -19,7 +19,7 @@ from ...support.system import lock
 
 if TYPE_CHECKING:
     from ...core.calls import Call
-    from ...scopes.replayed_callers import Moved
+    from ...scopes.draw_numbers import Moved
     from ...stores.cassettes.cassette import Cassette
     from ...stores.record import Record
 

@@ -310,7 +310,7 @@ class ResponseCache:
         :raises CacheError: if a text looks like a credential; the message names the record and field.
         :raises CacheCorruptError: if the file exists and is not a cassette.
         """
-        from ...scopes.replayed_callers import UNKNOWN
+        from ...scopes.draw_numbers import UNKNOWN
         from ..cassettes.replay_log import with_history, without_lone_callers
         from ..records.header import Header
         from ..records.keyed_settings import current_settings_of

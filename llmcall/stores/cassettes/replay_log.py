@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ...config.values import FrozenDict
 from ...keys.keys import identity, key_of
 from ...scopes.active import PROGRAM_SCOPE
-from ...scopes.draw_numbers import RecordedCallers
+from ...scopes.draw_numbers import RecordedCallers, history_after, history_text
 from ...scopes.position import CallOrder, Position, function_scope
-from ...scopes.replayed_callers import history_after, history_text
 from ...support.system import lock
 from ..notes import HISTORY, Notes, merged_notes
 from ..record import Record, draw_of, scope_of, sorted_scopes

@@ -13,9 +13,8 @@ from ...config import resolve as config
 from ...config.cassette_modes import MODES
 from ...errors import CacheError
 from ...keys.request import Data
-from ...scopes.draw_numbers import RecordedCallers
+from ...scopes.draw_numbers import RecordedCallers, ReplayedCallers
 from ...scopes.position import Position
-from ...scopes.replayed_callers import ReplayedCallers
 from ...support.system import ProcessLock, check_replaceable
 from ..cache.cache import ResponseCache, remove
 from ..days import Days, day_of

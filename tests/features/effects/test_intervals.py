@@ -7,7 +7,7 @@ from importlib import import_module
 
 import pytest
 
-from llmcall.features.effects.intervals import paired_interval
+from llmcall.features.effects.effects import paired_interval
 
 pytestmark = pytest.mark.newest_only
 

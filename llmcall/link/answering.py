@@ -212,7 +212,7 @@ class CallOfProcess:
     def _calls(self) -> list[Call]:
         """Return the calls, each in its position."""
         forwarded, where = self._forwarded, self._where
-        active = self._ticket.enter(where, self._connection.process, is_inner=forwarded.is_inner)
+        active = self._ticket.enter(where, is_inner=forwarded.is_inner)
         order = (*self._ticket.order, *where.order)
         cassette = open_current_cassette()
         at = resolved_in(forwarded.facts, self._meter)

@@ -29,6 +29,7 @@ class Parent:
     :param ticket: the ticket of what this process was started for.
     :param over: the class of the error for a call that it can no longer answer.
     :param outlives: ``True`` if the recorded process goes on alone then.
+    :param process: the number of its hello, or ``None``.
     """
 
     def __init__(
@@ -38,11 +39,13 @@ class Parent:
         over: type[BaseException] = LLMCallError,
         *,
         outlives: bool = False,
+        process: int | None = None,
     ) -> None:
         self.address = address
         self.ticket = ticket
         self.outlives = outlives
         self._over = over
+        self._process = process
         self._connection: Connection | None = None
         self._of_loops: dict[Any, LoopConnection] = {}  # while they have calls
         self.told: set[str] = set()  # the credentials that it knows
@@ -59,7 +62,7 @@ class Parent:
         :param caller: its name as a caller.
         """
         active = here()
-        where = _where(active, next_order(active))._replace(caller=caller)
+        where = self._where(active, next_order(active))._replace(caller=caller)
         try:
             # In this thread, even if an event loop has to wait: the answer comes at once.
             base: messages.Base = self.connection().ask(
@@ -82,7 +85,8 @@ class Parent:
         """
         if self.outlives and not self.is_alive():
             return None
-        return Errand(self, self._ticket_in(active), _where(active, order), active.item.draws)
+        where = self._where(active, order)
+        return Errand(self, self._ticket_in(active), where, active.item.draws)
 
     def connection(self) -> Connection:
         """Return the connection of this process's threads.
@@ -161,30 +165,30 @@ class Parent:
             self._connection.close()
         self._connection = None
 
-
-def _where(active: ActiveScope, order: CallOrder) -> messages.Where:
-    """Return the position of a call, as seen from where this process was started."""
-    caller, position = current_caller(), active.position
-    draws, names = active.draws, tuple(filter(None, position.path.split("/")))
-    outermost, is_apart, branches = "", False, position.branches
-    if isinstance(draws, DrawsElsewhere):
-        names = names[len(draws.names) :]
-        branches = branches[len(draws.branches) :]
-    elif names:
-        outermost = draws.identity
-    else:
-        is_apart = active.opened_by == "program"
-    return messages.Where(
-        names,
-        outermost,
-        is_apart,
-        branches,
-        order,
-        None if caller is None else task_of_ray(caller) or caller.name,
-        held().is_programs,
-        active.item.draws is not None,
-        active.opened_in,
-    )
+    def _where(self, active: ActiveScope, order: CallOrder) -> messages.Where:
+        """Return the position of a call, as seen from where this process was started."""
+        caller, position = current_caller(), active.position
+        draws, names = active.draws, tuple(filter(None, position.path.split("/")))
+        outermost, is_apart, branches = "", False, position.branches
+        if isinstance(draws, DrawsElsewhere):
+            names = names[len(draws.names) :]
+            branches = branches[len(draws.branches) :]
+        elif names:
+            outermost = draws.identity
+        else:
+            is_apart = active.opened_by == "program"
+        return messages.Where(
+            names,
+            outermost,
+            is_apart,
+            branches,
+            order,
+            None if caller is None else task_of_ray(caller) or caller.name,
+            held().is_programs,
+            active.item.draws is not None,
+            active.opened_in,
+            self._process,
+        )
 
 
 def task_of_ray(caller: Caller) -> str:

@@ -173,14 +173,6 @@ def words_in(process: int) -> list[str]:
     return []
 
 
-def environment_in(process: int) -> dict[str, str]:
-    """Return the environment with which a process began; nothing where the system does not tell."""
-    with contextlib.suppress(OSError), open(f"/proc/{process}/environ", "rb") as file:
-        pairs = (entry.partition(b"=") for entry in file.read().split(b"\0"))
-        return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs if name}
-    return {}
-
-
 def exit_code(returncode: int) -> int:
     """Return the exit code that a shell gives a process, by its ``returncode`` of ``subprocess``."""
     return KILLED - returncode if returncode < 0 else returncode

@@ -1,4 +1,4 @@
-"""The recording process's end of the link: it answers the calls of the processes that it records.
+"""The recording process's server for the processes that it records.
 
 Calls run in the contexts of their tickets, in one event loop for all connections. When a connection ends, its calls are
 cancelled, which releases what they hold: permits, reservations, draws and leads of identical calls.
@@ -7,171 +7,48 @@ cancelled, which releases what they hold: permits, reservations, draws and leads
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hmac
-import itertools
 import pickle
 import socket
 import struct
 import sys
 import threading
-import time
-from contextvars import Context, copy_context
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..core.parents import add_notes
-from ..scopes.position import CallOrder
-from ..support import clock
 from ..support.notices import warn_once
-from ..support.secrets import note_used
-from ..support.system import (
-    NO_FILE_LEFT,
-    ProcessLock,
-    is_running,
-    process_state,
-    raise_limit_of_files,
-    this_process,
-)
-from ..traffic.usage import Meter
-from . import messages, programs
+from ..support.system import NO_FILE_LEFT, process_state, raise_limit_of_files
+from . import messages
 from .answering import CallOfProcess
 from .loop import LoopThread, close_in_forks
-from .pythons import Pythons
-from .tickets import Ticket
-from .wire import Connection, listening_socket, remove_socket
+from .wire import listening_socket
+
+if TYPE_CHECKING:
+    from .link import Link
 
 LONGEST_CLOSE = 5  # seconds that closing waits for what the loop does at the moment
 LOOK_AT_PEERS = 0.5  # seconds between two looks for processes that are stopped
-LOOK_FOR_PYTHONS = 0.05  # less than a Python needs to begin and ask a model
-LONGEST_START = 2  # seconds that a Python takes to say hello
 LOOK_FOR_FILES = 0.2  # seconds between two looks whether a connection can be accepted again
 
 
-class Link:
-    """The recording process's end of the link.
+class LinkServer:
+    """The server of a link.
 
-    :ivar address: goes to these processes.
-    :ivar other: the ticket for requests whose own ticket has ended; ``None`` refuses them.
+    :raises OSError: if it cannot listen.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, link: Link) -> None:
         raise_limit_of_files()  # its connections must not take those of the program
-        self._socket, self.address = listening_socket()
-        self._process = this_process()
-        self.other: Ticket | None = None
-        self.tickets: dict[str, Ticket] = {}
-        self.pythons = Pythons()
-        self._numbers = itertools.count()
-        self._thread: LoopThread | None = None
+        self.link = link
         self.connections: set[ProcessConnection] = set()
-        self.is_closing = False
+        self._socket = listening_socket(link.address)
         close_in_forks(self._socket)
-
-    def admit(
-        self,
-        context: Context | None = None,
-        order: CallOrder | None = None,
-        meter: Meter | None = None,
-    ) -> messages.Base:
-        """Make a ticket for what a context starts, and return what goes to that.
-
-        :param context: by default the current one.
-        :param order: as of a :class:`.Ticket`.
-        :param meter: likewise.
-        """
-        ticket = Ticket(str(next(self._numbers)), context or copy_context(), order, meter)
-        self.tickets[ticket.name] = ticket
-        return ticket.base()
-
-    def admit_inside(self, name: str, where: messages.Where, process: int) -> messages.Base:
-        """Make a ticket for what a process starts, and return what goes to that.
-
-        :param name: of the process's ticket.
-        :param where: the process starts it.
-        :param process: its number.
-        """
-        ticket = self.ticket(name)
-        if ticket is None:
-            return messages.Base(name)
-        context = ticket.context.copy()
-        context.run(ticket.enter, where, process, is_inner=False)
-        base = self.admit(context, (*ticket.order, *where.order))
-        self.tickets[base.ticket].suffix = ticket.suffix_in(process)
-        return base
-
-    def take(self, note: messages.Message, process: int = 0) -> None:
-        """Take a note.
-
-        :param process: the number of the process that it comes from; 0 if that is unknown.
-        """
-        match note:
-            case messages.Greet(name):
-                self.pythons.greet(name, process)
-                if process and name in self.tickets:
-                    self.tickets[name].join(process)
-            case messages.Started(name, started, None):
-                if self.pythons.watch(name, started) and self._thread is not None:
-                    with contextlib.suppress(RuntimeError):  # it has ended
-                        self._thread.loop.call_soon_threadsafe(self._look_for_pythons)
-            case messages.Started(name, started, str(program)):
-                self.pythons.expect(name, started, program)
-            case messages.Dismiss(name):  # further calls by it are refused
-                self.tickets.pop(name, None)
-            case messages.Retract(name, number):
-                ticket = self.ticket(name)
-                if ticket is not None and number in ticket.draws:
-                    ticket.draws.pop(number).retract()
-            case messages.Noted(key, notes):
-                add_notes(key, notes)
-            case messages.Credential(secret):
-                note_used([secret])
-            case messages.Warned(text):
-                warn_once(text)
-            case messages.Refused() | messages.Saw():
-                if (recording := programs.innermost_recorder()) is not None:
-                    recording.hear(note)
-
-    def _look_for_pythons(self) -> None:
-        if self.pythons.look():
-            asyncio.get_running_loop().call_later(LOOK_FOR_PYTHONS, self._look_for_pythons)
-
-    def missed(self) -> list[str]:
-        """Return the programs whose processes never said hello; those that have just been started get time for it."""
-        ends_at = clock.monotonic() + LONGEST_START
-        while (missed := self.pythons.missed()) and self._thread is not None:
-            self._hear_all()
-            if clock.monotonic() > ends_at or not any(is_running(process) for process, _ in missed):
-                break
-            time.sleep(LOOK_FOR_PYTHONS)
-        return [program for _, program in self.pythons.missed()]
-
-    def _hear_all(self) -> None:
-        """Take what processes have said before they ended."""
-        with contextlib.suppress(OSError):
-            connection = Connection(self.address)  # it is accepted after theirs
-            connection.ask(messages.Flush())
-            connection.close()
-
-    def ticket(self, name: str) -> Ticket | None:
-        """Return the ticket with a name or, if its call has ended, that of the code around it."""
-        while name and name not in self.tickets:
-            name = name.rpartition("/")[0]
-        return self.tickets.get(name, self.other)
-
-    def start(self) -> None:
-        """Start answering; earlier connections have waited. Python warns if a process forks while threads run, so
-        this comes after the first process was started.
-        """
-        with _lock:
-            if self._thread is not None:
-                return
-            thread = self._thread = LoopThread("llmcall link")
-        thread.loop.call_soon_threadsafe(self._begin_to_accept)
+        self._thread = LoopThread("llmcall link")
+        self._thread.loop.call_soon_threadsafe(self._begin_to_accept)
 
     def _begin_to_accept(self) -> None:
         # Not by create_server, which keeps the sockets that it accepts to itself: a forked process closes its copies.
         self._socket.setblocking(False)
-        if not self.is_closing:
+        if not self.link.is_closing:
             asyncio.get_running_loop().add_reader(self._socket, self._accept)
 
     def _accept(self) -> None:
@@ -214,24 +91,15 @@ class Link:
     def close(self, seconds: float) -> None:
         """Accept no more connections, and end once no call is under way.
 
-        :param seconds: how long to wait for that before cancelling what is under way; 0 lets it go on.
+        :param seconds: as of a :class:`.Link`.
         """
-        if self._thread is None or not self._thread.is_running:  # as in a forked process
-            self._close_socket()
-            return
-        thread, has_begun = self._thread, threading.Event()
-        thread.loop.call_soon_threadsafe(self._begin_to_close, seconds, has_begun)
+        has_begun = threading.Event()
+        self._thread.loop.call_soon_threadsafe(self._begin_to_close, seconds, has_begun)
         has_begun.wait(LONGEST_CLOSE)  # then idle processes know of the end
         if seconds:
-            thread.join(seconds + LONGEST_CLOSE)
-
-    def _close_socket(self) -> None:
-        self._socket.close()
-        if self._process == this_process():  # and not forked
-            remove_socket(self.address)
+            self._thread.join(seconds + LONGEST_CLOSE)
 
     def _begin_to_close(self, seconds: float, has_begun: threading.Event) -> None:
-        self.is_closing = True
         # Not by create_task, which would name it as a task of the program.
         self._closing = asyncio.Task(self._close(seconds, has_begun))
 
@@ -247,10 +115,8 @@ class Link:
             await asyncio.wait(ends, timeout=seconds or None)
         for connection in list(self.connections):
             connection.close()
-        self._close_socket()
-        thread, self._thread = self._thread, None
-        assert thread is not None
-        loop.call_soon(thread.end)
+        self._socket.close()
+        loop.call_soon(self._thread.end)
 
 
 class ProcessConnection(asyncio.Protocol):
@@ -261,8 +127,9 @@ class ProcessConnection(asyncio.Protocol):
     :ivar end: is done when the connection has ended.
     """
 
-    def __init__(self, link: Link, accepted: socket.socket) -> None:
-        self.link = link
+    def __init__(self, server: LinkServer, accepted: socket.socket) -> None:
+        self.link = server.link
+        self._server = server
         self.process = _process_at(accepted)
         self._has_token = False  # sent
         self.calls: dict[int, CallOfProcess] = {}
@@ -284,7 +151,7 @@ class ProcessConnection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Cancel the calls: their process has ended."""
         self.end.set_result(None)
-        self.link.connections.discard(self)
+        self._server.connections.discard(self)
         for call in list(self.calls.values()):
             call.cancel()
 
@@ -324,14 +191,14 @@ class ProcessConnection(asyncio.Protocol):
                 else:
                     self.calls[number] = CallOfProcess(self, number, ticket, message)
             case messages.Admit(name, where):
-                self.send(link.admit_inside(name, where, self.process), number)
+                self.send(link.admit_inside(name, where), number)
             case messages.Cancel():
                 if number in self.calls:
                     self.calls[number].cancel()
             case _ if number in self.calls:
                 self.calls[number].take(message)
             case _:
-                link.take(message, self.process)
+                link.take(message)
                 if number:
                     self.send(messages.Done(), number)
 
@@ -354,6 +221,3 @@ def _process_at(accepted: socket.socket) -> int:
     credentials = accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     process: int = struct.unpack("3i", credentials)[0]
     return process
-
-
-_lock = ProcessLock()

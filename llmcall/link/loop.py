@@ -8,12 +8,14 @@ import queue
 import socket
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from contextvars import Context
 
 from ..support.request_origin import LLMCALL, sent_by
 from ..support.system import after_fork_in_child, after_fork_in_parent, before_fork
+from .wire import beginning
 
 THREADS = 8
 LONGEST_HOLD = 5.0  # seconds that a fork waits for what a loop does at the moment
@@ -122,9 +124,10 @@ _running: list[LoopThread] = []
 
 
 class _Forking(threading.local):
-    """The events that release the loops, in a thread that forks: others may fork at the same moment."""
+    """What holds while a thread forks: others may fork at the same moment."""
 
-    held: Sequence[threading.Event] = ()
+    def __init__(self) -> None:
+        self.until_forked = ExitStack()
 
 
 _forking = _Forking()
@@ -132,13 +135,15 @@ _forking = _Forking()
 
 @before_fork
 def _hold_all() -> None:
-    _forking.held = [thread.hold() for thread in tuple(_running)]
+    _forking.until_forked.enter_context(beginning)  # first: no further one may begin
+    for thread in tuple(_running):
+        _forking.until_forked.callback(thread.hold().set)
 
 
 @after_fork_in_parent
+@after_fork_in_child
 def _release_all() -> None:
-    for is_released in _forking.held:
-        is_released.set()
+    _forking.until_forked.close()
 
 
 _sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()

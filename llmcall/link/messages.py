@@ -37,6 +37,7 @@ class Where(NamedTuple):
     :param is_programs: ``True`` if a program's client makes the call.
     :param keeps_draw: ``True`` if the process may retract the draw later, as a map in it does that ends early.
     :param opened_in: as of an :class:`.ActiveScope`.
+    :param process: the number of the process's hello, or ``None``.
     """
 
     names: tuple[str, ...] = ()
@@ -48,6 +49,7 @@ class Where(NamedTuple):
     is_programs: bool = False
     keeps_draw: bool = False
     opened_in: str | None = None
+    process: int | None = None
 
 
 class Base(NamedTuple):
@@ -78,12 +80,6 @@ class ErrorData(NamedTuple):
 
 
 # Notes of a recorded process, which get no answer
-
-
-class Greet(NamedTuple):
-    """A process that has a ticket begins, or asks the server; others may have the same."""
-
-    ticket: str
 
 
 class Started(NamedTuple):
@@ -156,10 +152,6 @@ class Cancel(NamedTuple):
 
 
 # Questions of a recorded process
-
-
-class Flush(NamedTuple):
-    """The question whether all notes have arrived; any of them that is asked is one, too."""
 
 
 class Admit(NamedTuple):

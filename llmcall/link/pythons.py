@@ -1,5 +1,8 @@
 """The Python processes that recorded programs start: those that never said hello are not recorded.
 
+A Python says hello at its beginning, by a file in the folder of the recording: ``TICKET.NUMBER.hello``, with the lowest
+number that is free. So the system tells the order of those that have one ticket, such as all that a shell starts.
+
 Where a recorded program starts a Python, that is known. What a shell or make starts is seen while it runs, on Linux. A
 process of another language has ended before it is seen, or never: the hello of a Python comes from its beginning.
 """
@@ -8,21 +11,65 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import itertools
+import json
+import os
+import time
+from collections import Counter
 from collections.abc import Iterator
+from typing import NamedTuple
 
+from ..scopes.callers import child_segment
+from ..support import clock
 from ..support.system import is_running
-from .commands import is_python, program_name, tells_only, words_in
+from .commands import caller_of, is_python, program_name, tells_only, words_in
+
+LONGEST_START = 2  # seconds that a Python takes to say hello
+BETWEEN_LOOKS = 0.02  # seconds: less than a Python needs to begin and ask a model
+
+
+class Hello(NamedTuple):
+    """The hello of a Python process.
+
+    :param command: what identifies its command.
+    """
+
+    process: int
+    command: str
+
+
+def _hello(path: str) -> Hello:
+    """Return a hello from its file, which its process may be writing."""
+    ends_at = clock.monotonic() + LONGEST_START
+    while clock.monotonic() < ends_at:
+        with contextlib.suppress(ValueError), open(path, encoding="ascii") as file:
+            process, words, environment = json.load(file)
+            return Hello(process, caller_of(words, environment))
+        time.sleep(BETWEEN_LOOKS / 10)
+    return Hello(0, "")  # it was killed meanwhile
 
 
 class Pythons:
-    """The Python processes that were started: each has a ticket, and may share it with others."""
+    """The Python processes that were started: each has a ticket, and may share it with others.
 
-    def __init__(self) -> None:
+    :param folder: of the recording.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
         # by ticket: a process that is one, or begins one as its first word says, and its program
         self._expected: dict[str, tuple[int, str]] = {}
         self._seen: dict[tuple[str, int], str] = {}  # the programs of others
-        self._heard: set[tuple[str, int]] = set()  # those that said hello, or asked
+        self._heard: set[str] = set()  # the tickets of those that asked the server
         self._watched: dict[int, str] = {}  # what may start others, with its ticket
+
+    def hellos(self, ticket: str) -> Iterator[Hello]:
+        """Yield the hellos of the processes with a ticket, in their order."""
+        for number in itertools.count():
+            path = os.path.join(self._folder, f"{ticket}.{number}.hello")
+            if not os.path.exists(path):
+                return
+            yield _hello(path)
 
     def expect(self, ticket: str, process: int, program: str) -> None:
         """Expect that a process says hello.
@@ -31,39 +78,66 @@ class Pythons:
         """
         self._expected[ticket] = process, program
 
-    def greet(self, ticket: str, process: int = 0) -> None:
-        """Take a process's hello.
+    def greet(self, ticket: str) -> None:
+        """Note that a process with a ticket asks the server."""
+        self._heard.add(ticket)
 
-        :param process: its number; 0 if that is unknown, as of a request to the server: any process with the ticket.
-        """
-        self._heard.add((ticket, process))
-
-    def watch(self, ticket: str, process: int) -> bool:
-        """Watch what a process starts that is no Python yet; return whether no other one was watched."""
-        was_idle = not self._watched
+    def watch(self, ticket: str, process: int) -> None:
+        """Watch what a process starts that is no Python yet."""
         self._watched[process] = ticket
-        return was_idle
 
-    def look(self) -> bool:
-        """See which Pythons run; return whether any watched process does."""
+    def look(self) -> None:
+        """See which Pythons run."""
         for process, ticket in list(self._watched.items()):
             if not is_running(process):
                 del self._watched[process]
             else:
                 for python, words in _pythons(process):
                     self._seen[ticket, python] = program_name(words)
-        return bool(self._watched)
 
-    def missed(self) -> list[tuple[int, str]]:
-        """Return the processes that have not said hello, and their programs."""
-        tickets = {ticket for ticket, _ in self._heard}
-        unheard = [it for ticket, it in self._expected.items() if ticket not in tickets]
-        seen = [
+    def missed(self) -> list[str]:
+        """Return the programs whose processes never said hello; those that have just been started get time for it."""
+        ends_at = clock.monotonic() + LONGEST_START
+        while missed := self._missed():
+            if clock.monotonic() > ends_at or not any(is_running(process) for process, _ in missed):
+                break
+            time.sleep(BETWEEN_LOOKS)
+        return [program for _, program in missed]
+
+    def _missed(self) -> list[tuple[int, str]]:
+        tickets = {*self._expected, *(ticket for ticket, _ in self._seen)} - self._heard
+        heard = {ticket: {hello.process for hello in self.hellos(ticket)} for ticket in tickets}
+        unheard = [it for ticket, it in self._expected.items() if heard.get(ticket) == set()]
+        return unheard + [
             (process, program)
             for (ticket, process), program in list(self._seen.items())
-            if not self._heard & {(ticket, process), (ticket, 0)}
+            if process not in heard.get(ticket, {process})
         ]
-        return unheard + seen
+
+
+class Siblings:
+    """The processes with one ticket, such as all that a shell starts. Their commands tell them apart, or else
+    the order of their hellos.
+
+    :param maker: the caller's name that the ticket has; it may identify a process already.
+    """
+
+    def __init__(self, pythons: Pythons, ticket: str, maker: str) -> None:
+        self._pythons, self._ticket, self._maker = pythons, ticket, maker
+        self._segments: dict[int, str] = {}
+
+    def segment(self, number: int) -> str:
+        """Return what ends the names of the callers in a process.
+
+        :param number: of its hello.
+        """
+        if number not in self._segments:
+            hellos = itertools.islice(self._pythons.hellos(self._ticket), number + 1)
+            *earlier, command = (hello.command for hello in hellos)
+            is_named = self._maker.rpartition(" ")[0].endswith(f" {command}")
+            segment = "" if is_named else child_segment(command, Counter(earlier)[command])
+            self._segments[number] = segment
+        return self._segments[number]
 
 
 def _pythons(process: int) -> Iterator[tuple[int, list[str]]]:

@@ -3,65 +3,36 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from contextvars import Context, copy_context
 
 from ..scopes.active import ActiveScope, here, next_order, position_here
-from ..scopes.callers import child_segment, current_caller, known_caller
+from ..scopes.callers import current_caller, known_caller
 from ..scopes.draws import ACTOR, Draw, known_draws
 from ..scopes.position import CallOrder, Position, hold, hold_scope, take_place
 from ..scopes.scope import Scope
 from ..support.request_origin import LLMCALL, PROGRAM, sender
-from ..support.system import is_running
 from ..traffic.usage import Meter
 from . import messages, programs
-from .commands import caller_of, environment_in, words_in
+from .pythons import Pythons, Siblings
 
 SEPARATOR = "/"  # between the numbers of tickets that are made one inside another
-
-
-class Siblings:
-    """The processes with one ticket, such as all that a shell starts. Their commands tell them apart, or else
-    the order of their starts.
-    """
-
-    def __init__(self) -> None:
-        self._segments: dict[int, str] = {}  # by the numbers of those that run
-        self._started: Counter[str] = Counter()  # by command
-
-    def join(self, process: int, maker: str) -> None:
-        """Note that a process begins.
-
-        :param maker: the caller's name that the ticket has; it may identify the process already.
-        """
-        if process in self._segments:
-            return
-        for other in [other for other in self._segments if not is_running(other)]:
-            del self._segments[other]
-        command = caller_of(words_in(process), environment_in(process))
-        is_named = maker.rpartition(" ")[0].endswith(f" {command}")
-        self._segments[process] = "" if is_named else child_segment(command, self._started[command])
-        self._started[command] += 1
-
-    def segment(self, process: int) -> str:
-        """Return what ends the names of the callers in a process."""
-        return self._segments.get(process, "")
 
 
 class Ticket:
     """The context of the code that started a process, or that a process's calls are made inside of.
 
     :param name: by which the process names it.
+    :param pythons: has the processes with it.
     :param context: of that code.
     :param order: of that code; the orders of the calls go on from it.
     :param meter: counts what the calls use, beside the usual ones, or ``None``.
     :ivar suffix: ends the names of its callers, and of those in the process that it was made for.
-    :ivar siblings: the processes that have it.
     """
 
     def __init__(
         self,
         name: str,
+        pythons: Pythons,
         context: Context,
         order: CallOrder | None = None,
         meter: Meter | None = None,
@@ -72,7 +43,9 @@ class Ticket:
         self.meter = meter
         self._numbers = itertools.count()
         self.suffix = ""
-        self.siblings = Siblings()
+        maker = context.run(current_caller)
+        self._pythons = pythons
+        self._siblings = Siblings(pythons, name, "" if maker is None else maker.name)
         self.scopes: dict[str, Scope] = {}  # that the process opened outside any
         self.draws: dict[int, Draw] = {}  # that the process may retract
 
@@ -93,18 +66,14 @@ class Ticket:
             context.run(take_place, self.context)
         name = f"{self.name}{SEPARATOR}{next(self._numbers)}"
         order = context.run(next_order)
-        inner = Ticket(name, context, order, self.meter)
-        inner.scopes, inner.suffix, inner.siblings = self.scopes, self.suffix, self.siblings
+        inner = Ticket(name, self._pythons, context, order, self.meter)
+        inner.scopes, inner.suffix, inner._siblings = self.scopes, self.suffix, self._siblings
         return inner
 
-    def join(self, process: int) -> None:
-        """Note that a process that has this ticket begins."""
-        maker = self.context.run(current_caller)
-        self.siblings.join(process, "" if maker is None else maker.name)
-
-    def suffix_in(self, process: int) -> str:
-        """Return what ends the names of the callers in a process."""
-        return self.suffix + self.siblings.segment(process)
+    def suffix_in(self, where: messages.Where) -> str:
+        """Return what ends the names of the callers in the process of a position."""
+        number = where.process
+        return self.suffix if number is None else self.suffix + self._siblings.segment(number)
 
     def keep_draw(self, draw: Draw) -> int:
         """Keep a draw that the process may retract, and return its number."""
@@ -121,12 +90,12 @@ class Ticket:
                 return shared
         return self.scopes.setdefault(identity, Scope(name))
 
-    def enter(self, where: messages.Where, process: int, *, is_inner: bool) -> ActiveScope:
+    def enter(self, where: messages.Where, *, is_inner: bool) -> ActiveScope:
         """Take the position of a call in a process, for the rest of the current context; return its scope."""
         sender.set(LLMCALL if is_inner else PROGRAM)
         if where.caller is not None:
             is_known = where.caller.startswith(messages.TASK_OF_RAY)
-            suffix = "" if is_known else self.suffix_in(process)
+            suffix = "" if is_known else self.suffix_in(where)
             hold(caller=known_caller(where.caller + suffix))
         active = here()
         if active.opened_by == "default" and active.path:

@@ -16,6 +16,7 @@ import os
 import select
 import socket
 import threading
+import time
 from collections import deque
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -23,7 +24,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..support.loop_waits import in_thread
 from ..support.request_origin import PASSED, sent_by
-from ..support.system import this_process
+from ..support.system import (
+    after_fork_in_child,
+    after_fork_in_parent,
+    before_fork,
+    is_running,
+    this_process,
+)
 from . import messages
 
 if TYPE_CHECKING:
@@ -32,72 +39,84 @@ if TYPE_CHECKING:
 TOKEN_BYTES = 16
 BACKLOG = 1024  # processes and threads that connect at once
 LOOPBACK = "127.0.0.1"
+LONGEST_FOLDER = 90  # bytes of its path: that of a socket in it may have little more than 100
+BELL = "bell"  # the file that a process makes to call one that has not begun to listen
+BETWEEN_LOOKS = 0.005  # seconds between two looks whether it does
 MOST_READ = 1 << 16  # bytes that are read at once
 HAS_ENDED = "the recording process has ended"
 LONGEST_SLEEP = 1.0  # seconds until a thread that waits looks whether anybody reads
+
+# Held while this process looks for what it started, or begins to listen, and by a fork: so the forked process finds the
+# locks of imports free.
+beginning = threading.RLock()
+before_fork(beginning.acquire)
+after_fork_in_parent(beginning.release)
+after_fork_in_child(beginning.release)
 
 
 class Address(NamedTuple):
     """The address of a recording process.
 
-    :param place: of its socket: the path of a file, ``@NAME`` without one (Linux), or a port of the loopback.
+    :param folder: of its recording, which only this user may enter.
     :param token: the secret that a client sends first.
+    :param process: its number.
     """
 
-    place: str
+    folder: str
     token: str
+    process: int
+
+    @property
+    def place(self) -> str:
+        """Return the path of its socket; where the system has none with paths, of a file with a port of the
+        loopback.
+        """
+        return os.path.join(self.folder, "link")
+
+    @property
+    def bell(self) -> str:
+        """Return the path of its bell."""
+        return os.path.join(self.folder, BELL)
 
 
-def listening_socket() -> tuple[socket.socket, Address]:
-    """Return a socket at which this process listens, and its address.
+def new_address() -> Address:
+    """Return an address of this process, in a new folder.
 
-    The socket is a file in a folder that only this user may enter, where the system has such sockets. Else its address
-    is open to all users of the machine, who lack the token.
+    :raises OSError: if no folder can be made.
     """
-    token = os.urandom(TOKEN_BYTES).hex()
-    name = f"llmcall-{os.urandom(TOKEN_BYTES).hex()}"
-    if not hasattr(socket, "AF_UNIX"):
+    name, token = (os.urandom(TOKEN_BYTES).hex() for _ in range(2))
+    given = os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR"), os.environ.get("TEMP")
+    for parent in filter(None, (*given, "/tmp")):
+        folder = os.path.join(os.path.abspath(parent), f"llmcall-{name}")
+        if len(os.fsencode(folder)) <= LONGEST_FOLDER:
+            with contextlib.suppress(OSError):
+                os.mkdir(folder, 0o700)
+                return Address(folder, token, os.getpid())
+    raise FileNotFoundError(errno.ENOENT, "no folder for temporary files can be written", given)
+
+
+def listening_socket(address: Address) -> socket.socket:
+    """Return a socket at which this process listens. A port is open to all users of the machine, who lack the token."""
+    made = f"{address.place}~"  # takes the place of the address once it listens
+    if hasattr(socket, "AF_UNIX"):
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listening.bind(made)
+    else:
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listening.bind((LOOPBACK, 0))
-        place = str(listening.getsockname()[1])
-    else:
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        place = _bind_in_folder(listening, name)
-        if not place:
-            place = f"@{name}"
-            listening.bind(_socket_name(place))
+        with open(made, "w", encoding="ascii") as file:
+            file.write(str(listening.getsockname()[1]))
     listening.listen(BACKLOG)  # an early connection waits until it is accepted
-    return listening, Address(place, token)
+    os.replace(made, address.place)
+    return listening
 
 
-def _bind_in_folder(listening: socket.socket, name: str) -> str:
-    """Bind a socket to a file in a folder of its own, and return its path; empty if no folder can be had."""
-    parents = os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR"), "/tmp"
-    for parent in filter(None, parents):
-        path = os.path.join(os.path.abspath(parent), name, "link")
-        # OSError: it cannot be written, or the path is too long for a socket
-        with contextlib.suppress(OSError):
-            os.mkdir(os.path.dirname(path), 0o700)
-            try:
-                listening.bind(path)
-            except OSError:
-                os.rmdir(os.path.dirname(path))
-                raise
-            return path
-    return ""
-
-
-def remove_socket(address: Address) -> None:
-    """Remove the file and the folder of a socket, if it has these."""
-    if os.path.isabs(address.place):
-        with contextlib.suppress(OSError):
-            os.unlink(address.place)
-            os.rmdir(os.path.dirname(address.place))
-
-
-def _socket_name(place: str) -> str:
-    """Return the name of a Unix socket."""
-    return f"\0{place[1:]}" if place.startswith("@") else place
+def remove(address: Address) -> None:
+    """Remove the folder of an address."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(address.folder):
+            os.unlink(os.path.join(address.folder, name))
+        os.rmdir(address.folder)
 
 
 def connected(address: Address) -> socket.socket:
@@ -105,20 +124,34 @@ def connected(address: Address) -> socket.socket:
 
     :raises OSError: if that process has ended, or is on another machine.
     """
-    place = address.place
-    is_port = place.isdigit()
-    family = socket.AF_INET if is_port else socket.AF_UNIX
+    place: tuple[str, int] | str = address.place
+    if not os.path.exists(address.place):
+        _ring(address)
+    family = getattr(socket, "AF_UNIX", socket.AF_INET)
+    if family == socket.AF_INET:
+        with open(address.place, encoding="ascii") as file:
+            place = LOOPBACK, int(file.read())
     connection = socket.socket(family, socket.SOCK_STREAM)
     try:
         with sent_by(PASSED):
-            connection.connect((LOOPBACK, int(place)) if is_port else _socket_name(place))
-            if is_port:
+            connection.connect(place)
+            if family == socket.AF_INET:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.sendall(address.token.encode())
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _ring(address: Address) -> None:
+    """Have the recording process listen, and wait until it does."""
+    open(address.bell, "ab").close()
+    while not os.path.exists(address.place):
+        has_ended = os.path.exists("/proc/self/stat") and not is_running(address.process)
+        if has_ended or not os.path.exists(address.bell):
+            raise ConnectionRefusedError(HAS_ENDED)
+        time.sleep(BETWEEN_LOOKS)
 
 
 class Connection:

@@ -412,11 +412,12 @@ _recorded = contextlib.ExitStack()  # what holds while another process records t
 atexit.register(lambda: _recorded.close())
 
 
-def begin(route: Route, *, is_function: bool = True) -> None:
+def begin(route: Route, process: int | None = None, *, is_function: bool = True) -> None:
     """Have the process that started this one record its calls, and those of what it starts, unless it does so already.
 
     In the recording process, whose threads may run a pool's work, this does nothing.
 
+    :param process: the number of this process's hello, or ``None``.
     :param is_function: ``True`` if this process begins with a function, which needs ``bind`` to be in a scope.
     """
     global _recorded
@@ -425,7 +426,7 @@ def begin(route: Route, *, is_function: bool = True) -> None:
     _recorded.close()  # an earlier recording's
     options, layers = pickle.loads(route.told)
     outlives = route.outlives and not options.sends_nothing
-    parent = Parent(route.link, route.ticket, outlives=outlives)
+    parent = Parent(route.link, route.ticket, outlives=outlives, process=process)
     with contextlib.ExitStack() as stack:
         # A cassette from its own settings would not see what the recording process answers.
         layer = config.layer_above_files({"cassette_path": None}, "the recording process")
@@ -443,12 +444,13 @@ def begin(route: Route, *, is_function: bool = True) -> None:
         _recorded = stack.pop_all()
 
 
-def begin_started(route: str) -> None:
+def begin_started(route: str, process: int | None) -> None:
     """Begin recording in a Python process that a recorded program started.
 
     :param route: its route, as the environment has it.
+    :param process: the number of its hello, or ``None``.
     """
-    begin(pickle.loads(bytes.fromhex(route)), is_function=False)
+    begin(pickle.loads(bytes.fromhex(route)), process, is_function=False)
 
 
 @after_fork_in_child

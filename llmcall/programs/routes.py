@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from ..additions import additions
 from ..link import messages
+from ..link.commands import RANKS
 from ..link.wire import LOOPBACK, Address
 from ..support.secrets import note_environment
 from .placeholders import without_keys
@@ -114,8 +115,7 @@ def environment_of_child(
     before = {name: given.get(name) for name in changes}
     for name in NO_PROXY if route.address else ():
         changes[name] = ",".join(filter(None, [given.get(name), LOOPBACK]))
-    place, token = route.link
-    hello = token.encode() + messages.frame(messages.Greet(route.ticket))
-    content = [pickle.dumps(route).hex(), before, place, hello.hex(), [*additions("patches")]]
+    hello = os.path.join(route.link.folder, route.ticket)  # begins the path of its file
+    content = [pickle.dumps(route).hex(), before, hello, RANKS, [*additions("patches")]]
     value = json.dumps(content)
     return {**given, **changes, **(served or {}), VARIABLE: value}

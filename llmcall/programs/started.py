@@ -25,7 +25,7 @@ from .routes import Route
 
 if TYPE_CHECKING:
     from ..link.child import Parent
-    from ..link.link_server import Link
+    from ..link.link import Link
     from .http_server import Server
     from .recorder import Recorder
 
@@ -84,7 +84,7 @@ class RoutesOfRecording(_Routes):
         recording = programs.innermost_recorder() or self._recorder
         with _lock:  # of the imports, a program without children needs none
             if (link := self._link) is None:
-                from ..link.link_server import Link
+                from ..link.link import Link
 
                 link = self._link = Link()
                 link.other = link.ticket(link.admit(self._context).ticket)
@@ -112,15 +112,16 @@ class RoutesOfRecording(_Routes):
         """Return the context of what a ticket was made for, or ``None``."""
         if self._link is None or (ticket := self._link.ticket(name)) is None:
             return None
-        self._link.take(messages.Greet(name))
+        self._link.pythons.greet(name)
         return ticket.context
 
     def started(self) -> None:
         """Start answering the processes that were started, unless that has begun already."""
+        if self._link is not None:
+            self._link.start()
         with _lock:  # a thread of the program may start something at the same moment
-            for server in (self._link, self.server):
-                if server is not None:
-                    server.start()
+            if self.server is not None:
+                self.server.start()
 
     def made(self, route: Route) -> bool:
         """Return whether a route leads here."""
@@ -133,7 +134,7 @@ class RoutesOfRecording(_Routes):
 
     def missed_lines(self) -> list[str]:
         """Return a line about the Python children that were not recorded, if there are any."""
-        programs = [] if self._link is None else self._link.missed()
+        programs = [] if self._link is None else self._link.pythons.missed()
         number = len(programs)
         were = "1 Python child was" if number == 1 else f"{number:,} Python children were"
         return [f"{were} not recorded: {', '.join(programs)}"] if programs else []

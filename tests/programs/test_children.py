@@ -555,6 +555,14 @@ def test_a_python_child_that_begins_as_the_block_ends_is_not_called_unrecorded(
     assert "not recorded" not in caplog.text
 
 
+def test_children_that_make_no_call_need_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So they run under pytest-socket."""
+    with llmcall.cassette("a.jsonl"), monkeypatch.context() as patch:
+        patch.delattr(socket, "socket")
+        subprocess.run("exit", shell=True, check=True)
+        subprocess.run([sys.executable, "-c", ""], check=True)
+
+
 @pytest.mark.ci
 def test_children_of_a_shell_that_run_at_once_are_told_apart_by_their_commands(
     model: NumberedServer,

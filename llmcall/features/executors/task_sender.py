@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ...additions import additions
 from ...config import resolve as config
 from ...link import messages, programs
-from ...link.link_server import Link
+from ...link.link import Link
 from ...many.tasks import Task, TaskResult
 from ...scopes.draws import Drawn, MapIsOverError
 from ...scopes.position import hold_scope
@@ -56,7 +56,7 @@ class TaskSender:
         """Return a task as another process gets it."""
         state = self._state
         assert self._link is not None
-        self._link.start()
+        self._link.begin()
         run, client, position = self.run, self.run.job.client, task.position
         context = run.context.copy()
         context.run(position.set_caller)

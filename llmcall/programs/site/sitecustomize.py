@@ -36,15 +36,16 @@ def _begin() -> None:
     if value:
         import json
 
-        route, before, place, hello, libraries = json.loads(value)
-        _say(place, bytes.fromhex(hello))
+        route, before, hello, ranks, libraries = json.loads(value)
+        environment = {name: os.environ[name] for name in ranks if name in os.environ}
+        number = _say(hello, json.dumps([os.getpid(), sys.orig_argv, environment]))
         if _spec("llmcall") is not None:  # else it has the addresses in the environment alone
             del os.environ[VARIABLE]
             for name, given in before.items():
                 os.environ.pop(name, None)
                 if given is not None:
                     os.environ[name] = given
-            _Beginning(route, libraries)
+            _Beginning(route, number, libraries)
     following = importlib.machinery.PathFinder.find_spec("sitecustomize", sys.path)
     if following is not None and following.loader is not None:
         module = importlib.util.module_from_spec(following)
@@ -52,20 +53,20 @@ def _begin() -> None:
         following.loader.exec_module(module)
 
 
-def _say(place: str, message: bytes) -> None:
-    """Send a message to the recording process, which may have ended."""
-    import _socket  # the module socket takes longer, and counts as a need
-
-    is_port = place.isdigit()
-    name = "\0" + place[1:] if place.startswith("@") else place
-    connection = _socket.socket(_socket.AF_INET if is_port else _socket.AF_UNIX)
-    try:
-        connection.connect(("127.0.0.1", int(place)) if is_port else name)
-        connection.send(message)
-    except OSError:
-        pass
-    finally:
-        connection.close()
+def _say(hello: str, text: str) -> int | None:
+    """Say hello to the recording process by a new file, and return its number; ``None`` if that process has ended."""
+    number = 0
+    while True:
+        try:
+            file = os.open(f"{hello}.{number}.hello", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        except FileExistsError:
+            number += 1
+        except OSError:
+            return None
+        else:
+            os.write(file, text.encode())
+            os.close(file)
+            return number
 
 
 def _spec(name: str, path: Sequence[str] | None = None) -> ModuleSpec | None:
@@ -78,11 +79,13 @@ def _spec(name: str, path: Sequence[str] | None = None) -> ModuleSpec | None:
 class _Beginning:
     """Begins to record this process when it first needs that.
 
+    :param number: of its hello, or ``None``.
     :param libraries: the modules whose import needs it, besides ``NEEDS``.
     """
 
-    def __init__(self, route: str, libraries: Sequence[str]) -> None:
+    def __init__(self, route: str, number: int | None, libraries: Sequence[str]) -> None:
         self._route: str | None = route
+        self._number = number
         self._needs = NEEDS.union(libraries)
         self._starters: list[tuple[object, str, object]] = []
         for name in STARTERS:
@@ -111,7 +114,7 @@ class _Beginning:
             setattr(owner, name, starter)
         from llmcall.programs.children import begin_started
 
-        begin_started(route)
+        begin_started(route, self._number)
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None

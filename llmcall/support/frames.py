@@ -113,6 +113,11 @@ def rows_of(items: Any) -> Iterator[Any]:
 def _rows_of_frame(frame: pandas.DataFrame, names: list[Any]) -> Iterator[dict[Any, Any]]:
     is_missing = frame.isna().to_numpy()
     is_incomplete = is_missing.any(axis=1).tolist()
+    # A float32 of 0.1 is sent as 0.1, not as the 0.10000000149011612 that itertuples makes of it.
+    kinds = dict(zip(names, frame.dtypes, strict=True))
+    narrow = [name for name, kind in kinds.items() if kind.kind == "f" and kind.itemsize < 8]
+    if narrow:
+        frame = frame.astype(dict.fromkeys(narrow, str)).astype(dict.fromkeys(narrow, float))
     for number, values in enumerate(frame.itertuples(index=False, name=None)):
         row = dict(zip(names, values, strict=True))
         if is_incomplete[number]:

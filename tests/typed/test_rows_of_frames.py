@@ -115,6 +115,12 @@ def test_lists_of_rows_are_numbered(vary: Any) -> None:
     assert CALL.table(rows, vary=vary, repeats=2).index.tolist() == list(range(8))
 
 
+def test_a_cell_of_32_bits_is_sent_as_pandas_prints_it() -> None:
+    prices = numpy.array([0.1, 3.3333333, 1e-05], dtype="float32")
+    asked = LLMCall(user="{{ price }}", client=Echo())
+    assert asked.map(pandas.DataFrame({"price": prices})) == ["0.1", "3.3333333", "1e-05"]
+
+
 def test_a_frame_without_rows_gives_an_empty_table() -> None:
     none = pandas.DataFrame({"name": []}, index=pandas.Index([], name="id", dtype=object))
     pandas.testing.assert_index_equal(CALL.table(none).index, none.index)

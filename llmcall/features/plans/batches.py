@@ -21,6 +21,7 @@ from ...keys.parameters import sent_body
 from ...keys.request import Request
 from ...stores.record import make_record
 from ...support.display import counted
+from ...support.system import check_replaceable
 from ...traffic.usage import count
 from ..importing.import_answers import Imported
 from ..importing.layouts import batch_response
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ...clients.base import LLMClient
 
 MOST_REQUESTS, MOST_BYTES = 50_000, 200_000_000  # of a file; OpenAI's guide, "Batch API"
+MARK = b'"method": "POST", "url": "/v1/'  # in a line with a request
 
 
 STORED = "stored"
@@ -132,6 +134,7 @@ class Batch(dict[str, Planned]):
                 f"{len(lines):,} requests of {size / 1e6:,.0f} MB: a batch has at most {MOST_REQUESTS:,} and "
                 f"{MOST_BYTES / 1e6:.0f} MB. Split the rows, and write a batch of each part's plan"
             )
+        check_replaceable(os.fspath(path), MARK)
         with open(path, "w", encoding="utf-8") as file:
             file.writelines(lines)
         return len(lines)

@@ -52,6 +52,7 @@ class Plan(NamedTuple):
 
         :returns: the number of requests.
         :raises ValueError: for more than 50,000 requests or 200 MB, and if no answer could be read from the disk cache.
+        :raises CacheError: if the file exists and has no requests, such as one of answers.
         """
         return self._checked_batch().write(path)
 

@@ -190,6 +190,16 @@ def test_other_lines_are_counted_and_nothing_is_stored_twice() -> None:
     assert (len(llmcall.ResponseCache(".llmcall/cache")), usage.calls) == (2, 2)
 
 
+def test_a_batch_is_not_written_over_answers() -> None:
+    """They were paid; a file of requests is made anew."""
+    plan = counting(a_client()).map(ROWS, dry_run=True)
+    assert [plan.write_batch(IN), plan.write_batch(IN)] == [2, 2]
+    provider(answered)
+    with pytest.raises(llmcall.CacheError, match="llmcall did not write such a file"):
+        plan.write_batch(OUT)
+    assert str(plan.read_batch(OUT)) == "2 answers stored"
+
+
 def test_plans_that_are_added_have_the_requests_of_both() -> None:
     client = a_client()
     plans = [counting(client).map([row], dry_run=True) for row in ROWS]

@@ -169,6 +169,13 @@ def test_a_fault_of_llmcall_does_not_exit_with_2(
     assert (type(result.exception), result.exit_code) == (fault, 1)
 
 
+def test_a_removed_working_directory_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("gone").mkdir()
+    monkeypatch.chdir("gone")
+    Path("../gone").resolve().rmdir()
+    assert "the working directory was removed" in done("config", code=1)
+
+
 def test_the_version_option_prints_name_and_version() -> None:
     """``--version`` prints one line."""
     assert python_m("--version") == (0, f"llmcall, version {llmcall.__version__}\n", "")

@@ -79,6 +79,11 @@ def import_answers(
     paths = [os.path.realpath(file) for file in files]
     if twice := [file for file, path in zip(files, paths, strict=True) if paths.count(path) > 1]:
         raise click.UsageError(f"{' and '.join(twice)} are the same file; name it once")
+    for file, path in zip(files, paths, strict=True):
+        if not (os.path.isfile(path) or os.path.isdir(path)):
+            raise click.UsageError(
+                f"{file} is a pipe or a device, which cannot be read twice: give a file. It may be compressed (.gz)"
+            )
     if layout is not None and columns:
         raise click.UsageError("--column is for files that are read without --layout")
     function = None if layout is None else import_function("--layout", layout)

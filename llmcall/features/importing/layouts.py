@@ -20,6 +20,13 @@ IDS = ("custom_id", "key")  # of a batch's lines; the latter is Gemini's
 # The fields with a request, of OpenAI's form, Anthropic's and Gemini's
 ASKED = ("body", "params", "request")
 ANSWERED = ("response", "result", "error")
+# The fields of other tools' files, which only a layout reads, and what these are
+OTHERS = {
+    ("recordId", "modelInput"): "a batch of Amazon Bedrock",
+    ("request", "response", "status"): "the output of a batch of Vertex AI",
+    ("log",): "a HAR file, a browser's log",
+    ("http_interactions",): "a cassette of Ruby's or R's VCR",
+}
 OPENAI, ANTHROPIC = "https://api.openai.com", "https://api.anthropic.com/v1/messages"
 GEMINI = "https://generativelanguage.googleapis.com/v1beta/models/{}:generateContent"
 # The paths that the fields of a body imply, for batches that name none.
@@ -53,12 +60,26 @@ def _layout(path: str, columns: Columns) -> Callable[[str, Columns], Iterator[Lo
     if name.endswith(YAML):
         return exchanges_in_yaml
     _, first = next(objects(path), ("", {}))
-    if {"interactions", "http_interactions"} & first.keys():
+    if "interactions" in first:
         return exchanges_in_json
+    if columns.problem(first):
+        _check_known(path, first)
     is_batch = any(name in first for name in IDS) and any(
         name in first for name in (*ASKED, *ANSWERED)
     )
     return None if is_batch and columns.problem(first) else conversations
+
+
+def _check_known(path: str, first: Mapping[str, object]) -> None:
+    """Raise an error for another tool's file.
+
+    :param first: its first object.
+    """
+    for names, kind in OTHERS.items():
+        if first.keys() >= {*names}:
+            raise CacheError(
+                f"{path}: it is {kind}; a layout that yields its exchanges reads it: --layout MODULE:FUNCTION"
+            )
 
 
 def by_layout(
@@ -99,12 +120,17 @@ def _batches(paths: Iterable[str], model: str | None) -> Iterator[LocatedEntry]:
                     f"{location}: the line has no custom_id, which every line of a batch has"
                 )
             is_asked = any(field in entry for field in ASKED)
-            part, lines = ("input", asked) if is_asked else ("output", answered)
-            if name in lines:
-                raise CacheError(
-                    f"{location}: the id {name!r} is in the {part} twice; import each batch by itself"
-                )
-            lines[name] = location, entry
+            is_answered = not is_asked or any(field in entry for field in ANSWERED)
+            for part, lines, is_there in (
+                ("input", asked, is_asked),
+                ("output", answered, is_answered),
+            ):
+                if name in lines and is_there:
+                    raise CacheError(
+                        f"{location}: the id {name!r} is in the {part} twice; import each batch by itself"
+                    )
+                if is_there:
+                    lines[name] = location, entry
     for found, missing, part, lack in (
         (answered, asked, "output", "requests: also give its input"),
         (asked, answered, "input", "answers: also give its output"),
@@ -188,12 +214,8 @@ def exchanges_in_json(path: str, _: Columns) -> Iterator[LocatedEntry]:
 
 def _exchanges(path: str, cassette: object) -> Iterator[LocatedEntry]:
     fields = object_in(cassette)
+    _check_known(path, fields)
     interactions = fields.get("interactions")
-    if "http_interactions" in fields:
-        raise CacheError(
-            f"{path}: it is a cassette of Ruby's or R's VCR ({fields.get('recorded_with')!s:.60}), whose exchanges are "
-            "in http_interactions; a layout that yields them reads it: --layout MODULE:FUNCTION"
-        )
     if not isinstance(interactions, list):
         raise CacheError(f"{path}: it is not a VCR cassette: it has no list of interactions")
     for number, interaction in enumerate(interactions, 1):

@@ -405,11 +405,16 @@ BATCHES = {
 }
 
 
+@pytest.mark.parametrize("is_joined", [False, True])
 @pytest.mark.parametrize("provider", BATCHES)
-def test_a_batch_becomes_the_calls_of_its_api(provider: str) -> None:
-    """Together's names no address, Mistral's and Gemini's no model."""
+def test_a_batch_becomes_the_calls_of_its_api(provider: str, is_joined: bool) -> None:
+    """Together's names no address, Mistral's and Gemini's no model. A line may have the request and its answer."""
     asked, answered = BATCHES[provider]
-    done("import", lines("in.jsonl", asked), lines("out.jsonl", answered), "--to", "imported.jsonl")
+    if is_joined:
+        files = [lines("batch.jsonl", asked | answered)]
+    else:
+        files = [lines("in.jsonl", asked), lines("out.jsonl", answered)]
+    done("import", *files, "--to", "imported.jsonl")
     [record] = records()
     model = {"gemini": "gemini-2.5-flash"}.get(provider, MODEL)
     assert (record.sample, record.answer, record.model) == ("ann#0", "5", model)
@@ -511,7 +516,7 @@ def test_a_cassette_of_ruby_or_r_is_named_and_a_layout_reads_it(form: str) -> No
     cassette = {"http_interactions": [exchange], "recorded_with": "VCR 6.1.0"}
     path = written(f"run.{'yml' if form == 'yaml' else form}", json.dumps(cassette))  # JSON is YAML
     printed = done("import", path, "--to", "imported.jsonl", code=1)
-    assert "a cassette of Ruby's or R's VCR (VCR 6.1.0)" in printed and "--layout" in printed
+    assert "it is a cassette of Ruby's or R's VCR; a layout" in printed and "--layout" in printed
     written(
         "ruby.py",
         "import json\nfrom pathlib import Path\n\ndef exchanges(path):\n"

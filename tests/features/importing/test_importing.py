@@ -993,6 +993,11 @@ def test_a_function_reads_any_other_layout(monkeypatch: pytest.MonkeyPatch) -> N
     assert not os.path.exists("b.jsonl")
 
 
+# As the providers' pages on the results of batches show them
+BEDROCK = b'{"recordId": "3223593EFGH", "modelInput": {"inputText": "Roses"}, "modelOutput": {"results": []}}'
+VERTEX = b'{"status": "", "processed_time": "2024-11-01T18:13:16", "request": {"contents": []}, "response": {}}'
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -1013,6 +1018,9 @@ def test_a_function_reads_any_other_layout(monkeypatch: pytest.MonkeyPatch) -> N
         ("a.jsonl", b'{\n  "prompt": "?",\n  "answer": "5"\n}\n{\n}\n', "jq -c . FILE > FILE.jsonl"),
         ("a.json", b'{\n  "rows": []\n}\n', "a.json: it has no column prompt and answer, and no messages"),
         ("a.ipynb", b'{\n "cells": [],\n "nbformat": 4\n}\n', "no messages, but cells"),
+        ("a.jsonl", BEDROCK, "a.jsonl: it is a batch of Amazon Bedrock; a layout that yields its exchanges"),
+        ("a.jsonl", VERTEX, "a.jsonl: it is the output of a batch of Vertex AI; a layout"),
+        ("a.har", b'{"log": {"version": "1.2", "entries": []}}', "a.har: it is a HAR file, a browser's log; a layout"),
         ("a.csv", b"PK\x03\x04\x14\x00", "a.csv is a binary file, not text; save its rows as CSV"),
         ("a.xlsx", b"PK\x03\x04\x14\x00\x00\x00\x08\x00\xe2\xd4", "save the rows of a spreadsheet as CSV"),
         ("a.jsonl", b"\x80\x04\x95\x00", "a.jsonl: the text is not UTF-8"),
@@ -1036,7 +1044,9 @@ def test_a_file_that_cannot_be_read_is_an_error_with_its_place(
 
 
 def test_a_file_is_imported_once() -> None:
-    """Named twice, it would give each request a second draw."""
+    """Named twice, it would give each request a second draw. A pipe can be read once alone."""
+    os.mkfifo("pipe")
+    assert "pipe is a pipe or a device" in done("import", "pipe", "--to", GAMES, code=2)
     path = written("a.csv", "prompt,answer\nWhy?,so\n")
     printed = done("import", "a.csv", path, "--to", GAMES, "-m", MODEL, code=2)
     assert f"a.csv and {path} are the same file; name it once" in printed

@@ -14,8 +14,7 @@ from typing import Any
 
 import click
 
-from ..support.colours import as_warning, coloured, has_colours
-from ..support.display import visible, visible_json, wrapped
+from ..support.display import as_warning, coloured, has_colours, visible, visible_json, wrapped
 from ..support.notices import logger
 
 HANDLER = "llmcall.escape"

@@ -14,8 +14,7 @@ from ..review.conversations import read_by_actor, read_by_round
 from ..review.runs import SCOPES_SHOWN_BY, RecordedRun, load
 from ..review.text import text_lines
 from ..stores.records.reader import Records
-from ..support.colours import has_colours
-from ..support.display import visible
+from ..support.display import has_colours, visible
 from .options import Source, json_option
 from .output import echo, echo_json, fitted, is_terminal, with_colours
 

@@ -22,8 +22,7 @@ from ..core.calls import Call
 from ..errors import CacheMissError, LLMCallError
 from ..scopes.callers import naming_own_calls
 from ..stores.cassettes.cassette import Cassette
-from ..support.colours import as_warning, coloured, has_colours
-from ..support.display import counted, money, visible, wrapped
+from ..support.display import as_warning, coloured, counted, has_colours, money, visible, wrapped
 from ..support.failures import REFUSED, process_failures
 from ..support.failures import problems as problems_reported
 from ..support.listeners import CallListener, listen

@@ -13,7 +13,7 @@ from types import CoroutineType
 from typing import Generic, ParamSpec, TypeVar, cast
 
 from ..errors import ScopeError
-from ..support.blocks import Block
+from ..support.notices import Block
 from ..support.system import lock, this_process
 from ..support.waits import Stops, in_maps, stops
 from . import rules

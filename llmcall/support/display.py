@@ -1,11 +1,12 @@
-"""Texts, tables and notebook cells for people to read."""
+"""Texts, tables and notebook cells for people to read, and the colours of a terminal."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 from .lazy_names import pattern
@@ -208,3 +209,45 @@ def _escaped(text: str) -> str:
     from html import escape  # takes milliseconds, which importing llmcall need not
 
     return escape(visible(text))
+
+
+# As git diff --word-diff marks removed and added words, in a miss also on its further lines; the labels of a miss; the
+# results of checks
+_STYLES: dict[re.Pattern[str], dict[str, Any]] = {
+    pattern(r"\[-(?:.|\n {15})*?-\]"): {"fg": "red"},
+    pattern(r"\{\+(?:.|\n {15})*?\+\}"): {"fg": "green"},
+    pattern(r"(?m)^  (?:asked|scope|looked in|nearest|differs|cause|to record)(?=  )"): {
+        "fg": "cyan"
+    },
+    pattern(r"(?m)^ok(?=  )"): {"fg": "green"},
+    pattern(r"(?m)^FAIL(?=  )"): {"fg": "red", "bold": True},
+    pattern(r"(?m)^Error(?=: )"): {"fg": "red", "bold": True},
+}
+
+
+def has_colours(*, is_terminal: bool) -> bool:
+    """Return whether an output shows colours: a terminal, unless ``NO_COLOR`` or ``TERM=dumb`` says otherwise."""
+    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return is_terminal and not is_plain
+
+
+def as_warning(text: str) -> str:
+    """Return the text of a warning, in which nothing is a control character, with the colour of warnings."""
+    return _styled({"fg": "yellow"}, text)
+
+
+def coloured(text: str) -> str:
+    """Return a text of llmcall's, in which nothing is a control character, with colours."""
+    for form, style in _STYLES.items():
+        text = form.sub(partial(_styled_match, style), text)
+    return text
+
+
+def _styled_match(style: Mapping[str, Any], match: re.Match[str]) -> str:
+    return _styled(style, match[0])
+
+
+def _styled(style: Mapping[str, Any], text: str) -> str:
+    from .libraries import click
+
+    return str(click.style(text, **style))

@@ -126,7 +126,7 @@ def _shown_in_ipython(error: BaseException) -> list[str]:
     """Return the traceback of an error as IPython shows it, with the user's frames alone, and a miss's colours."""
     from importlib import import_module
 
-    from .colours import coloured, has_colours
+    from .display import coloured, has_colours
 
     error.__traceback__ = _users_frames(error.__traceback__)
     shell = import_module("IPython").get_ipython()

@@ -12,9 +12,8 @@ from ..apis.token_usage import TokenUsage
 from ..core.effects import Blocks
 from ..core.options import Deadline
 from ..errors import BudgetExceededError
-from ..support.blocks import Block
 from ..support.display import counted, money
-from ..support.notices import warn_once
+from ..support.notices import Block, warn_once
 from ..support.system import after_fork_in_child, lock
 from ..support.waits import stops
 from .queues import (

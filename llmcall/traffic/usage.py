@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..additions import additions
 from ..scopes.position import path_before_items
-from ..support.blocks import Block
 from ..support.display import (
     USD_COLUMNS,
     html_table,
@@ -19,7 +18,7 @@ from ..support.display import (
 )
 from ..support.failures import Counts
 from ..support.frames import import_pandas
-from ..support.notices import first, warn_once
+from ..support.notices import Block, first, warn_once
 from ..support.system import last_in, lock
 
 if TYPE_CHECKING:

@@ -36,8 +36,7 @@ from llmcall import (
 )
 
 # any body, any header: a grammar for a property test
-from llmcall.clients.api_errors import failure
-from llmcall.clients.error_words import requested_wait
+from llmcall.clients.api_errors import failure, requested_wait
 from llmcall.testing import ScriptedClient
 
 TOO_LARGE = (

@@ -24,11 +24,11 @@ from ...stores.cassettes.stores import CassetteStore
 from ...stores.record import Record
 from ...stores.records.reader import header_in
 from ...support.arguments import nearest
-from ...support.blocks import Block
 from ...support.data import check_unicode
 from ...support.display import as_json, counted, printable
 from ...support.failures import report_problem
 from ...support.listeners import CallListener, listen, stop_listening
+from ...support.notices import Block
 from ...support.system import lock
 from .notes import OVERRIDE
 

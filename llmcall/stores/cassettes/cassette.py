@@ -14,11 +14,10 @@ from ...errors import CacheError, CacheMissError, ScopeError
 from ...keys.request import Data, Request
 from ...scopes.active import ActiveScope, new_program_scope
 from ...scopes.position import Position
-from ...support.blocks import Block
 from ...support.display import counted, natural
 from ...support.failures import ABANDONED, FAILED, NOTHING_WRITTEN, RUN_AGAIN, Counts, Failures
 from ...support.listeners import notify
-from ...support.notices import notice, warn_once
+from ...support.notices import Block, notice, warn_once
 from ...support.system import at_exit, last_in
 from ..cache.cache import ResponseCache, shared_cache
 from ..days import Days

@@ -267,26 +267,26 @@ class Call(NamedTuple):
     @property
     def store(self) -> Store:
         """Return what holds its record: the cassette over the disk cache, or the cache alone."""
-        cassette, position, at = self.cassette, self.position, self.at
-        mode = "off" if self.options.cache is False else at.settings.cache_mode
+        cassette, position, cache = self.cassette, self.position, self.cache
+        mode = "off" if self.options.cache is False else self.settings.cache_mode
+        if mode == "off" and cassette is not None and (answers := cassette.answers) is not None:
+            cache, mode = answers, "auto"
         calls_anew = self.kind.calls_anew(self)
         overwrites = calls_anew or (cassette is not None and cassette.bypasses_cache)
         # Under a cassette, the cassette says which arms used a record: the cache does not see all uses.
-        below = (
+        arms_apart = (
             position._replace(branches=())
             if position.branches and cassette is not None
             else position
         )
         is_read = self.progress is not None and self.progress.is_read
-        cache = CacheStore(at.cache, mode, below, overwrites, is_read)
-        if mode == "off" and cassette is not None and (answers := cassette.answers) is not None:
-            cache = cache._replace(cache=answers, mode="auto")
-        store: Store = cache
+        below = CacheStore(cache, mode, arms_apart, overwrites, is_read)
+        store: Store = below
         if cassette is not None:
             # Outside any scope, identical calls share a record, and a program that waits for an end needs the
             # last one, now and in a replay.
             replaces = calls_anew and self.request.sample is None
-            store = CassetteStore(cassette, cache, position, replaces)
+            store = CassetteStore(cassette, below, position, replaces)
         for around in stores_around:
             store = around(self, store)
         return store

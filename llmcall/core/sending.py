@@ -77,7 +77,7 @@ class Exchange:
                 received = Received(endpoint.name, host, seconds, response.request_id, used.cost)
                 stored = await Write(
                     partial(self._store, response, received),
-                    is_on_server=self.call.store.is_on_server,
+                    is_on_server=self.call.cache.storage.is_on_server,
                 )
             finally:
                 self._count(used, calls=1)

@@ -81,11 +81,12 @@ class Database(diskcache.Cache):  # type: ignore[misc]
 
     write_errors = (sqlite3.OperationalError, diskcache.Timeout)
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, *, synchronous: bool = True) -> None:
         self._closers: weakref.WeakSet[_Closer] = weakref.WeakSet()
         self._reader: _Closer | None = None  # for look-ups of threads without one
         _check_limits(folder)
-        super().__init__(folder, disk=BytesDisk, **SETTINGS)
+        settings = {**SETTINGS, "sqlite_synchronous": int(synchronous)}
+        super().__init__(folder, disk=BytesDisk, **settings)
         using_database.databases.add(self)
 
     @property

@@ -37,6 +37,8 @@ class Directory(Storage):
     lose them. A look-up takes microseconds, so an event loop does it itself.
 
     :ivar name: the directory, absolute.
+    :ivar outlives_system: ``False`` if its rows need not outlive a crash of the operating system: then nothing waits
+        for the disk.
     :param path: may contain ``~`` and variables.
     """
 
@@ -44,6 +46,7 @@ class Directory(Storage):
 
     def __init__(self, path: str) -> None:
         self.name = os.path.abspath(os.path.expandvars(os.path.expanduser(path)))
+        self.outlives_system = True
         self._folders = [self.name]
         self._file = os.path.join(self.name, DATABASE)
         self._database: Database | None = None
@@ -159,7 +162,7 @@ class Directory(Storage):
         from .database import Database  # imports diskcache
 
         try:
-            return Database(self.name)
+            return Database(self.name, synchronous=self.outlives_system)
         except sqlite3.OperationalError as error:
             if has_no_file_left():
                 raise self._damaged(error) from error

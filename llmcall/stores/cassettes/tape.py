@@ -17,6 +17,7 @@ from ...scopes.draw_numbers import RecordedCallers, ReplayedCallers
 from ...scopes.position import Position
 from ...support.system import ProcessLock, check_replaceable
 from ..cache.cache import ResponseCache, remove
+from ..cache.directory import Directory
 from ..days import Days, day_of
 from ..record import GotFrom, Record, draw_of
 from ..records.answers import same_answer
@@ -78,7 +79,10 @@ class CassetteFile:
     def answers(self) -> ResponseCache:
         """Return the cache beside the file, of a recording without a disk cache."""
         folder, name = os.path.split(self.real_path)
-        return ResponseCache(os.path.join(folder, f".{name}.answers"))
+        answers = ResponseCache(os.path.join(folder, f".{name}.answers"))
+        if isinstance(answers.storage, Directory):
+            answers.storage.outlives_system = False
+        return answers
 
     def _remove_answers(self, header: Header, records: Iterable[Record]) -> None:
         """Remove the cache beside the file once the recording is complete, or the file has all of its answers."""

@@ -26,6 +26,7 @@ OF_GEMINI = (
 # completion_tokens, but will be counted in the total_tokens". For others, the rest of a total may be anything:
 # Mistral's has the tokens of sounds.
 GOOGLES, XAIS = "gemini", "grok"
+MOST_TOKENS = 10**12  # of one answer; a server that reports more has miscounted
 
 
 class TokenUsage(NamedTuple):
@@ -42,12 +43,18 @@ class TokenUsage(NamedTuple):
 
     @classmethod
     def of(cls, response: Mapping[str, Data]) -> TokenUsage:
-        """Return the tokens that a response reports; anything that is not a count is unknown.
+        """Return the tokens that a response reports; anything that is not a count is unknown, and so are all if
+        one is beyond ``MOST_TOKENS``.
 
         Chat completions and embeddings name their counts one way, the Responses and Messages APIs
         another, Gemini a third. Anthropic reports the input that its cache read or wrote separately, and
         Google the input of its tools. A gateway whose upstream reports nothing answers zeros: that is no report.
         """
+        reported = cls._reported(response)
+        return reported if all((count or 0) < MOST_TOKENS for count in reported) else cls()
+
+    @classmethod
+    def _reported(cls, response: Mapping[str, Data]) -> TokenUsage:
         metadata = usage_metadata(response)
         if metadata is not None and "promptTokenCount" in metadata:
             prompt, tools, answer, thoughts = (

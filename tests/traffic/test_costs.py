@@ -475,13 +475,17 @@ def test_an_answer_costs_what_all_that_it_reports_costs(billed: Billed) -> None:
         assert usage.output_tokens == (billed.tokens[1] if mode == "once" else 0)
 
 
-def test_a_usage_of_zeros_beside_a_text_is_no_usage() -> None:
-    """Gateways whose upstream reports nothing answer so: neither tokens nor cost are 0."""
-    with llmcall.track() as usage:
-        reply = Responding(completion(usage=ZEROS)).send_message("Bread?")
+@pytest.mark.parametrize("reported", [ZEROS, chat_usage(3, 2**64 - 1), chat_usage(10**400, 1)])
+def test_a_usage_that_cannot_be_is_no_usage(reported: dict[str, Any]) -> None:
+    """Zeros beside a text, as gateways answer whose upstream reports nothing, and counts beyond all bounds."""
+    client = Responding(completion(usage=reported), model="gpt-6-luna")
+    with llmcall.cassette("tape.jsonl"), llmcall.track() as usage:
+        client.send_message("Bread?")
+    assert (usage.cost, usage.input_tokens) == (None, None)
+    with llmcall.cassette("tape.jsonl"):
+        reply = client.send_message("Bread?")
     assert reply is not None
-    assert reply.usage == (None, None, None, None)
-    assert (reply.cost, usage.cost, usage.input_tokens) == (None, None, None)
+    assert (*reply.usage, reply.cost) == (None,) * 5
 
 
 def test_an_answer_without_a_price_ends_a_budget_of_usd() -> None:

@@ -120,6 +120,11 @@ class Override(Block, CallListener):
     """
 
     def __init__(self, answers: Mapping[tuple[str, int], str | Mapping[str, object]]) -> None:
+        for place in answers:
+            if not (isinstance(place, tuple) and [*map(type, place)] == [str, int]):
+                raise TypeError(
+                    f"override has the key {place!r}; it must be an actor and the number of its call: ('Ben', 2)"
+                )
         self._answers = [
             _Answer(actor.strip("/"), number, message_of(answer, place_of(actor, number)))
             for (actor, number), answer in answers.items()
@@ -439,7 +444,7 @@ def override(answers: Mapping[tuple[str, int], str | Mapping[str, object]]) -> O
     :returns: a context manager, for every thread, task and child process. In a scope or an arm, it applies to the
         calls inside it. An actor that fits several scopes raises ``ScopeError`` at its call.
         Entered in a recorded child process, it also raises ``ScopeError``: the parent answers that child's calls.
-    :raises TypeError: for another kind of answer.
+    :raises TypeError: for another kind of key or answer.
     :raises ValueError: for an empty answer.
 
     >>> from llmcall.testing import ScriptedClient

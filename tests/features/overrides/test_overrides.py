@@ -359,6 +359,8 @@ def test_a_text_that_a_typed_call_cannot_read_is_asked_again() -> None:
 
 
 @error_table(
+    ("TypeError: override has the key 'Ben'; it must be", lambda: override({"Ben": "no"})),  # type: ignore[dict-item]
+    ("TypeError: override has the key ('Ben', True)", lambda: override({("Ben", True): "no"})),
     ("TypeError: the override of Ben's call 1 is int", lambda: override({("Ben", 1): 3})),  # type: ignore[dict-item]
     ("ValueError: the override of Ben's call 1 is empty", lambda: override({("Ben", 1): ""})),
     (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import functools
 import itertools
 import json
 import queue
@@ -15,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import openai
 import pytest
@@ -212,55 +211,20 @@ def test_each_caller_gets_its_own_answers_in_their_order() -> None:
             assert in_threads(twice, 3) == first
 
 
-class Pair(NamedTuple):
-    """Two callers with names of their own, each with what a thread of its own was answered."""
+def rounds(
+    client: openai.OpenAI, *names: str, count: int = 1, leaving: str = ""
+) -> dict[str, list[str]]:
+    """Return what callers of these names were answered, one after the other, in some rounds each.
 
-    ann: Callable[[], str]
-    ben: Callable[[], str]
-
-
-def pair_of_callers(client: openai.OpenAI, *, ben_leaves_a_stream: bool = False) -> Pair:
-    """Return two callers of the same request.
-
-    :param ben_leaves_a_stream: whether Ben first begins a stream and leaves it.
+    :param leaving: who first begins a stream and leaves it.
     """
-
-    def ann(answers: list[str]) -> None:
-        answers.append(ask(client))
-
-    def ben(answers: list[str]) -> None:
-        if ben_leaves_a_stream:
-            params: dict[str, Any] = {"model": "gpt-4o-mini", "temperature": 1, "stream": True}
-            client.chat.completions.create(messages=QUESTION, **params).close()
-        answers.append(ask(client))
-
-    def in_a_thread(caller: Callable[[list[str]], None]) -> str:
-        answers: list[str] = []
-        thread = threading.Thread(target=caller, args=(answers,))
-        thread.start()
-        thread.join()
-        return answers[0]
-
-    return Pair(functools.partial(in_a_thread, ann), functools.partial(in_a_thread, ben))
-
-
-def test_a_recording_that_goes_on_keeps_the_answers_of_each_caller() -> None:
-    """A caller that comes first this time, and was not recorded, asks for itself."""
-    ann, ben = pair_of_callers(plain_program(Server()))
-    with contextlib.suppress(InterruptedError), recorded():
-        of_ben = ben()
-        raise InterruptedError
-    with recorded():
-        assert ann() != of_ben
-        assert ben() == of_ben
-
-
-def rounds(client: openai.OpenAI, *names: str, count: int) -> dict[str, list[str]]:
-    """Return what callers of these names were answered, one after the other, in some rounds each."""
     found: dict[str, list[str]] = {}
     for name in names:
 
         def job(name: str = name) -> None:
+            if name == leaving:
+                params: dict[str, Any] = {"model": "gpt-4o-mini", "temperature": 1, "stream": True}
+                client.chat.completions.create(messages=QUESTION, **params).close()
             found[name] = [ask(client) for _ in range(count)]
 
         job.__code__ = job.__code__.replace(co_name=name)  # which names the caller
@@ -268,6 +232,17 @@ def rounds(client: openai.OpenAI, *names: str, count: int) -> dict[str, list[str
         thread.start()
         thread.join()
     return found
+
+
+def test_a_recording_that_goes_on_keeps_the_answers_of_each_caller() -> None:
+    """A caller that comes first this time, and was not recorded, asks for itself."""
+    client = plain_program(Server())
+    with contextlib.suppress(InterruptedError), recorded():
+        first = rounds(client, "ben")
+        raise InterruptedError
+    with recorded():
+        again = rounds(client, "ann", "ben")
+    assert again["ann"] != again["ben"] == first["ben"]
 
 
 @contextlib.contextmanager
@@ -340,7 +315,7 @@ def test_a_longer_run_is_replayed_as_it_was(first: Any, longer: Any, replay: Any
     """A caller that asks more often than before gets none of the answers that others come for."""
     client = plain_program(Server())
     with run_of(*first):
-        rounds(client, "ann", "ben", count=1)
+        rounds(client, "ann", "ben")
     with run_of(*longer):
         answers = rounds(client, "ben", "ann", count=2)
     for names in (("ann", "ben"), ("ben", "ann")):
@@ -355,9 +330,9 @@ def test_callers_that_share_the_answers_of_one_replay_as_they_got_them(mode: str
     with run_of("a", "once", "off"):
         rounds(client, "cem", count=2)
     with run_of("a", mode, "off"):
-        answers = rounds(client, "ann", "cem", count=1)
+        answers = rounds(client, "ann", "cem")
     with run_of("a", "none", "off"):
-        assert rounds(client, "cem", "ann", count=1) == answers
+        assert rounds(client, "cem", "ann") == answers
 
 
 def test_an_update_keeps_a_callers_answers_when_another_one_is_gone() -> None:
@@ -379,33 +354,22 @@ def test_callers_keep_their_answers_when_one_is_deleted_from_the_cache(deleted: 
     """Only the caller whose answer it was is answered anew."""
     client, names = plain_program(Server()), ("ann", "ben", "cem")
     with run_of(None, "", "auto"):
-        first = rounds(client, *names, count=1)
+        first = rounds(client, *names)
     sample = f"s#{names.index(deleted)}"
     assert llmcall.client().cache.delete(where=lambda record: record.sample == sample) == 1
     for cache_mode in ("auto", "replay"):
         with run_of(None, "", cache_mode):
-            again = rounds(client, *reversed(names), count=1)
+            again = rounds(client, *reversed(names))
         assert {name for name in names if again[name] != first[name]} == {deleted}
 
 
 def test_a_caller_that_leaves_a_replayed_stream_gets_its_own_answer_next() -> None:
     """Its draw is given back to it, and not to another caller."""
     client = plain_program(Server())
-    ann, ben = pair_of_callers(client)
     with recorded():
-        of_ann, of_ben = ann(), ben()
-    ann, ben = pair_of_callers(client, ben_leaves_a_stream=True)
+        first = rounds(client, "ann", "ben")
     with recorded("none"):
-        assert ben() == of_ben
-        assert ann() == of_ann
-
-
-def test_callers_that_differ_need_no_scopes(caplog: pytest.LogCaptureFixture) -> None:
-    """Equal requests at once warn only if nobody knows who asks, as without ``patched``."""
-    client = plain_program(Server())
-    with recorded():
-        in_threads(lambda: ask(client), 8)
-    assert "at the same time" not in caplog.text
+        assert rounds(client, "ben", "ann", leaving="ben") == first
 
 
 @pytest.mark.parametrize("file", ["/IPython/core/interactiveshell.py", "/ipykernel/kernelbase.py"])
@@ -508,12 +472,11 @@ def test_an_export_names_a_caller_whose_earlier_draw_is_missing() -> None:
     """As a cassette does: without the name, the caller would draw the missing one."""
     client = plain_program(Server())
     with llmcall.patched(), llmcall.scope("s", process=True):
-        ann, ben = pair_of_callers(client)
-        answers = ann(), ben()
+        answers = rounds(client, "ann", "ben")
     cache = llmcall.client().cache
     cache.export("exported.jsonl", where=lambda record: record.sample == "s#1")
     with llmcall.cassette("exported.jsonl", mode="none"), llmcall.scope("s", process=True):
-        assert pair_of_callers(client).ben() == answers[1]
+        assert rounds(client, "ben") == {"ben": answers["ben"]}
 
 
 def test_a_caller_gets_its_answers_in_their_order_from_a_cache_that_loaded_the_first() -> None:

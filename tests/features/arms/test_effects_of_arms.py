@@ -113,9 +113,3 @@ def test_a_number_that_is_0_or_1_in_every_repeat_is_no_yes_or_no() -> None:
     found = runs.effect(lambda value: value, "treated", "control").loc["measure"]
     half = 2.776445 * math.sqrt(0.3 / 5)  # Student's 97.5 % quantile for four degrees of freedom
     assert (found["low"], found["high"]) == pytest.approx((0.6 - half, 0.6 + half), abs=1e-5)
-
-
-def test_an_unknown_arm_is_an_error_that_lists_the_known_ones() -> None:
-    runs = measured({"treated": [3], "control": [1]})
-    with pytest.raises(KeyError, match=r"no arm 'cured'; the arms are treated, control"):
-        runs.effect(float, "cured", "control")

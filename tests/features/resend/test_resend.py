@@ -236,24 +236,6 @@ def test_each_choice_of_an_answer_has_a_row(model: Model) -> None:
     assert frame["finish_reason"].tolist() == ["stop", "length"] * 2
 
 
-def test_a_shift_of_every_answer_is_found_by_request(model: Model) -> None:
-    """All of 100 persons answer half a point higher; the interval of ``effect`` holds it."""
-    pytest.importorskip("scipy")
-    record(model, 100, 5)
-    model.answer = lambda messages, chance: str(chance.randint(1, 5) + chance.randint(0, 1))
-    again = llmcall.resend(STUDY, share=1)
-    found = llmcall.effect(
-        again.assign(score=again["answer"].map(int)),
-        "score",
-        by="when",
-        treated="now",
-        control="then",
-        unit="request",
-    ).loc["score"]
-    assert (found["n_treated"], found["paired"]) == (100, True)
-    assert found["low"] < 0.5 < found["high"] < 1.5
-
-
 # Replay
 
 

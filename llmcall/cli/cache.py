@@ -14,9 +14,8 @@ from ..clients.registry import settings
 from ..config.values import without_password
 from ..errors import CacheError
 from ..keys.keys import short_key
-from ..review.conversations import read_by_actor
+from ..review.conversations import read_by_actor, text_lines
 from ..review.runs import RecordedRun
-from ..review.text import text_lines
 from ..stores.cache.cache import ResponseCache
 from ..stores.record import Record
 from ..stores.records.served import model_of

@@ -9,7 +9,7 @@ import click
 
 from ..clients.registry import settings
 from ..errors import CacheError
-from ..review.text import record_name
+from ..review.conversations import record_name
 from ..stores.cache.cache import shared_cache
 from ..stores.cassettes.check import findings
 from ..stores.records.answers import Conflict, combine

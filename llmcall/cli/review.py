@@ -10,9 +10,8 @@ import click
 
 from ..errors import CacheError
 from ..review.comparison import Comparison, markdown_of
-from ..review.conversations import read_by_actor, read_by_round
+from ..review.conversations import read_by_actor, read_by_round, text_lines
 from ..review.runs import SCOPES_SHOWN_BY, RecordedRun, load
-from ..review.text import text_lines
 from ..stores.records.reader import Records
 from ..support.display import has_colours, visible
 from .options import Source, json_option

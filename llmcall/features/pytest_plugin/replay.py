@@ -23,7 +23,7 @@ from ...programs.connections import configured_models, refused_connection
 from ...programs.entry import recording_programs
 from ...programs.interceptors import Interceptor, Sight
 from ...programs.patches import patched_by
-from ...review.text import record_name
+from ...review.conversations import record_name
 from ...scopes.active import forget_scopes
 from ...stores.cassettes.cassette import Cassette, keep_in_cache
 from ...stores.cassettes.current import none_open

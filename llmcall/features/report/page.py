@@ -13,11 +13,10 @@ from typing import Any
 
 from ...keys.keys import short_key
 from ...review.comparison import Comparison
-from ...review.conversations import MARKS, RecordedCall, conversations
+from ...review.conversations import MARKS, RecordedCall, conversations, describe_arms
 from ...review.divergences import Divergence
 from ...review.pairs import Pair, item_words
 from ...review.runs import RecordedRun, short_names
-from ...review.text import describe_arms
 from ...support.display import OF_NO_ACTOR, money, natural, visible
 from ...typed.notes import FORM
 from .facts import RunFacts, facts

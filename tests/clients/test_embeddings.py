@@ -164,6 +164,20 @@ def in_eight_threads(client: ScriptedClient, lists: list[list[str]]) -> None:
         sys.setswitchinterval(interval)
 
 
+@pytest.mark.parametrize(
+    ("lengths", "batches"),
+    [([100_000] * 4, [3, 1]), ([400_000, 1], [1, 1]), ([1] * 2049, [2048, 1])],
+    ids=["size", "long", "number"],
+)
+def test_a_request_has_no_more_texts_than_servers_take(
+    lengths: list[int], batches: list[int]
+) -> None:
+    """OpenAI takes 2,048 texts and 300,000 tokens at a time; a token has at least one byte."""
+    client = embedder()
+    client.get_embedding([f"{number:0{length}}" for number, length in enumerate(lengths)])
+    assert [len(batch) for batch in asked(client)] == batches
+
+
 NUMBERS = [str(number) for number in range(200)]
 
 

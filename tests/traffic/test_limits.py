@@ -315,8 +315,8 @@ def test_a_task_that_is_cancelled_while_it_waits_holds_nobody_up(limited: str) -
 
 
 def test_a_429_makes_all_other_clients_wait(httpserver: HTTPServer, made: Any) -> None:
-    """Those of other models, too, until its Retry-After has passed; nothing is sent before. A reset
-    forgets it.
+    """Those of other models, too, until its Retry-After has passed; nothing is sent before. Another organization
+    has limits of its own, and a reset forgets them.
     """
     server = ScriptedServer(httpserver, BUSY, OK)
     with pytest.raises(RateLimitError) as caught:
@@ -324,6 +324,8 @@ def test_a_429_makes_all_other_clients_wait(httpserver: HTTPServer, made: Any) -
     assert caught.value.retry_after == 300
     assert 280 <= wait_of(made(server.base_url), model="another-model") <= 300
     assert len(server.requests) == 1
+    assert made(server.base_url, organization="org-2").send_message("Hello", deadline=30).content
+    assert wait_of(made(server.base_url)) > 200
     llmcall.reset()
     assert made(server.base_url).send_message("Hello", deadline=30).content
 
@@ -696,6 +698,18 @@ def test_a_call_waits_for_no_endpoint_that_its_model_leaves_out() -> None:
     running[1].close()
     pool.admit(waiting, None)  # it was woken, and looks again
     assert other_pool.admit(other, None) == second
+
+
+def test_a_rest_is_not_shortened_by_a_429_that_names_less() -> None:
+    """Two calls were under way; the second refusal names another limit."""
+    forget()
+    endpoint = Endpoint("a")
+    pool = Pool("m", [endpoint], Capabilities(), llmcall.settings())
+    for seconds in (60, 1):
+        pool.rest(endpoint, seconds)
+    blocked = pool.admit(Slot(pool), None)
+    assert not isinstance(blocked, Endpoint)
+    assert blocked.seconds > 50
 
 
 def test_a_rest_ends_where_a_test_freezes_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:

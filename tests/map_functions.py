@@ -65,6 +65,12 @@ def ask_two_models(item: Any) -> None:
         client.send_message(f"question {item}", model=name)
 
 
+def ask_with_new_keys(address: str) -> str:
+    """Ask with a key that is another one for each attempt."""
+    client = llmcall.OpenAIClient(base_url=address, api_key=lambda: os.urandom(4).hex())
+    return client.send_message("Bread?", on_error="raise").content or ""
+
+
 def ask_three_with_a_budget_of_two(item: Any) -> Exception | None:
     """Ask three questions about an item with a budget for two; return what refuses the third."""
     with llmcall.budget(calls=2):

@@ -293,7 +293,8 @@ class Connection:
 
 class LoopConnection(Connection):
     """The connection of all calls in an asyncio event loop, which reads it. Sending blocks the loop, but only
-    briefly.
+    briefly. Threads of the loop's pool were rejected: followers may hold all of them, and the answer of their leader
+    would wait for one.
 
     :raises NotImplementedError: if the loop reads no sockets.
     :ivar calls: the number of those under way on it.

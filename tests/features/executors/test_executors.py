@@ -45,6 +45,7 @@ from map_functions import (
     ask_then_be_killed,
     ask_three_with_a_budget_of_two,
     ask_two_models,
+    ask_with_new_keys,
     ask_words,
     calls,
     describe,
@@ -66,7 +67,7 @@ from map_functions import (
     wait_or_fail,
 )
 from pytest_httpserver import HTTPServer
-from servers import OK, NumberedServer, RedisProcess, ScriptedServer
+from servers import OK, NumberedServer, RedisProcess, ScriptedServer, refusal
 
 import llmcall
 from llmcall import imap, map, scope
@@ -377,6 +378,14 @@ def test_each_model_that_workers_ask_has_turns_of_its_own(processes: Executor) -
         map(ask_two_models, range(4), executor=processes)
     for server in servers:
         assert sorted(seen.body["model"] for seen in server.requests) == ["a", "a", "b", "b"]
+
+
+def test_a_refused_key_is_asked_for_again_in_a_worker(
+    processes: Executor, httpserver: HTTPServer
+) -> None:
+    server = ScriptedServer(httpserver, refusal(401, "expired"), OK)
+    map(ask_with_new_keys, [server.base_url], executor=processes)
+    assert len({seen.headers["authorization"] for seen in server.requests}) == 2
 
 
 def test_a_workers_call_inside_a_stream_gets_the_slot_of_the_stream(pool: Executor) -> None:
@@ -891,6 +900,22 @@ def test_nothing_of_a_pools_work_is_kept_after_it() -> None:
             del pool
             gc.collect()
             assert value() is None
+
+
+def test_nothing_of_a_call_in_a_pool_is_kept_after_it(processes: Executor) -> None:
+    """The context of a call is that of its submitter."""
+    inside: ContextVar[object] = ContextVar("inside")
+
+    def use() -> weakref.ref[object]:
+        inside.set(value := {0})
+        processes.submit(ask, "Bread?").result()
+        return weakref.ref(value)
+
+    processes.submit(ask, "Salt?").result()
+    with llmcall.cassette("run.jsonl"):
+        value = copy_context().run(use)
+        gc.collect()
+        assert value() is None
 
 
 def after(reading: int, question: str) -> str:

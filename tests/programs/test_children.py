@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import os
 import shlex
 import shutil
@@ -34,6 +33,7 @@ PREAMBLE = """
 import asyncio, multiprocessing, os, random, shlex, subprocess, sys, time
 from concurrent.futures import ProcessPoolExecutor
 import httpx
+CHILD = [sys.executable, "child.py"]
 def ask(question="Bread?"):
     time.sleep(random.random() / 10)
     body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": question}]}
@@ -43,6 +43,7 @@ def tell(question="Bread?"):
     print(ask(question), flush=True)
 """
 CHILD = [sys.executable, "child.py"]
+SHELL = shlex.join(CHILD)
 A = "--cassette", "a.jsonl"
 NONE = *A, "--mode", "none"
 
@@ -82,6 +83,220 @@ def check_replays(model: NumberedServer, calls: int) -> str:
     assert (replayed, reported) == (printed, f"{calls} {noun} replayed from a.jsonl\n")
     assert len(model.asked) == calls
     return printed
+
+
+# By what holds of them: the number of calls, a child, and a program. Each has the usual imports.
+REPLAYED: dict[str, tuple[int, str, str]] = {
+    "equal children at once, with an environment of their own and children too": (
+        6,
+        "tell()\nif len(sys.argv) == 1: subprocess.run([sys.executable, __file__, 'x'])",
+        """
+        own = {name: os.environ[name] for name in ("PATH", "MODEL_AT")}
+        children = [
+            subprocess.Popen(CHILD, stdout=subprocess.PIPE, text=True, env=env)
+            for env in (None, own, None)
+        ]
+        for child in reversed(children):
+            print(child.communicate()[0])
+        """,
+    ),
+    "uvloop starts children without subprocess": (
+        3,
+        "tell()",
+        """
+        import uvloop
+        async def main():
+            pipe = {"stdout": subprocess.PIPE}
+            by_exec = [await asyncio.create_subprocess_exec(*CHILD, **pipe) for _ in range(2)]
+            by_shell = await asyncio.create_subprocess_shell(shlex.join(CHILD), **pipe)
+            for child in (*by_exec, by_shell):
+                print(await child.communicate())
+        uvloop.run(main())
+        """,
+    ),
+    "a daemon closes all descriptors, before its first call or later": (
+        2,
+        "os.closerange(3, 1024); tell(); os.closerange(3, 1024); tell()",
+        "subprocess.run(CHILD)",
+    ),
+    "a Python that ignores its path, or has no llmcall, asks by the base URL": (
+        1,
+        "os.environ['MODEL_AT'] = os.environ['OPENAI_BASE_URL']\ntell()",
+        """
+        os.environ["OPENAI_BASE_URL"] = os.environ["MODEL_AT"]
+        subprocess.run([sys.executable, "-I", "child.py"])
+        """,
+    ),
+    "a worker of Ray has the name of its task, of which the first digits do not differ": (
+        2,
+        """
+        import types
+        ray = sys.modules["ray"] = types.ModuleType("ray")
+        ray.WORKER_MODE, ray.is_initialized = 1, lambda: True
+        task = os.environ["TASK"] * 16 + os.urandom(16).hex()
+        worker = types.SimpleNamespace(mode=1)
+        ray.get_runtime_context = lambda: types.SimpleNamespace(worker=worker, get_task_id=lambda: task)
+        tell()
+        """,
+        """
+        a, b = (f"TASK={task} {shlex.join(CHILD)} > {task}" for task in "12")
+        subprocess.run(f"{a} & {b}; wait; cat 1 2", shell=True)
+        """,
+    ),
+    "a stopped child stops no other": (
+        3,
+        "tell(sys.argv[1])",
+        """
+        import signal
+        stopped = subprocess.Popen([*CHILD, "slowly"], stdout=subprocess.PIPE)
+        time.sleep(1)
+        stopped.send_signal(signal.SIGSTOP)
+        for _ in range(2):
+            subprocess.run([*CHILD, "Bread?"])
+        stopped.send_signal(signal.SIGCONT)
+        print(stopped.communicate()[0])
+        """,
+    ),
+    **{
+        f"work is named where it is submitted, by {method}": (
+            15,
+            "",
+            f"""
+            if __name__ == "__main__":
+                context = multiprocessing.get_context({method!r})
+                queue = context.Queue()
+                processes = [context.Process(target=tell) for _ in range(2)]
+                for process in processes:
+                    process.start()
+                    process.join()
+                with ProcessPoolExecutor(2, context) as executor:
+                    print(list(executor.map(ask, ["Bread?"] * 4)))
+                with context.Pool(2) as pool:
+                    print(pool.map(ask, ["Bread?"] * 4), pool.starmap(ask, [("Bread?",)] * 2))
+                    print(list(pool.imap(ask, iter(["Bread?"] * 2))), pool.apply(ask))
+            """,
+        )
+        for method in ("fork", "spawn", "forkserver")
+    },
+    "copies of multiprocessing, as of pathos and Celery, pickle and restart workers otherwise": (
+        7,
+        "",
+        """
+        import shutil
+        from pathlib import Path
+        if not os.path.exists("multiprocess"):
+            shutil.copytree(Path(multiprocessing.__file__).parent, "multiprocess")
+        import multiprocess
+        if __name__ == "__main__":
+            with multiprocess.get_context("fork").Pool(2) as pool:
+                print(pool.map(ask, ["Bread?"] * 6, chunksize=1), pool.apply(ask))
+        """,
+    ),
+    "the program forks by os.fork, without any library": (
+        3,
+        "",
+        """
+        for _ in range(2):
+            if os.fork() == 0:
+                tell()
+                os._exit(0)
+            os.wait()
+        tell()
+        """,
+    ),
+    **{
+        f"what a process of multiprocessing forks has a name of its own, and {place}": (
+            3,
+            "",
+            f"""
+            import llmcall
+            def fork(number):
+                if os.fork() == 0:
+                    with open(str(number), "w") as file:
+                        file.write(ask())
+                    os._exit(0)
+            def run():
+                {begins}: [fork(number) for number in range(3)]
+                for _ in range(3): os.wait()
+            if __name__ == "__main__":
+                process = multiprocessing.get_context("fork").Process(target=run)
+                process.start()
+                process.join()
+                print([open(str(number)).read() for number in range(3)])
+            """,
+        )
+        for place, begins in [("no scope", "if True"), ("its scope", "with llmcall.scope('s')")]
+    },
+    "threads fork at once, and wait for the run's server": (
+        12,
+        "",
+        """
+        from concurrent.futures import ThreadPoolExecutor
+        def run(number):
+            answers = []
+            for _ in range(3):
+                with multiprocessing.get_context("fork").Pool(1) as pool:
+                    answers.append(pool.apply(ask))
+            return answers
+        if __name__ == "__main__":
+            with ThreadPoolExecutor(4) as threads:
+                print(list(threads.map(run, range(4))))
+        """,
+    ),
+    "joblib makes other batches, in processes of loky and in threads; a ThreadPool is a Pool": (
+        12,
+        "",
+        """
+        import joblib
+        from multiprocessing.pool import ThreadPool
+        if __name__ == "__main__":
+            with ThreadPool(3) as pool:
+                print(pool.map(ask, ["Bread?"] * 4), pool.apply(ask))
+            with joblib.parallel_config(backend="threading", n_jobs=3):
+                print(joblib.Parallel()(joblib.delayed(ask)() for _ in range(2)))
+            print(ask(), joblib.Parallel(n_jobs=2)(joblib.delayed(ask)() for _ in range(4)))
+        """,
+    ),
+    "each call of a pool's workers is recorded once": (
+        10,
+        "",
+        """
+        import llmcall
+        def own(question):
+            client = llmcall.OpenAIClient(
+                api_key="none", base_url=os.environ["MODEL_AT"], model="gpt-4o-mini"
+            )
+            return client.send_message(question).content
+        def by_client(question):
+            body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": question}]}
+            with llmcall.http_client() as client:
+                answer = client.post(os.environ["MODEL_AT"] + "/chat/completions", json=body)
+            return answer.json()["choices"][0]["message"]["content"]
+        if __name__ == "__main__":
+            questions = ["Bread?", "Milk?"]
+            with ProcessPoolExecutor(2) as executor:
+                print(llmcall.map(own, questions, executor=executor, scope="a"))
+                print(llmcall.map(ask, questions, executor=executor, scope="b"))
+                print([list(executor.map(asking, questions)) for asking in (own, by_client, ask)])
+        """,
+    ),
+}
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize(("calls", "child", "program"), REPLAYED.values(), ids=REPLAYED)
+@pytest.mark.feature("executors")
+def test_programs_with_children_replay_each_ones_own_answers(
+    model: NumberedServer, monkeypatch: pytest.MonkeyPatch, calls: int, child: str, program: str
+) -> None:
+    """From 3.12 on, Python warns of threads where a process forks."""
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore:This process:DeprecationWarning")
+    for library in ("joblib", "uvloop"):
+        if f"import {library}" in program:
+            pytest.importorskip(library)
+    write("child.py", child)
+    write("program.py", program)
+    check_replays(model, calls)
 
 
 # Programs that are started
@@ -203,27 +418,6 @@ def test_a_key_in_the_code_of_a_child_is_written_in_no_record(model: NumberedSer
 
 
 @pytest.mark.ci
-def test_equal_children_that_run_at_once_replay_their_own_answers(model: NumberedServer) -> None:
-    """Also those that get an environment of the program's own, and the child of a child."""
-    write(
-        "child.py", "tell()\nif len(sys.argv) == 1: subprocess.run([sys.executable, __file__, 'x'])"
-    )
-    write(
-        "program.py",
-        f"""
-        own = {{"PATH": os.environ["PATH"], "MODEL_AT": os.environ["MODEL_AT"]}}
-        children = [
-            subprocess.Popen({CHILD}, stdout=subprocess.PIPE, text=True, env=env)
-            for env in (None, own, None)
-        ]
-        for child in reversed(children):
-            print(child.communicate()[0])
-        """,
-    )
-    check_replays(model, 6)
-
-
-@pytest.mark.ci
 def test_what_all_children_would_warn_of_is_printed_once_by_the_run(model: NumberedServer) -> None:
     """They print nothing themselves: the program may read it."""
     write("child.py", "tell()")
@@ -238,40 +432,6 @@ def test_what_all_children_would_warn_of_is_printed_once_by_the_run(model: Numbe
     printed, reported = ran(*A, "--actor", "system")
     assert printed.split() == ["answer", "0", "answer", "1"]
     assert reported.count("a request names no actor") == 1
-
-
-@pytest.mark.ci
-def test_children_that_uvloop_starts_replay(model: NumberedServer) -> None:
-    """It starts them without the module subprocess."""
-    pytest.importorskip("uvloop")
-    write("child.py", "tell()")
-    write(
-        "program.py",
-        f"""
-        import uvloop
-        async def main():
-            by_exec = [
-                await asyncio.create_subprocess_exec(*{CHILD}, stdout=subprocess.PIPE)
-                for _ in range(2)
-            ]
-            by_shell = await asyncio.create_subprocess_shell(
-                {shlex.join(CHILD)!r}, stdout=subprocess.PIPE
-            )
-            for child in (*by_exec, by_shell):
-                print(await child.communicate())
-        uvloop.run(main())
-        """,
-    )
-    check_replays(model, 3)
-
-
-@pytest.mark.ci
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="only daemons of POSIX do this")
-def test_a_child_that_closes_all_descriptors_replays(model: NumberedServer) -> None:
-    """As a daemon does, before its first call or later."""
-    write("child.py", "os.closerange(3, 1024); tell(); os.closerange(3, 1024); tell()")
-    write("program.py", f"subprocess.run({CHILD})")
-    check_replays(model, 2)
 
 
 @pytest.mark.ci
@@ -475,20 +635,6 @@ def test_a_python_child_has_the_environment_that_the_program_gave_it(model: Numb
 
 
 @pytest.mark.ci
-def test_a_python_that_ignores_its_path_asks_by_the_base_url(model: NumberedServer) -> None:
-    """As one without llmcall does, such as that of another virtual environment."""
-    write("child.py", "os.environ['MODEL_AT'] = os.environ['OPENAI_BASE_URL']\ntell()")
-    write(
-        "program.py",
-        """
-        os.environ["OPENAI_BASE_URL"] = os.environ["MODEL_AT"]
-        subprocess.run([sys.executable, "-I", "child.py"])
-        """,
-    )
-    check_replays(model, 1)
-
-
-@pytest.mark.ci
 def test_a_child_imports_llmcall_when_it_first_needs_it(model: NumberedServer) -> None:
     """One that asks nothing starts as fast as it would alone; threads before the first request are told apart."""
     Path("child.py").write_text(
@@ -625,92 +771,7 @@ def test_the_ranks_of_a_job_name_its_processes(model: NumberedServer, variable: 
         assert ran(*NONE, **turned) == (printed, "2 calls replayed from a.jsonl\n")
 
 
-RAY = """
-import os, types
-WORKER_MODE = 1
-is_initialized = lambda: True
-def get_runtime_context():
-    task = os.environ["TASK"] * 16 + os.urandom(16).hex()
-    return types.SimpleNamespace(worker=types.SimpleNamespace(mode=1), get_task_id=lambda: task)
-"""
-
-
-@pytest.mark.ci
-def test_a_worker_of_ray_asks_in_the_name_of_the_task_that_it_runs(model: NumberedServer) -> None:
-    """The first digits of a task's name say where the program started it; the others are random."""
-    Path("ray.py").write_text(RAY, encoding="utf-8")
-    write("child.py", "import ray\ntell()")
-    a, b = (f"TASK={task} {shlex.join(CHILD)} > {task}" for task in "12")
-    write("program.py", f"subprocess.run({f'{a} & {b}; wait; cat 1 2'!r}, shell=True)")
-    check_replays(model, 2)
-
-
 # Processes of multiprocessing, and pools
-
-
-@pytest.mark.ci
-@pytest.mark.parametrize(
-    "method",
-    ["fork", *(pytest.param(name, marks=pytest.mark.ci) for name in ("spawn", "forkserver"))],
-)
-def test_processes_and_pools_of_each_start_method_replay(
-    model: NumberedServer, method: str
-) -> None:
-    """Work is named where it is submitted, whichever process takes it."""
-    write(
-        "program.py",
-        f"""
-        if __name__ == "__main__":
-            context = multiprocessing.get_context({method!r})
-            queue = context.Queue()
-            processes = [context.Process(target=tell) for _ in range(2)]
-            for process in processes:
-                process.start()
-                process.join()
-            with ProcessPoolExecutor(2, context) as executor:
-                print(list(executor.map(ask, ["Bread?"] * 4)))
-            with context.Pool(2) as pool:
-                print(pool.map(ask, ["Bread?"] * 4), pool.starmap(ask, [("Bread?",)] * 2))
-                print(list(pool.imap(ask, iter(["Bread?"] * 2))), pool.apply(ask))
-        """,
-    )
-    check_replays(model, 15)
-
-
-@pytest.mark.ci
-def test_work_of_a_copy_of_multiprocessing_replays(model: NumberedServer) -> None:
-    """As of pathos's ``multiprocess`` and of Celery's ``billiard``, which pickle and restart workers otherwise."""
-    shutil.copytree(Path(multiprocessing.__file__).parent, "multiprocess")
-    write(
-        "program.py",
-        """
-        import multiprocess
-        if __name__ == "__main__":
-            with multiprocess.get_context("fork").Pool(2) as pool:
-                print(pool.map(ask, ["Bread?"] * 6, chunksize=1), pool.apply(ask))
-        """,
-    )
-    check_replays(model, 7)
-
-
-@pytest.mark.ci
-def test_a_process_that_the_program_forks_itself_replays(
-    model: NumberedServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By os.fork, without any library. From 3.12 on, Python warns of the server's threads."""
-    monkeypatch.setenv("PYTHONWARNINGS", "ignore:This process:DeprecationWarning")
-    write(
-        "program.py",
-        """
-        for _ in range(2):
-            if os.fork() == 0:
-                tell()
-                os._exit(0)
-            os.wait()
-        tell()
-        """,
-    )
-    check_replays(model, 3)
 
 
 @pytest.mark.ci
@@ -740,35 +801,6 @@ def test_what_the_program_itself_becomes_replays(
 
 
 @pytest.mark.ci
-@pytest.mark.parametrize("begins", ["", "with llmcall.scope('s'): "], ids=["no scope", "a scope"])
-def test_what_a_process_of_multiprocessing_forks_replays(
-    model: NumberedServer, monkeypatch: pytest.MonkeyPatch, begins: str
-) -> None:
-    """Each process that it forks has a name of its own, and goes on in the scope in which it was forked."""
-    monkeypatch.setenv("PYTHONWARNINGS", "ignore:This process:DeprecationWarning")
-    write(
-        "program.py",
-        f"""
-        import llmcall
-        def fork(number):
-            if os.fork() == 0:
-                with open(str(number), "w") as file:
-                    file.write(ask())
-                os._exit(0)
-        def run():
-            {begins or "if True: "}[fork(number) for number in range(3)]
-            for _ in range(3): os.wait()
-        if __name__ == "__main__":
-            process = multiprocessing.get_context("fork").Process(target=run)
-            process.start()
-            process.join()
-            print([open(str(number)).read() for number in range(3)])
-        """,
-    )
-    check_replays(model, 3)
-
-
-@pytest.mark.ci
 def test_the_first_fork_of_a_block_is_quiet() -> None:
     """What the recording imports for it has hooks of a fork, which are called for the next one."""
     program = """
@@ -781,61 +813,6 @@ def test_the_first_fork_of_a_block_is_quiet() -> None:
     command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(program)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST)
     assert (done.returncode, done.stderr) == (0, "")
-
-
-@pytest.mark.ci
-def test_threads_that_fork_at_once_wait_for_none_and_replay(model: NumberedServer) -> None:
-    """Each has its own pools; a fork waits for the run's server, and several do so at once."""
-    write(
-        "program.py",
-        """
-        from concurrent.futures import ThreadPoolExecutor
-        def run(number):
-            answers = []
-            for _ in range(3):
-                with multiprocessing.get_context("fork").Pool(1) as pool:
-                    answers.append(pool.apply(ask))
-            return answers
-        if __name__ == "__main__":
-            with ThreadPoolExecutor(4) as threads:
-                print(list(threads.map(run, range(4))))
-        """,
-    )
-    check_replays(model, 12)
-
-
-@pytest.mark.ci
-def test_work_of_joblib_replays_whatever_its_batches(model: NumberedServer) -> None:
-    """In processes of loky, which joblib starts."""
-    pytest.importorskip("joblib")
-    write(
-        "program.py",
-        """
-        import joblib
-        print(joblib.Parallel(n_jobs=2)(joblib.delayed(ask)() for _ in range(8)))
-        """,
-    )
-    check_replays(model, 8)
-
-
-@pytest.mark.ci
-def test_work_in_threads_of_the_program_is_its_own_and_replays(model: NumberedServer) -> None:
-    """A ``ThreadPool`` is a ``Pool`` of processes to Python, and joblib may use one."""
-    pytest.importorskip("joblib")
-    write(
-        "program.py",
-        """
-        import joblib
-        from multiprocessing.pool import ThreadPool
-        if __name__ == "__main__":
-            with ThreadPool(3) as pool:
-                print(pool.map(ask, ["Bread?"] * 4), pool.apply(ask))
-            with joblib.parallel_config(backend="threading", n_jobs=3):
-                print(joblib.Parallel()(joblib.delayed(ask)() for _ in range(4)))
-            print(ask(), joblib.Parallel(n_jobs=2)(joblib.delayed(ask)() for _ in range(2)))
-        """,
-    )
-    check_replays(model, 12)
 
 
 @pytest.mark.ci
@@ -892,35 +869,6 @@ def test_llmcalls_own_calls_in_a_child_are_the_runs(model: NumberedServer) -> No
     _, reported = ran(*NONE, code=1)
     assert "{+Milk+}" in reported or "Milk?" in reported
     assert "CacheMissError" in reported
-
-
-@pytest.mark.ci
-@pytest.mark.feature("executors")
-def test_each_call_of_a_pools_workers_is_recorded_once(model: NumberedServer) -> None:
-    """Those of a map's items, llmcall's own, those by its HTTP client, and any other."""
-    write(
-        "program.py",
-        """
-        import llmcall
-        def own(question):
-            client = llmcall.OpenAIClient(
-                api_key="none", base_url=os.environ["MODEL_AT"], model="gpt-4o-mini"
-            )
-            return client.send_message(question).content
-        def by_client(question):
-            body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": question}]}
-            with llmcall.http_client() as client:
-                answer = client.post(os.environ["MODEL_AT"] + "/chat/completions", json=body)
-            return answer.json()["choices"][0]["message"]["content"]
-        if __name__ == "__main__":
-            questions = ["Bread?", "Milk?"]
-            with ProcessPoolExecutor(2) as executor:
-                print(llmcall.map(own, questions, executor=executor, scope="a"))
-                print(llmcall.map(ask, questions, executor=executor, scope="b"))
-                print([list(executor.map(asking, questions)) for asking in (own, by_client, ask)])
-        """,
-    )
-    check_replays(model, 10)
 
 
 # What may not be sent, and what is under way
@@ -1045,27 +993,6 @@ def test_a_child_that_outlives_the_run_gets_no_live_answer(model: NumberedServer
         time.sleep(0.05)
     assert Path("answer").read_text(encoding="utf-8") == "no connection"
     assert not model.asked
-
-
-@pytest.mark.ci
-def test_a_stopped_child_stops_no_other(model: NumberedServer) -> None:
-    """Its place is its own."""
-    write("child.py", "tell(sys.argv[1])")
-    write(
-        "program.py",
-        """
-        import signal
-        command = [sys.executable, "child.py"]
-        stopped = subprocess.Popen([*command, "slowly"], stdout=subprocess.PIPE)
-        time.sleep(1)
-        stopped.send_signal(signal.SIGSTOP)
-        for _ in range(2):
-            subprocess.run([*command, "Bread?"])
-        stopped.send_signal(signal.SIGCONT)
-        print(stopped.communicate()[0])
-        """,
-    )
-    check_replays(model, 3)
 
 
 @pytest.mark.ci

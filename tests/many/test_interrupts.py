@@ -111,25 +111,15 @@ class Stopped:
                 self.stored.set()
 
 
-def test_ctrl_c_in_a_map_does_not_wait_for_running_calls() -> None:
-    """No other begins."""
-    assert len(Stopped().client.requests) == 2
-
-
-def test_the_error_of_a_stopped_map_has_what_was_done_before() -> None:
-    """It stands in its items' places."""
-    assert Stopped().error.results == ["Two coins.", None, None, None, None]
-
-
-def test_a_stopped_map_says_how_far_it_came(capsys: pytest.CaptureFixture[str]) -> None:
-    """It also says how to go on."""
-    Stopped()
+def test_a_stopped_map_begins_no_other_call_and_says_how_far_it_came(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Results stand in their items' places; the frames below the map's concern nobody."""
+    stopped = Stopped()
+    assert len(stopped.client.requests) == 2
+    assert stopped.error.results == ["Two coins.", None, None, None, None]
     assert capsys.readouterr().err == "stopped: 1 of 5 done; run it again to continue\n"
-
-
-def test_a_stopped_map_shows_one_frame_of_llmcall() -> None:
-    """The frames below it concern nobody."""
-    names = [frame.name for frame in traceback.extract_tb(Stopped().error.__traceback__)]
+    names = [frame.name for frame in traceback.extract_tb(stopped.error.__traceback__)]
     assert names == ["__init__", "map"]
 
 

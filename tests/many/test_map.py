@@ -23,7 +23,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import MethodType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -86,48 +86,10 @@ def test_32_items_are_worked_on_at_once_or_as_many_as_are_asked_for(
     assert map(at_once(workers), range(workers), workers=setting) == list(range(workers))
 
 
-def test_the_method_of_an_object_may_have_settings_of_its_own() -> None:
-    """Those of the process hold."""
-    agent = SimpleNamespace(settings={"mood": "good"})
-    assert map(MethodType(lambda self, item: item + self.settings["mood"], agent), "a") == ["agood"]
-
-
 def test_all_workers_are_at_work_as_soon_as_an_item_waits_after_quick_ones() -> None:
     wait_for_all = at_once(32)
     items = range(100 + 32)
     assert map(lambda item: item if item < 100 else wait_for_all(item), items) == list(items)
-
-
-@pytest.mark.parametrize("function", [map, imap])
-def test_all_workers_begin_beside_a_thread_that_computes(function: Any) -> None:
-    """All 32 calls are at the server together, whatever else the process does meanwhile."""
-    at_server = threading.Barrier(32)
-    have_met = threading.Event()
-
-    def answer(_: Any) -> str:
-        at_server.wait()
-        have_met.set()
-        return "yes"
-
-    def compute() -> None:
-        limit = time.monotonic() + 60
-        while not have_met.is_set():
-            if time.monotonic() > limit:
-                at_server.abort()
-                return
-
-    ScriptedClient(["yes"]).send_message("the first call imports much")
-    client = ScriptedClient(answer, on_error="raise")
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(0.0001)
-    computing = threading.Thread(target=compute)
-    computing.start()
-    try:
-        found = list(function(lambda item: client.send_message(f"item {item}"), range(32)))
-    finally:
-        computing.join()
-        sys.setswitchinterval(interval)
-    assert len(found) == 32
 
 
 # Scopes, keys, repeats

@@ -101,6 +101,7 @@ class HeaderNote(NamedTuple):
     :param words: returns in words what a value says of the answers.
     :param details: returns further words by label, for those who verify a study.
     :param layout: the number of the layout of those rows of a cache that have it (``records/packed.py``).
+    :param remake: the place of a function that makes the answers again, for those who verify a study.
     """
 
     name: str
@@ -109,6 +110,7 @@ class HeaderNote(NamedTuple):
     words: Callable[[Any], str]
     layout: int
     details: Callable[[Any], dict[str, str]] = dict
+    remake: str = ""
 
     def problem(self, value: Data) -> str:
         """Return what is wrong with a value; empty if nothing is."""

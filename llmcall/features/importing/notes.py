@@ -69,4 +69,9 @@ def _source_words(source: Source) -> str:
     return ", ".join(f"{name} {source[name]}" for name in sorted(source)) or "an unnamed source"
 
 
-IMPORTED = HeaderNote("imported", (str, dict), _source_of, _words, layout=6, details=_details)
+IMPORTED = HeaderNote(
+    *("imported", (str, dict), _source_of, _words),
+    layout=6,
+    details=_details,
+    remake="features.importing.files:differences_of_import",
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...additions import Feature
 
 FEATURE = Feature(
-    needs=("report", "importing"),
+    needs=("report",),
     names={"features.packing.pack": "pack", "features.packing.verify": "verify"},
     commands={
         "pack": "features.packing.commands:pack",

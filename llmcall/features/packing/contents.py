@@ -18,7 +18,6 @@ from ..report.page import page
 from ..report.reporting import BLANK, GUIDE, TITLE, as_markdown, checklist
 from .observed_run import run_options
 from .package import ABOUT, CODE, DATA, DISTRIBUTION, FOLDERS, RECORDING, RESULT, Manifest
-from .project import is_wheel
 
 HOME = r"(?:/home/|/Users/)[^\s/\\\"'<>:]+"
 MAIL = r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}"
@@ -118,13 +117,11 @@ def merged_run(package: Path, manifest: Manifest) -> RecordedRun:
     )
 
 
-def requirements(manifest: Manifest) -> str:
+def requirements(wheel: str, manifest: Manifest) -> str:
     """Return the requirements for pip: llmcall's wheel, and what the program imported."""
-    wheels = [f"./{file.path}" for file in manifest.files if is_wheel(file.file)]
-    others = [f"{name}=={version}" for name, version in manifest.packages.items()]
-    return "".join(
-        f"{line}\n" for line in [*wheels, *others] if not line.startswith(f"{DISTRIBUTION}=")
-    )
+    packages = manifest.packages.items()
+    pins = [f"{name}=={version}\n" for name, version in packages if name != DISTRIBUTION]
+    return "".join([f"./{wheel}\n", *pins])
 
 
 def write_pages(folder: Path, package: Path, manifest: Manifest) -> None:

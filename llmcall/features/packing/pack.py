@@ -10,13 +10,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...apis.token_usage import total_cost
 from ...config import resolve as config
 from ...errors import ArgumentError, LLMCallError
 from ...stores.records.reader import RecordFile, read
-from ...stores.records.served import model_of
 from ...stores.records.writer import write
-from ...support.display import counted, money
+from ...support.display import counted
 from .contents import (
     PAGES,
     READER,
@@ -311,24 +309,18 @@ def _copy_recording(
 
 
 def _pruned(path: str, recording: RecordFile, keys: Collection[str]) -> str:
-    """Return in words how many records are left out, and what they cost."""
-    costs = [record.cost for record in recording if record.cache_key in keys and model_of(record)]
-    cost = total_cost(costs)
-    return (
-        f"{path}: {len(keys):,} of {counted(len(recording), 'recorded answer')} were left out (--prune), whose cost "
-        f"{'was not recorded' if cost is None else f'was {money(cost)}'}"
-    )
+    """Return in words how many records are left out."""
+    answers = counted(len(recording), "recorded answer")
+    return f"{path}: {len(keys):,} of {answers} were left out (--prune)"
 
 
 def _write_about_files(package: Path, manifest: Manifest) -> Manifest:
     """Write the files about a package, and return its manifest with all files."""
-    write_wheel(package)
     copy_file(READER, package / READER.name)
+    _write(package / REQUIREMENTS, requirements(write_wheel(package), manifest))
     for name in PAGES:  # the README lists the others
         (package / name).touch()
-    _write(package / REQUIREMENTS, "")
     manifest = replace(manifest, files=_packed_files(package))
-    _write(package / REQUIREMENTS, requirements(manifest))
     write_pages(package, package, manifest)
     manifest = replace(manifest, files=_packed_files(package))
     _write(package / NAME, manifest.text())

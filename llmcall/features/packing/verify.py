@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from ...additions import load
 from ...errors import ArgumentError, CacheError
 from ...review.outputs import first_difference
 from ...stores.differences import common_ends
+from ...stores.notes import known_header_notes
 from ...stores.records.reader import read
 from ...support.display import counted, visible
-from ..importing.files import differences_of_import
-from ..importing.notes import IMPORTED
 from ..report.facts import RunFacts
 from .contents import PROOF, merged_run, packed_facts, write_pages
 from .observed_run import Observation, describe_unused, has_namespace, run_program, unused_records
@@ -167,7 +167,7 @@ def verify(
             facts = packed_facts(RunFacts.of(run), manifest)
             if pages is not None:
                 write_pages(Path(pages), path, manifest)
-            checks += _import_checks(path, manifest, scratch / "imports")
+            checks += _remake_checks(path, manifest, scratch / "remade")
         if all(check.status != DIFFERS for check in checks[1:]):
             shuffled = _shuffled_check(path, manifest, replay, run_folder)
             checks.append(shuffled)
@@ -296,28 +296,23 @@ def _shuffled_check(package: Path, manifest: Manifest, replay: Observation, fold
     return Check("shuffled answers", NOTE, found, tuple(details))
 
 
-def _import_checks(package: Path, manifest: Manifest, scratch: Path) -> Iterator[Check]:
+def _remake_checks(package: Path, manifest: Manifest, scratch: Path) -> Iterator[Check]:
     """Yield a check of each recording that was imported: its files, where they are packed, are imported again."""
     packed = {file.sha256: package / file.file for file in manifest.files}
-    scratch.mkdir()
     for number, path in enumerate(manifest.recordings):
         recording = package / FOLDERS[RECORDING] / path
-        imported = read(recording).header.notes.get(IMPORTED.name)
-        if imported is None:
-            continue
-        folder = scratch / str(number)
-        folder.mkdir()
-        is_whole = path not in manifest.pruned
-        found = differences_of_import(imported, recording, packed, folder, is_whole=is_whole)
-        if isinstance(found, str):
-            yield Check(f"import {path}", NOTE, f"not imported again: {found}")
-        else:
-            yield _make_check(
-                f"import {path}",
-                "the packed files give the same answers",
-                "differs",
-                found[:MAX_LINES],
-            )
+        for name, value in read(recording).header.notes.items():
+            if place := known_header_notes()[name].remake:
+                folder = scratch / str(number)
+                folder.mkdir(parents=True)
+                is_whole = path not in manifest.pruned
+                found = load(place)(value, recording, packed, folder, is_whole=is_whole)
+                title, good = f"{name} {path}", "the packed files give the same answers"
+                yield (
+                    Check(title, NOTE, f"not {name} again: {found}")
+                    if isinstance(found, str)
+                    else _make_check(title, good, "differs", found[:MAX_LINES])
+                )
 
 
 def _version_check(manifest: Manifest, observation: Observation) -> Check:

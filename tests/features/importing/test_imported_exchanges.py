@@ -295,17 +295,6 @@ def test_the_deployment_of_azures_path_is_the_model() -> None:
     assert (record.model, record.answer) == ("gpt-4o-mine", "5")
 
 
-def test_a_request_that_no_recording_has_is_skipped_by_its_address() -> None:
-    """Such as one to a search, among those to a model."""
-    exchanges = [
-        ("https://example.org/search", {"q": "bread"}, {"hits": 1}),
-        (f"{OPENAI}/chat/completions", {"model": MODEL, "messages": ASKED}, completion("5")),
-    ]
-    printed = done("import", cassette_of_vcr(in_json, exchanges), "--to", "imported.jsonl")
-    assert "interaction 1: POST example.org/search would not be recorded" in printed
-    assert [record.sample for record in records()] == ["run#0"]
-
-
 @pytest.mark.parametrize(
     ("coding", "content", "words"),
     [
@@ -346,6 +335,13 @@ def test_a_layout_may_yield_exchanges() -> None:
     assert [(record.sample, record.answer) for record in records()] == [("ann#0", "5")]
 
 
+def answered(kind: str, code: int, content: Any) -> dict[str, Any]:
+    """Return an interaction with some answer."""
+    url = EXCHANGES[kind][0] if kind in EXCHANGES else "https://example.org/search"
+    request = in_json(url, body_of(kind if kind in EXCHANGES else "chat"), "")[1]["request"]
+    return {"request": request, "response": {"status": {"code": code}, "body": {"string": content}}}
+
+
 @pytest.mark.parametrize(
     ("broken", "words"),
     [
@@ -356,13 +352,26 @@ def test_a_layout_may_yield_exchanges() -> None:
             "its response has the status 'soon'",
         ),
         ({"request": {}, "response": None}, "would not be recorded"),
+        (answered("chat", 429, '{"error": {"message": "slow down"}}'), "429: slow down"),
+        (answered("embeddings", 200, '{"data": []}'), "a malformed answer without data"),
+        (answered("chat", 200, "<html>"), "a malformed answer, not JSON"),
+        (answered("chat", 200, 5), "interaction 1: "),  # as YAML reads a text without quotes
+        (answered("search", 200, "{}"), "POST example.org/search would not be recorded"),
     ],
 )
 def test_an_interaction_that_is_none_is_skipped_with_its_place(broken: Any, words: str) -> None:
-    good = in_json(EXCHANGES["chat"][0], body_of("chat"), completion("5"))[1]
+    """The other one, a stream, is imported."""
+    choices = [
+        {"index": 0, "delta": {"role": "assistant", "content": "5 "}},
+        {"index": 0, "delta": {"content": "coins"}, "finish_reason": "stop"},
+    ]
+    chunks = [json.dumps({"model": MODEL, "choices": [choice]}) for choice in choices]
+    stream = "".join(f"data: {chunk}\n\n" for chunk in [*chunks, "[DONE]"])
+    good = in_json(EXCHANGES["chat"][0], {**body_of("chat"), "stream": True}, stream)[1]
     path = written("run.json", json.dumps({"interactions": [broken, good]}))
     printed = done("import", path, "--to", "imported.jsonl")
     assert f"1: {path}, interaction 1: " in printed and words in printed
+    assert [record.answer for record in records()] == ["5 coins"]
 
 
 # Batches

@@ -756,6 +756,8 @@ with llmcall.cassette("t.jsonl"):
     assert found.facts["imported files"] == f"said.csv (SHA-256 {digest})"
     assert found.facts["source"] == "imported from a thesis, not recorded by llmcall"
     assert found.facts["not imported"].startswith("1 × ")
+    readme = " ".join(Path("../made/README.md").read_text(encoding="utf-8").split())
+    assert "imported from a thesis, not recorded by llmcall" in readme
     if not is_added:
         assert "imported t.jsonl: not imported again: 1 file not packed: said.csv" in str(found)
         assert found.ok

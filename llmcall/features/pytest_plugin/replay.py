@@ -88,8 +88,6 @@ class Replay(CallListener):
         self._recorded_paths: set[Path] = set()
         # By cassette: the first calls of the tests that passed, whose records keep their order.
         self._first_calls: dict[Path, Mapping[str, SortKey]] = {}
-        # By shared cassette whose tests all run: the arms of the tests that passed, by the key of a record.
-        self._arms: dict[Path, dict[str, list[str]]] = {}
         self._live = False  # whether the current test may reach the model
         self._miss: CacheMissError | None = None  # the first one of the current test
         # A listener, because neither a cassette nor a cache mode can refuse all calls: a test's code may
@@ -104,11 +102,8 @@ class Replay(CallListener):
 
     def pytest_report_header(self) -> str | None:
         """Return a line if this run records."""
-        return (
-            None
-            if not MODES[self.mode].records
-            else f"llmcall: recording, --llm-record={self.mode}"
-        )
+        records = MODES[self.mode].records
+        return f"llmcall: recording, --llm-record={self.mode}" if records else None
 
     def asks(self, call: Call) -> None:
         """Refuse a call without a recorded answer, unless the test may reach the model or the client
@@ -233,10 +228,8 @@ class Replay(CallListener):
                 is_known = not is_shared or self._collects_all_of(path)
                 if is_known and test.writes and not cassette.failures.counts():
                     unused = cassette.unused()
-                    if MODES[
-                        self.mode
-                    ].moves_unused:  # which keeps further draws of the test's requests
-                        unused = list(cassette.tape.not_of_run(unused))
+                    if MODES[self.mode].moves_unused:  # but keeps further draws of its requests
+                        unused = [*cassette.tape.not_of_run(unused)]
         finally:
             stop_keeping_notices(notices)
             self._add_use(cassette, unused, notices, is_shared=is_shared)
@@ -255,11 +248,8 @@ class Replay(CallListener):
         self, cassette: Cassette, unused: list[Record], notices: Iterable[str], *, is_shared: bool
     ) -> None:
         """Add the use of a closed cassette."""
-        root = self.config.rootpath
-        shown = (
-            cassette.path.relative_to(root) if cassette.path.is_relative_to(root) else cassette.path
-        )
-        name = shown.as_posix()
+        root, path = self.config.rootpath, cassette.path
+        name = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
         gained, unwritten = (cassette.asked, cassette.supplied, cassette.recorded), 0
         if not cassette.file.is_written:
             gained, unwritten = (0, 0, 0), cassette.recorded
@@ -268,20 +258,15 @@ class Replay(CallListener):
         self.summary.uses.append(use)
         if cassette.owner.writes:  # a failed test's log is shown
             # The path is taken out of the message, so that equal messages of many cassettes share a line.
-            path = re.escape(str(cassette.path))
+            words = re.escape(str(path))
             for message in notices:
-                text = re.sub(
-                    f"(the cassette )?{path}", "the cassette", re.sub(f"^{path}: ", "", message)
-                )
+                text = re.sub(f"^{words}: ", "", message)
+                text = re.sub(f"(the cassette )?{words}", "the cassette", text)
                 self.summary.notices.append((text, name))
         if any(gained):
             self._recorded_paths.add(cassette.path)
         if cassette.owner.writes:
             self._first_calls[cassette.path] = cassette.tape.log.first_calls()
-            if is_shared and self._collects_all_of(cassette.path):
-                used = self._arms.setdefault(cassette.path, {})
-                for key, arms in cassette.tape.log.arms().items():
-                    used[key] = list(dict.fromkeys([*used.get(key, ()), *arms]))
 
     def _collects_all_of(self, path: Path) -> bool:
         """Return whether this run collects all tests of a cassette's folder; ``llm_cassette_dir`` mirrors it."""
@@ -312,9 +297,6 @@ class Replay(CallListener):
             for name, unused in self.summary.unused().items():
                 self._drop(self.config.rootpath / name, unused)
                 self.summary.dropped[name] = len(unused)
-            for path, arms in self._arms.items():
-                if self.summary.is_complete and path.exists():
-                    self._name_arms(path, arms)
         has_passed = exitstatus == pytest.ExitCode.OK
         if has_passed and self._fails_on_unused() and self.summary.unused():
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -327,15 +309,6 @@ class Replay(CallListener):
         if file.header.is_complete:
             kept = [*without_lone_callers(kept)]
         write(path, file.header, kept, replaces=file.content)
-
-    def _name_arms(self, path: Path, arms: Mapping[str, list[str]]) -> None:
-        """Leave in a shared file the arms, by record, that this run's tests used, as in a fresh recording."""
-        file = read(path)
-        named = [
-            record.replace(arms=tuple(arms.get(record.cache_key, record.arms))) for record in file
-        ]
-        if any(record.arms != old.arms for record, old in zip(named, file, strict=True)):
-            write(path, file.header, named, replaces=file.content)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the summary: calls replayed and recorded, warnings, and unused records."""

@@ -227,11 +227,6 @@ class ReplayLog:
             and not (is_any_outside and _outermost_scope(record) not in entered)
         )
 
-    def arms(self) -> dict[str, list[str]]:
-        """Return the arms that used each used record, by its key, in the order of their first calls."""
-        used = {key: self._arms.get(key, {}) for key in self.used_keys()}
-        return {key: sorted(orders, key=orders.__getitem__) for key, orders in used.items()}
-
     def with_arms(self, record: Record, *, is_gained: bool, drops_unused: bool) -> Record:
         """Return a record with the names of the arms that used it, in the order of their first calls.
 

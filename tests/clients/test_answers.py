@@ -100,20 +100,14 @@ def test_text_a_tool_call_a_refusal_audio_or_an_image_is_an_answer(
     assert client.send_message("Hello", on_error="raise").cached
 
 
-def test_finish_reason_says_that_an_answer_ended_at_its_token_limit() -> None:
-    """It is an answer like any other."""
-    client = Responding(completion("A long st", finish_reason="length"))
-    reply = client.send_message("One", max_tokens=7, on_error="raise")
-    assert (reply.content, reply.finish_reason) == ("A long st", "length")
-
-
 def test_answers_at_their_token_limit_are_logged_once_for_each_model(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The line names max_tokens."""
+    """The line names max_tokens, and ``finish_reason`` says so; it is an answer like any other."""
     client = Responding(completion("A long st", finish_reason="length"))
     for text in ("One", "Two"):
-        client.send_message(text, max_tokens=7, on_error="raise")
+        reply = client.send_message(text, max_tokens=7, on_error="raise")
+        assert (reply.content, reply.finish_reason) == ("A long st", "length")
     [line] = (line for line in caplog.messages if "cut off at max_tokens" in line)
     assert "max_tokens" in line
 
@@ -196,13 +190,16 @@ NOT_ANSWERS: list[tuple[Any, type[APIError], str]] = [
 def test_an_empty_or_malformed_answer_is_an_error_of_its_own_class(
     httpserver: HTTPServer, body: Any, kind: type[APIError], words: str
 ) -> None:
-    """It has the status, the request and the endpoint; nothing is stored."""
+    """It has the status, the request and the endpoint; nothing is stored. Only a malformed one is asked again: a
+    filtered or empty one would come again.
+    """
     server = ScriptedServer(httpserver, Answer(200, body, {"x-request-id": "req-1"}))
     with client_for(server.base_url) as client:
         error = client.send_message(QUESTION, on_error="return")
     assert type(error) is kind
     assert words in str(error)
     assert (error.status_code, error.request_id, error.endpoint) == (200, "req-1", "127.0.0.1")
+    assert error.attempts == len(server.requests) == (3 if kind is ServiceError else 1)
     assert len(client.cache) == 0
 
 
@@ -228,17 +225,6 @@ def test_more_tokens_are_advised_only_where_the_limit_ended_an_empty_answer(
     assert Responding(body).send_message("Hello") is None
     assert remedy in caplog.text
     assert caplog.text.count("max_tokens") == remedy.count("max_tokens")
-
-
-@pytest.mark.parametrize(("body", "kind", "words"), NOT_ANSWERS)
-def test_only_a_malformed_answer_is_asked_again(
-    httpserver: HTTPServer, body: Any, kind: type[APIError], words: str
-) -> None:
-    """A filtered or empty one would come again."""
-    server = ScriptedServer(httpserver, Answer(200, body))
-    with client_for(server.base_url) as client:
-        error = client.send_message(QUESTION, on_error="return")
-    assert error.attempts == len(server.requests) == (3 if kind is ServiceError else 1)
 
 
 DATA = st.recursive(
@@ -518,14 +504,9 @@ PARTS = [{"type": "thinking", "thinking": []}, {"type": "text", "text": "yes"}]
 
 
 def test_an_answer_in_parts_is_their_text(tmp_path: Path) -> None:
-    """The raw answer has the parts."""
-    client = client_of([{"role": "assistant", "content": PARTS}], tmp_path)
+    """The raw answer has the parts; thinking is no part of a value."""
+    client = client_of([{"role": "assistant", "content": PARTS}] * 2, tmp_path)
     reply = client.send_message("Is it?")
     assert reply.content == "yes"
     assert reply.raw["choices"][0]["message"]["content"] == PARTS
-
-
-def test_an_answer_in_parts_is_read_as_a_type() -> None:
-    """Thinking is no part of the value."""
-    client = ScriptedClient([{"role": "assistant", "content": PARTS}])
     assert llmcall.LLMCall(user="Is it?", output_type=bool, client=client)() is True

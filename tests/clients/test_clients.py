@@ -65,15 +65,14 @@ def text(client: Any, message: str = "hello") -> str:
 
 
 def test_each_api_type_has_its_client() -> None:
-    """Ollama's is OpenAI's with another address."""
+    """Ollama's is OpenAI's with another address; OpenAI's is the configured one. They are shared until a reset."""
     kinds = {"openai": OpenAIClient, "azure": AzureClient}
     assert {name: type(llmcall.client(name)) for name in kinds} == kinds
     assert isinstance(llmcall.client("ollama"), OpenAIClient)
-
-
-def test_the_configured_client_is_openais_and_shared() -> None:
-    """The settings can name another one."""
-    assert llmcall.client() is llmcall.client("openai")
+    shared = llmcall.client("openai")
+    assert llmcall.client() is shared
+    llmcall.reset()
+    assert llmcall.client() is not shared
 
 
 @pytest.fixture(
@@ -94,23 +93,17 @@ def test_a_client_of_ones_own_has_a_cache(own: Any) -> None:
 
 @pytest.mark.parametrize("way", ["stream", "astream"])
 def test_a_transport_without_stream_gives_its_whole_answer_in_one_piece(way: str) -> None:
-    """It is asked for as a whole."""
+    """It is asked for as a whole, and recorded."""
     transport = EchoTransport()
-    reply = WAYS[way](llmcall.LLMClient(transport=transport), "hello")
-    assert (reply.content, reply.cached) == ("HELLO", False)
+    client = llmcall.LLMClient(transport=transport, on_error="raise")
+    replies = [WAYS[way](client, "hello"), client.send_message("hello")]
+    assert [(reply.content, reply.cached) for reply in replies] == [
+        ("HELLO", False),
+        ("HELLO", True),
+    ]
     assert [request.body.keys() for request in transport.sent] == [
         {"model", "messages", "reasoning_effort"}
     ]
-
-
-@pytest.mark.parametrize("way", ["stream", "astream"])
-def test_a_stream_of_a_transport_without_stream_is_recorded(way: str) -> None:
-    """A later call is answered from the record."""
-    client = llmcall.LLMClient(transport=EchoTransport())
-    WAYS[way](client, "hello")
-    again = client.send_message("hello")
-    assert again is not None
-    assert (again.content, again.cached) == ("HELLO", True)
 
 
 class Changing(EchoTransport):
@@ -124,38 +117,24 @@ class Changing(EchoTransport):
         return super().send(request, timeout)
 
 
-class ToChanging:
-    """A client of such a transport, and what it is asked."""
-
-    def __init__(self) -> None:
-        self.transport = Changing()
-        self.client = llmcall.LLMClient(transport=self.transport, on_error="raise")
-        self.messages = [{"role": "user", "content": "hello"}]
-        self.tool: Any = {"type": "function", "function": {"name": "f", "parameters": {}}}
-
-    def ask(self, cache: bool | None = None) -> Any:
-        """Ask the same."""
-        return self.client.send_message(
-            self.messages, tools=[self.tool], extra_headers={"x-number": ""}, cache=cache
-        )
-
-
-def test_a_transport_that_changes_a_request_changes_no_argument_of_the_caller() -> None:
+def test_a_transport_that_changes_a_request_changes_no_argument_and_no_record() -> None:
     """Messages, tools and headers are those that were given, for the next call too."""
-    asking = ToChanging()
-    for _ in range(3):
-        asking.ask(cache=False)
-    assert [request.headers["x-number"] for request in asking.transport.sent] == ["1"] * 3
-    assert asking.messages == [{"role": "user", "content": "hello"}]
-    assert asking.tool["function"]["name"] == "f"
-
-
-def test_a_transport_that_changes_a_request_changes_no_record() -> None:
-    """Key and record are those of what was asked."""
-    asking = ToChanging()
-    assert [asking.ask().cached, asking.ask().cached] == [False, True]
-    (record,) = asking.client.cache.records()
-    assert (record.request["messages"], record.request["tools"]) == (asking.messages, [asking.tool])
+    transport = Changing()
+    client = llmcall.LLMClient(transport=transport, on_error="raise")
+    messages = [{"role": "user", "content": "hello"}]
+    tool: Any = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    cached = [
+        client.send_message(
+            messages, tools=[tool], extra_headers={"x-number": ""}, cache=cache
+        ).cached
+        for cache in (False, False, None, None)
+    ]
+    assert cached == [False, False, False, True]
+    assert [request.headers["x-number"] for request in transport.sent] == ["1"] * 3
+    assert messages == [{"role": "user", "content": "hello"}]
+    assert tool["function"]["name"] == "f"
+    (record,) = client.cache.records()
+    assert (record.request["messages"], record.request["tools"]) == (messages, [tool])
 
 
 class Shouting:
@@ -221,13 +200,6 @@ def test_a_closed_client_closes_its_transport_once() -> None:
     assert (len(transport.sent), transport.closed) == (2, 1)
 
 
-def test_a_registered_client_is_the_shared_one() -> None:
-    """It is found under its name."""
-    mine = EchoClient()
-    llmcall.register_client("mine", mine)
-    assert llmcall.client("mine") is mine
-
-
 def test_a_registered_class_makes_the_shared_client() -> None:
     """It is called with the settings."""
     llmcall.register_client("a class", EchoClient)
@@ -252,13 +224,6 @@ def test_a_registered_function_is_called_once_with_the_settings() -> None:
     assert text(llmcall.client("made")) == "HELLO"
 
 
-def test_a_reset_forgets_the_shared_client() -> None:
-    """The next one is new."""
-    before = llmcall.client("openai")
-    llmcall.reset()
-    assert llmcall.client("openai") is not before
-
-
 def test_a_reset_closes_a_registered_client_and_keeps_it() -> None:
     """The registration stays."""
     transport = EchoTransport()
@@ -281,15 +246,11 @@ class PluggedClient(LLMClient):
 """
 
 
-@pytest.fixture(scope="module")
-def plugged(only_loopback: None, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Return the lines of a program that uses the client of an installed package, and names it
-    wrongly.
-    """
-    folder = tmp_path_factory.mktemp("plugged")
-    (folder / "llmcall_plugged.py").write_text(PLUGIN)
-    (folder / "llmcall_faulty.py").write_text("raise RuntimeError('no driver')")
-    metadata = folder / "llmcall_plugged-1.0.dist-info"
+def test_the_client_of_an_installed_package_is_found_by_its_name(tmp_path: Path) -> None:
+    """Its entry point names it; one that cannot be loaded is named."""
+    (tmp_path / "llmcall_plugged.py").write_text(PLUGIN)
+    (tmp_path / "llmcall_faulty.py").write_text("raise RuntimeError('no driver')")
+    metadata = tmp_path / "llmcall_plugged-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text(
         "Metadata-Version: 2.1\nName: llmcall-plugged\nVersion: 1.0\n"
@@ -311,29 +272,15 @@ def plugged(only_loopback: None, tmp_path_factory: pytest.TempPathFactory) -> li
             except llmcall.ConfigError as error:
                 print(error)
     """
-    return ran(program, folder, LLMCALL_CACHE_MODE="off").splitlines()
-
-
-def test_the_client_of_an_installed_package_is_found_by_its_name(plugged: list[str]) -> None:
-    """Its entry point names it."""
-    assert plugged[0] == "plugged in"
-
-
-def test_the_client_of_an_installed_package_that_cannot_be_loaded_is_named(
-    plugged: list[str],
-) -> None:
-    misspelt, *failures = plugged[1:]
-    assert "'pluged'. Did you mean 'plugged'?" in misspelt
-    for line, words in zip(
-        failures,
-        [
-            "llmcall_plugged:Missing for the api_type 'broken' cannot be loaded: AttributeError",
-            "not_there:Client for the api_type 'absent' cannot be loaded: ModuleNotFoundError",
-            "llmcall_faulty:Client for the api_type 'faulty' cannot be loaded: RuntimeError: no driver",
-        ],
-        strict=True,
-    ):
-        assert words in line
+    lines = ran(program, tmp_path, LLMCALL_CACHE_MODE="off").splitlines()
+    expected = [
+        "plugged in",
+        "'pluged'. Did you mean 'plugged'?",
+        "llmcall_plugged:Missing for the api_type 'broken' cannot be loaded: AttributeError",
+        "not_there:Client for the api_type 'absent' cannot be loaded: ModuleNotFoundError",
+        "llmcall_faulty:Client for the api_type 'faulty' cannot be loaded: RuntimeError: no driver",
+    ]
+    assert [words for words, line in zip(expected, lines, strict=True) if words not in line] == []
 
 
 SECRET = "sk-proj-a-very-secret-key-0123456789"

@@ -265,46 +265,29 @@ LONGER_MODELS = pytest.mark.parametrize(
 
 
 @LONGER_MODELS
-def test_the_next_model_is_asked_until_the_prompt_fits(behaviour: str, way: str) -> None:
-    """One after the other; a short prompt stays with the first."""
-    client = Servers(behaviour)
-    assert asked_of(client, way=way).content == "fits"
-    assert client.asked_models() == [SMALL, MIDDLE, LARGE]
-    assert asked_of(client, "short", way=way).content == "fits"
-    assert client.asked_models() == [SMALL]
-
-
-@LONGER_MODELS
-def test_each_step_to_a_fallback_model_is_logged(
+def test_the_next_model_is_asked_until_the_prompt_fits(
     behaviour: str, way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With the model that was asked, and the next one."""
-    asked_of(Servers(behaviour), way=way)
+    """One after the other, each a retry and a line of the log; a short prompt stays with the first. The answer is
+    found for the first by the same client, and by one that replays.
+    """
+    client = Servers(behaviour)
+    reply = asked_of(client, way=way)
+    assert reply.content == "fits"
+    assert client.asked_models() == [SMALL, MIDDLE, LARGE]
+    assert (client.usage.calls, client.usage.retries) == (1, 2)
     steps = [line for _, line in lines(caplog)]
     assert [line.partition(":")[0] for line in steps] == [SMALL, MIDDLE]
     assert [line.rpartition(";")[2] for line in steps] == [
         f" calling {model} instead" for model in (MIDDLE, LARGE)
     ]
-
-
-@LONGER_MODELS
-def test_the_answer_of_a_longer_model_is_found_for_the_first(behaviour: str, way: str) -> None:
-    """By the same client, and by one that replays: no model is asked."""
-    client = Servers(behaviour)
-    reply = asked_of(client, way=way)
-    client.asked_models()
+    assert asked_of(client, "short", way=way).content == "fits"
+    assert client.asked_models() == [SMALL]
     for servers in (client, Servers(cache_mode="replay")):
         found = asked_of(servers, way=way)
         assert found.cached
         assert (found, found.cache_key) == (reply, reply.cache_key)
         assert servers.asked_models() == []
-
-
-def test_a_fallback_is_a_retry() -> None:
-    """Of the call that asked, in usage."""
-    client = Servers()
-    asked_of(client)
-    assert client.usage.calls + client.usage.retries == len(client.asked_models()) == 3
 
 
 def test_a_stream_that_is_cut_asks_no_other_model() -> None:

@@ -62,6 +62,7 @@ def test_pieces_come_as_they_are_sent() -> None:
         server.go_on.set()
         assert list(stream) == [" coins", "."]
         assert list(stream) == []
+    assert repr(stream) == "Stream(ended)"
     assert stream.reply == {"role": "assistant", "content": "Two coins."}
     assert (stream.reply.cached, stream.reply.finish_reason) == (False, "stop")
     assert (stream.reply.model, stream.reply.usage.output_tokens) == ("gpt-4o-mini-2024-07-18", 3)
@@ -128,23 +129,15 @@ def test_a_stream_that_a_loop_closes_inside_a_threads_call_stays_the_loops() -> 
 
 @pytest.mark.parametrize("recorded_by", ["a stream", "a call"])
 def test_a_recorded_answer_is_streamed_word_by_word(recorded_by: str) -> None:
-    """Whichever way it was recorded, and without a call."""
+    """Whichever way it was recorded, and without a call; a call finds it, too."""
     with RawServer(streams(*TWO_COINS) if recorded_by == "a stream" else answers(OK)) as raw:
         client = client_for(raw.base_url)
         read(client) if recorded_by == "a stream" else client.send_message(QUESTION)
         pieces, reply = read(client)
+        assert client.send_message(QUESTION, on_error="raise").cached
     assert (pieces, reply.cached) == (["Two", " coins."], True)
     assert len(raw.requests) == 1
-    assert (client.usage.calls, client.usage.cached_calls) == (1, 1)
-
-
-def test_a_call_finds_what_a_stream_recorded() -> None:
-    """It makes no call."""
-    with RawServer(streams(*TWO_COINS)) as raw:
-        client = client_for(raw.base_url)
-        read(client)
-        assert client.send_message(QUESTION, on_error="raise").cached
-    assert len(raw.requests) == 1
+    assert (client.usage.calls, client.usage.cached_calls) == (1, 2)
 
 
 NO_REASONS = [chunk("Two"), {**NAMES, "choices": [{"index": 0, "delta": {"content": " coins."}}]}]
@@ -389,15 +382,6 @@ def test_reading_a_stream_after_it_was_left_is_an_error(reading: Leave) -> None:
     with pytest.raises(ValueError, match=r"the stream of m was closed before its end.*with block"):
         reading(client)
     assert client.send_message("Hello").content == "one two three"  # type: ignore[union-attr]
-
-
-def test_a_stream_that_was_read_to_its_end_gives_nothing_more() -> None:
-    """Neither its block's end nor further reading is an error."""
-    client = ScriptedClient(lambda messages: "one two three", model="m", cache_mode="off")
-    with client.stream_message("Hello") as stream:
-        assert "".join(stream) == "one two three"
-    assert list(stream) == []
-    assert repr(stream) == "Stream(ended)"
 
 
 def test_a_stream_that_another_thread_reads_refuses_a_second_reader() -> None:

@@ -458,6 +458,18 @@ FORMS = {
     "weights and biases": ("wan" + "db_v1_" + fake(80, LETTERS_DIGITS + "_"), "Weights & Biases"),
     "slack app": ("xap" + "p-1-A0123456789-1234567890123-" + fake(64, HEX), "Slack"),
     "openai client secret": ("e" + "k_" + fake(32, HEX), "OpenAI"),
+    "openai service account": ("sk-svc" + "acct-" + fake(60, URL_SAFE), "OpenAI"),
+    "openai administrator": ("sk-ad" + "min-" + fake(60, URL_SAFE), "OpenAI"),
+    "github fine-grained": ("github" + "_pat_" + fake(82, LETTERS_DIGITS + "_"), "GitHub"),
+    "google access": ("ya" + "29." + fake(120, URL_SAFE), "Google access token"),
+    "google client": ("GOC" + "SPX-" + fake(28, URL_SAFE), "Google client secret"),
+    "slack refresh": ("xo" + "xe-1-" + fake(140), "Slack"),
+    "stripe restricted": ("rk" + "_live_" + fake(24), "Stripe"),
+    "stripe test": ("sk" + "_test_" + fake(24), "Stripe"),
+    "stripe webhook": ("wh" + "sec_" + fake(32), "Stripe"),
+    "notion": ("nt" + "n_" + fake(46), "Notion"),
+    "linear": ("lin" + "_api_" + fake(40), "Linear"),
+    "digitalocean": ("dop" + "_v1_" + fake(64, HEX), "DigitalOcean"),
 }
 
 

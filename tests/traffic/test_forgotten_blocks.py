@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,45 +26,28 @@ def test_a_block_that_nobody_entered_says_so(
     assert f"{written} was never entered, so it did nothing. Write 'with {written}:'" in caplog.text
 
 
-@pytest.mark.parametrize("make", [param.values[0] for param in MAKERS])
-def test_a_block_that_is_entered_later_says_nothing(
-    make: Callable[[], object],
-    caplog: pytest.LogCaptureFixture,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """One may be kept in a variable first."""
-    monkeypatch.chdir(tmp_path)
-    block = make()
-    with block:  # type: ignore[attr-defined]
+def _entered_later(block: Any) -> None:
+    with block:
         pass
-    del block
-    assert "never entered" not in caplog.text
 
 
-def test_a_cassette_that_is_only_read_says_nothing(
-    caplog: pytest.LogCaptureFixture, tmp_path: Path
-) -> None:
-    """Its frame needs no open cassette."""
+def _read_alone() -> None:
     pytest.importorskip("pandas")
-    llmcall.cassette(tmp_path / "a.jsonl").to_frame()
-    assert "never entered" not in caplog.text
+    llmcall.cassette("a.jsonl").to_frame()
 
 
-def test_a_cassette_as_a_decorator_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """The function may never be called."""
-
-    @llmcall.cassette("a.jsonl")
-    def play() -> None:
-        raise NotImplementedError
-
-    del play
-    assert "never entered" not in caplog.text
-
-
-def test_a_map_that_ends_before_its_scope_is_entered_says_nothing(
-    caplog: pytest.LogCaptureFixture,
+@pytest.mark.parametrize(
+    "use",
+    [
+        *(lambda make=param.values[0]: _entered_later(make()) for param in MAKERS),
+        _read_alone,
+        lambda: llmcall.cassette("a.jsonl")(_read_alone),  # as a decorator
+        lambda: llmcall.map(str, [], scope="town"),
+    ],
+)
+def test_a_block_that_is_used_says_nothing(
+    use: Callable[[], object], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The scope that ``scope=`` names is the map's to enter."""
-    assert llmcall.map(str, [], scope="town") == []
+    """One may be entered later, read, decorate a function that is never called, or be a map's to enter."""
+    use()
     assert "never entered" not in caplog.text

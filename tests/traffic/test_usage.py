@@ -53,15 +53,11 @@ def numbers(usage: Any) -> dict[str, Any]:
 BILLED = {"calls": 1, "input_tokens": 1000, "output_tokens": 500, "cost": pytest.approx(0.002)}
 
 
-def test_usage_counts_the_tokens_and_the_cost_of_a_call() -> None:
+def test_a_hit_bills_nothing_and_saves_what_the_call_cost() -> None:
     client = metered(1000, 500)
     client.send_message("Hello")
     assert numbers(client.usage) == BILLED
-
-
-def test_a_hit_bills_nothing_and_saves_what_the_call_cost() -> None:
-    client = metered(1000, 500)
-    for _ in range(3):
+    for _ in range(2):
         client.send_message("Hello")
     assert numbers(client.usage) == {**BILLED, "cached_calls": 2, "saved": pytest.approx(0.004)}
 
@@ -83,14 +79,10 @@ def test_an_empty_answer_is_billed(streamed: bool) -> None:
     assert budget.spent[1:] == (1500, 0)
 
 
-@pytest.fixture(params=[None, {}, {"prompt_tokens": None}], ids=str)
-def unmetered(request: pytest.FixtureRequest) -> Responding:
-    """A client whose server reports no tokens."""
-    return metered(request.param)
-
-
-def test_unknown_tokens_and_costs_are_none(unmetered: Responding) -> None:
+@pytest.mark.parametrize("reported", [None, {}, {"prompt_tokens": None}], ids=str)
+def test_unknown_tokens_and_costs_are_none(reported: Any) -> None:
     """Never 0: of a reply, and of the usage of calls and hits."""
+    unmetered = metered(reported)
     assert unmetered.send_message("Hello", on_error="raise").cost is None
     unmetered.send_message("Hello")
     usage = unmetered.usage
@@ -261,9 +253,8 @@ def test_two_models_that_answer_under_one_name_are_warned_of(
     assert all(name in warning for name in SNAPSHOTS)
 
 
-@pytest.fixture
-def tracked() -> tuple[Any, Any]:
-    """The usage of a block, and of a block inside it that an error ended."""
+def test_track_counts_just_its_block() -> None:
+    """Neither what came before nor after; nested blocks count in both, and up to an error."""
     client = metered(1, 1)
     client.send_message("before")
     with llmcall.track() as outer:
@@ -274,12 +265,6 @@ def tracked() -> tuple[Any, Any]:
             raise ZeroDivisionError
         client.send_message("three")
     client.send_message("after")
-    return outer, inner
-
-
-def test_track_counts_just_its_block(tracked: tuple[Any, Any]) -> None:
-    """Neither what came before nor after; nested blocks count in both, and up to an error."""
-    outer, inner = tracked
     assert (inner.calls, inner.cached_calls) == (1, 1)
     assert (outer.calls, outer.cached_calls) == (3, 1)
 

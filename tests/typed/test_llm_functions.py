@@ -164,21 +164,32 @@ def test_an_output_error_shows_answer_expectation_scope_item_and_tries() -> None
 MOODS = Literal["good", "bad", "very good"]
 
 
+OF_THEM = "exactly one of the options above."
+LISTED = "exactly one of: good, bad, very good."
+
+
 @pytest.mark.parametrize(
-    "texts",
+    ("texts", "instruction"),
     [
-        {"user": "Is it bad, very good or good?"},
-        {"user": "Bread?", "system": "Answer with Bad, VERY\nGOOD, or\n\ngood."},
-        {"user": "Bread?\n{{ listed }}"},
+        ({"user": "Is it bad, very good or good?"}, OF_THEM),
+        ({"user": "Bread?", "system": "Answer with Bad, VERY\nGOOD, or\n\ngood."}, OF_THEM),
+        ({"user": "Bread?\n{{ listed }}"}, OF_THEM),
+        ({"user": "Is it bad or very good?"}, LISTED),
+        ({"user": "Is it bad, very good, or goods?"}, LISTED),
+        ({"user": "A good-natured bad?"}, LISTED),
     ],
 )
-def test_options_that_the_prompt_holds_are_not_listed_again(texts: dict[str, str]) -> None:
-    """The model reads them once, in the order that the prompt gives them."""
+def test_options_are_listed_unless_the_prompt_holds_them(
+    texts: dict[str, str], instruction: str
+) -> None:
+    """The model reads them once, in the order that the prompt gives them. One that is missing, or only a part of
+    other words, makes the list necessary.
+    """
     client = ScriptedClient(["good"], model="my-model")
     row = {"listed": "- bad\n- good\n- very good"}
     LLMCall(output_type=MOODS, client=client, **texts).map([row])
     text = client.requests[0].messages[-1]["content"]
-    assert text.endswith("\n\nAnswer with exactly one of the options above.")
+    assert text.endswith(f"\n\nAnswer with {instruction}")
 
 
 @pytest.mark.parametrize(
@@ -203,17 +214,6 @@ def test_options_of_a_list_and_yes_and_no_are_listed_unless_the_prompt_holds_the
     )
     assert first == f"{user}\n\n{sentence}"
     assert second.endswith(f".\n{sentence}")
-
-
-@pytest.mark.parametrize(
-    "user", ["Is it bad or very good?", "Is it bad, very good, or goods?", "A good-natured bad?"]
-)
-def test_options_that_the_prompt_lacks_are_listed(user: str) -> None:
-    """One that is missing, or only a part of other words, makes the list necessary."""
-    client = ScriptedClient(["good"], model="my-model")
-    LLMCall(user=user, output_type=MOODS, client=client)()
-    text = client.requests[0].messages[-1]["content"]
-    assert text == f"{user}\n\nAnswer with exactly one of: good, bad, very good."
 
 
 # Refusals
@@ -425,15 +425,10 @@ def test_arguments_go_by_position_by_name_or_by_default(scripted: ScriptedClient
 
 
 def test_a_rows_columns_are_arguments_by_name(scripted: ScriptedClient) -> None:
-    """Their order does not matter."""
+    """Their order does not matter; an item that is no row is the first argument."""
     sentence.map([{"a": "1", "f": "2"}, {"d": "3", "f": "5", "a": "4"}], workers=1)
-    assert prompts(scripted) == ["1 B  D 2", "4 B  3 5"]
-
-
-def test_an_item_that_is_no_row_is_the_first_argument(scripted: ScriptedClient) -> None:
-    """A list of names will do; a row's other columns are left out."""
     greeting.map(["Maggie", {"name": "Lisa", "age": 8}], workers=1)
-    assert prompts(scripted) == ["Greet Maggie.", "Greet Lisa."]
+    assert prompts(scripted) == ["1 B  D 2", "4 B  3 5", "Greet Maggie.", "Greet Lisa."]
 
 
 def test_a_method_asks_for_its_object(scripted: ScriptedClient) -> None:
@@ -692,17 +687,11 @@ def test_a_table_has_a_column_for_each_field_of_a_value(output_type: Any) -> Non
 def test_the_cost_of_a_row_includes_its_corrections() -> None:
     """It is that of all calls that its value took."""
     pytest.importorskip("pandas")
-    table = corrected_table()
-    assert (table["value"][0], table["cost"][0]) == (7, 4.0)
-
-
-def corrected_table(repeats: int = 1) -> Any:
-    """Return the table of a call that was corrected once, at its last repetition."""
     usage = {"prompt_tokens": 1, "completion_tokens": 1}
     answers = [completion(text, usage=usage) for text in ("many", "7")]
     client = Responding(*answers, prices={"gpt-4o-mini": (1e6, 1e6)}, model="gpt-4o-mini")
-    call = LLMCall(user="How many?", output_type=int, client=client)
-    return [call.table([{}]) for _ in range(repeats)][-1]
+    table = LLMCall(user="How many?", output_type=int, client=client).table([{}])
+    assert (table["value"][0], table["cost"][0]) == (7, 4.0)
 
 
 def test_the_key_in_a_table_is_the_short_one_that_commands_take() -> None:

@@ -10,7 +10,7 @@ from ...cli.options import UserPath, import_function, to_option, unicode_text
 from ...cli.output import echo
 from ...keys.parameters import checked_parameters
 from ...support.display import visible
-from .files import import_files
+from .import_answers import import_files
 from .published_tables import parameters
 
 

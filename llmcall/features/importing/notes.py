@@ -73,5 +73,5 @@ IMPORTED = HeaderNote(
     *("imported", (str, dict), _source_of, _words),
     layout=6,
     details=_details,
-    remake="features.importing.files:differences_of_import",
+    remake="features.importing.import_answers:differences_of_import",
 )

@@ -20,6 +20,11 @@ DISTRIBUTION = "llmcall-sim"
 VERSION = 4  # of the manifest's format
 CODE, DATA, RECORDING, RESULT, ABOUT = "code", "data", "recording", "result", "about"
 FOLDERS = {CODE: "code", DATA: "data", RECORDING: "recordings", RESULT: "results", ABOUT: ""}
+# Not copied: version control, environments and caches, and .env, which holds keys
+LEFT_OUT = re.compile(
+    r"\.(?:env|git|hg|svn|llmcall|tox|nox|DS_Store|ipynb_checkpoints|(?:mypy|pytest|ruff)_cache)"
+    r"|__pycache__|node_modules"
+)
 # A path outside the package, or to compiled code that Python would run instead of the visible source
 UNSAFE = re.compile(r"(^|/)(\.\.?|__pycache__)(/|$)|^/|^[A-Za-z]:|//|[\\\x00]|^$")
 
@@ -204,3 +209,8 @@ def _check_entry(file: Path, entry: zipfile.ZipInfo, *, is_twice: bool) -> None:
         problem = "stands there twice"
     if problem:
         raise LLMCallError(f"{file}: the entry {name!r} {problem}; nothing was unpacked")
+
+
+def is_left_out(path: Path) -> bool:
+    """Return whether a file or folder is not copied."""
+    return bool(LEFT_OUT.fullmatch(path.name)) or (path / "pyvenv.cfg").exists()

@@ -32,11 +32,11 @@ from .package import (
     RESULT,
     Manifest,
     file_digest,
+    is_left_out,
     lay_out,
     read_manifest,
     unpack_zip,
 )
-from .project import is_left_out
 from .shuffled import NUMBER, PRINTED, changes_when_shuffled, numbers_from_answers
 
 OK, DIFFERS, NOTE = "ok", "DIFFERS", "note"

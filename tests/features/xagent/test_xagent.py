@@ -274,11 +274,15 @@ def test_embedding_request_asks_the_endpoint_of_the_embedding_model_once(
     assert seen.body["model"] == "my-embedder"
 
 
-def test_request_timeout_bounds_an_attempt(ask: Ask) -> None:
+DRIPS = dripping(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b" ")
+
+
+@pytest.mark.parametrize("behaviour", [stays_silent, DRIPS], ids=["silent", "drips"])
+def test_request_timeout_bounds_an_attempt(ask: Ask, behaviour: Any) -> None:
     """The error is the SDK's APITimeoutError."""
-    with RawServer(stays_silent) as server, pytest.raises(openai.APITimeoutError):
+    with RawServer(behaviour) as server, pytest.raises(openai.APITimeoutError):
         llmcall.configure(base_url=server.base_url, retry_max_attempts=1)
-        ask(prompt="Hello", request_timeout=0.05)
+        ask(prompt="Hello", request_timeout=0.15)
 
 
 HELLO = {
@@ -445,15 +449,3 @@ def test_the_transport_of_a_patched_sdk_keeps_the_contract(is_azure: bool) -> No
         create = async_sdk().chat.completions.create = mock.AsyncMock()
         create.return_value.model_dump = completion
         check_transport(lambda: ReplacedSDKTransport(endpoint))
-
-
-def test_request_timeout_ends_a_call_whose_body_drips(ask: Ask) -> None:
-    """The error is the SDK's."""
-    drip = dripping(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b" ")
-    how = {"api_key": "k", "cache_mode": "off", "retry_max_attempts": 1}
-    with (
-        RawServer(drip) as server,
-        llmcall.configured(base_url=server.base_url, **how),
-        pytest.raises(openai.APITimeoutError),
-    ):
-        ask(prompt="x", request_timeout=0.15)

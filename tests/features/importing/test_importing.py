@@ -18,7 +18,7 @@ from unittest.mock import ANY
 
 import pytest
 from commands import done, run
-from files import read_records, written
+from files import written
 from servers import completion
 
 import llmcall
@@ -464,6 +464,7 @@ def test_the_header_names_the_files_their_digests_and_what_failed() -> None:
         "model": MODEL,
         "layout": "folder_layout:rows",
     }
+    assert "Is a directory" in done("import", "in", "--to", "c.jsonl", code=1)
 
 
 def test_lines_of_prompts_and_answers_are_imported() -> None:
@@ -870,6 +871,8 @@ VERTEX = b'{"status": "", "processed_time": "2024-11-01T18:13:16", "request": {"
         ("a.ipynb", b'{\n "cells": [],\n "nbformat": 4\n}\n', "no messages, but cells"),
         ("a.jsonl", BEDROCK, "a.jsonl: it is a batch of Amazon Bedrock; a layout that yields its exchanges"),
         ("a.jsonl", VERTEX, "a.jsonl: it is the output of a batch of Vertex AI; a layout"),
+        ("a.yml", b'{"http_interactions": []}', "a.yml: it is a cassette of Ruby's or R's VCR; a layout"),
+        ("a.json", b'{"http_interactions": []}', "a.json: it is a cassette of Ruby's or R's VCR; a layout"),
         ("a.har", b'{"log": {"version": "1.2", "entries": []}}', "a.har: it is a HAR file, a browser's log; a layout"),
         ("a.csv", b"PK\x03\x04\x14\x00", "a.csv is a binary file, not text; save its rows as CSV"),
         ("a.xlsx", b"PK\x03\x04\x14\x00\x00\x00\x08\x00\xe2\xd4", "save the rows of a spreadsheet as CSV"),
@@ -885,7 +888,7 @@ def test_a_file_that_cannot_be_read_is_an_error_with_its_place(
     name: str, content: bytes, words: str
 ) -> None:
     """Nothing is written."""
-    if name.endswith("yaml"):
+    if name.endswith(("yaml", "yml")):
         pytest.importorskip("yaml")
     result = run("import", written(name, content), "--to", GAMES, "-m", MODEL)
     assert result.exit_code == 1
@@ -946,23 +949,6 @@ def test_a_program_on_an_old_sdk_replays() -> None:
         [sys.executable, "shim.py"], check=True, capture_output=True, text=True, timeout=60
     ).stdout
     assert printed == "5 5\n6 6\n"
-
-
-def test_a_layout_of_ones_own_reads_a_folder() -> None:
-    """Such as a cache's. Without a layout, a folder is an error that says so."""
-    Path("answers").mkdir()
-    Path("answers", "one.txt").write_text("Yes.", encoding="utf-8")
-    Path("folders_layout.py").write_text(
-        "import pathlib\n"
-        "def rows(path):\n"
-        "    for file in pathlib.Path(path).iterdir():\n"
-        "        yield {'prompt': file.stem, 'answer': file.read_text(), 'model': 'm'}\n",
-        encoding="utf-8",
-    )
-    done("import", "answers", "--layout", "folders_layout:rows", "--to", "a.jsonl")
-    [record] = read_records("a.jsonl")
-    assert (record.prompt, record.answer) == ("one", "Yes.")
-    assert "Is a directory" in done("import", "answers", "--to", "b.jsonl", code=1)
 
 
 @pytest.mark.parametrize("conversations", [None, 5, "answers.csv"])

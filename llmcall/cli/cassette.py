@@ -44,10 +44,10 @@ def merge(one: str, other: str, to: str, on_conflict: str) -> None:
             f"{one} and {other} were recorded under different settings: {differences}; keep both files, or record one "
             "again under the settings of the other"
         )
-    combined = combine(first.records(), second.records(), on_conflict)
-    _print_conflicts(combined.conflicts())
-    if combined.places and on_conflict == "raise":
-        count = counted(len(combined.places), "request")
+    combined = combine([*first], [*second], on_conflict)
+    _print_conflicts(combined.conflicts)
+    if combined.conflicts and on_conflict == "raise":
+        count = counted(len(combined.conflicts), "request")
         raise CacheError(
             f"{one} and {other} have different answers to {count}, so nothing was written; choose with --on-conflict"
         )

@@ -12,7 +12,6 @@ from ..errors import CacheError
 from ..review.comparison import Comparison, markdown_of
 from ..review.conversations import read_by_actor, read_by_round, text_lines
 from ..review.runs import SCOPES_SHOWN_BY, RecordedRun, load
-from ..stores.records.reader import Records
 from ..support.display import has_colours, visible
 from .options import Source, json_option
 from .output import echo, echo_json, fitted, is_terminal, with_colours
@@ -53,13 +52,11 @@ def load_both(
         raise CacheError(
             f"nothing is recorded in the scope {scope!r} of {names}; {SCOPES_SHOWN_BY}"
         )
-    sides = zip(*(pair.places for pair in comparison.pairs), strict=True)
+    sides = zip(*((pair.one, pair.other) for pair in comparison.pairs), strict=True)
     shown = [
         compared._replace(
             name=f"the scope {scope!r} of {compared.name}",
-            records=Records.of(compared.records).moved(
-                place for place in side if place is not None
-            ),
+            records=[record for record in side if record is not None],
         )
         for compared, side in zip(whole, sides, strict=True)
     ]

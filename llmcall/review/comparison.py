@@ -272,7 +272,7 @@ def compare(
 
 def _is_shown(pairs: Sequence[Pair], scope: str) -> bool:
     """Return whether an actor is in a scope, in either run."""
-    paths = {path for records in pairs[0].both for path in records.scopes()}
+    paths = {record.scope for pair in pairs for record in (pair.one, pair.other) if record}
     return any(is_in_scope(path, scope) for path in paths)
 
 

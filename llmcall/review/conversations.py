@@ -4,7 +4,7 @@ a terminal and for git: always the same, and a change in one actor's calls moves
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, zip_longest
 from typing import NamedTuple
 
@@ -113,18 +113,17 @@ class RecordedCall(NamedTuple):
 
 
 def conversations(
-    run: RecordedRun, is_wanted: Callable[[Sequence[int]], bool] = bool
+    run: RecordedRun,
 ) -> Iterator[tuple[str, Sequence[int], Iterator[RecordedCall]]]:
     """Yield the actors of a run by name (empty outside any scope), each with the places of its records in the run,
     and its calls, which are read when needed, with the marks of their answers.
-
-    :param is_wanted: returns whether to yield an actor with these places.
     """
     by_actor = run.by_actor()
+    place_of = {record.cache_key: place for place, record in enumerate(run.records)}
     for actor in sorted(by_actor, key=natural):
         records = by_actor[actor]
-        if is_wanted(records.places):
-            yield actor, records.places, marked_calls(records)
+        places = [place_of[record.cache_key] for record in records]
+        yield actor, places, marked_calls(records)
 
 
 def read_by_actor(run: RecordedRun) -> Iterator[tuple[str, Iterator[RecordedCall]]]:

@@ -20,15 +20,14 @@ from ..scopes.position import without_repeats
 from ..stores.differences import canonical_text, likeness
 from ..stores.record import Record
 from ..stores.records.answers import merged_order, shared_answer_parts
-from ..stores.records.reader import Records
+from ..stores.records.reader import FileRecord
 from .conversations import asked_of_item, is_item
 from .runs import RecordedRun, first_level, relative_scope
 
 # The scope of an actor whose name is the beginning of a longer text, and that text's digest (``--actor system``)
 NAMED_BY_TEXT = re.compile(r"(.*\S)-[0-9a-f]{8}", re.DOTALL)
 Align = Callable[[str], str] | Mapping[str, str]
-Actors = dict[str, Records]
-NO_RECORDS = Records.of(())
+Actors = dict[str, list[Record]]
 NO_CALL = -1
 
 
@@ -40,51 +39,28 @@ def _item_of(scope: str) -> str:
 class Pair(NamedTuple):
     """A call of the first run and the matching call of the other; either may be missing.
 
-    It holds where its records are among their actors', and reads them at each use.
-
     :param status: as in a :class:`.Row`, like scope, index and run; empty for a run that is not
         compared.
     """
 
     scope: str
     index: int  # type: ignore[assignment]
-    records: Records
-    number: int
-    other_records: Records = NO_RECORDS
-    other_number: int = NO_CALL
+    one: Record | None
+    other: Record | None = None
     status: str = ""
     run: int = 1
 
     @property
-    def one(self) -> Record | None:
-        """Return the record of the first run, if it has one."""
-        return None if self.number == NO_CALL else self.records[self.number]
-
-    @property
-    def other(self) -> Record | None:
-        """Return the record of the other run, if it has one."""
-        return None if self.other_number == NO_CALL else self.other_records[self.other_number]
-
-    @property
-    def both(self) -> tuple[Records, Records]:
-        """Return all records of its actor in both runs."""
-        return self.records, self.other_records
-
-    @property
-    def places(self) -> tuple[int | None, int | None]:
-        """Return where the records are in their runs."""
-        return (
-            None if self.number == NO_CALL else self.records.places[self.number],
-            None if self.other_number == NO_CALL else self.other_records.places[self.other_number],
-        )
+    def keys(self) -> tuple[str | None, str | None]:
+        """Return the keys of its records."""
+        one, other = self.one, self.other
+        return None if one is None else one.cache_key, None if other is None else other.cache_key
 
     @property
     def path(self) -> str:
         """Return the whole scope path of its call in the first run that has it."""
-        records, number = self.records, self.number
-        if number == NO_CALL:
-            records, number = self.other_records, self.other_number
-        return next(records[number : number + 1].scopes())
+        record = self.one or self.other
+        return record.scope if record else ""
 
     @property
     def item(self) -> str:
@@ -129,7 +105,7 @@ def paired_runs(
     """
     actors, other_actors = _named_actors(run, other, align)
     for scope in merged_order(actors, other_actors):
-        records = actors.get(scope, NO_RECORDS), other_actors.get(scope, NO_RECORDS)
+        records = actors.get(scope, []), other_actors.get(scope, [])
         yield list(_pair_calls(scope, run_number, *records))
 
 
@@ -184,17 +160,12 @@ class _Names:
 
     def actors_below(self, ancestor: str) -> Actors:
         """Return the records by name; those of actors with the same name one after the other."""
-        by_name: dict[str, list[Records]] = {}
+        by_name: dict[str, list[list[Record]]] = {}
         for scope, name in zip(self._actors, self.below(ancestor), strict=True):
             namesakes = by_name.setdefault(name, [])
             # A call's place is the one in its scope, whatever embeddings stand before it in the file.
             namesakes.insert(0 if scope == ancestor else len(namesakes), self._actors[scope])
-        return {
-            name: some.moved(chain(some.places, *(records.places for records in others)))
-            if others
-            else some
-            for name, (some, *others) in by_name.items()
-        }
+        return {name: [*chain(*lists)] for name, lists in by_name.items()}
 
 
 def _with_earlier_names(actors: Actors, other_actors: Actors) -> Actors:
@@ -219,19 +190,18 @@ def _with_earlier_names(actors: Actors, other_actors: Actors) -> Actors:
 
 
 def _pair_calls(
-    scope: str, run_number: int, records: Records, other_records: Records
+    scope: str, run_number: int, records: Sequence[Record], other_records: Sequence[Record]
 ) -> Iterator[Pair]:
     """Yield the calls of one actor in pairs, in the order of the first run."""
 
     def pair(status: str, number: int, other_number: int) -> Pair:
         index = other_number if number == NO_CALL else number
-        return Pair(scope, index, records, number, other_records, other_number, status, run_number)
+        one = None if number == NO_CALL else records[number]
+        other = None if other_number == NO_CALL else other_records[other_number]
+        return Pair(scope, index, one, other, status, run_number)
 
     # Most lines of two runs are equal; then no record is read.
-    are_same = [
-        line is not None and line == other
-        for line, other in zip(records.lines(), other_records.lines(), strict=False)
-    ]
+    are_same = [*map(_have_same_line, records, other_records)]
     if len(records) == len(other_records) and all(are_same):
         yield from (pair("same", number, number) for number in range(len(records)))
         return
@@ -253,6 +223,10 @@ def _pair_calls(
             one, other = records[place], other_records[same[place]]
             is_same = one.request == other.request and _have_same_answer(one, other)
             yield pair("same" if is_same else "changed", place, same[place])
+
+
+def _have_same_line(one: Record, other: Record) -> bool:
+    return isinstance(one, FileRecord) and isinstance(other, FileRecord) and one.line == other.line
 
 
 def _have_same_answer(one: Record, other: Record) -> bool:

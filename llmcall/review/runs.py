@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from array import array
 from collections.abc import Callable, Collection, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple
@@ -14,7 +13,6 @@ from ..stores.cassettes.cassette import Cassette
 from ..stores.notes import header_notes_of, known_header_notes
 from ..stores.record import Record
 from ..stores.records.header import Header
-from ..stores.records.reader import Records
 from ..stores.records.reader import read as read_records
 from ..stores.records.served import served_by, served_words
 from ..support.display import counted
@@ -51,10 +49,7 @@ class RecordedRun(NamedTuple):
     @property
     def origin(self) -> str:
         """Return in words where answers come from that llmcall did not record; empty if it recorded all."""
-        records = Records.of(self.records)
-        is_whole = records.file is None  # a file has the notes of its header
-        noted = records if is_whole else records[:1]
-        notes = header_notes_of([record.header_notes for record in noted])
+        notes = header_notes_of([record.header_notes for record in self.records])
         kinds = known_header_notes()
         return "; ".join(kinds[name].words(value) for name, value in notes.items())
 
@@ -69,15 +64,14 @@ class RecordedRun(NamedTuple):
         number = max((header.unanswered for header in self.headers), default=0)
         return f"{counted(number, 'call')} got no answer: failed or filtered" if number else ""
 
-    def by_actor(self) -> dict[str, Records]:
+    def by_actor(self) -> dict[str, list[Record]]:
         """Return the records by scope path, in the order of the file; outside any scope, the path is
         empty.
         """
-        records = Records.of(self.records)
-        numbers: dict[str, array[int]] = {}
-        for number, scope in enumerate(records.scopes()):
-            numbers.setdefault(scope, array("I")).append(number)
-        return {scope: records.at(numbers[scope]) for scope in numbers}
+        actors: dict[str, list[Record]] = {}
+        for record in self.records:
+            actors.setdefault(record.scope, []).append(record)
+        return actors
 
 
 def short_names(runs: Sequence[RecordedRun]) -> list[str]:
@@ -105,7 +99,7 @@ def load(run: object, *, may_be_empty: bool = False) -> RecordedRun:
         source, scope = run
         loaded = _load_records(source, lambda path: is_in_scope(path, scope))
         loaded = loaded._replace(name=f"the scope {scope!r} of {loaded.name}")
-        if all(_is_below(path, scope) for path in Records.of(loaded.records).scopes()):
+        if all(_is_below(record.scope, scope) for record in loaded.records):
             loaded = loaded._replace(scope=scope)
     else:
         loaded = _load_records(run, lambda path: True)
@@ -121,15 +115,14 @@ def _load_records(run: object, in_scope: Callable[[str], bool]) -> RecordedRun:
 
     if isinstance(run, Cassette):
         header = run.tape.stored.header
-        found = Records.of(run.all_records())
-        records = found.at(n for n, scope in enumerate(found.scopes()) if in_scope(scope))
+        records = [*filter(where, run.all_records())]
         return RecordedRun(str(run.path), records, dict(header.settings), headers=(header,))
     if isinstance(run, (str, os.PathLike)):
         path = os.path.expanduser(run)
         if "://" not in path and not os.path.isdir(path):
             file = read_records(path)
             header, settings = file.header, dict(file.header.settings)
-            found = file.records(in_scope)
+            found = [*filter(where, file)]
             return RecordedRun(path, found, settings, header.is_complete, headers=(header,))
         run = shared_cache(path)
     if not isinstance(run, ResponseCache):

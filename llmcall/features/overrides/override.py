@@ -240,8 +240,8 @@ def _counted(call: Call) -> _Calls:
     # a file has the calls of an arm in the order of the arms that made them first
     if tape.may_record or position.arm:
         return _Calls(tape.log.count_in(position.path, position.arm), None)
-    records = tape.stored.records(lambda path: path == position.path)
-    return _Calls(0, [record.cache_key for record in records])
+    keys = [record.cache_key for record in tape.stored if record.scope == position.path]
+    return _Calls(0, keys)
 
 
 def _check_file(cassette: Cassette) -> None:

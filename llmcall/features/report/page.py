@@ -56,15 +56,15 @@ def unpaired_calls(run: RecordedRun) -> list[Pair]:
     """Return the calls of a run that is not compared, actor by actor."""
     by_actor = run.by_actor()
     return [
-        Pair(scope, number, records, number)
+        Pair(scope, number, record)
         for scope, records in sorted(by_actor.items(), key=lambda item: natural(item[0]))
-        for number in range(len(records))
+        for number, record in enumerate(records)
     ]
 
 
 def page_data(
     names: Sequence[str],
-    calls_read: Iterable[tuple[int, int, RecordedCall]],
+    calls_read: Iterable[tuple[int, RecordedCall]],
     pairs: Sequence[Pair],
     divergences: Iterable[Divergence],
     words: Mapping[str, str],
@@ -72,7 +72,7 @@ def page_data(
     """Return the data in a page.
 
     :param names: the names of the runs.
-    :param calls_read: the calls of the pairs, each with the number of its run and its place in it.
+    :param calls_read: the calls of the pairs, each with the number of its run.
     :param pairs: the calls to show.
     :param divergences: where two runs diverge.
     :param words: of the items of a map, by their rows.
@@ -88,12 +88,13 @@ def page_data(
             *("new", "answers", "key", "marks"),
         )
     }
-    indexes: dict[tuple[int, int], int] = {}
-    variables: dict[tuple[int, int], Mapping[str, str]] = {}
+    indexes: dict[tuple[int, str], int] = {}
+    variables: dict[tuple[int, str], Mapping[str, str]] = {}
     spoken = []
-    for number, place, call in calls_read:
-        indexes[number, place] = len(indexes)
-        variables[number, place] = (FORM.of(call.record) or NO_FORM)["variables"]
+    for number, call in calls_read:
+        key = call.record.cache_key
+        indexes[number, key] = len(indexes)
+        variables[number, key] = (FORM.of(call.record) or NO_FORM)["variables"]
         node = ROOT
         for message in call.messages:
             node = nodes[node, messages[message]]
@@ -105,14 +106,14 @@ def page_data(
         calls["facts"].append(_facts(call))
         calls["node"].append(node)
         calls["new"].append(len(call.messages) - call.repeated)
-        calls["key"].append(short_key(call.record.cache_key))
+        calls["key"].append(short_key(key))
         calls["marks"].append(call.marks)
     for name in ("title", "served", "parameters"):
         calls[name] = [texts[text] for text in calls[name]]
     calls["answers"] = [[messages[answer] for answer in answers] for answers in spoken]
 
-    def index_of(number: int, place: int | None) -> int:
-        return -1 if place is None else indexes[number, place]
+    def index_of(number: int, key: str | None) -> int:
+        return -1 if key is None else indexes[number, key]
 
     # A call that only the other run has may have the number of one of the first run.
     cells = {(pair.scope, pair.index, pair.status): number for number, pair in enumerate(pairs)}
@@ -137,8 +138,8 @@ def page_data(
             # "+3" is a call that only the other run has; the first run may have a call 3 of its own.
             "call": [f"{'+' if pair.status == 'added' else ''}{pair.index + 1}" for pair in pairs],
             "row": row_numbers,
-            "one": [index_of(0, pair.places[0]) for pair in pairs],
-            "other": [index_of(1, pair.places[1]) for pair in pairs],
+            "one": [index_of(0, pair.keys[0]) for pair in pairs],
+            "other": [index_of(1, pair.keys[1]) for pair in pairs],
             "status": [pair.status for pair in pairs],
         },
         "divergences": {
@@ -164,7 +165,7 @@ def page_data(
 def _variables(
     row_names: Sequence[str],
     pairs: Iterable[tuple[int, Pair]],
-    of_calls: Mapping[tuple[int, int], Mapping[str, str]],
+    of_calls: Mapping[tuple[int, str], Mapping[str, str]],
 ) -> dict[str, list[Any]]:
     """Return the variables that all calls of a row share, and in which rows differ: their names, and the values by row.
 
@@ -172,8 +173,8 @@ def _variables(
     """
     found: dict[str, list[set[str]]] = {}
     for row, pair in pairs:
-        for number, place in enumerate(pair.places):
-            for name, text in of_calls[number, place].items() if place is not None else ():
+        for number, key in enumerate(pair.keys):
+            for name, text in of_calls[number, key].items() if key is not None else ():
                 found.setdefault(name, [set() for _ in row_names])[row].add(visible(text))
     own_names = [name.rpartition("/")[2] for name in row_names]
     columns = {
@@ -258,16 +259,16 @@ def page(
 
 def _read(
     all_found: Sequence[RunFacts], survey: Survey, shown: Iterable[Pair]
-) -> Iterator[tuple[int, int, RecordedCall]]:
-    """Count all calls of the runs, and yield those to show, each with the number of its run and its place in it."""
-    wanted = {of for pair in shown for of in enumerate(pair.places)}
+) -> Iterator[tuple[int, RecordedCall]]:
+    """Count all calls of the runs, and yield those to show, each with the number of its run."""
+    wanted = {of for pair in shown for of in enumerate(pair.keys)}
     for number, found in enumerate(all_found):
         for _, places, calls in conversations(found.run):
             for place, call in zip(places, calls, strict=True):
                 found.add(place, call)
                 survey.add(number, call)
-                if (number, place) in wanted:
-                    yield number, place, call
+                if (number, call.record.cache_key) in wanted:
+                    yield number, call
 
 
 def _file(name: str) -> str:

@@ -109,9 +109,7 @@ def _open_source(source: str | Storage) -> tuple[str, Callable[[], Iterable[Reco
             return source, lambda: found
     file = read(source)
     settings = file.header.settings
-    found = file.records()
-    if file.has_given:
-        found = found.at(number for number, record in enumerate(found) if not record.given)
+    found = [record for record in file if not (file.has_given and record.given)]
     records = without_lone_callers(found)
     if given := len(file) - len(records):
         notice("%s: %s not loaded: no model gave them", source, counted(given, "answer"))

@@ -27,7 +27,7 @@ from ..records.keyed_settings import (
     layer_from_header,
     overridden_words,
 )
-from ..records.reader import Records, read
+from ..records.reader import read
 from ..records.served import served_by
 from .current import open_cassettes
 from .replay_log import ReplayLog
@@ -342,7 +342,7 @@ class Cassette(Block, ContextDecorator):
         self.written = ""
         tape = self.tape
         if not self.file.real_path or (tape.has_ended and tape.count()):
-            return read(self.path).records() if self.path.exists() else []
+            return [*read(self.path)] if self.path.exists() else []
         return [*map(tape.noted, tape.in_order())]
 
     def unused(self) -> list[Record]:
@@ -369,10 +369,9 @@ class Cassette(Block, ContextDecorator):
         :raises ValueError: if ``levels`` does not name exactly the levels of the deepest scope, or
             uses another column's name.
         """
-        records = Records.of(self.all_records())
-        scopes = list(records.scopes())
-        places = {scope: natural(scope) for scope in {*scopes}}
-        records = records.at(sorted(range(len(records)), key=lambda number: places[scopes[number]]))
+        records = self.all_records()
+        places = {scope: natural(scope) for scope in {record.scope for record in records}}
+        records = sorted(records, key=lambda record: places[record.scope])
         is_unused = self.tape.log.unused_test(records)
         return record_frame(records, lambda record: not is_unused(record), levels)
 
@@ -469,7 +468,7 @@ class Opening:
                 layer = layer_from_header(
                     header.settings,
                     f"cassette {path}",
-                    cassette.file.records.records(),
+                    cassette.file.records,
                     is_recorded=not header.notes,
                 )
                 applied.callback(config.push_layer(layer))

@@ -57,7 +57,7 @@ def findings(file: RecordFile) -> Iterator[Finding]:
         yield Finding("complete", 0, "", INCOMPLETE)
     settings = _settings_with(file.header.settings)
     later: list[tuple[int, str, NumberedDraw]] = []  # draws, each with the one before it
-    for number, record in enumerate(file.records(), 1):
+    for number, record in enumerate(file, 1):
         sample = record.sample or ""
         request = under_settings(record.request, settings)
         request.pop("namespace", None)
@@ -71,7 +71,7 @@ def findings(file: RecordFile) -> Iterator[Finding]:
             later.append((number, sample, draw._replace(number=draw.number - 1)))
     # A second time, so that a file whose draws are all the first is not held in memory.
     missing = {before for *_, before in later}
-    missing.difference_update(map(draw_of, file.records() if missing else ()))
+    missing.difference_update(map(draw_of, file if missing else ()))
     for number, sample, before in later:
         if before in missing:
             words = f"the draw before it, #{before.number}, is missing"

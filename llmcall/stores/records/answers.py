@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
+from typing import NamedTuple, TypeVar
 
 from ...apis.bodies import HOLDERS, parse_objects
 from ...apis.shapes import as_chat, choices_of
 from ...keys.messages import ARGUMENTS, without_call_ids
 from ...keys.request import Data
 from ..record import Record
-
-if TYPE_CHECKING:
-    from .reader import Records
 
 Conflict = tuple[Record, Record]  # two answers to one request
 # The fields that are new in each answer, and the objects whose ids are. Tool calls keep their ids, since a
@@ -157,20 +154,14 @@ class Combined(NamedTuple):
     """The records of two recordings as one.
 
     :param records: each request's record, with the arms of all that are equal to it.
-    :param both: the records of the first, then of the second.
-    :param places: of two records in ``both`` that answer one request differently.
+    :param conflicts: two records each that answer one request differently.
     """
 
-    records: Records
-    both: Records
-    places: list[tuple[int, int]]
-
-    def conflicts(self) -> Iterator[Conflict]:
-        """Yield the records that answer one request differently."""
-        return ((self.both[one], self.both[other]) for one, other in self.places)
+    records: list[Record]
+    conflicts: list[Conflict]
 
 
-def combine(first: Records, second: Records, on_conflict: str) -> Combined:
+def combine(first: Sequence[Record], second: Sequence[Record], on_conflict: str) -> Combined:
     """Return the records of one or two recordings as one.
 
     :param first: the records that keep their order.
@@ -178,44 +169,21 @@ def combine(first: Records, second: Records, on_conflict: str) -> Combined:
         scope stay in order.
     :param on_conflict: ``"keep"`` the first answer, or ``"replace"`` it by the later one.
     """
-    both = first.with_others(second)
-    keys: dict[str, int] = {}
-    chosen = array("I")  # the places of the records that are kept, by the numbers of their keys
-    arms: dict[int, tuple[str, ...]] = {}  # where others have further ones
-    followers: dict[int, list[int]] = {}  # by the number before them
+    chosen: dict[str, Record] = {}
     conflicts = []
-    last, count = -1, 0
-    for place, record in enumerate(both):
-        number = keys.setdefault(record.cache_key, len(keys))
-        if number == len(chosen):
-            chosen.append(place)
-            if place < len(first):
-                count += 1
-            else:
-                followers.setdefault(last, []).append(number)
+    for record in chain(first, second):
+        key = record.cache_key
+        earlier = chosen.setdefault(key, record)
+        if earlier is record:
             continue
-        if number < count and place >= len(first):
-            last = number
-        earlier = both[chosen[number]]
         if same_answer(earlier, record):
-            known = arms.get(number, earlier.arms)
-            if not {*record.arms} <= {*known}:
-                arms[number] = tuple(dict.fromkeys((*known, *record.arms)))
+            chosen[key] = earlier.with_arms(record.arms)
             continue
-        conflicts.append((chosen[number], place))
+        conflicts.append((earlier, record))
         if on_conflict == "replace":
-            chosen[number] = place
-            arms.pop(number, None)
-    numbers = array("I", followers.get(-1, ()))
-    for number in range(count):
-        numbers.append(number)
-        numbers.extend(followers.get(number, ()))
-    records = both.at(chosen[number] for number in numbers)
-    if arms:
-        records = records.changed(
-            lambda place, record: record.with_arms(arms.get(numbers[place], ()))
-        )
-    return Combined(records, both, conflicts)
+            chosen[key] = record
+    order = merged_order(*([record.cache_key for record in side] for side in (first, second)))
+    return Combined([chosen[key] for key in order], conflicts)
 
 
 def merged_order(names: Iterable[Name], other_names: Iterable[Name]) -> list[Name]:

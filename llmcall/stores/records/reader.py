@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property, lru_cache
 from io import BytesIO
-from typing import overload
 
 from ...additions import additions
 from ...errors import CacheCorruptError, CacheError
 from ...keys.request import Data
-from ..record import Record, scope_of, sorted_scopes
+from ..record import Record
 from .content import content_of
 from .header import Header, check_record, first_header, no_header, record_of
 from .line import RESTORE, checked_text, parse_line, resolve_markers
@@ -26,105 +26,19 @@ MOST_READ_TEXTS = 1000
 MOST_READ = 4  # records: one is used several times in a row, and compared with another
 
 
-class Records(Sequence[Record]):
-    """Records that are read at each use: a run of a million has no room for them.
+class FileRecord(LazyRecord):
+    """A record of a file, which knows what its line has at both ends.
 
-    :param read: returns the record at a place; it is never changed.
-    :param places: those of the records, in their order.
-    :param scopes: yields the scope paths at places, ``None`` outside any; by default, they are read.
-    :param file: the file in which they stand, if it is one.
+    :ivar file: the file.
     """
 
-    __slots__ = ("_read", "_scopes", "file", "places")
+    __slots__ = ("file",)
+    file: RecordFile
 
-    def __init__(
-        self,
-        read: Callable[[int], Record],
-        places: Sequence[int],
-        scopes: Callable[[Iterable[int]], Iterator[str | None]] | None = None,
-        file: RecordFile | None = None,
-    ) -> None:
-        self._read = read
-        self._scopes = scopes or (lambda places: (scope_of(read(place)) for place in places))
-        self.places = places
-        self.file = file
-
-    @classmethod
-    def of(cls, records: Sequence[Record]) -> Records:
-        """Return a list's records."""
-        return (
-            records
-            if isinstance(records, Records)
-            else cls(records.__getitem__, range(len(records)))
-        )
-
-    def at(self, numbers: Iterable[int]) -> Records:
-        """Return some of them, by their numbers."""
-        return self.moved(self.places[number] for number in numbers)
-
-    def moved(self, places: Iterable[int]) -> Records:
-        """Return the records of the same source at other places."""
-        return Records(self._read, array("I", places), self._scopes, self.file)
-
-    def with_others(self, others: Records) -> Records:
-        """Return these records, and others after them."""
-        sides = self, others
-
-        def side_of(place: int) -> tuple[Records, int]:
-            return (self, place) if place < len(self) else (others, place - len(self))
-
-        def read(place: int) -> Record:
-            side, number = side_of(place)
-            return side[number]
-
-        def scopes(places: Iterable[int]) -> Iterator[str | None]:
-            for side, number in map(side_of, places):
-                yield from side._scopes([side.places[number]])
-
-        return Records(read, range(sum(map(len, sides))), scopes)
-
-    def changed(self, change: Callable[[int, Record], Record]) -> Records:
-        """Return the records as a function returns them, by number and record; each keeps its scope."""
-
-        def scopes(numbers: Iterable[int]) -> Iterator[str | None]:
-            return self._scopes(self.places[number] for number in numbers)
-
-        return Records(lambda number: change(number, self[number]), range(len(self)), scopes)
-
-    def by_scope(self) -> Records:
-        """Return them as a file groups them: by scope path, those outside any scope first."""
-        groups: dict[str | None, array[int]] = {}
-        for number, path in enumerate(self._scopes(self.places)):
-            groups.setdefault(path, array("I")).append(number)
-        order = (number for path in sorted_scopes(groups) for number in groups[path])
-        return self.at(order)
-
-    def scopes(self) -> Iterator[str]:
-        """Yield the scope path of each."""
-        return (path or "" for path in self._scopes(self.places))
-
-    def lines(self) -> Iterator[bytes | None]:
-        """Yield the line of each; ``None`` outside files. Equal lines have equal requests and answers."""
-        if self.file is None:
-            return (None for _ in self.places)
-        return map(self.file.line_of, self.places)
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    @overload
-    def __getitem__(self, index: int) -> Record: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Records: ...
-
-    def __getitem__(self, index: int | slice) -> Record | Records:
-        if isinstance(index, slice):
-            return self.at(range(len(self))[index])
-        return self._read(self.places[index])
-
-    def __iter__(self) -> Iterator[Record]:
-        return map(self._read, self.places)
+    @property
+    def line(self) -> bytes:
+        """Return its line. Equal lines have equal requests and answers."""
+        return self.file.line_of(self.file.place_of(self.cache_key)).rstrip()
 
 
 # The beginning of a record's line: its kind, its sample, its caller and its arms.
@@ -150,18 +64,16 @@ class RecordFile:
     :raises CacheError: if another version wrote the file.
     """
 
-    # Opening parses headers alone: of a record's line it takes the key, from its end, and the scope and the caller,
-    # from its beginning. So a file takes little memory, and what is looked up is parsed. Three other ways were
-    # rejected: to keep the records, which take several times the memory of the text; an index in another file, which
-    # would be missing where a cassette comes from git; and to compute the keys, which takes longer than parsing.
+    # Opening parses headers alone: of a record's line it takes the key, from its end. So a file takes little
+    # memory, and what is looked up is parsed. Three other ways were rejected: to keep the records, which take
+    # several times the memory of the text; an index in another file, which would be missing where a cassette
+    # comes from git; and to compute the keys, which takes longer than parsing.
     def __init__(self, content: bytes, name: str) -> None:
         self.header = Header({})
         self.content = content
         self._name = name
         self._number = 0  # of the line that is read
         self._starts = array("Q")  # of the records' lines
-        self._scopes = array("I")  # of the records, as numbers of the paths
-        self._paths: dict[str | None, int] = {}  # ``None`` outside any scope
         self._places: dict[str, int] = {}  # of the records among the starts, by key
         self._named: list[int] = []  # the places of records that name their caller
         self._texts: dict[str, int] = {}  # the starts of the lines of long texts, by digest
@@ -187,7 +99,9 @@ class RecordFile:
                 if place < len(self._starts):
                     repeated.append((place, start, number))
                 else:
-                    self._note_record(start, *match.group(2, 3))
+                    if match[3] is not None:
+                        self._named.append(place)
+                    self._starts.append(start)
             elif header_number and line.startswith(TEXT_START):
                 digest = line[len(TEXT_START) :][:TEXT_DIGITS].decode(errors="replace")
                 self._texts[digest] = start
@@ -200,17 +114,6 @@ class RecordFile:
             raise no_header()
         for place, start, number in repeated:
             self._join(place, start, number)
-
-    def _note_record(self, start: int, sample: bytes | None, caller: bytes | None) -> None:
-        path = None
-        if sample is not None:
-            path = (json.loads(sample) if b"\\" in sample else sample[1:-1].decode()).partition(
-                "#"
-            )[0]
-        if caller is not None:
-            self._named.append(len(self._starts))
-        self._starts.append(start)
-        self._scopes.append(self._paths.setdefault(path, len(self._paths)))
 
     def _join_header(self, entry: Mapping[str, Data], first: int) -> None:
         """Join a further header to the first one."""
@@ -291,19 +194,19 @@ class RecordFile:
 
     def __iter__(self) -> Iterator[Record]:
         read = lru_cache(MOST_READ)(self._record)
-        return (self._lazy(place, read) for place in range(len(self)))
+        return (self._lazy(key, place, read) for key, place in self._places.items())
 
-    def _lazy(self, place: int, read: Callable[[int], Record]) -> LazyRecord:
-        """Return a record that knows what its line has at both ends, and reads the rest at each use."""
-        line = self.line_of(place).rstrip()
-        match = RECORD_START.match(line)
+    def _lazy(self, key: str, place: int, read: Callable[[int], Record]) -> FileRecord:
+        """Return a record that reads at each use what it does not hold."""
+        match = RECORD_START.match(self.line_of(place))
         assert match is not None
         sample, caller, arms = (part and json.loads(part) for part in match.group(2, 3, 4))
-        return LazyRecord(
+        return FileRecord(
             read,
             place,
-            _cache_key=key_at_end(line),
-            kind=match[1].decode(),
+            file=self,
+            _cache_key=key,
+            kind=sys.intern(match[1].decode()),
             sample=sample,
             caller=caller,
             arms=tuple(self._arms.get(place, arms or ())),
@@ -311,19 +214,9 @@ class RecordFile:
             stored_at=None,
         )
 
-    def records(self, in_scope: Callable[[str], bool] = lambda path: True) -> Records:
-        """Return the records of some scopes, which are read at each use.
-
-        :param in_scope: returns whether a scope path is one of them.
-        """
-        numbers = {number for path, number in self._paths.items() if in_scope(path or "")}
-        places = array("I", (p for p, number in enumerate(self._scopes) if number in numbers))
-        return Records(lru_cache(MOST_READ)(self._record), places, self.scopes, self)
-
-    def scopes(self, places: Iterable[int]) -> Iterator[str | None]:
-        """Yield the scope paths of the records at some places; ``None`` outside any."""
-        paths = [*self._paths]
-        return (paths[self._scopes[place]] for place in places)
+    def place_of(self, key: str) -> int:
+        """Return the place of a key's record."""
+        return self._places[key]
 
     def line_of(self, place: int) -> bytes:
         """Return the line of a record."""

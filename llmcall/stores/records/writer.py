@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from base64 import b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ...apis.bodies import nan_as_none
 from ...config import resolve as config
@@ -15,7 +15,7 @@ from ...support import secrets
 from ...support.data import check_unicode
 from ...support.system import check_replaceable, file_beside
 from ..notes import header_notes_of
-from ..record import Record
+from ..record import Record, scope_of, sorted_scopes
 from .answers import stable_response
 from .content import content_of
 from .header import Header
@@ -29,7 +29,7 @@ from .line import (
     refuse_folder,
     text_digest,
 )
-from .reader import Records, header_in
+from .reader import header_in
 from .served import Answered, answered, served_entry
 
 
@@ -49,7 +49,7 @@ def encode(
     """
     allow = config.settings().cassette_allow
     secrets.note_environment(os.environ)
-    records = Records.of(records).by_scope()
+    records = _by_scope(records)
     notes, models, found = [], set(), []
     met: dict[Answered, Answered] = {}  # so that equal ones are one object
     for record in records:  # each may be read from a file for it
@@ -83,6 +83,14 @@ def encode(
                 yield text_line(digest, texts[digest])
         written_texts |= texts.keys()
         yield line
+
+
+def _by_scope(records: Iterable[Record]) -> list[Record]:
+    """Return records as a file groups them: by scope path, those outside any scope first."""
+    groups: dict[str | None, list[Record]] = {}
+    for record in records:
+        groups.setdefault(scope_of(record), []).append(record)
+    return [record for path in sorted_scopes(groups) for record in groups[path]]
 
 
 def _names(pair: Answered) -> tuple[str, ...]:

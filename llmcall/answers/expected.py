@@ -94,7 +94,7 @@ def _misfit(text: str, expected: Expected) -> str | None:
     from ..support.libraries import jsonschema, referencing
 
     # With an empty registry, no reference of a schema is fetched from the network.
-    registry: Any = referencing.Registry()
+    registry: object = referencing.Registry()
     validator = jsonschema.Draft202012Validator(json.loads(expected.form), registry=registry)
     try:
         violation = jsonschema.exceptions.best_match(validator.iter_errors(json.loads(text)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, get_args, get_origin
+from typing import get_args, get_origin
 from unicodedata import normalize
 
 from ..keys import schemas
@@ -106,7 +106,7 @@ def _bounded(schema: Mapping[str, Data]) -> str:
     return f"{number} that is {' and '.join(bounds)}"
 
 
-def _as_in_prompt(schema: object, prompt: str) -> Any:
+def _as_in_prompt(schema: object, prompt: str) -> Data:
     """Return a JSON schema with its options in the order of the prompt, if the prompt names them all."""
     if isinstance(schema, list):
         return [_as_in_prompt(element, prompt) for element in schema]

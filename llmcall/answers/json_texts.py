@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from ..keys.plain_data import STRICT_JSON
+from ..support.data import Data
 from ..support.lazy_names import pattern
 
 # What opens and closes reasoning: tags, and the tokens of models whose servers leave them in.
@@ -44,7 +44,7 @@ def without_reasoning(text: str) -> str:
     return text
 
 
-def json_values(text: str) -> Iterator[tuple[str, Any]]:
+def json_values(text: str) -> Iterator[tuple[str, Data]]:
     """Yield the JSON in an answer that may be its value, parsed: the whole answer, its one fenced block, its
     one object or array.
 
@@ -66,7 +66,7 @@ def json_values(text: str) -> Iterator[tuple[str, Any]]:
         yield from containers
 
 
-def _decoded(text: str) -> list[tuple[str, Any]]:
+def _decoded(text: str) -> list[tuple[str, Data]]:
     """Return a text with its value, or nothing if it is not JSON."""
     if text[:1] not in _BEGINNINGS:  # to raise and catch an error takes many times as long
         return []
@@ -89,7 +89,7 @@ def _fenced_blocks(text: str) -> Iterator[str]:
             opening = None
 
 
-def _containers(text: str) -> list[tuple[str, Any]]:
+def _containers(text: str) -> list[tuple[str, Data]]:
     """Return the outermost JSON objects and arrays, each with its value. The inside of a broken one is not searched."""
     found = []
     end = 0

@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from ..errors import OutputError
 from ..keys import schemas
+from ..support.data import Data
 from ..support.display import shortened
 from .instructions import describe
 from .json_texts import json_values, without_reasoning
@@ -159,7 +160,7 @@ def _folded(text: str) -> str:
     return " ".join(schemas.composed(text).split()).replace("’", "'").casefold()
 
 
-def _from_json(text: str, value: Any, output_type: object) -> object:
+def _from_json(text: str, value: Data, output_type: object) -> object:
     """Return the value of JSON as a type. A value that is not an object may be wrapped as ``{"value": …}``."""
     if type(value) in (int, float):
         value = _parse_number(text)

@@ -16,7 +16,6 @@ from collections.abc import (
 )
 from contextlib import suppress
 from functools import cache
-from typing import Any
 
 from ..errors import ServiceError
 from ..support.data import Data
@@ -171,7 +170,7 @@ def _streamed_blocks(events: Iterable[Mapping[str, object]]) -> list[dict[str, o
 def read_object(
     body: str | bytes,
     name: str,
-    change: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None = None,
+    change: Callable[[list[tuple[str, Data]]], dict[str, Data]] | None = None,
 ) -> dict[str, object]:
     """Return the JSON object that a server sent.
 
@@ -223,7 +222,9 @@ def _no_number(name: str) -> object:
 
 
 @cache
-def _decoder(change: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None) -> json.JSONDecoder:
+def _decoder(
+    change: Callable[[list[tuple[str, Data]]], dict[str, Data]] | None,
+) -> json.JSONDecoder:
     return json.JSONDecoder(
         object_pairs_hook=change, parse_constant=_no_number, parse_float=_finite
     )

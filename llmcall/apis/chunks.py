@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from ..errors import ServiceError
 from ..support.data import Data
@@ -46,7 +45,7 @@ class Assembler:
         self.chunk_count = 0
         self.is_done = False
 
-    def add(self, chunk: Any) -> str:
+    def add(self, chunk: Data) -> str:
         """Add the next chunk; return the new text of choice 0, or ``""``.
 
         :param chunk: a ``chat.completion.chunk`` as the API sends it.
@@ -135,7 +134,7 @@ def _set(fields: dict[str, object], name: str, value: object) -> None:
         fields[name] = value
 
 
-def _joined(value: Any, piece: Any) -> object:
+def _joined(value: Data, piece: Data) -> object:
     """Join texts, lists and objects; of anything else, return the last value that is not empty."""
     if piece is None or (value is not None and not piece):
         return value

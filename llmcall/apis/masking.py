@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..config.values import MASK
+from ..support.data import Data
 from ..support.display import visible
 from ..support.lazy_names import pattern
 from ..support.secrets import SHORTEST_SECRET, basic_password
@@ -48,7 +49,7 @@ def secrets_of(request: Any) -> list[str]:
     return sorted(filter(None, set(values)), key=len, reverse=True)
 
 
-def without_secrets(value: object, secrets: Sequence[object]) -> Any:
+def without_secrets(value: object, secrets: Sequence[object]) -> Data:
     """Return plain data without secrets that are long enough to matter, and without texts that look like
     one.
     """

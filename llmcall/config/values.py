@@ -42,7 +42,7 @@ class Unset:
         return "UNSET"
 
 
-UNSET: Any = Unset()
+UNSET: object = Unset()
 
 
 class FrozenDict(dict[str, Any]):

@@ -11,7 +11,7 @@ import base64
 import math
 import struct
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ..apis.endings import ending_problem, is_cut
 from ..apis.message import content_text, holds_answer, place_of_reasoning, unreadable_message
@@ -431,7 +431,7 @@ def check_embeddings(response: Mapping[str, Data], count: int) -> None:
             )
 
 
-def _packed_vector(embedding: Any) -> bytes:
+def _packed_vector(embedding: Data) -> bytes:
     """Return a vector as little-endian float32, whether it came as numbers or as base64.
 
     :raises TypeError, ValueError, OverflowError, struct.error: if it is not a vector, or holds NaN
@@ -494,7 +494,7 @@ def check_chat(response: Mapping[str, Data]) -> None:
         _reject(EmptyAnswerError, message, response, remedy)
 
 
-def _problem_of(choice: Any) -> str | None:
+def _problem_of(choice: Data) -> str | None:
     """Return the problem with a choice, or ``None`` for a complete message."""
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(message, dict):
@@ -533,7 +533,7 @@ def is_cut_by_context_window(response: Mapping[str, Data], request: Request) -> 
     return max_tokens is None or (output_tokens is not None and output_tokens < max_tokens)
 
 
-def _list_in(response: object, name: str) -> list[Any]:
+def _list_in(response: object, name: str) -> list[Data]:
     """Return the list of that name in a response; refuse a response without one."""
     if not isinstance(response, dict):
         _reject(ServiceError, f"a malformed answer: {_brief(response)}", response)

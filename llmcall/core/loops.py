@@ -67,7 +67,7 @@ def run(
     :param is_read: ``True`` to run it only until it emits a piece, and return that effect; or else its end.
     :param execute: executes an effect in place of :func:`perform`.
     """
-    result: Any = None
+    result: object = None
     try:
         while True:
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..config.settings import ON_ERROR, Settings
 from ..errors import RequestTimeoutError
@@ -65,7 +65,7 @@ def split_options(
     :raises TypeError: for an option of the wrong type, naming it.
     :raises ValueError: for one out of range.
     """
-    options: dict[str, Any] = {}
+    options: dict[str, Data] = {}
     others: dict[str, Data] = {}
     for name, value in arguments.items():
         if name not in OPTIONS:
@@ -75,7 +75,7 @@ def split_options(
     return defaults._replace(**options) if options else defaults, others
 
 
-def _checked_option(name: str, value: Any) -> Any:
+def _checked_option(name: str, value: Data) -> Data:
     value = checked_argument(name, value)
     if name == "waiting_time" and value < 0:
         raise ValueError(f"{name} is {value}; it must be at least 0")

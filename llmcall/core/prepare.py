@@ -28,6 +28,7 @@ from ..scopes.draw_numbers import RecordedCallers
 from ..scopes.position import CallOrder, Position, held
 from ..stores.cassettes.current import open_current_cassette
 from ..stores.notes import checked_notes
+from ..support.data import Data
 from ..support.normalizers import normalizer
 from ..support.notices import warn_once
 from ..support.request_origin import llmcall_sends
@@ -75,13 +76,13 @@ def prepare_embeddings(
     return [place_without_draw(_unplaced(client, "embedding", item, arguments)) for item in texts]
 
 
-def _unplaced(client: Client, kind: str, content: Any, arguments: Mapping[str, object]) -> Call:
+def _unplaced(client: Client, kind: str, content: Data, arguments: Mapping[str, object]) -> Call:
     """Return a call as its arguments describe it, without a position."""
     cassette = open_current_cassette()  # first: it may have settings of its own
     blank, opened = _prepared(client, kind, arguments)
     normalize = normalizer(blank.at.settings.cache_normalize)
-    sent: Any
-    keyed: Any
+    sent: Data
+    keyed: Data
     if kind == "chat":
         dedent = blank.options.dedent_messages
         sent, keyed = checked_messages(content, dedent=dedent, normalize=normalize)

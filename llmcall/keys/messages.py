@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from ..apis.message import has_only_text, is_part
 from ..support.lazy_names import pattern
@@ -25,10 +24,10 @@ CALLED = frozenset({"function", "custom", "args"})
 ARGUMENTS = ("input", "args")  # the tool's own data
 CONVERSATIONS = ("messages", "input", "contents")  # the fields of a body
 
-Number = Callable[[Any], Any]
+Number = Callable[[Data], Data]
 
 
-def numbered_calls(messages: list[object]) -> list[Any]:
+def numbered_calls(messages: list[object]) -> list[Data]:
     """Return messages with the ids of tool calls replaced by numbers.
 
     :param messages: messages of any API, or items of the Responses API; not changed.
@@ -37,7 +36,7 @@ def numbered_calls(messages: list[object]) -> list[Any]:
         return messages
     numbers: dict[str, str] = {}
 
-    def number(call_id: object) -> Any:
+    def number(call_id: object) -> Data:
         if not isinstance(call_id, str):
             return call_id
         return numbers.setdefault(call_id, f"call{len(numbers) + 1:05}")
@@ -45,7 +44,7 @@ def numbered_calls(messages: list[object]) -> list[Any]:
     return [_numbered_message(message, number) for message in messages]
 
 
-def numbered_body(body: object) -> Any:
+def numbered_body(body: object) -> Data:
     """Return the body of a request with the tool calls of its conversations numbered."""
     if not isinstance(body, dict):
         return body

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NoReturn
 
-from ..support.data import check_unicode, joined_surrogates
+from ..support.data import Data, check_unicode, joined_surrogates
 
 FIRST_FIELDS = ("role", "content")  # the fields of a message that come first in a file
 # Of objects and lists in each other. Reading a level takes two of Python's frames, of which there are 1,000.
@@ -16,7 +16,7 @@ MOST_LEVELS = 200
 LARGEST = 2**14_000 - 1  # 4,214 digits: Python refuses decimal numbers of more than 4,300
 
 
-def plain(value: object, location: str) -> Any:
+def plain(value: object, location: str) -> Data:
     """Return a copy of JSON-like data in which a number has one form (1.0 is 1), as in a request's key.
 
     :param value: plain data; mappings, tuples and other kinds of numbers are converted.
@@ -38,7 +38,7 @@ def plain(value: object, location: str) -> Any:
     return _plain_number(value, location, for_record=False)
 
 
-def recordable(value: object, location: str, *, surrogates: bool = False) -> Any:
+def recordable(value: object, location: str, *, surrogates: bool = False) -> Data:
     """Return a copy of plain data as a cassette returns it: each object's names have :func:`ordered_names`' order.
 
     :param value: plain data, in which 1.0 stays 1.0, or bytes; mappings and tuples are converted.
@@ -143,7 +143,7 @@ def ordered_names(data: Mapping[str, object]) -> list[str]:
     ]
 
 
-def in_order(fields: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+def in_order(fields: Iterable[tuple[str, Data]]) -> dict[str, Data]:
     """Return an object in the order of a cassette."""
     data = dict(fields)
     return {name: data[name] for name in ordered_names(data)}
@@ -166,7 +166,7 @@ def is_too_deep(data: object, text: str | bytes) -> bool:
     return depth > MOST_LEVELS
 
 
-def is_same(value: Any, other: Any) -> bool:
+def is_same(value: Data, other: Data) -> bool:
     """Return whether two pieces of plain data have the same canonical JSON, in which ``True`` is not 1."""
     value_type = type(value)
     if value_type is not type(other):
@@ -186,7 +186,7 @@ def is_same(value: Any, other: Any) -> bool:
     return bool(value == other)
 
 
-def map_texts(value: object, change: Callable[[str], str], unchanged: Collection[str] = ()) -> Any:
+def map_texts(value: object, change: Callable[[str], str], unchanged: Collection[str] = ()) -> Data:
     """Return a copy of plain data with each text changed, but not the names of fields.
 
     :param change: returns the new text.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from .plain_data import plain
 from .request import Data
@@ -43,7 +42,7 @@ def canonical_schema(schema: Mapping[str, Data]) -> dict[str, Data]:
     """
     names: dict[str, str] = {}  # pydantic's names of definitions, in the order of use, and ours
 
-    def canonical_node(node: object) -> Any:
+    def canonical_node(node: object) -> Data:
         """Return the canonical form of a schema, or of several."""
         if isinstance(node, list):
             return [canonical_node(element) for element in node]
@@ -54,7 +53,7 @@ def canonical_schema(schema: Mapping[str, Data]) -> dict[str, Data]:
             for keyword, value in sorted(stable(node).items())
         }
 
-    def keyword_value(keyword: str, value: Any) -> Any:
+    def keyword_value(keyword: str, value: Data) -> Data:
         """Return the canonical form of a keyword's value."""
         if keyword in _NAMED_SCHEMAS:
             return {name: canonical_node(item) for name, item in value.items()}
@@ -159,7 +158,7 @@ def _strict(schema: object, definitions: Mapping[str, object]) -> dict[str, Data
     return node
 
 
-def _is_strict(keyword: str, value: Any) -> bool:
+def _is_strict(keyword: str, value: Data) -> bool:
     if keyword == "pattern":
         return "(?" not in value  # lookarounds are refused
     return value in _STRICT_FORMATS if keyword == "format" else keyword in _STRICT_KEYWORDS

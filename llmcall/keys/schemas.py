@@ -247,7 +247,7 @@ def _ordered(default: object) -> object:
         return sorted(default, key=repr)
 
 
-def _arguments_schema(function: Any) -> dict[str, Any]:
+def _arguments_schema(function: Data) -> dict[str, Data]:
     """Return the schema of a function's parameters, without ``*args`` and ``**kwargs``."""
     from ..support.libraries import pydantic_core, typing_extensions
 
@@ -292,7 +292,7 @@ def fits_closed(value: object, output_type: object) -> bool:
     return _fits_plainly(value, schema, schema) or _validator(output_type).is_valid(value)
 
 
-def _fits_plainly(value: object, schema: Any, root: Mapping[str, Any]) -> bool:
+def _fits_plainly(value: object, schema: Data, root: Mapping[str, Data]) -> bool:
     """Return whether a JSON value fits a schema by the most common keywords alone. If not, jsonschema
     decides, in four times the time and after an import of a tenth of a second.
     """
@@ -319,7 +319,7 @@ def _fits_plainly(value: object, schema: Any, root: Mapping[str, Any]) -> bool:
 
 
 @once_per_type
-def _closed_schema(output_type: object) -> Any:
+def _closed_schema(output_type: object) -> Data:
     return _closed(_pydantic_schema(output_type))
 
 
@@ -330,7 +330,7 @@ def _validator(output_type: object) -> Any:
     return jsonschema.Draft202012Validator(_closed_schema(output_type))
 
 
-def _closed(node: object) -> Any:
+def _closed(node: object) -> Data:
     if isinstance(node, list):
         return [_closed(element) for element in node]
     if not isinstance(node, dict):
@@ -437,7 +437,7 @@ def label_of(option: object) -> str:
     return written if isinstance(written, str) else json.dumps(written)
 
 
-def json_of(option: object) -> Any:
+def json_of(option: object) -> Data:
     """Return an option as JSON data: of an ``Enum``'s member its value, or its name if the value is no JSON value."""
     value = option.value if isinstance(option, Enum) else option
     if value is None or isinstance(value, (str, int, float)):

@@ -85,7 +85,7 @@ def error_in(data: ErrorData, *, is_any: bool) -> BaseException:
 
     :param is_any: ``True`` if a class that is none of llmcall's may be anything: then its name is all that is known.
     """
-    kind: Any = getattr(errors, data.name, None) or OTHERS.get(data.name)
+    kind: object = getattr(errors, data.name, None) or OTHERS.get(data.name)
     if kind is None and not is_any:
         kind = getattr(builtins, data.name, None)
     if not (isinstance(kind, type) and issubclass(kind, BaseException)):

@@ -69,7 +69,7 @@ class Sender(Protocol):
     def submit(self, task: Task) -> Future[Any]:
         """Send a task; the future's result has ``value`` and ``error``."""
 
-    def note(self, received: Any, task: Task) -> None:
+    def note(self, received: object, task: Task) -> None:
         """Note what came of a task: the future's result, or a ``TaskResult`` with its error."""
 
     def close(self) -> None:

@@ -39,6 +39,7 @@ from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError
+from ..support.data import Data
 
 
 class Capabilities(NamedTuple):
@@ -102,7 +103,7 @@ def capabilities(
     packaged = _packaged_capabilities(model)
     if not overrides:
         return packaged
-    changes: dict[str, Any] = {}
+    changes: dict[str, Data] = {}
     for field, value in matching_section(model, overrides).items():
         changes[field] = frozenset(value) if isinstance(value, (tuple, list, set)) else value
     if "refused_parameters" in changes:
@@ -153,11 +154,11 @@ def parameters_of(kind: str) -> frozenset[str]:
 
 
 @cache
-def _packaged_data() -> dict[str, Any]:
+def _packaged_data() -> dict[str, Data]:
     # By the loader, which also reads from a zip: importlib.resources takes 7 ms to import, also for a replay.
     path = os.path.join(os.path.dirname(__file__), "models.json")
     loader: Any = __spec__.loader
-    data: dict[str, Any] = json.loads(loader.get_data(path))
+    data: dict[str, Data] = json.loads(loader.get_data(path))
     return data
 
 
@@ -176,7 +177,7 @@ def _packaged_capabilities(model: str) -> Capabilities:
     if family is None:
         return Capabilities(window, output, only_on_responses=only_on_responses)
     kind, encoding = families[family]
-    fields: dict[str, Any] = dict(data["family_kinds"][kind])
+    fields: dict[str, Data] = dict(data["family_kinds"][kind])
     fields["only_on_responses"] = only_on_responses
     for name, value in fields.items():
         if isinstance(value, list):  # names of parameters and of groups of parameters

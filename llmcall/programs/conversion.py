@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..support import libraries
 from ..support.waits import as_async
@@ -78,7 +78,7 @@ class LibraryErrors(NamedTuple):
         raise broken
 
     def httpx_response(
-        self, status: int, headers: Headers, pieces: Any, close: Callable[[], object]
+        self, status: int, headers: Headers, pieces: object, close: Callable[[], object]
     ) -> httpx.Response:
         """Return a response of httpx, whose body the library reads and decodes.
 

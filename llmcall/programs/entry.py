@@ -7,7 +7,7 @@ import functools
 import os
 from collections.abc import Collection, Iterator
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..additions import additions
 from ..scopes.active import default_scope, here, new_program_scope
@@ -88,7 +88,7 @@ def _recorded_client(client: type[Client], recorder: Recorder, transport: object
         """An HTTP client of the SDK whose calls are recorded and replayed."""
 
         # Private: patches._choose_transport says why this method is replaced.
-        def _transport_for_url(self, url: object) -> Any:
+        def _transport_for_url(self, url: object) -> object:
             below = super()._transport_for_url(url)
             # If a block is open, its recorder is attached already; a call passes one recorder only.
             if isinstance(below, PatchedTransport):

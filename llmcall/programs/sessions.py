@@ -26,7 +26,7 @@ OPTIONS = ("stream", "timeout", "verify", "cert", "proxies")  # of an adapter's 
 
 def _send_recorded(
     send: Callable[..., Any], adapter: Any, request: Any, *args: object, **kwargs: Any
-) -> Any:
+) -> object:
     """Replace ``HTTPAdapter.send``, through which every request of a session goes."""
     interceptor = active_interceptor()
     if interceptor is None:

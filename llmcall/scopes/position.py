@@ -150,7 +150,7 @@ class Position(NamedTuple):
     caller: str | None = None
     draw: int | None = None
     is_in_order: bool = False
-    notes: Mapping[str, Any] | None = None
+    notes: Mapping[str, object] | None = None
 
     @property
     def arm(self) -> str:

@@ -35,7 +35,7 @@ class InContext(Awaitable[T]):
         run = self._context.run
         awaitable = run(self._begin)
         steps = awaitable if isinstance(awaitable, CoroutineType) else awaited(awaitable)
-        result: Any = None
+        result: object = None
         error: BaseException | None = None
         try:
             while True:

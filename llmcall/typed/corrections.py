@@ -93,7 +93,7 @@ class SendMessage(NamedTuple):
         """Call in this thread, or without blocking the event loop."""
         return await Do(self._send, self._asend)
 
-    def _send(self) -> Any:
+    def _send(self) -> object:
         with NotesContext(self.make_notes):
             return self.client.send_message(self.messages, **self.params)
 

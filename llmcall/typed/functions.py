@@ -109,13 +109,13 @@ class LLMFunction(RowMethods, Generic[Arguments, Value]):
         return variables
 
     @typing.overload
-    def __get__(self, instance: None, owner: Any) -> LLMFunction[Arguments, Value]: ...
+    def __get__(self, instance: None, owner: object) -> LLMFunction[Arguments, Value]: ...
     @typing.overload
     def __get__(
         self: LLMFunction[Concatenate[Any, Rest], Value], instance: object, owner: Any
     ) -> LLMFunction[Rest, Value]: ...
 
-    def __get__(self, instance: Any, owner: Any) -> Any:
+    def __get__(self, instance: object, owner: object) -> object:
         if instance is None:
             return self
         first_parameter = next(iter(self._parameters.defaults), "self")

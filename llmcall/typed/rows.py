@@ -128,7 +128,7 @@ def with_undefined(values: Any, missing: Iterable[Any], row: str = CALL) -> Any:
 class TableJob(RowJob):
     """A job with a call for each row of a table, which returns the whole conversation."""
 
-    def run(self, item: Any) -> Conversation:
+    def run(self, item: object) -> Conversation:
         """Make a row's call. A missing value is an answer, and raises nothing.
 
         :raises APIError, OutputError: if no answer fits, unless the call's ``on_error`` is another.
@@ -144,7 +144,7 @@ class TableJob(RowJob):
         raise failure
 
 
-async def _reply_or_error(message: SendMessage) -> Any:
+async def _reply_or_error(message: SendMessage) -> object:
     """Return the reply, or the API's error, which the row has whatever the call's ``on_error`` is."""
     return await message._replace(params={**message.params, "on_error": "return"}).reply()
 

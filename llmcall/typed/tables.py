@@ -77,7 +77,7 @@ def _cells(
     }
 
 
-def _field(value: object, name: str) -> Any:
+def _field(value: object, name: str) -> object:
     """Return a field of a value, or ``None`` without the value or the field."""
     return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
 
@@ -220,7 +220,7 @@ def error_text(error: BaseException | None) -> str | None:
     return None if error is None else f"{type(error).__name__}: {error}"
 
 
-def _plain_cell(value: Any) -> Any:
+def _plain_cell(value: object) -> object:
     """Return a value without decimals and objects of the user's classes, which not every file holds."""
     if isinstance(value, Enum):
         return _plain_cell(value.value)

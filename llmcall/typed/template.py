@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..errors import ConfigError, TemplateError
 from ..support.arguments import nearest
+from ..support.data import Data
 from ..support.display import shortened
 
-Render = Callable[[Mapping[str, Any]], str]
+Render = Callable[[Mapping[str, Data]], str]
 # By the name of a variable that a template uses, the fields used of it, or None for all of it
 Variables = Mapping[str, "frozenset[str] | None"]
 ANY = "*"  # stands for the variables of includes with a computed name

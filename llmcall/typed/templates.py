@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from textwrap import dedent
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..errors import TemplateError
 from ..support.arguments import nearest
@@ -54,7 +54,7 @@ class History(NamedTuple):
         return list(_messages(variables[self.variable], f"the variable {self.variable!r}"))
 
 
-def _messages(value: object, name: str) -> Any:
+def _messages(value: object, name: str) -> Data:
     if not isinstance(value, (list, tuple)):
         raise TypeError(
             f"{name} is {type(value).__name__}; it must be a list of messages, such as "
@@ -255,7 +255,7 @@ def _example(message: Mapping[str, object], number: int) -> dict[str, object]:
     return _with_texts(message, lambda text: TemplateSource(None, text).compile(name, "", {}))
 
 
-def _with_texts(message: Mapping[str, Any], change: Callable[[Any], object]) -> dict[str, object]:
+def _with_texts(message: Mapping[str, Data], change: Callable[[Data], object]) -> dict[str, object]:
     """Return a message with its text, or the texts of its parts, changed; they are strings or templates."""
     content = message.get("content")
     if isinstance(content, (str, Template)):

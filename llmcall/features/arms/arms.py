@@ -104,7 +104,7 @@ class Arms(Mapping[tuple[str, int], Any]):
         self.shared = sum(map(len, self._records.values())) - self.calls
         self.cost = total_cost(record.cost for record in draws.values())
 
-    def __getitem__(self, run: tuple[str, int]) -> Any:
+    def __getitem__(self, run: tuple[str, int]) -> object:
         if isinstance(run, tuple) and len(run) == 2:
             run = str(run[0]), run[1]  # an arm's name may be given as a number
         if run not in self._results:

@@ -8,11 +8,12 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...core.calls import answers_held_back
 from ...link import programs
 from ...stores.cassettes.current import open_current_cassette
+from ...support.data import Data
 from ...support.display import one_line
 from ...support.listeners import CallListener, listen, stop_listening
 from ...support.system import lock
@@ -79,7 +80,7 @@ class Note(NamedTuple):
         """Return what a replay noted."""
         if not path.exists():
             return cls()
-        fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        fields: dict[str, Data] = json.loads(path.read_text(encoding="utf-8"))
         others, used = tuple(fields.pop("others")), frozenset(fields.pop("used"))
         return cls(**fields, others=others, used=used)
 

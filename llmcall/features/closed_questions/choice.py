@@ -95,7 +95,7 @@ class Choice(LLMCall):
         """
         return ("position", "order")
 
-    def check(self, variables: Mapping[str, Any]) -> None:
+    def check(self, variables: Mapping[str, object]) -> None:
         """Raise a ``TemplateError`` for variables that give no prompt, or no options; nothing is sent."""
         super().check(variables)
         self._rendered_options(variables)
@@ -131,7 +131,7 @@ class Choice(LLMCall):
             },
         )
 
-    def _rendered_options(self, variables: Mapping[str, Any]) -> ChoiceOptions:
+    def _rendered_options(self, variables: Mapping[str, object]) -> ChoiceOptions:
         """Return the options of a row, or raise a ``TemplateError`` if an answer could not tell them apart."""
         templates = self.templates()
         texts = [template.render(variables) for template in templates.texts]

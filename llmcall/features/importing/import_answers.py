@@ -249,7 +249,7 @@ def _records(
         yield "it is nested too deeply"
 
 
-def _of_exchange(exchange: Mapping[str, Any], exchanges: Exchanges) -> Iterator[Record]:
+def _of_exchange(exchange: Mapping[str, Data], exchanges: Exchanges) -> Iterator[Record]:
     """Yield the records of an exchange; of a batch, one for each choice of a chat."""
     is_batch = exchange.get("service_tier") == BATCH
     for record in exchanges.records_of(exchange):
@@ -265,7 +265,7 @@ def _of_exchange(exchange: Mapping[str, Any], exchanges: Exchanges) -> Iterator[
 
 
 def _of_turns(
-    conversation: Mapping[str, Any], shared_params: Mapping[str, object]
+    conversation: Mapping[str, Data], shared_params: Mapping[str, object]
 ) -> Iterator[Record | str]:
     """Yield, for each turn of the assistant in a conversation, its record or the reason to skip it."""
     turns = _turns(conversation)
@@ -296,7 +296,7 @@ def _of_turns(
             yield f"turn {number}: {error}" if len(turns) > 1 else str(error)
 
 
-def _turns(conversation: Mapping[str, Any]) -> list[tuple[int, object]]:
+def _turns(conversation: Mapping[str, Data]) -> list[tuple[int, object]]:
     """Return the place of each turn of the assistant among the messages, and its response, or ``None``; of a row,
     of the last turn.
     """

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
 from urllib.parse import urljoin
 
 from ...apis.message import object_in
 from ...apis.shapes import served_model
 from ...core.callbacks import each_from_callback
 from ...errors import CacheError, ConfigError, ServiceError
+from ...support.data import Data
 from ...support.display import counted
 from .published_responses import BATCH, is_exchange
 from .published_tables import Columns, LocatedEntry, conversations, levels, objects, opened, rows
@@ -110,8 +110,8 @@ def _batches(paths: Iterable[str], model: str | None) -> Iterator[LocatedEntry]:
     :param model: the model of requests that name none, or ``None``.
     :raises CacheError: if there are only inputs, or only outputs, or an id occurs twice in one of them.
     """
-    asked: dict[str, tuple[str, dict[str, Any]]] = {}
-    answered: dict[str, tuple[str, dict[str, Any]]] = {}
+    asked: dict[str, tuple[str, dict[str, Data]]] = {}
+    answered: dict[str, tuple[str, dict[str, Data]]] = {}
     for path in paths:
         for location, entry in objects(path):
             name = next((entry[name] for name in IDS if name in entry), None)
@@ -153,7 +153,7 @@ def _batches(paths: Iterable[str], model: str | None) -> Iterator[LocatedEntry]:
         yield answered[name][0], ServiceError(f"no input file has the id {name!r}")
 
 
-def _batch_request(entry: Mapping[str, Any], model: str | None) -> dict[str, object]:
+def _batch_request(entry: Mapping[str, object], model: str | None) -> dict[str, object]:
     """Return the request in an input's line.
 
     :param model: for a request that names none.
@@ -167,7 +167,7 @@ def _batch_request(entry: Mapping[str, Any], model: str | None) -> dict[str, obj
     return {"uri": ANTHROPIC if "params" in entry else urljoin(OPENAI, str(path)), "body": body}
 
 
-def batch_response(entry: Mapping[str, Any]) -> dict[str, Any]:
+def batch_response(entry: Mapping[str, Data]) -> dict[str, Data]:
     """Return the response in an output's line.
 
     :raises ServiceError: if it holds an error.

@@ -69,7 +69,7 @@ class Exchanges:
     def _client(self) -> ProgramClient:
         return ProgramClient(**OVERRIDES)
 
-    def records_of(self, exchange: Mapping[str, Any]) -> list[Record]:
+    def records_of(self, exchange: Mapping[str, object]) -> list[Record]:
         """Return the records that a recording has of an exchange, outside any scope; of embeddings, one a text.
 
         :param exchange: a ``request`` and its ``response``, in the form of VCR's cassettes.
@@ -81,7 +81,7 @@ class Exchanges:
             records = threads.run(self._recorded(exchange))
         return [record.replace(api_type=None, host=None, version=None) for record in records]
 
-    async def _recorded(self, exchange: Mapping[str, Any]) -> list[Record]:
+    async def _recorded(self, exchange: Mapping[str, Data]) -> list[Record]:
         http = self._request(exchange["request"])
         response = self._response(object_in(exchange.get("response")))
         url = http.url
@@ -104,7 +104,7 @@ class Exchanges:
         kind.check(call.request, answer, must_fit_window=False)
         return kind.records(different, answer, Received("", "", 0.0, None, None))
 
-    def _request(self, message: Mapping[str, Any]) -> httpx.Request:
+    def _request(self, message: Mapping[str, object]) -> httpx.Request:
         headers, content = _message(message)
         uri = str(message.get("uri") or message.get("url"))  # the latter: go-vcr's
         method = str(message.get("method") or "POST")
@@ -116,7 +116,7 @@ class Exchanges:
             raise ValueError(f"its request has the uri {uri!r:.99}: {error}") from error
         return request
 
-    def _response(self, message: Mapping[str, Any]) -> httpx.Response:
+    def _response(self, message: Mapping[str, Data]) -> httpx.Response:
         headers, content = _message(message)
         codes = (message.get(name) for name in ("status_code", "code"))  # the latter: go-vcr's
         status = object_in(message.get("status")).get("code") or next(filter(None, codes), 200)
@@ -153,7 +153,7 @@ async def _answer(transport: ProgramTransport, call: Call) -> Response:
     return whole or Response(assembler.response())
 
 
-def _message(message: Mapping[str, Any]) -> tuple[dict[str, str], bytes]:
+def _message(message: Mapping[str, object]) -> tuple[dict[str, str], bytes]:
     """Return the headers that count and the body of a request or a response."""
     headers = {
         str(name).lower(): ", ".join(map(str, value)) if isinstance(value, list) else str(value)
@@ -172,7 +172,7 @@ def _message(message: Mapping[str, Any]) -> tuple[dict[str, str], bytes]:
     return headers, content
 
 
-def _content(message: Mapping[str, Any]) -> bytes:
+def _content(message: Mapping[str, object]) -> bytes:
     """Return a body in the forms that VCR's versions, serializers and stubs give it."""
     if "parsed_body" in message:  # pydantic-ai's serializer
         return json.dumps(message["parsed_body"]).encode()

@@ -175,7 +175,7 @@ def is_empty(value: object) -> bool:
     return is_nan or type(value).__name__ in ("NAType", "NaTType")  # of pandas
 
 
-def _data(cell: Any) -> Any:
+def _data(cell: Data) -> Data:
     """Return the data in a cell, which may be JSON text, or another cell as it is."""
     if isinstance(cell, str) and cell.lstrip().startswith(("[", "{")):
         with suppress(ValueError, RecursionError):
@@ -250,7 +250,7 @@ def opened(path: str) -> Iterator[IO[str]]:
         raise CacheError(f"{path}: its compressed data is damaged: {error}") from error
 
 
-def objects(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def objects(path: str) -> Iterator[tuple[str, dict[str, Data]]]:
     """Yield the JSON objects in a file with their locations: one per line, or the only one.
 
     :raises CacheError: if it contains anything else.
@@ -278,7 +278,7 @@ def _is_json(line: str) -> bool:
     return not line
 
 
-def _parsed(text: str, location: str, remedy: str = OWN_LAYOUT) -> Any:
+def _parsed(text: str, location: str, remedy: str = OWN_LAYOUT) -> Data:
     try:
         value = json.loads(text)
         if is_too_deep(value, text):

@@ -86,7 +86,7 @@ class LocalTransport(SDKTransport):
         self._path = path
         self._context_window = context_window
 
-    async def _free_client(self, *, blocks: bool) -> Any:
+    async def _free_client(self, *, blocks: bool) -> object:
         """Return a client for one call, of the server that runs the model."""
         if not self.url:
             find = partial(address_and_key, self._path, self._context_window)

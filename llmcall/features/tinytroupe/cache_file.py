@@ -82,7 +82,7 @@ class _StandIn:
     """A stand-in for an object that a pickle would build by running code; it keeps the state."""
 
     def __init__(self, *arguments: object, **named: object) -> None:
-        self.state: Any = None
+        self.state: object = None
 
     def __setstate__(self, state: object) -> None:
         self.state = state

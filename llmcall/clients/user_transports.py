@@ -26,8 +26,8 @@ def as_transport(own: ConfiguredClient | Sends, client: ConfiguredClient) -> Tra
     """
     if isinstance(own, Transport):
         return own
-    if callable(getattr(own, "send", None)):
-        methods = {name for name in OPTIONAL if hasattr(own, name)}
+    methods = _methods_of(own)
+    if "send" in methods:
         if own is client:
             methods -= {"close", "aclose"}  # they close the transport themselves
         is_async = not methods.isdisjoint({"asend", "astream"})
@@ -48,15 +48,20 @@ def unless_own(client: C, make_transport: Callable[[], AsyncTransport]) -> C | S
 
     :raises ConfigError: if it has an asynchronous method alone, which blocking calls would bypass.
     """
-    if hasattr(client, "send"):
+    methods = _methods_of(client)
+    if "send" in methods:
         return client
     name = type(client).__name__
     for method, blocking in (("asend", "send"), ("astream", "stream")):
-        if hasattr(client, method) and not hasattr(client, blocking):
+        if method in methods and blocking not in methods:
             raise ConfigError(f"{name} defines {method} alone: also define {blocking}")
     transport = make_transport()
-    stream = getattr(client, "stream", None)
-    return transport if stream is None else _UserStreams(stream, transport, name)
+    own: Any = client
+    return _UserStreams(own.stream, transport, name) if "stream" in methods else transport
+
+
+def _methods_of(own: object) -> set[str]:
+    return {name for name in ("send", *OPTIONAL) if hasattr(own, name)}
 
 
 class _UserTransport(Transport):

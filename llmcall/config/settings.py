@@ -161,7 +161,7 @@ class Settings:
     def items(self) -> Iterator[tuple[Setting, object, str]]:
         """Yield every setting with its masked value and its origin, in the order of config.ini."""
         for name, row in SETTINGS.items():
-            yield row, masked_value(row, getattr(self, name)), self.setting_value(name).origin
+            yield row, masked_value(row, vars(self)[name]), self.setting_value(name).origin
 
     def __repr__(self) -> str:
         assignments = [

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import is_dataclass
 from functools import partial
 from hashlib import sha256
 from math import isfinite
+from os import PathLike
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
 
 from ..keys.keys import canonical_json
@@ -91,7 +93,7 @@ def _unusual_as_plain_data(value: Any) -> object:
         return _as_plain_data(value.tolist())
     if hasattr(value, "model_dump") and not isinstance(value, type):
         return _tagged(kind, _as_plain_data(value.model_dump()))
-    if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
+    if is_dataclass(value) and not isinstance(value, type):
         return _tagged(
             kind,
             {name: _as_plain_data(getattr(value, name)) for name in value.__dataclass_fields__},
@@ -101,7 +103,7 @@ def _unusual_as_plain_data(value: Any) -> object:
             return _tagged(kind, value.name)
         if base.__name__ in TEXTUAL:
             return _tagged(base.__name__, str(value))
-        if hasattr(value, "__fspath__"):
+        if isinstance(value, PathLike):
             return _tagged("path", str(value))
     raise _NotPlainError(kind)
 

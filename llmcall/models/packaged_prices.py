@@ -150,8 +150,12 @@ class Rates(NamedTuple):
 
 def _at_length(price: Any, input_tokens: int) -> Decimal:
     """Return the price for a prompt of that many tokens."""
-    tiers = [tier.price for tier in getattr(price, "tiers", ()) if input_tokens > tier.start]
-    chosen: Decimal = tiers[-1] if tiers else getattr(price, "base", price)
+    if isinstance(price, Decimal):
+        return price
+    chosen: Decimal = price.base
+    for tier in price.tiers:
+        if input_tokens > tier.start:
+            chosen = tier.price
     return chosen
 
 

@@ -17,7 +17,7 @@ import pickle
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -358,7 +358,7 @@ def _map(
     if is_star:
         items = ((item,) for item in items)
     # A length decides how many items are sent at once.
-    items = list(items) if hasattr(iterable, "__len__") else items
+    items = list(items) if isinstance(iterable, Sized) else items
     return _awaited(map_items(pool, _run, items, *args, **kwargs), pool, route)
 
 

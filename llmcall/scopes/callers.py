@@ -103,7 +103,11 @@ class Caller:
         return f"Caller({self.name!r})"
 
 
-_thread = threading.local()  # .work: the caller of the function that a pool runs in this thread
+class _Thread(threading.local):
+    work: Caller | None = None  # of the function that a pool runs in this thread
+
+
+_thread = _Thread()
 _own_calls = 0  # the blocks in which the callers of llmcall's own calls count
 
 
@@ -150,7 +154,7 @@ def current_caller() -> Caller | None:
     main, caller = held_by_process().caller, held().caller
     if caller is None or caller.main is not main:
         caller = main
-    work: Caller | None = getattr(_thread, "work", None)
+    work = _thread.work
     if work is None or caller is None or work.main is not main or running_loop() is not None:
         return caller
     return work if caller.made(work) else caller
@@ -194,7 +198,7 @@ def is_recorded() -> bool:
 @contextlib.contextmanager
 def running_work(caller: Caller) -> Iterator[None]:
     """Set the caller for a function that a pool runs, whatever context it enters."""
-    previous = getattr(_thread, "work", None)  # a pool may run work in the thread that submits it
+    previous = _thread.work  # a pool may run work in the thread that submits it
     _thread.work = caller
     try:
         with holding(caller=caller):

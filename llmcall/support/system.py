@@ -17,24 +17,25 @@ from ..errors import CacheError
 T = TypeVar("T")
 
 
+# Windows has no forks.
+register_at_fork: Callable[..., None] = getattr(os, "register_at_fork", lambda **_: None)
+
+
 def after_fork_in_child(function: Callable[[], object]) -> Callable[[], object]:
     """Call a function in every process that is forked from this one, in the order of registration."""
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=function)
+    register_at_fork(after_in_child=function)
     return function
 
 
 def before_fork(function: Callable[[], object]) -> Callable[[], object]:
     """Call a function in this process before each fork of it."""
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=function)
+    register_at_fork(before=function)
     return function
 
 
 def after_fork_in_parent(function: Callable[[], object]) -> Callable[[], object]:
     """Call a function in this process after each fork of it."""
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_parent=function)
+    register_at_fork(after_in_parent=function)
     return function
 
 
@@ -69,10 +70,7 @@ def is_running(process: int) -> bool:
 # Held for microseconds, never while a caller's code runs or anything waits. Re-entrant, because the
 # garbage collector may end a stream at any moment. A fork takes it, so that the child finds it free.
 lock = threading.RLock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release
-    )
+register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
 
 
 @contextmanager

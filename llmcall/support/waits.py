@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
@@ -170,12 +170,12 @@ def at_once(function: Callable[[], T]) -> T:
 
 async def resolved(result: object) -> Any:
     """Return the result of a function that may be asynchronous."""
-    return await result if hasattr(result, "__await__") else result
+    return await result if isinstance(result, Awaitable) else result
 
 
 async def as_async(pieces: Any) -> AsyncIterator[Any]:
     """Yield the items of an iterator that may be asynchronous."""
-    if hasattr(pieces, "__aiter__"):
+    if isinstance(pieces, AsyncIterable):
         async for piece in pieces:
             yield piece
     else:

@@ -70,8 +70,8 @@ def _cells(
         "tries": conversation.tries,
         "unread": conversation.unread,
         "refusal": conversation.refusal,
-        "served": getattr(reply, "model", None),
-        "finish_reason": getattr(reply, "finish_reason", None),
+        "served": None if reply is None else reply.model,
+        "finish_reason": None if reply is None else reply.finish_reason,
         "cost": total_cost(reply.cost for reply in replies) if replies else None,
         "cache_key": None if reply is None else short_key(reply.cache_key),
     }

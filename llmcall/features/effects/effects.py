@@ -11,7 +11,7 @@ import warnings
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, SupportsFloat
 
 from ...errors import ArgumentError, ConfigError
 from ...support.arguments import checked
@@ -370,7 +370,7 @@ def _refuse_texts(column: str, texts: pandas.Series) -> None:
 
 def _number(value: object) -> float:
     """Return a value as a finite number, or NaN."""
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
+    if isinstance(value, (str, bytes)) or not isinstance(value, SupportsFloat):
         return math.nan
     if import_pandas().isna(value) is True:
         return math.nan

@@ -19,7 +19,6 @@ A pid check at each use, without a gate, does the third step too late and cannot
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import weakref
@@ -27,6 +26,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ...support import clock
+from ...support.system import register_at_fork
 
 if TYPE_CHECKING:
     from .database import Database
@@ -47,12 +47,11 @@ class _ForkGate:
         # Re-entrant: a connection may be collected, and closed, while it is held.
         self.lock = threading.RLock()
         self._use_count = 0
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(
-                before=self._before_fork,
-                after_in_parent=self._after_fork_in_parent,
-                after_in_child=self._after_fork_in_child,
-            )
+        register_at_fork(
+            before=self._before_fork,
+            after_in_parent=self._after_fork_in_parent,
+            after_in_child=self._after_fork_in_child,
+        )
 
     def __enter__(self) -> None:
         with self.lock:

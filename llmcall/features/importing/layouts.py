@@ -18,8 +18,8 @@ from .published_tables import Columns, LocatedEntry, conversations, levels, obje
 CSV, YAML = (".csv", ".tsv"), (".yaml", ".yml")
 IDS = ("custom_id", "key")  # of a batch's lines; the latter is Gemini's
 # The fields with a request, of OpenAI's form, Anthropic's and Gemini's
-ASKED = ("body", "params", "request")
-ANSWERED = ("response", "result", "error")
+ASKED = frozenset({"body", "params", "request"})
+ANSWERED = frozenset({"response", "result", "error"})
 # The fields of other tools' files, which only a layout reads, and what these are
 OTHERS = {
     ("recordId", "modelInput"): "a batch of Amazon Bedrock",
@@ -64,9 +64,7 @@ def _layout(path: str, columns: Columns) -> Callable[[str, Columns], Iterator[Lo
         return exchanges_in_json
     if columns.problem(first):
         _check_known(path, first)
-    is_batch = any(name in first for name in IDS) and any(
-        name in first for name in (*ASKED, *ANSWERED)
-    )
+    is_batch = first.keys() & {*IDS} and first.keys() & (ASKED | ANSWERED)
     return None if is_batch and columns.problem(first) else conversations
 
 
@@ -112,6 +110,7 @@ def _batches(paths: Iterable[str], model: str | None) -> Iterator[LocatedEntry]:
     """
     asked: dict[str, tuple[str, dict[str, Data]]] = {}
     answered: dict[str, tuple[str, dict[str, Data]]] = {}
+    parts = (("input", ASKED, asked), ("output", ANSWERED, answered))
     for path in paths:
         for location, entry in objects(path):
             name = next((entry[name] for name in IDS if name in entry), None)
@@ -119,26 +118,19 @@ def _batches(paths: Iterable[str], model: str | None) -> Iterator[LocatedEntry]:
                 raise CacheError(
                     f"{location}: the line has no custom_id, which every line of a batch has"
                 )
-            is_asked = any(field in entry for field in ASKED)
-            is_answered = not is_asked or any(field in entry for field in ANSWERED)
-            for part, lines, is_there in (
-                ("input", asked, is_asked),
-                ("output", answered, is_answered),
-            ):
-                if name in lines and is_there:
-                    raise CacheError(
-                        f"{location}: the id {name!r} is in the {part} twice; import each batch by itself"
-                    )
-                if is_there:
+            for part, fields, lines in parts:  # a line may have both
+                if fields & entry.keys():
+                    if name in lines:
+                        raise CacheError(
+                            f"{location}: the id {name!r} is in the {part} twice; import each batch by itself"
+                        )
                     lines[name] = location, entry
-    for found, missing, part, lack in (
-        (answered, asked, "output", "requests: also give its input"),
-        (asked, answered, "input", "answers: also give its output"),
-    ):
-        if found and not missing:
-            raise CacheError(
-                f"{', '.join(paths)} is the {part} of a batch, which does not contain the {lack} file"
-            )
+    if bool(asked) != bool(answered):
+        part, lack = ("input", "answers") if asked else ("output", "requests")
+        other = "output" if asked else "input"
+        raise CacheError(
+            f"{', '.join(paths)} is the {part} of a batch, which lacks the {lack}: also give its {other} file"
+        )
     for name, (location, entry) in asked.items():
         try:
             if name not in answered:

@@ -227,7 +227,8 @@ def _add_events(
                     for python_folder in _python_folders()
                     if _is_below(python_folder, [project])
                 ]
-            if not _is_below(path, allowed) and path not in observation.files_outside:
+            is_allowed = any(_is_below(each, allowed) for each in (path, values[0]))
+            if not is_allowed and path not in observation.files_outside:  # a library may be a link
                 observation.files_outside.append(path)
         elif kind == "connect":
             observation.connections.append(values[0])

@@ -52,17 +52,23 @@ def test_a_plan_takes_no_draw() -> None:
 
 
 def test_the_cost_of_a_plan_lies_between_empty_answers_and_the_longest() -> None:
-    """The longest are those that ``max_tokens`` allows."""
+    """The longest are those that ``max_tokens`` allows. Before any answer, nobody knows how long they are."""
     client = Dice(prices={"gpt-6-luna": (1.0, 10.0)})
     plan = LLMCall(user="Hello, {{ name }}!", client=client, max_tokens=100).map(ROWS, dry_run=True)
     prompts = [[{"role": "user", "content": f"Hello, {name}!"}] for name in ("Lisa", "Bart")]
     empty = sum(client.count_tokens(prompt) for prompt in prompts) / 1e6
     assert plan.cost == pytest.approx((empty, empty + 2 * 100 * 10 / 1e6))
+    assert plan.expected_cost is None
 
 
-def test_one_unknown_price_makes_the_cost_of_a_plan_unknown() -> None:
-    """One of the missing calls has no price."""
-    call = LLMCall(user="Hello, {{ name }}!", client=Dice(model="my-model"))
+@pytest.mark.parametrize(
+    "params",
+    [{"model": "my-model"}, {"tools": [{"type": "web_search"}]}, {"web_search_options": {}}],
+    ids=["price", "tools", "options"],
+)
+def test_one_unknown_price_makes_the_cost_of_a_plan_unknown(params: dict[str, Any]) -> None:
+    """One of the missing calls has no price, or nobody knows how many searches there will be."""
+    call = LLMCall(user="Hello, {{ name }}!", client=Dice(), **{"model": "gpt-6-luna", **params})
     plan = call.map(ROWS, dry_run=True)
     assert (plan.misses, plan.cost) == (2, None)
 
@@ -75,19 +81,7 @@ def spending(text: str, output_tokens: int) -> dict[str, Any]:
 PRICED = {"prices": {"gpt-6-luna": (1.0, 10.0)}, "model": "gpt-6-luna"}
 
 
-HELLO = pytest.mark.parametrize("user", ["Hello, {{ name }}!", "{{ name }}, hello!"])
-
-
-@HELLO
-def test_before_any_answer_a_plan_expects_nothing(user: str) -> None:
-    """Nobody knows how long answers are; the bounds of the cost are known."""
-    call = LLMCall(user=user, client=Responding(spending("Hi!", 3), **PRICED), max_tokens=100)
-    plan = call.map(ROWS, scope="study", dry_run=True)
-    assert plan.cost is not None
-    assert plan.expected_cost is None
-
-
-@HELLO
+@pytest.mark.parametrize("user", ["Hello, {{ name }}!", "{{ name }}, hello!"])
 def test_a_plan_expects_what_a_pilot_cost(user: str) -> None:
     """The answers are expected to be as long as those of the rows that are recorded."""
     client = Responding(spending("Hi!", 3), spending("Go away!", 6), **PRICED)
@@ -187,18 +181,6 @@ def test_a_plain_function_has_no_plan(function: Any) -> None:
     with pytest.raises(TypeError, match="dry_run needs an LLMCall or an @llm function"):
         map(function, [1], dry_run=True)
     assert not CALLS.exists()
-
-
-@pytest.mark.parametrize(
-    "params",
-    [{"tools": [{"type": "web_search"}]}, {"web_search_options": {}}],
-    ids=["tools", "options"],
-)
-def test_a_plan_of_searches_has_no_cost(params: dict[str, Any]) -> None:
-    """Nobody knows how many there will be."""
-    client = Responding(completion(), model="gpt-6-luna")
-    plan: Any = LLMCall(user="{{ n }}?", client=client, **params).map([{"n": 1}], dry_run=True)
-    assert plan.cost is None
 
 
 def test_plans_can_be_added() -> None:

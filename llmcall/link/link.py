@@ -18,12 +18,15 @@ from ..support.secrets import note_used
 from ..support.system import this_process
 from ..traffic.usage import Meter
 from . import messages, programs
-from .pythons import BETWEEN_LOOKS, Pythons
+from .pythons import Pythons
 from .tickets import Ticket
 from .wire import beginning, new_address, remove
 
 if TYPE_CHECKING:
     from .link_server import LinkServer
+
+BETWEEN_LOOKS = 0.01  # seconds between two looks whether a process rings
+LOOKS = 5  # of these, until Pythons are looked for: less than one needs to begin and ask a model
 
 
 class Link:
@@ -118,9 +121,12 @@ class Link:
                 self._watcher.start()
 
     def _watch(self) -> None:
-        while not self.is_closing:
+        for number in itertools.count():
             with beginning:
-                self.pythons.look()
+                if self.is_closing:
+                    return
+                if number % LOOKS == 0:
+                    self.pythons.look()
                 if os.path.exists(self.address.bell):
                     self.begin()
             time.sleep(BETWEEN_LOOKS)

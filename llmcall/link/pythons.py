@@ -25,7 +25,7 @@ from ..support.system import is_running
 from .commands import caller_of, is_python, program_name, tells_only, words_in
 
 LONGEST_START = 2  # seconds that a Python takes to say hello
-BETWEEN_LOOKS = 0.02  # seconds: less than a Python needs to begin and ask a model
+BETWEEN_LOOKS = 0.01  # seconds between two looks whether it does
 
 
 class Hello(NamedTuple):
@@ -45,7 +45,7 @@ def _hello(path: str) -> Hello:
         with contextlib.suppress(ValueError), open(path, encoding="ascii") as file:
             process, words, environment = json.load(file)
             return Hello(process, caller_of(words, environment))
-        time.sleep(BETWEEN_LOOKS / 10)
+        time.sleep(BETWEEN_LOOKS)
     return Hello(0, "")  # it was killed meanwhile
 
 

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from ...config import resolve as config
 from ...core.parents import linked
 from ...errors import CacheError, LLMCallError
+from ...link.answering import NotedMeter
 from ...link.child import Parent
 from ...link.messages import UsedAmounts
-from ...link.remote import NotedMeter
 from ...link.wire import Address
 from ...many.tasks import TaskResult, run_job
 from ...scopes.active import ActiveScope, ScopedRecord

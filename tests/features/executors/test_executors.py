@@ -11,7 +11,6 @@ import multiprocessing
 import operator
 import os
 import pickle
-import tempfile
 import threading
 import time
 import weakref
@@ -217,27 +216,6 @@ def test_draws_on_other_machines_go_on_counting(processes_elsewhere: Executor) -
             found = map(sample, "ab", key=str, executor=executor)
             assert found == [f"trial/{item}#{number}" for item in "ab"]
     assert used.calls == calls() == 6
-
-
-@pytest.mark.feature("arms")
-def test_arms_share_what_their_maps_draw(pool: Executor) -> None:
-    """A study whose arms map on an executor is paired, and knows who used which draw."""
-
-    def play(item: str) -> list[Any]:
-        once = map(sample, ["a", item], key=str, executor=pool)
-        return [*once, map(samples, ["a"], key=str, executor=pool)]
-
-    arms = {"control": {"item": "b"}, "treated": {"item": "c"}, "placebo": {"item": "b"}}
-    runs = llmcall.arms(play, arms, scope="app", repeats=2)
-    for repeat in range(2):
-        assert runs["control", repeat] == [
-            f"app/{repeat}/a#0",
-            f"app/{repeat}/b#0",
-            [[f"app/{repeat}/a#1", f"app/{repeat}/a#2", f"app/{repeat}/a/inside#0"]],
-        ]
-        assert runs["placebo", repeat] == runs["control", repeat]
-    assert (runs.calls, runs.shared) == (12, 18)
-    assert not runs.compare("control", "placebo").divergences
 
 
 def test_a_failed_draw_is_given_back(pool: Executor) -> None:
@@ -453,27 +431,6 @@ def test_llm_functions_are_pickled_for_workers(processes: Executor) -> None:
         False,
         True,
     )
-
-
-def test_a_cassette_is_that_of_threads(pool: Executor) -> None:
-    """Records of workers are in the cassette, in the order of the items: its bytes are those of a
-    loop's.
-
-    It answers in the workers, which call nobody; what it answered is counted and not unused here.
-    """
-    with llmcall.cassette("threads.jsonl") as threads:
-        found = map(samples, "abc", scope="survey")
-    with llmcall.cassette("pool.jsonl") as recorded:
-        assert map(samples, "abc", scope="survey", executor=pool) == found
-    assert Path("pool.jsonl").read_bytes() == Path("threads.jsonl").read_bytes()
-    assert (recorded.recorded, recorded.replayed) == (threads.recorded, threads.replayed)
-    before = calls()
-    with (
-        llmcall.configured(cache_mode="off"),
-        llmcall.cassette("pool.jsonl", mode="none") as replayed,
-    ):
-        assert map(samples, "abc", scope="survey", executor=pool) == found
-    assert (replayed.replayed, replayed.unused(), calls()) == (9, [], before)
 
 
 def test_a_cassette_records_every_client_of_its_maps_workers(
@@ -729,7 +686,8 @@ def test_a_long_name_of_the_temporary_folder_keeps_no_worker_from_its_process(
     """The name of a socket has room for a hundred letters, as clusters' folders may have."""
     long_path = tmp_path / ("x" * 100)
     long_path.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(long_path))
+    for name in ("XDG_RUNTIME_DIR", "TMPDIR"):
+        monkeypatch.setenv(name, str(long_path))
     with llmcall.budget(calls=2):
         assert len(map(ask, "ab", executor=processes)) == 2
 

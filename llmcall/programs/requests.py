@@ -94,7 +94,12 @@ class RequestToRecord(NamedTuple):
         """Return the kind of answer that it seems to request: ``"chat"``, ``"embedding"``, or ``"http"`` for
         anything else."""
         fields = self.body if isinstance(self.body, dict) else {}
-        if self.path.endswith(CHAT) and isinstance(fields.get("messages"), list):
+        is_deferred = bool(fields.get("deferred"))  # xAI's: answered by a request's id
+        if (
+            self.path.endswith(CHAT)
+            and isinstance(fields.get("messages"), list)
+            and not is_deferred
+        ):
             return "chat"
         if self.path.endswith(EMBEDDINGS) and _is_text(fields.get("input")):
             return "embedding"

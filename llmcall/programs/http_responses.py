@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import functools
+import http.client
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..apis.bodies import read_object
 from ..apis.chunks import EACH_CHUNK
+from ..apis.message import object_in
 from ..apis.shapes import as_chat
 from ..clients.streams import AsyncStream, EndedAtExit, Stream
 from ..core import loops, threads
@@ -80,9 +82,12 @@ async def respond(
         return _response(library, status, answer["body"], media_type, transport.headers)
     if kind == "embedding":
         data = _embeddings(to_record.body, answer)
+        own = {} if came is None else read_object(came.content, "answer")
         # a replay has the vectors as they are recorded, rounded, and so has the recording
-        if came is not None and _vectors(read_object(came.content, "answer")) == _vectors(data):
+        if came is not None and _vectors(own) == _vectors(data):
             return _as_it_came(transport, came)
+        usage = {**object_in(own.get("usage")), **data["usage"]}
+        data = {**data, **own, "data": data["data"], "usage": usage}
         return _response(library, OK, data, headers=transport.headers)
     if came is not None and not answer.cached:
         return _as_it_came(transport, came)
@@ -225,7 +230,9 @@ def _streamed(
 
     headers = transport.headers or _headers(EVENTS if is_chat else transport.media_type)
     body = body_class(library)(pieces(), close)
-    response: httpx.Response = library.Response(transport.status, headers=headers, stream=body)
+    response: httpx.Response = library.Response(
+        transport.status, headers=headers, stream=body, extensions=_extensions(transport.status)
+    )
     return response
 
 
@@ -305,6 +312,7 @@ def _embeddings(body: Mapping[str, Data], records: Sequence[Record]) -> dict[str
     different = {record.cache_key: record for record in records}  # identical texts have one record
     tokens = sum(record.usage.input_tokens or 0 for record in different.values())
     return {
+        "id": f"embd-{records[0].cache_key[:29]}",  # which Mistral's SDK expects
         "object": "list",
         "data": [
             {"object": "embedding", "index": i, "embedding": embedding}
@@ -343,7 +351,10 @@ def _whole(
     length = b"content-length", b"%d" % len(content)
     # a stream, also for iter_raw
     response: httpx.Response = library.Response(
-        status, headers=[*headers, length], stream=library.ByteStream(content)
+        status,
+        headers=[*headers, length],
+        stream=library.ByteStream(content),
+        extensions=_extensions(status),
     )
     return response
 
@@ -351,6 +362,12 @@ def _whole(
 def _headers(media_type: str) -> list[tuple[bytes, bytes]]:
     """Return the headers of a response in UTF-8."""
     return [(CONTENT_TYPE, with_charset(media_type.encode()))] if media_type else []
+
+
+def _extensions(status: int) -> dict[str, bytes]:
+    """Return what httpx notes of a response beside its headers."""
+    reason = http.client.responses.get(status, "").encode()
+    return {"http_version": b"HTTP/1.1", "reason_phrase": reason}
 
 
 def error_body(error: BaseException) -> dict[str, Data]:

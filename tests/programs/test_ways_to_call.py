@@ -137,7 +137,8 @@ def test_an_embeddings_response_is_that_of_the_plain_sdk(texts: Any) -> None:
     )
     for mode in ("auto", "replay"):
         made = program(server, cache_mode=mode).embeddings.create(model="e", input=texts)
-        assert plain(made) == plain(expected)
+        given = {name: value for name, value in plain(made).items() if name != "id"}
+        assert given == plain(expected)
 
 
 STREAM: dict[str, Any] = {**ASKED, "stream": True}

@@ -22,12 +22,14 @@ class Model:
     """A model's server on the loopback; each answer is another one.
 
     :ivar failures: statuses that are answered first.
+    :ivar moved: how many requests were redirected.
     """
 
     def __init__(self, server: Any) -> None:
         self.address = server.url_for("/v1")
         self.requests: list[werkzeug.Request] = []
         self.failures: list[int] = []
+        self.moved = 0
         self._numbers = itertools.count()
         server.expect_request("/v1/chat/completions").respond_with_handler(self._chat)
         server.expect_request("/v1/embeddings").respond_with_handler(self._embed)
@@ -60,6 +62,7 @@ class Model:
         return werkzeug.Response('{"data": []}', content_type="application/json")
 
     def _move(self, request: werkzeug.Request) -> werkzeug.Response:
+        self.moved += 1
         return werkzeug.Response("", 307, {"location": "/v1/chat/completions"})
 
 
@@ -99,6 +102,19 @@ def test_a_chat_of_requests_is_recorded_and_replayed(model: Model) -> None:
     assert text_of(live) == text_of(by_session) == text_of(replayed) == "answer 0"
     assert (live.ok, live.reason, live.url) == (True, "OK", replayed.url)
     assert len(model.requests) == 1
+
+
+def test_a_redirect_that_the_library_follows_is_one_call_and_no_failure(
+    model: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server that redirects is asked once, too: llmcall retries no redirect."""
+    url = model.address.replace("/v1", "/old/chat/completions")
+    for mode in ("once", "none"):
+        with llmcall.cassette("run.jsonl", mode=mode) as tape:
+            assert text_of(requests.post(url, json=BODY, timeout=30)) == "answer 0"
+        assert (tape.recorded, tape.replayed) == ((1, 0) if mode == "once" else (0, 1))
+    assert (len(model.requests), model.moved) == (1, 1)
+    assert "failed" not in caplog.text
 
 
 def test_send_message_replays_a_chat_of_requests(model: Model) -> None:

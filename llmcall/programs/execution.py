@@ -145,7 +145,7 @@ class Execution(CallListener):
             # As Python does: a function that is called at exit can see what ended the program.
             sys.last_value = error
             sys.excepthook(type(error), error, frames)
-        if self._has_failed():
+        if self._recorder.first_error is not None:
             self._code = self._code or 1
         # The summary has the first refusal, and a count.
         atexit.register(process_failures.forget, *REFUSED)
@@ -173,12 +173,6 @@ class Execution(CallListener):
                 "without --mode none to record it"
             )
 
-    def _has_failed(self) -> bool:
-        is_refused = self._recorder.sends_nothing and bool(
-            self._recorder.seen[Sight.MODEL_CONNECTION]
-        )
-        return self._recorder.first_error is not None or is_refused
-
     def _end(self) -> None:
         """Close what is open, print what the user must know, and set the exit code, as the process ends."""
         if os.getpid() != self._process:
@@ -191,7 +185,7 @@ class Execution(CallListener):
         error, recorder = self._error, self._recorder
         missed = self._routes.missed_lines()
         self._routes.end(SOON if isinstance(error, KeyboardInterrupt) else LONGEST_END)
-        has_failed = self._has_failed() or (bool(missed) and recorder.sends_nothing)
+        has_failed = bool(recorder.first_error or (missed and recorder.sends_nothing))
         unrecorded = [*unrecorded_lines(recorder), *missed]
         recorder.has_ended = True
         end_streams()
@@ -202,8 +196,8 @@ class Execution(CallListener):
             self._exit_stack.__exit__(None if error is None else type(error), error, None)
         except (LLMCallError, OSError, ValueError) as problem:
             problems.append(problem)
-        has_failed = has_failed or bool(problems_reported)
-        has_failed = has_failed or bool(self._cassette and self._cassette.left_out)
+        is_left_out = self._cassette is not None and bool(self._cassette.left_out)
+        has_failed = has_failed or bool(problems_reported) or is_left_out
         process_failures.warn()
         if recorder.first_error is not None and (error is None or isinstance(error, SystemExit)):
             problems.append(recorder.first_error)

@@ -112,7 +112,7 @@ class Recorder(Interceptor):
     :param function: the public function that took these arguments, for messages.
     :param is_linked: ``True`` if another process records this one.
     :raises ConfigError, TypeError: if a setting is wrong, as for a client.
-    :ivar first_error: the first llmcall error that the program got, or ``None``.
+    :ivar first_error: the first error of llmcall's that the program got, or ``None``.
     :ivar refused: how many of the program's calls were refused for other reasons than a miss, a scope or a budget,
         such as a credential in the request.
     :ivar seen: by sight, the addresses; of those that are not models', the first.
@@ -238,12 +238,16 @@ class Recorder(Interceptor):
         :raises ConnectionRefusedError: for a connection to a model, if nothing may be sent.
         :raises LLMCallError: for a request to one.
         """
+        refused = None
+        if sight == Sight.MODEL_CONNECTION and self.sends_nothing:
+            refused = connections.refused_connection(address)
         for recorder in self._watching():
             seen = recorder.seen[sight]
             if sight not in OTHERS or len(seen) < MOST_OTHERS:
                 seen[address] = None
-        if sight == Sight.MODEL_CONNECTION and self.sends_nothing:
-            raise connections.refused_connection(address)
+            recorder.first_error = recorder.first_error or refused  # the program may go on
+        if refused is not None:
+            raise refused
         if sight == Sight.MODEL_REQUEST and self.sends_nothing:
             raise LLMCallError(
                 f"{address} is not recorded, so a replay does not send it: llmcall records JSON that is posted "

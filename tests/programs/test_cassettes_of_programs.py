@@ -355,10 +355,14 @@ def by_socket(host: str, port: int) -> None:
 def test_a_connection_of_another_client_to_a_model_is_warned_of(
     connect: Callable[[str, int], None], model: NumberedServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A replay refuses it."""
+    """A replay refuses it; if the program goes on, the block raises the refusal at its end."""
     url = urllib.parse.urlsplit(model.address)
-    for mode, outcome in (("once", contextlib.nullcontext()), ("none", pytest.raises(OSError))):
-        with llmcall.cassette(TAPE, mode=mode):
+    refused = pytest.raises(ConnectionRefusedError, match="a replay sends nothing")
+    for mode, outcome, end in (
+        ("once", contextlib.nullcontext(), contextlib.nullcontext()),
+        ("none", pytest.raises(OSError), refused),
+    ):
+        with end, llmcall.cassette(TAPE, mode=mode):
             http.post(
                 f"{model.address}/chat/completions",
                 json={"model": "gpt-4o-mini", "messages": QUESTION},

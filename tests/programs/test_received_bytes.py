@@ -200,9 +200,47 @@ def test_a_program_reads_its_own_answers_which_are_recorded_as_they_came(answer:
 
 
 def test_an_answer_without_choices_is_handed_over_and_not_asked_again() -> None:
-    """A server may answer later, under the id that it gives."""
+    """A server may answer later, under the id that it gives. A body that says so has it recorded."""
     answer = b'{"request_id":  "r-17"}'
     with RawServer(sends(http_answer(answer, stays=False))) as server:
-        with llmcall.cassette("tape.jsonl"):
-            assert by_httpx(f"{server.base_url}/v1/chat/completions", CHAT)[0] == answer
-        assert len(server.requests) == 1
+        url = f"{server.base_url}/v1/chat/completions"
+        with llmcall.cassette("tape.jsonl") as tape:
+            assert by_httpx(url, CHAT)[0] == answer
+            assert by_httpx(url, {**CHAT, "deferred": True})[0] == answer
+        assert (len(server.requests), tape.recorded) == (2, 1)
+        with llmcall.cassette("tape.jsonl", mode="none"):
+            assert by_httpx(url, {**CHAT, "deferred": True})[0] == answer
+        assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("path", ANSWERS)
+def test_a_response_has_the_version_and_reason_that_httpx_notes(path: str) -> None:
+    """Programs read both from its extensions."""
+    body, content = ANSWERS[path]
+    found = []
+    with RawServer(sends(http_answer(content, stays=False))) as server, http.Client() as client:
+        for mode in (None, "once", "none"):
+            with llmcall.cassette("run.jsonl", mode=mode) if mode else contextlib.nullcontext():
+                given = client.post(f"{server.base_url}{path}", json=body).extensions
+            found.append((given["http_version"], given["reason_phrase"]))
+    assert found == [(b"HTTP/1.1", b"OK")] * 3
+
+
+def test_own_fields_of_embeddings_pass_while_recording_and_a_replay_has_an_id() -> None:
+    """Mistral's SDK refuses an answer without one. The vectors are rounded, as a record has them."""
+    answer = (
+        b'{"id": "emb-1", "object": "list", "model": "e-1", "data": [{"object": "embedding", "index": 0, '
+        b'"embedding": [0.1]}], "usage": {"prompt_tokens": 1, "total_tokens": 1, "prompt_audio_seconds": 2}}'
+    )
+    body, found = {"model": "e", "input": ["Bread?"]}, []
+    with RawServer(sends(http_answer(answer, stays=False))) as server:
+        for mode in ("once", "none"):
+            with llmcall.cassette("tape.jsonl", mode=mode):
+                got = by_httpx(f"{server.base_url}/v1/embeddings", body)[0]
+            found.append(json.loads(got))
+    recorded, replayed = found
+    whole = json.loads(answer)
+    assert recorded["data"] == replayed["data"]
+    assert {**recorded, "data": whole["data"]} == whole
+    assert replayed["id"].startswith("embd-")
+    assert replayed["usage"] == {"prompt_tokens": 1, "total_tokens": 1}

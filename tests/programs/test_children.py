@@ -825,8 +825,8 @@ def test_llmcalls_own_calls_in_a_child_are_the_runs(model: NumberedServer) -> No
     write("program.py", f"subprocess.run({CHILD})")
     check_replays(model, 2)
     lines = Path("a.jsonl").read_text(encoding="utf-8").splitlines()
-    header, *records = map(json.loads, lines)
-    assert header["settings"] == {"model": "gpt-4o-mini"}
+    records = [json.loads(line) for line in lines[1:]]
+    assert {record["request"]["model"] for record in records} == {"gpt-4o-mini"}
     assert [record["sample"] for record in records] == ["trial-1/Ada#0", "trial-1/Ada#1"]
     write("child.py", Path("child.py").read_text(encoding="utf-8").replace("Bread?", "Milk?"))
     _, reported = ran(*NONE, code=1)

@@ -285,26 +285,22 @@ def test_an_error_with_the_status_200_gets_the_class_of_its_code(
     assert server_error["message"] in str(error)
 
 
-def test_a_prompt_that_azure_refuses_is_filtered() -> None:
-    """Azure names its policy in an inner error."""
-    filtered = {
-        "code": "ResponsibleAIPolicyViolation",
-        "content_filter_result": {"hate": {"filtered": True}},
-    }
-    body = {
-        "error": {
-            "message": "The response was filtered",
-            "type": None,
-            "code": None,
-            "innererror": filtered,
-        }
-    }
-    error = failure(400, body, headers={"apim-request-id": "req-azure"})
-    assert (type(error), error.request_id) == (ContentFilterError, "req-azure")
-
-
 # As the providers write them: a status, and a body.
 FILTERS: dict[str, tuple[int, Any]] = {
+    "Azure": (
+        400,
+        {
+            "error": {
+                "message": "The response was filtered",
+                "type": None,
+                "code": None,
+                "innererror": {
+                    "code": "ResponsibleAIPolicyViolation",
+                    "content_filter_result": {"hate": {"filtered": True}},
+                },
+            }
+        },
+    ),
     "OpenAI": (
         400,
         {
@@ -372,8 +368,10 @@ def test_a_filtered_prompt_is_known_by_each_providers_words(
     httpserver: HTTPServer, status: int, body: Any
 ) -> None:
     """It is asked once, and neither the model's name nor the key is in doubt."""
-    error, server, _ = asked(httpserver, Answer(status, body, {}))
+    gateways = {"apim-request-id": "req-azure"}
+    error, server, _ = asked(httpserver, Answer(status, body, gateways))
     assert (type(error), error.status_code) == (ContentFilterError, status)
+    assert error.request_id == "req-azure"
     assert len(server.requests) == 1
     assert "Change the prompt" in error.remedy
 
@@ -444,7 +442,10 @@ NAMED: dict[str, tuple[dict[str, str], dict[str, Any], float | None]] = {
 def test_a_429_names_the_wait_in_many_ways(
     headers: dict[str, str], fields: dict[str, Any], seconds: float | None
 ) -> None:
-    """The error has it in seconds, reckoned from the server's own date."""
+    """The error has it in seconds, reckoned from the server's own date. OpenAI sends some of these headers with
+    every response.
+    """
+    assert failure(500, {}, headers={"x-ratelimit-reset-requests": "6m0s"}).retry_after is None
     error = failure(429, {"error": fields}, headers=headers)
     assert error.retry_after == (None if seconds is None else pytest.approx(seconds, abs=1e-6))
 
@@ -455,11 +456,6 @@ def test_a_wait_that_googles_body_names_is_kept_by_the_deadline(httpserver: HTTP
     error, server, _ = asked(httpserver, Answer(429, body, {}), deadline=20)
     assert (type(error), len(server.requests)) == (RateLimitError, 1)
     assert error.retry_after == 31.0
-
-
-def test_another_failure_than_a_429_ignores_when_limits_are_reset() -> None:
-    """OpenAI sends these headers with every response."""
-    assert failure(500, {}, headers={"x-ratelimit-reset-requests": "6m0s"}).retry_after is None
 
 
 @pytest.mark.parametrize(

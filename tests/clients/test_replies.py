@@ -71,11 +71,15 @@ def test_a_reply_can_be_sent_as_a_message() -> None:
     assert request.cache_key == plain.cache_key
 
 
-def test_a_reply_that_calls_a_tool_has_its_calls() -> None:
-    """The calls stand in the message and in ``.tool_calls``; there is no text."""
-    reply = reply_of({"content": None, "tool_calls": [TOOL_CALL]})
-    assert reply == CALLING
-    assert (reply.content, reply.tool_calls, reply.refusal) == (None, [TOOL_CALL], None)
+@pytest.mark.parametrize(
+    ("message", "calls", "refusal"),
+    [(CALLING, [TOOL_CALL], None), ({"content": None, "refusal": "I won't."}, None, "I won't.")],
+)
+def test_a_reply_has_its_tool_calls_or_its_refusal(message: Any, calls: Any, refusal: Any) -> None:
+    """They stand in the message and in attributes; there is no text."""
+    reply = reply_of(message)
+    assert reply == {"role": "assistant", **message}
+    assert (reply.content, reply.tool_calls, reply.refusal) == (None, calls, refusal)
 
 
 PRICE: dict[str, Any] = {"type": "function", "function": {"name": "price_of", "parameters": {}}}
@@ -156,12 +160,6 @@ def test_a_thought_of_a_reply_is_its_callers_own() -> None:
     assert [found["reasoning_details"] for found in reply.choices] == [DETAILS, []]
     reply["reasoning_details"].clear()
     assert reply.raw["choices"][0]["message"]["reasoning_details"] == DETAILS
-
-
-def test_a_reply_that_refuses_has_its_refusal() -> None:
-    """The refusal stands in the message; its text is None."""
-    reply = reply_of({"refusal": "I won't."})
-    assert reply == {"role": "assistant", "content": None, "refusal": "I won't."}
 
 
 def test_a_cached_reply_has_the_attributes_of_a_live_one() -> None:

@@ -80,10 +80,15 @@ def sent(httpserver: HTTPServer, messages: Any = "Hello", **arguments: Any) -> d
 
 
 def test_a_chat_is_sent_whole_and_not_kept_by_the_server(httpserver: HTTPServer) -> None:
-    """System and developer messages stay messages."""
+    """System and developer messages stay messages, and an image keeps its detail."""
+    image = {"type": "image_url", "image_url": {"url": "https://x.example/a.png", "detail": "low"}}
+    parts = [
+        {"type": "input_text", "text": "Hello"},
+        {"type": "input_image", "image_url": "https://x.example/a.png", "detail": "low"},
+    ]
     messages = [
         {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": [{"type": "text", "text": "Hello"}]},
+        {"role": "user", "content": [{"type": "text", "text": "Hello"}, image]},
         {"role": "assistant", "content": "Hi"},
         {"role": "user", "content": "Again"},
     ]
@@ -91,22 +96,13 @@ def test_a_chat_is_sent_whole_and_not_kept_by_the_server(httpserver: HTTPServer)
     assert (body["model"], body["store"]) == ("my-model", False)
     assert body["input"] == [
         {"type": "message", "role": "system", "content": "Be brief."},
-        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hello"}]},
+        {"type": "message", "role": "user", "content": parts},
         {
             "type": "message",
             "role": "assistant",
             "content": [{"type": "output_text", "text": "Hi"}],
         },
         {"type": "message", "role": "user", "content": "Again"},
-    ]
-
-
-def test_an_image_is_an_input_image(httpserver: HTTPServer) -> None:
-    """Its detail stays."""
-    image = {"type": "image_url", "image_url": {"url": "https://x.example/a.png", "detail": "low"}}
-    body = sent(httpserver, [{"role": "user", "content": [image]}])
-    assert body["input"][0]["content"] == [
-        {"type": "input_image", "image_url": "https://x.example/a.png", "detail": "low"}
     ]
 
 
@@ -209,28 +205,43 @@ def test_a_reply_is_read_as_that_of_a_chat(httpserver: HTTPServer) -> None:
     assert server.requests[0].path == "/v1/responses"
 
 
-def test_a_reply_has_tool_calls(httpserver: HTTPServer) -> None:
-    """They can be sent back as they are."""
-    reply = client_at(server_of(httpserver, response(CALL))).send_message("Price?", tools=[TOOL])
-    called = {"name": "price_of", "arguments": '{"item": "bread"}'}
-    assert reply.tool_calls == [{"id": "c1", "type": "function", "function": called}]
-    assert reply.finish_reason == "tool_calls"
+TOKEN = {"token": "Hi", "logprob": -0.1, "top_logprobs": []}
+CALLED = {"name": "price_of", "arguments": '{"item": "bread"}'}
 
 
-def test_a_refusal_is_an_answer(httpserver: HTTPServer) -> None:
-    """It stands where a chat's stands."""
-    item = {"type": "message", "content": [{"type": "refusal", "refusal": "I cannot."}]}
-    reply = client_at(server_of(httpserver, response(item))).send_message("Hello")
-    assert (reply.content, reply.refusal) == (None, "I cannot.")
-
-
-def test_log_probabilities_are_those_of_a_chat(httpserver: HTTPServer) -> None:
-    """A choice's shares read them."""
-    token = {"token": "Hi", "logprob": -0.1, "top_logprobs": []}
-    reply = client_at(
-        server_of(httpserver, response(text_item("Hi", logprobs=[token])))
-    ).send_message("Hello", model="my-model", logprobs=True)
-    assert reply.logprobs == {"content": [token]}
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (
+            response(CALL),
+            {
+                "tool_calls": [{"id": "c1", "type": "function", "function": CALLED}],
+                "finish_reason": "tool_calls",
+            },
+        ),
+        (
+            response({"type": "message", "content": [{"type": "refusal", "refusal": "I cannot."}]}),
+            {"content": None, "refusal": "I cannot."},
+        ),
+        (response(text_item("Hi", logprobs=[TOKEN])), {"logprobs": {"content": [TOKEN]}}),
+        (
+            response(
+                text_item("Once upon"),
+                status="incomplete",
+                incomplete_details={"reason": "max_output_tokens"},
+            ),
+            {"content": "Once upon", "finish_reason": "length"},
+        ),
+    ],
+    ids=["tool call", "refusal", "log probabilities", "cut"],
+)
+def test_what_a_reply_has_stands_where_a_chats_stands(
+    answer: Any, found: dict[str, Any], httpserver: HTTPServer
+) -> None:
+    reply = client_at(server_of(httpserver, answer)).send_message(
+        "Price?", model="my-model", tools=[TOOL], logprobs=True, max_tokens=20, on_error="raise"
+    )
+    assert {name: getattr(reply, name) for name in found} == found
 
 
 def test_a_type_is_read_from_the_answer(httpserver: HTTPServer) -> None:
@@ -243,17 +254,6 @@ def test_a_type_is_read_from_the_answer(httpserver: HTTPServer) -> None:
     reply = client_at(server).send_message("Price?", response_format=Price)
     assert reply.parsed == Price(coins=3)
     assert server.requests[0].body["text"]["format"]["name"] == "Price"
-
-
-def test_an_answer_cut_at_its_limit_says_so(httpserver: HTTPServer) -> None:
-    """Its reason is that of a chat."""
-    cut = response(
-        text_item("Once upon"),
-        status="incomplete",
-        incomplete_details={"reason": "max_output_tokens"},
-    )
-    reply = client_at(server_of(httpserver, cut)).send_message("Hello", max_tokens=2)
-    assert (reply.content, reply.finish_reason) == ("Once upon", "length")
 
 
 @pytest.mark.parametrize(

@@ -46,24 +46,18 @@ def test_an_answer_may_be_a_text_a_message_or_anything_that_becomes_json(
     assert reply.parsed == (answer if kind else None)
 
 
-def test_a_scripted_failure_of_the_api_is_tried_again() -> None:
-    client = ScriptedClient([ServiceError("once"), "then"])
+def test_scripted_failures_are_those_of_an_api() -> None:
+    """A failure is tried again, a refusal follows ``on_error``, and any other exception stands for a bug."""
+    client = ScriptedClient(
+        [ServiceError("once"), "then", *[AuthenticationError("no")] * 2, ZeroDivisionError("a bug")]
+    )
     assert client.send_message("a") == {"role": "assistant", "content": "then"}
     assert len(client.requests) == 2
-
-
-def test_a_scripted_refusal_of_the_api_follows_on_error() -> None:
-    """It is None unless ``on_error`` says otherwise."""
-    client = ScriptedClient([AuthenticationError("no"), AuthenticationError("no")])
     assert client.send_message("a") is None
     with pytest.raises(AuthenticationError):
         client.send_message("b", on_error="raise")
-
-
-def test_another_scripted_exception_is_raised() -> None:
-    """It stands for a bug, whatever ``on_error`` says."""
     with pytest.raises(ZeroDivisionError):
-        ScriptedClient([ZeroDivisionError("a bug")]).send_message("c", on_error="none")
+        client.send_message("c", on_error="none")
 
 
 def test_a_call_too_many_fails_the_test() -> None:
@@ -91,17 +85,13 @@ def test_limits_among_the_clients_arguments_hold() -> None:
 
 
 def test_a_streamed_answer_comes_in_words() -> None:
-    """They make up the text."""
-    with ScriptedClient(["Three coins,  please."]).stream_message("a") as stream:
-        assert list(stream) == ["Three", " coins,", "  please."]
-    assert stream.reply == {"role": "assistant", "content": "Three coins,  please."}
-
-
-def test_a_streamed_tool_call_is_in_the_reply() -> None:
-    """There are no words."""
-    with ScriptedClient([CALLING]).stream_message("b") as stream:
-        assert list(stream) == []
-    assert stream.reply == CALLING
+    """They make up the text; a tool call has none, and is in the reply."""
+    client = ScriptedClient(["Three coins,  please.", CALLING])
+    said = {"role": "assistant", "content": "Three coins,  please."}
+    for words, message in ((["Three", " coins,", "  please."], said), ([], CALLING)):
+        with client.stream_message("a") as stream:
+            assert list(stream) == words
+        assert stream.reply == message
 
 
 def test_from_many_threads_each_answer_is_given_once() -> None:

@@ -51,25 +51,14 @@ def tiers(server: ScriptedServer) -> list[str | None]:
 # What is sent
 
 
-def test_a_setting_asks_for_the_tier(asking: Any) -> None:
-    """``SERVICE_TIER`` is sent with each chat request."""
-    client, server = asking(served("flex"), service_tier="flex")
-    client.send_message(QUESTION)
-    assert tiers(server) == ["flex"]
-
-
-def test_an_argument_stands_above_the_setting(asking: Any) -> None:
-    """``service_tier=`` of a call is sent in place of the setting's."""
-    client, server = asking(served("default"), service_tier="flex")
-    client.send_message(QUESTION, service_tier="default")
-    assert tiers(server) == ["default"]
-
-
-def test_the_tier_is_in_no_key(asking: Any) -> None:
-    """The same request has the same key at any tier."""
-    client, _ = asking(OK)
-    plain, flex = (client.build_request(QUESTION, service_tier=tier) for tier in (None, "flex"))
-    assert plain.cache_key == flex.cache_key
+@pytest.mark.parametrize(("argument", "tier"), [(None, "flex"), ("default", "default")])
+def test_an_argument_stands_above_the_setting(argument: str | None, tier: str, asking: Any) -> None:
+    """``SERVICE_TIER`` is sent with each chat request, in no key, unless the call names a tier."""
+    client, server = asking(served(tier), service_tier="flex")
+    client.send_message(QUESTION, service_tier=argument)
+    assert tiers(server) == [tier]
+    plain, other = (client.build_request(QUESTION, service_tier=name) for name in (None, argument))
+    assert plain.cache_key == other.cache_key
 
 
 def test_an_unchanged_program_gets_the_tier_by_an_override(httpserver: HTTPServer) -> None:
@@ -111,17 +100,16 @@ def test_a_streamed_answer_costs_what_its_tier_costs(tier: str | None, cost: flo
     assert stream.reply.cost == pytest.approx(cost)
 
 
-def test_a_tier_may_have_a_price_of_its_own(asking: Any) -> None:
-    """``m flex = …`` in ``[Prices]`` is the price at flex."""
-    client, _ = asking(served("flex"), prices={**PRICES, "m flex": (0.25, 0.5)})
-    reply = client.send_message(QUESTION, service_tier="flex")
-    assert reply.cost == pytest.approx(FULL / 4)
-
-
-def test_the_price_of_priority_is_not_guessed(asking: Any) -> None:
-    """It costs more by a factor that depends on the model: unknown until ``[Prices]`` says it."""
-    client, _ = asking(served("priority"))
-    assert client.send_message(QUESTION, service_tier="priority").cost is None
+@pytest.mark.parametrize(
+    ("tier", "prices", "cost"),
+    [("flex", {"m flex": (0.25, 0.5)}, pytest.approx(FULL / 4)), ("priority", {}, None)],
+)
+def test_a_tier_may_have_a_price_of_its_own(tier: str, prices: Any, cost: Any, asking: Any) -> None:
+    """``m flex = …`` in ``[Prices]`` is the price at flex; that of priority depends on the model, and is unknown
+    until ``[Prices]`` says it.
+    """
+    client, _ = asking(served(tier), prices={**PRICES, **prices})
+    assert client.send_message(QUESTION, service_tier=tier).cost == cost
 
 
 @pytest.mark.feature("plans")

@@ -370,22 +370,16 @@ def test_the_only_scope_of_a_usage_table_is_named() -> None:
     assert [row[:2] for row in table(client.usage)[1:3]] == [["cheap", "1"], ["in trial-1", "1"]]
 
 
-def test_usage_sorts_the_numbers_of_scopes() -> None:
-    """The second repeat comes before the tenth."""
+@pytest.mark.parametrize(
+    "names", [["rep-2", "rep-10"], ["\u0662", "\u0661\u0660", "\u0627"]], ids=["Latin", "Arabic"]
+)
+def test_usage_sorts_the_numbers_of_scopes(names: list[str]) -> None:
+    """The second repeat comes before the tenth, in digits of any script."""
     client = metered(1, 1)
-    for number in (10, 2):
-        with llmcall.scope(f"rep-{number}"):
-            client.send_message("Hello")
-    assert list(client.usage.by_scope) == ["rep-2", "rep-10"]
-
-
-def test_scopes_of_any_script_are_sorted() -> None:
-    """Digits of other scripts are numbers, too."""
-    client = metered(1, 1, 1)
-    for name in ("\u0661\u0660", "\u0662", "\u0627"):
+    for name in reversed(names):
         with llmcall.scope(name):
             client.send_message("Hello")
-    assert list(client.usage.by_scope) == ["\u0662", "\u0661\u0660", "\u0627"]
+    assert list(client.usage.by_scope) == names
 
 
 def test_the_html_of_usage_has_the_cells_of_the_text(varied: Any) -> None:

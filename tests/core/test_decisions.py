@@ -15,6 +15,7 @@ from driver import Driver
 from servers import completion
 
 import llmcall
+import llmcall.testing
 from llmcall import LLMClient
 from llmcall.core.answer import reply_to
 from llmcall.core.effects import Effect, Look, Procedure, Send, Wait
@@ -229,3 +230,16 @@ class Waiting(Driver):
         if isinstance(effect, Wait):
             time.sleep(effect.seconds or 0)
         return super().execute(effect)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batches"),
+    [([200_000] * 3, [1, 1, 1]), ([100_000] * 4, [3, 1]), ([400_000, 1], [1, 1])],
+)
+def test_texts_to_embed_are_batched_by_their_size(sizes: list[int], batches: list[int]) -> None:
+    """A request has at most 300,000 bytes, or one text."""
+    texts = [f"{number}".zfill(size) for number, size in enumerate(sizes)]
+    answers = [[[1.0]] * count for count in batches]
+    client: Any = llmcall.testing.ScriptedClient(answers, on_error="raise")
+    client.get_embedding(texts)
+    assert [len(request.body["input"]) for request in client.requests] == batches

@@ -225,6 +225,14 @@ def test_answers_in_memory_are_stored_once_the_path_takes_them(
     assert len(client.cache) == 2
 
 
+def test_a_refresh_replaces_an_answer_that_is_in_memory_alone(taking_nothing: Path) -> None:
+    """Once in a process, as one on the disk."""
+    assert client_to(taking_nothing, ["old"]).send_message("a").content == "old"
+    refreshing = client_to(taking_nothing, ["new"], "refresh")
+    for client in (refreshing, refreshing, client_to(taking_nothing, ())):
+        assert client.send_message("a").content == "new"
+
+
 def kept_in_memory(client: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Ask two questions twice each: two calls, the right answers, one warning, and copies."""
     replies = [client.send_message(question) for question in ("a", "a", "b", "b")]

@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +32,6 @@ from servers import (
     OPEN_BODY,
     OPEN_HEAD,
     QUESTION,
-    TOO_LONG,
     Answer,
     Behaviour,
     RawServer,
@@ -754,38 +752,6 @@ def test_one_connection_serves_many_calls() -> None:
         ]
     assert [reply.cached for reply in replies] == [False, False]
     assert len(server.requests) == 1
-
-
-def test_calls_at_once_have_a_connection_each_and_keep_it() -> None:
-    """The next calls at once use them again."""
-    at_once = threading.Barrier(4, timeout=TOO_LONG)
-    connections: list[object] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"  # keeps connections
-
-        def do_POST(self) -> None:
-            if self.connection not in connections:
-                connections.append(self.connection)
-            self.rfile.read(int(self.headers["Content-Length"]))
-            at_once.wait()
-            self.wfile.write(http(OK.text().encode()))
-
-        def log_message(self, *_: object) -> None:
-            """Be quiet."""
-
-    def ask(number: int) -> Any:
-        return client.send_message(f"Question {number}", on_error="raise")
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        with client_for(f"http://127.0.0.1:{server.server_port}/v1") as client:
-            for numbers in range(4), range(4, 8):
-                llmcall.map(ask, numbers, workers=4, on_error="raise", progress=False)
-        server.shutdown()
-        thread.join()
-    assert len(connections) == 4
 
 
 @pytest.mark.ci

@@ -620,30 +620,6 @@ def test_a_caches_directory_is_private_and_out_of_git(exists: bool, tmp_path: Pa
     assert (folder / ".gitignore").read_text() == "*\n"
 
 
-def test_a_cache_whose_maker_was_killed_early_is_out_of_git(tmp_path: Path) -> None:
-    """It had made the folder and its .gitignore, and written nothing."""
-    folder = tmp_path / "cache"
-    folder.mkdir(mode=0o700)
-    (folder / ".gitignore").touch()
-    filled(ResponseCache(folder), 1)
-    assert (folder / ".gitignore").read_text() == "*\n"
-
-
-def test_a_users_gitignore_of_a_cache_stays(tmp_path: Path) -> None:
-    """One that was written, or was emptied later, to have the cache in git."""
-    written, emptied = tmp_path / "written", tmp_path / "emptied"
-    written.mkdir()
-    (written / ".gitignore").write_text("*.log\n")
-    filled(ResponseCache(written), 1)
-    filled(ResponseCache(emptied), 1)
-    (emptied / ".gitignore").write_text("")
-    llmcall.reset()
-    ResponseCache(emptied).close()
-    filled(ResponseCache(emptied), 2)
-    assert (written / ".gitignore").read_text() == "*.log\n"
-    assert (emptied / ".gitignore").read_text() == ""
-
-
 def test_diskcache_loses_nothing_of_a_cache(tmp_path: Path) -> None:
     """Opened by it, the directory has no limit, no eviction and no statistics."""
     with ResponseCache(tmp_path / "cache") as cache:
@@ -674,20 +650,6 @@ def test_the_directory_of_another_diskcache_program_is_refused_before_a_call(
     with diskcache.Cache(str(tmp_path / "theirs")) as theirs:
         after = theirs.size_limit, theirs.eviction_policy, theirs.cull_limit
         assert (theirs["row"], after) == ([1], before)
-
-
-def test_a_directory_to_which_another_program_gave_limits_can_be_salvaged(tmp_path: Path) -> None:
-    """It would evict answers when it opens it again; plain diskcache only looks."""
-    with ResponseCache(tmp_path / "cache") as cache:
-        filled(cache, 2)
-    diskcache.Cache(str(tmp_path / "cache")).close()
-    assert len(ResponseCache(tmp_path / "cache")) == 2
-    diskcache.Cache(str(tmp_path / "cache"), cull_limit=10).close()
-    llmcall.reset()
-    cache = ResponseCache(tmp_path / "cache")
-    with pytest.raises(ConfigError, match="cull_limit 10"):
-        len(cache)
-    assert cache.salvage(tmp_path / "own") == 2
 
 
 def test_a_record_that_replaces_an_expired_row_of_diskcache_does_not_expire(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ hold.
 from __future__ import annotations
 
 import asyncio
-import errno
 import functools
 import itertools
 import json
@@ -554,20 +553,6 @@ def test_failures_are_named_at_the_end(caplog: pytest.LogCaptureFixture) -> None
     assert "ContentFilterError. Change" in warning
 
 
-def test_the_scopes_of_failures_are_sorted_by_their_numbers(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """The second comes before the tenth; those beyond five are counted."""
-    client = ScriptedClient(lambda messages: llmcall.APIError("no"))
-    with cassette(PATH):
-        for number in (10, 2, 11, 12, 13, 14):
-            with scope(f"rep-{number}"):
-                client.send_message("a")
-    (warning,) = warnings(caplog)
-    assert "1 in scope 'rep-2', 1 in scope 'rep-10'" in warning
-    assert "1 in scope 'rep-13' and 1 more scope)" in warning
-
-
 NOTHING = "Nothing was written. Fix the cause and rerun. The first"
 AGAIN = "Fix the cause and rerun; only missing answers are requested. The first"
 AGAIN_NEW = "Fix the cause and rerun with mode 'new'; only missing answers are requested. The first"
@@ -643,34 +628,6 @@ def test_a_cassette_counts_the_answers_of_an_earlier_run(
         f"{PATH}: 2 answers reused from the disk cache, from an earlier run, or from identical calls in this one. "
         "For new ones, use another scope name and a new cassette"
     ]
-
-
-def test_an_answer_that_another_call_found_in_the_cache_first_counts_as_asked(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """It is in the disk cache before it is on the cassette, so a call of another process finds it there."""
-    asking, found = threading.Event(), threading.Event()
-    response = ScriptedClient(["yes"]).send_message("Hi").raw
-
-    def answer(messages: Any) -> str:
-        asking.set()
-        found.wait(LONGEST)
-        return "yes"
-
-    def find() -> str:
-        asking.wait(LONGEST)
-        other = ScriptedClient([], cache_mode="auto")
-        other.cache.put(other.build_request("Hi"), response)
-        try:
-            return str(answer_to(other))
-        finally:
-            found.set()
-
-    with cassette(PATH) as tape, ThreadPoolExecutor(1) as thread:
-        finding = thread.submit(find)
-        assert answer_to(ScriptedClient(answer, cache_mode="auto")) == finding.result() == "yes"
-        assert (tape.asked, tape.supplied) == (1, 0)
-    assert warnings(caplog) == []
 
 
 def beside_a_quicker_run(question: str = "Hi") -> ScriptedClient:
@@ -1183,19 +1140,6 @@ def test_overridden_settings_are_named_whole_with_their_sources(
     )
 
 
-def test_an_overridden_sections_file_is_named_in_a_folder_with_a_comma(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    os.mkdir("one, two")
-    monkeypatch.chdir("one, two")
-    for model in ("gpt-4o-mini", "gpt-4o"):
-        config_file(f"[OpenAI]\nMODEL = tiny\n[Aliases]\ntiny = {model}\n")
-        with cassette(PATH):
-            answer_to(counting())
-    [line] = [message for message in caplog.messages if OVERRIDDEN in message]
-    assert line.startswith("[Aliases] tiny = gpt-4o of config.ini has no effect")
-
-
 def test_equal_settings_defaults_and_code_are_not_named(caplog: pytest.LogCaptureFixture) -> None:
     """They change nothing, or go before the file's."""
     record_before_the_model_changes()
@@ -1491,22 +1435,6 @@ def test_the_second_of_two_processes_that_write_one_cassette_is_refused(
     assert b'"other"' not in before
 
 
-RECORD_AT_ONCE = """
-client = ScriptedClient(lambda messages: sys.argv[1], cache_mode="auto", cache_path=f"cache of {sys.argv[1]}")
-for round in range(10):
-    tape = llmcall.cassette(f"{round}.jsonl").open()
-    for number in range(20):
-        client.send_message(f"{number}")
-    print("ready", flush=True)
-    sys.stdin.readline()
-    try:
-        tape.close()
-        print(sys.argv[1], flush=True)
-    except llmcall.CacheError:
-        print("refused", flush=True)
-"""
-
-
 def lines_of(processes: list[RunningProgram]) -> list[str]:
     """Return the next line that each process prints, without its end."""
     lines = []
@@ -1514,23 +1442,6 @@ def lines_of(processes: list[RunningProgram]) -> list[str]:
         assert process.stdout is not None
         lines.append(process.stdout.readline().rstrip())
     return lines
-
-
-@pytest.mark.newest_only
-def test_of_two_processes_that_finish_one_cassette_at_once_one_is_refused() -> None:
-    """The file is that of the other, whole."""
-    with start(RECORD_AT_ONCE, "one") as one, start(RECORD_AT_ONCE, "two") as two:
-        for number in range(10):
-            assert lines_of([one, two]) == ["ready", "ready"]
-            for process in (one, two):
-                assert process.stdin is not None
-                process.stdin.write("\n")
-                process.stdin.flush()
-            refused, written = sorted(lines_of([one, two]), key="refused".__ne__)
-            assert (refused, written) in (("refused", "one"), ("refused", "two"))
-            answers = ResponseCache(f"cache {number}")
-            assert answers.load(f"{number}.jsonl") == 20
-            assert {record.answer for record in answers.records()} == {written}
 
 
 KILLED_WHILE_WRITING = """
@@ -1557,14 +1468,6 @@ def test_a_writer_that_was_killed_leaves_no_lock(caplog: pytest.LogCaptureFixtur
     assert not Path(f".{PATH}.lock").exists()
 
 
-def test_a_cassette_may_have_the_longest_name_of_a_file() -> None:
-    """The temporary files beside it have shorter ones."""
-    name = "x" * 249 + ".jsonl"
-    with cassette(name):
-        answer_to(echoing(), "Hi")
-    assert os.listdir() == [name]
-
-
 @pytest.mark.parametrize("mode", ["once", "new", "update"])
 def test_a_recording_without_a_call_says_that_nothing_was_written(
     mode: str, caplog: pytest.LogCaptureFixture
@@ -1583,21 +1486,6 @@ def test_a_recording_without_a_call_says_that_nothing_was_written(
     assert not any(map(os.path.exists, names))
 
 
-def test_a_drive_that_is_not_there_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None of the folders of the path exists, such as those of a drive of Windows."""
-    looked_for: set[object] = set()
-
-    def is_there(path: object) -> bool:
-        assert path not in looked_for
-        looked_for.add(path)
-        return False
-
-    monkeypatch.setattr(os.path, "exists", is_there)
-    monkeypatch.setattr(os.path, "isdir", lambda path: False)
-    with pytest.raises(CacheError, match="cannot be written"), cassette("/drive/runs/tape.jsonl"):
-        pass
-
-
 def test_a_process_that_writes_is_waited_for() -> None:
     """The one that waited finds the other's file, and does not write over it."""
     with start(KILLED_WHILE_WRITING.replace("sys.stdin.read()", WRITE_LATER)) as first:
@@ -1614,41 +1502,6 @@ WRITE_LATER = """sys.stdin.read()
     time.sleep(0.5)
     os.rename(*paths)
 import time"""
-
-
-@NEEDS_POSIX
-def test_a_cassette_is_written_on_a_file_system_without_locks(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Such as some of clusters."""
-    import fcntl
-
-    def refuse(*arguments: Any) -> None:
-        raise OSError(errno.ENOSYS, "Function not implemented")
-
-    monkeypatch.setattr(fcntl, "lockf", refuse)
-    taped("Hi")
-    assert asked_in() == ["Hi"]
-
-
-def test_a_folder_in_which_no_lock_can_be_made_is_an_error_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Waiting would not help. The answers are in the disk cache."""
-    opens, refused = os.open, []
-
-    def refuse(path: Any, *arguments: Any, **named: Any) -> int:
-        if str(path).endswith(".lock"):
-            refused.append(path)
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return opens(path, *arguments, **named)
-
-    monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(CacheError, match="No space left"), cassette(PATH):
-        answer_to(counting(cache_mode="auto"))
-    assert len(refused) == 1
-    assert not any(Path().glob("*.jsonl"))
-    assert len(llmcall.client("openai").cache) == 1
 
 
 # What no call used
@@ -2092,20 +1945,6 @@ def test_a_folder_is_no_cassette(path: str, mode: str) -> None:
         CacheError, match=r"is a folder, .* name a file in it, such as .*run\.jsonl"
     ):
         cassette(path, mode=mode).open()
-
-
-def test_a_folder_is_no_file_to_read_or_write() -> None:
-    """Nor is one for what reads and writes cassettes."""
-    Path("folder").mkdir()
-    ScriptedClient(["Hello."], cache_mode="auto", cache_path="cache").send_message("Hello")
-    cache = ResponseCache("cache")
-    for use in (
-        cassette("folder").all_records,
-        functools.partial(cache.export, "folder"),
-    ):
-        with pytest.raises(CacheError, match="folder is a folder"):
-            use()
-    assert not any(Path("folder").iterdir())
 
 
 @pytest.mark.parametrize("path", [None, "", 3, b"tape.jsonl"])

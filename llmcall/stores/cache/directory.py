@@ -213,16 +213,11 @@ class Directory(Storage):
 
 
 def _make_private(folder: str) -> None:
-    """Make a cache's folder; a new or empty one becomes private and ignored by git.
-
-    One with an empty ``.gitignore`` alone is a new one, whose maker was killed before it wrote that file.
-    """
+    """Make a cache's folder; a new or empty one becomes private and ignored by git."""
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    ignored = os.path.join(folder, ".gitignore")
-    names = os.listdir(folder)
-    if not names or (names == [".gitignore"] and not os.path.getsize(ignored)):
+    if not os.listdir(folder):
         os.chmod(folder, 0o700)
-        with open(ignored, "w", encoding="utf-8") as file:
+        with open(os.path.join(folder, ".gitignore"), "w", encoding="utf-8") as file:
             file.write("*\n")
 
 

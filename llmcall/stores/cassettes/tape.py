@@ -239,12 +239,8 @@ class Tape:
             if existing is not None:
                 self.log.note(existing, position, is_replayed=True)
                 is_same = same_answer(existing, record) and existing.given == record.given
-                # another call found the answer in the disk cache before this one, which was sent, got here
-                gained = self._gained.get(record.cache_key)
-                is_found = gained is not None and gained.source == GotFrom.CACHE
-                is_own = is_same and source == GotFrom.SERVER and is_found
                 may_replace = replace and (is_asked_again or source == GotFrom.GIVEN)
-                if not is_own and (is_same or not may_replace):
+                if is_same or not may_replace:
                     return existing
             self._gained[record.cache_key] = Gained(kept(record), source)
             self.log.note(record, position)

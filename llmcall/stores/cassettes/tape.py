@@ -21,11 +21,10 @@ from ..cache.directory import Directory
 from ..days import Days, day_of
 from ..record import GotFrom, Record, draw_of
 from ..records.answers import same_answer
-from ..records.content import content_of
 from ..records.header import Header
 from ..records.keyed_settings import joined_settings, settings_shown, settings_taken
 from ..records.packed import LazyRecord, kept
-from ..records.reader import RecordFile, header_in
+from ..records.reader import RecordFile, content_of, header_in
 from ..records.writer import check_writable, header_line, write
 from .replay_log import ReplayLog
 

@@ -16,9 +16,8 @@ from ...additions import additions
 from ...errors import CacheCorruptError, CacheError
 from ...keys.request import Data
 from ..record import Record
-from .content import content_of
 from .header import Header, check_record, first_header, no_header, record_of
-from .line import RESTORE, checked_text, parse_line, resolve_markers
+from .line import RESTORE, checked_text, parse_line, refuse_folder, resolve_markers
 from .packed import LazyRecord
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -259,6 +258,17 @@ def key_at_end(line: bytes) -> str:
         return line[-KEY_DIGITS - 2 : -2].decode(errors="replace")
     parse_line(line)  # may say more
     raise CacheCorruptError(f"the line does not end with its key; {RESTORE}")
+
+
+def content_of(path: str | os.PathLike[str]) -> bytes:
+    """Return the content of a file, empty without the file.
+
+    :raises CacheError: if it is a folder.
+    """
+    refuse_folder(path)
+    with suppress(FileNotFoundError), open(path, "rb") as file:
+        return file.read()
+    return b""
 
 
 def header_in(path: str | os.PathLike[str]) -> Header | None:

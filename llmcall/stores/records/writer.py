@@ -17,7 +17,6 @@ from ...support.system import check_replaceable, file_beside
 from ..notes import header_notes_of
 from ..record import Record, scope_of, sorted_scopes
 from .answers import stable_response
-from .content import content_of
 from .header import Header
 from .keyed_settings import with_used_models
 from .line import (
@@ -29,7 +28,7 @@ from .line import (
     refuse_folder,
     text_digest,
 )
-from .reader import header_in
+from .reader import content_of, header_in
 from .served import Answered, answered, served_entry
 
 

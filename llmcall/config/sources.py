@@ -202,21 +202,12 @@ def _variable_entries(variables: Mapping[str, str], prefix: str) -> Iterator[Ent
     for variable, name in {**OTHER_VARIABLES, **VARIABLES}.items():
         if variable in variables:
             row = SETTINGS.get(name) or HIDDEN_SETTINGS[name]
-            _warn_of_quotes(row, variables[variable], prefix + variable)
             yield row, variables[variable], prefix + variable
     for variable in variables:
         if variable.startswith("LLMCALL_") and variable not in OUR_VARIABLES:
             warn_once(
                 f"unknown setting {variable} ({prefix.rstrip(', ')}){nearest(variable, OUR_VARIABLES)}"
             )
-
-
-def _warn_of_quotes(row: Setting, value: str, location: str) -> None:
-    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
-    if quoted and row.parse not in (values.patterns, values.normalizers):
-        warn_once(
-            f"{location}: the quotes around the value are part of it; write values without quotes"
-        )
 
 
 # config.ini.
@@ -378,7 +369,6 @@ def _expand_value(
     dotenv: Mapping[str, str],
 ) -> Any:
     """Return a value with its variables replaced; an API key's variables are replaced at use."""
-    _warn_of_quotes(row, text, location)
     if row.parse is values.credential and "${" in text:
         return KeyReference(
             text, location, tuple(pair for pair in dotenv.items() if pair[0] in text)

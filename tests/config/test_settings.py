@@ -522,7 +522,6 @@ def test_the_syntax_of_config_ini_is_read_as_documented(
             "[Endpoint a]\nBASE_URL = http://h/v1\n",
             "[Endpoint a]: without MODELS this endpoint is never used",
         ),
-        ("[Aliases]\na = 'b'\n", "[Aliases] a: the quotes around the value are part of it"),
         (
             "[Cache]\nNORMALIZE = time\n",
             "'time' is read as one regular expression. Did you mean 'times'?",

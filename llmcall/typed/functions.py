@@ -50,7 +50,7 @@ class LLMFunction(RowMethods, Generic[Arguments, Value]):
         if not llm_call.has_files:
             llm_call.refuse_unused(llm_call.parameters)
 
-    def _call_variables(self, *args: object, **kwargs: object) -> dict[str, object]:
+    def _call_variables(self, *args: object, **kwargs: object) -> dict[str, Any]:
         """Return the arguments of a call by name; given ones that hold nothing are undefined."""
         args = *self.bound.values(), *args
         variables = self._parameters.arguments(args, kwargs)
@@ -61,7 +61,7 @@ class LLMFunction(RowMethods, Generic[Arguments, Value]):
             *kwargs,
         } & variables.keys()
         missing = [name for name in sorted(given) if holds_nothing(variables[name])]
-        return with_undefined(variables, missing)  # type: ignore[no-any-return]
+        return with_undefined(variables, missing)
 
     @door
     def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Value:

@@ -196,7 +196,7 @@ class LLMCall(RowMethods):
         """Return the variables that a call names; those that hold nothing are undefined."""
         self.refuse_unused(variables)
         missing = [name for name, value in variables.items() if holds_nothing(value)]
-        return with_undefined(variables, missing)  # type: ignore[no-any-return]
+        return with_undefined(variables, missing)
 
     async def answer(self, variables: dict[str, Any]) -> Answer:
         """Call until an answer fits, and return it; apply ``on_error`` to a failure."""

@@ -112,7 +112,9 @@ class RowJob:
         }
 
 
-def with_undefined(values: Any, missing: Iterable[Any], row: str = CALL) -> Any:
+def with_undefined(
+    values: dict[str, Any], missing: Iterable[Any], row: str = CALL
+) -> dict[str, Any]:
     """Return the values of a row or a call; those that hold nothing are undefined.
 
     :param missing: their names.

@@ -89,9 +89,7 @@ class LocalTransport(SDKTransport):
     async def _free_client(self, *, blocks: bool) -> object:
         """Return a client for one call, of the server that runs the model."""
         if not self.url:
-            find = partial(address_and_key, self._path, self._context_window)
-            place: tuple[str, str] = await Do(find, partial(in_thread, find))
-            address, key = place
+            address, key = await running(self._path, self._context_window)
             self._arguments = {"base_url": f"{address}/v1", "api_key": Hidden(key)}
             self.url = f"{address}/v1"
         return await super()._free_client(blocks=blocks)
@@ -111,6 +109,13 @@ def address_and_key(path: pathlib.Path, context_window: int) -> tuple[str, str]:
             _servers[path, context_window] = _started(path, context_window)
         server, key = _servers[path, context_window]
         return server.listening_address, key
+
+
+async def running(path: pathlib.Path, context_window: int) -> tuple[str, str]:
+    """Return what :func:`address_and_key` returns, without blocking an event loop."""
+    find = partial(address_and_key, path, context_window)
+    place: tuple[str, str] = await Do(find, partial(in_thread, find))
+    return place
 
 
 def _started(path: pathlib.Path, context_window: int) -> tuple[object, str]:

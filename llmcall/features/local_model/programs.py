@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from ...core.effects import Blocks, Do
+from ...core.effects import Blocks
 from ...errors import ConfigError
-from ...support.loop_waits import in_thread
-from .client import address_and_key, find_model
+from .client import find_model, running
 
 if TYPE_CHECKING:
     import httpx
@@ -35,9 +33,7 @@ def sender(
                 "Chat Completions, and nothing is sent. Unset LLMCALL_API_TYPE to send it"
             )
         path = find_model(settings.model)
-        find = partial(address_and_key, path, settings.context_window)
-        place: tuple[str, str] = await Do(find, partial(in_thread, find))
-        address, key = place
+        address, key = await running(path, settings.context_window)
         body = {**json.loads(request.content), "model": path.stem}
         if (limit := body.pop("max_completion_tokens", None)) is not None:
             body["max_tokens"] = limit

@@ -6,14 +6,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import multiprocessing
 import os
 import random
 import signal
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -173,14 +172,6 @@ class Killing(Dice):
 def ask_and_be_killed(item: Any) -> Any:
     """Ask about an item, and be killed meanwhile."""
     return Killing().send_message(f"item {item}", on_error="raise")
-
-
-def ask_in_a_grandchild(item: Any) -> str:
-    """Open and close a cassette, and ask about an item in a process that this one spawns."""
-    with llmcall.cassette("child.jsonl"):
-        ask(item)
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(ask, item).result()
 
 
 def ask_words(item: str) -> list[str]:

@@ -37,7 +37,6 @@ from map_functions import (
     ask,
     ask_alone,
     ask_and_be_killed,
-    ask_in_a_grandchild,
     ask_inside_a_stream,
     ask_or_say_why_not,
     ask_slowly,
@@ -897,18 +896,6 @@ def test_work_whose_result_nobody_awaits_stays_in_its_scope() -> None:
     assert {record.sample for record in tape.all_records()} == {"trial#0"}
     os.close(reading)
     os.close(writing)
-
-
-@pytest.mark.ci
-def test_a_process_of_a_process_is_recorded_in_a_cassettes_block() -> None:
-    """Even if the process between them has had a cassette of its own."""
-    llmcall.configure(cache_mode="off")
-    with (
-        ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool,
-        llmcall.cassette("run.jsonl") as tape,
-    ):
-        found = pool.submit(ask_in_a_grandchild, "Bread?").result()
-    assert [record.answer for record in tape.all_records()] == [found]
 
 
 @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.ci)])

@@ -24,9 +24,8 @@ def mask(error: BaseException, secrets: Sequence[object]) -> None:
     """
     arguments = without_secrets([*error.args], secrets)
     error.args = tuple(visible(arg) if isinstance(arg, str) else arg for arg in arguments)
-    for name in ("message", "body", "code", "param"):
-        if hasattr(error, name):
-            setattr(error, name, without_secrets(getattr(error, name), secrets))
+    for name in vars(error).keys() & {"message", "body", "code", "param"}:
+        setattr(error, name, without_secrets(vars(error)[name], secrets))
 
 
 def secrets_of(request: Any) -> list[str]:

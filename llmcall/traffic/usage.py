@@ -131,7 +131,8 @@ FURTHER_SCOPES = "(further scopes)"
 
 def _sections(usage: Usage) -> list[list[list[str]]]:
     """Return rows for models and all scopes, and for arms if there are any, without columns of zeros."""
-    names = [name for name in COLUMNS if name == "calls" or getattr(usage, name) != 0]
+    amounts = usage._asdict()
+    names = [name for name in COLUMNS if name == "calls" or amounts[name] != 0]
     if usage.cached_input_tokens is None:
         names.remove("cached_input_tokens")  # most servers do not report it
     models = list(usage.by_model.items())
@@ -150,7 +151,8 @@ def _sections(usage: Usage) -> list[list[list[str]]]:
 def _section(title: str, names: list[str], usages: list[tuple[str, Usage]]) -> list[list[str]]:
     rows = [[title, *names]]
     for label, usage in usages:
-        rows.append([label, *(quantity(name, getattr(usage, name)) for name in names)])
+        amounts = usage._asdict()
+        rows.append([label, *(quantity(name, amounts[name]) for name in names)])
     return rows
 
 
@@ -175,14 +177,14 @@ def _notes(usage: Usage) -> list[str]:
 
 def _sum(parts: Iterable[Usage]) -> Usage:
     """Return the sum of usages; an amount unknown in one is unknown in the sum."""
-    usages = list(parts)
+    usages = [usage._asdict() for usage in parts]
     sums: Row = {}
     for name in COLUMNS:
-        amounts = [getattr(usage, name) for usage in usages]
+        amounts = [usage[name] for usage in usages]
         zero = 0.0 if name in USD_COLUMNS else 0
         sums[name] = None if None in amounts else sum(amounts, zero)
     for name in TEXT_COLUMNS:
-        sums[name] = tuple(sorted({text for usage in usages for text in getattr(usage, name)}))
+        sums[name] = tuple(sorted({text for usage in usages for text in usage[name]}))
     return Usage(**sums)
 
 

@@ -73,18 +73,15 @@ def test_answers_are_assigned_to_the_rows_that_they_answer() -> None:
         assert adults[column].tolist() == adults["name"].tolist()
 
 
-def test_repeats_repeat_the_index(adults: Any) -> None:
-    table = CALL.table(adults, repeats=2)
-    pandas.testing.assert_index_equal(table.index, adults.index.repeat(2))
-    assert table["value"].tolist() == table["name"].tolist()
-
-
-def test_vary_repeats_the_index(adults: Any) -> None:
-    table = CALL.table(adults, vary={"temperature": [0, 1]}, repeats=2)
+def test_repeats_and_vary_repeat_the_index(adults: Any) -> None:
     index = adults.index.repeat(2)
-    pandas.testing.assert_index_equal(table.index, index.append(index))
+    table = CALL.table(adults, repeats=2)
+    varied = CALL.table(adults, vary={"temperature": [0, 1]}, repeats=2)
+    pandas.testing.assert_index_equal(table.index, index)
+    pandas.testing.assert_index_equal(varied.index, index.append(index))
     assert table["value"].tolist() == table["name"].tolist()
-    assert table["temperature"].tolist() == [0] * 6 + [1] * 6
+    assert varied["value"].tolist() == varied["name"].tolist()
+    assert varied["temperature"].tolist() == [0] * 6 + [1] * 6
 
 
 def test_rows_that_fail_keep_their_index(adults: Any) -> None:

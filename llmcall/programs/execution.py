@@ -33,7 +33,7 @@ from .answering import HAS_ENDED
 from .children import recording_children
 from .entry import other_connections, unrecorded_lines
 from .interceptors import Sight
-from .last_lines import summary_lines
+from .last_lines import has_gaps, summary_lines
 from .patches import patched_by, recorded_libraries
 from .recorder import Recorder
 from .started import LONGEST_END, RoutesOfRecording
@@ -185,7 +185,6 @@ class Execution(CallListener):
         error, recorder = self._error, self._recorder
         missed = self._routes.missed_lines()
         self._routes.end(SOON if isinstance(error, KeyboardInterrupt) else LONGEST_END)
-        has_failed = bool(recorder.first_error or (missed and recorder.sends_nothing))
         unrecorded = [*unrecorded_lines(recorder), *missed]
         recorder.has_ended = True
         end_streams()
@@ -196,8 +195,7 @@ class Execution(CallListener):
             self._exit_stack.__exit__(None if error is None else type(error), error, None)
         except (LLMCallError, OSError, ValueError) as problem:
             problems.append(problem)
-        is_left_out = self._cassette is not None and bool(self._cassette.left_out)
-        has_failed = has_failed or bool(problems_reported) or is_left_out
+        has_failed = has_gaps(recorder, self._cassette, missed) or bool(problems_reported)
         process_failures.warn()
         if recorder.first_error is not None and (error is None or isinstance(error, SystemExit)):
             problems.append(recorder.first_error)

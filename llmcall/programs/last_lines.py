@@ -16,6 +16,17 @@ from .interceptors import Sight
 from .recorder import Recorder
 
 
+def has_gaps(recorder: Recorder, cassette: Cassette | None, missed: list[str]) -> bool:
+    """Return whether a recording lacks something, or a replay refused it, so that the exit code is not 0.
+
+    :param cassette: the closed cassette, or ``None``.
+    :param missed: the lines about children that were not recorded.
+    """
+    is_left_out = cassette is not None and bool(cassette.left_out)
+    is_refused = recorder.first_error is not None or (recorder.sends_nothing and bool(missed))
+    return is_left_out or is_refused
+
+
 def summary_lines(
     recorder: Recorder,
     cassette: Cassette | None,

@@ -10,7 +10,7 @@ import requests
 
 from ..core import threads
 from ..support import libraries
-from .conversion import TIMEOUTS, LibraryErrors, httpx_request
+from .conversion import TIMEOUTS, UNREAD, LibraryErrors, httpx_request
 from .interceptors import active_interceptor, passing
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 ERRORS = LibraryErrors(
     (requests.RequestException,), requests.Timeout, requests.Timeout, requests.ConnectionError
 )
-IN_PIECES = b"..."  # replaces a body that is read piece by piece, such as a file: it is not JSON
 PIECE = 1024  # bytes of a body that are read at once
 OPTIONS = ("stream", "timeout", "verify", "cert", "proxies")  # of an adapter's method, in order
 
@@ -37,7 +36,7 @@ def _send_recorded(
     options = {**dict(zip(OPTIONS, args, strict=False)), **kwargs}
     content = request.body.encode() if isinstance(request.body, str) else request.body or b""
     if not isinstance(content, bytes):
-        content = IN_PIECES
+        content = UNREAD
     timeouts = _timeouts(options.get("timeout"))
     original = httpx_request(
         request.method, request.url, request.headers.items(), content, timeouts

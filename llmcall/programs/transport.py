@@ -89,14 +89,11 @@ class ProgramTransport(ProcedureTransport):
     async def response(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
         """Return the API's response; of a request recorded whole, what is recorded."""
         blocks = await Blocks()
-        if request.kind == "http":
-            async with self._response(request, timeout, blocks) as received:
-                await _read_body(received, blocks)
-            self.last_response = received
-            return self._recordable(received)
         async with self._response(request, timeout, blocks) as received:
             await _read_body(received, blocks)
         self.last_response = received
+        if request.kind == "http":
+            return self._recordable(received)
         if received.status_code != OK:
             raise self._error(received)
         response = read_object(received.content, "answer", in_order)
@@ -152,8 +149,7 @@ class ProgramTransport(ProcedureTransport):
         """Return the HTTP request of an attempt: the program's own unless its body or timeouts have changed."""
         own = self.to_record.http
         content = own.content if request.kind == "http" else self._content(request)
-        seconds = own.extensions.get("timeout") or {}
-        limits = seconds
+        limits = seconds = own.extensions.get("timeout") or {}
         if timeout is not None:
             limits = {
                 name: timeout if limit is None else min(limit, timeout)

@@ -21,7 +21,7 @@ from ...errors import ConfigError
 from ...link.commands import caller_of, exit_code, program_name
 from ...programs.entry import unrecorded_lines
 from ...programs.http_server import Server
-from ...programs.last_lines import summary_lines
+from ...programs.last_lines import has_gaps, summary_lines
 from ...programs.patches import patched_by
 from ...programs.routes import base_urls, environment_of_child
 from ...programs.started import LONGEST_END, RoutesOfRecording
@@ -126,12 +126,8 @@ def serve(
                     echo(f"export {variable}={address}")
                 has_ended.wait()
         missed = routes.missed_lines()
-    is_left_out = cassette is not None and bool(cassette.left_out)
-    if ((missed and recorder.sends_nothing) or is_left_out) and code == 0:
-        code = 1
     process_failures.warn()
     if recorder.first_error is not None and code == 0:
-        code = 1
         echo(f"Error: {recorder.first_error}", err=True)
     for line in (
         *summary_lines(recorder, cassette, counts, file, OTHER_SCOPES, lambda: "no request came"),
@@ -139,7 +135,7 @@ def serve(
         *missed,
     ):
         echo(line, err=True)
-    raise SystemExit(code)
+    raise SystemExit(code or int(has_gaps(recorder, cassette, missed)))
 
 
 def _require_uvicorn() -> None:

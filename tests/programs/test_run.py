@@ -1047,46 +1047,58 @@ def test_the_cassette_that_the_settings_name_is_the_runs(
 
 # What a program is told of calls that are not recorded
 
-NO_CALLS = {
-    "the program started other processes": "import subprocess; subprocess.run([sys.executable, '-c', 'pass'])",
-    "by a library that llmcall does not record": """
-        import socket
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            socket.create_connection(server.getsockname()).close()
-        """,
-    "these requests were not recorded, since nothing shows that a model answers them: GET localhost/health, "
-    f"POST localhost/to/{'*' * 67}": """
-        import hashlib, httpx, requests
-        at = os.environ["MODEL_AT"].removesuffix("/v1")
-        httpx.get(f"{at}/health", params={"key": "secret"})
-        requests.post(f"{at}/to/sk-" + hashlib.sha256().hexdigest(), json={"question": "Bread?"})
-        """,
-    "no model request was seen": "print('done')",
-}
+A_CHILD = (
+    "import subprocess; subprocess.run([sys.executable, '-c', 'pass', '--key=/a/secret-word'])"
+)
+A_CONNECTION = """
+import socket
+with socket.create_server(("127.0.0.1", 0)) as server:
+    socket.create_connection(server.getsockname()).close()
+"""
+REQUESTS = """
+import contextlib, hashlib, httpx, requests
+at = os.environ["MODEL_AT"].removesuffix("/v1")
+httpx.get(f"{at}/health", params={"key": "secret-word"})
+requests.post(f"{at}/to/sk-" + hashlib.sha256().hexdigest(), json={"question": "Bread?"})
+with contextlib.suppress(httpx.ConnectError):
+    httpx.get("http://127.0.0.1:1/" + "a" * 9_000)
+"""
+STARTED = "the program started other processes"
+CONNECTED = "by a library that llmcall does not record"
+PASSED = (
+    "these requests were not recorded, since nothing shows that a model answers them: "
+    f"GET localhost/health, POST localhost/to/{'*' * 67}, GET 127.0.0.1/{'a' * 186}…"
+)
+NONE_SEEN = "no model request was seen"
+IN_A_BLOCK = "import llmcall\nwith llmcall.cassette('own.jsonl'): "
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("text", "code", "words"),
     [
-        pytest.param(words, marks=() if words.startswith("no call") else pytest.mark.ci)
-        for words in NO_CALLS
+        pytest.param("print('done')", 0, [NONE_SEEN], id="nothing"),
+        *(
+            pytest.param(text, code, words, id=name, marks=pytest.mark.ci)
+            for name, text, code, words in (
+                ("a failure", "sys.exit(3)", 3, [NONE_SEEN]),
+                ("a child", A_CHILD, 0, [STARTED]),
+                ("a connection", A_CONNECTION, 0, [CONNECTED]),
+                ("both", f"{A_CHILD}\n{A_CONNECTION}", 0, [STARTED, CONNECTED]),
+                ("requests", REQUESTS, 0, [PASSED]),
+                ("a child in a block", IN_A_BLOCK + A_CHILD, 0, [STARTED]),
+                ("a recorded call", f"{A_CHILD}\nask('Bread?')", 0, ["1 asked"]),
+            )
+        ),
     ],
 )
-def test_run_reports_child_processes_and_connections_if_nothing_was_recorded(
-    words: str, model: NumberedServer
+def test_a_run_without_calls_tells_what_was_seen(
+    text: str, code: int, words: list[str], model: NumberedServer
 ) -> None:
-    """Child processes, connections of other libraries, or nothing."""
-    _, reported = ran(NO_CALLS[words], *A)
-    assert "0 asked" in reported
-    assert words in reported
-    assert "secret" not in reported
-    assert ("no model request was seen" in reported) == (NO_CALLS[words] == "print('done')")
-
-
-@pytest.mark.ci
-def test_run_says_so_of_a_program_that_fails_too(model: NumberedServer) -> None:
-    _, reported = ran("sys.exit(3)", *A, code=3)
-    assert "no model request was seen" in reported
+    """Children, connections and requests that others made, or nothing. No command line is told: it may hold a key."""
+    _, reported = ran(text, *A, code=code)
+    every = {STARTED, CONNECTED, PASSED, NONE_SEEN, "1 asked"}
+    assert {one for one in every if one in reported} == {*words}
+    assert "secret-word" not in reported and len(reported) < 1_000
 
 
 @pytest.mark.ci
@@ -1102,68 +1114,6 @@ def test_run_reports_processes_of_multiprocessing(method: str, model: NumberedSe
         """
     _, reported = ran(script, *A)
     assert "the program started other processes (process print 0)" in reported
-
-
-@pytest.mark.ci
-def test_run_reports_processes_that_are_started_inside_a_cassette(
-    model: NumberedServer,
-) -> None:
-    """A block of the program's own and the run's cassette report alike."""
-    script = f"""
-        with llmcall.cassette("own.jsonl"):
-            {NO_CALLS["the program started other processes"]}
-        """
-    _, reported = ran(f"import llmcall\n{textwrap.dedent(script)}", *A)
-    assert "the program started other processes" in reported
-
-
-@pytest.mark.ci
-def test_a_child_process_is_named_without_its_command_line(model: NumberedServer) -> None:
-    """It may hold a key."""
-    script = """
-        import subprocess
-        os.system("true --key=/a/secret-word")
-        subprocess.run("true --key=/a/secret-word", shell=True)
-        subprocess.run([sys.executable, "-c", "pass", "--key=/a/secret-word"])
-        """
-    _, reported = ran(script, *A)
-    assert "the program started other processes" in reported
-    assert "secret-word" not in reported
-
-
-@pytest.mark.ci
-def test_a_long_address_is_cut_in_the_report(model: NumberedServer) -> None:
-    """The rest of what was seen can still be read."""
-    script = """
-        import contextlib, httpx
-        with contextlib.suppress(httpx.ConnectError):
-            httpx.get("http://127.0.0.1:1/" + "a" * 9_000)
-        """
-    _, reported = ran(script, *A)
-    assert f"GET 127.0.0.1/{'a' * 186}…" in reported and len(reported) < 1_000
-
-
-@pytest.mark.ci
-def test_run_reports_child_processes_and_connections_together(
-    model: NumberedServer,
-) -> None:
-    """Either may have made its calls."""
-    children, connections, *_ = NO_CALLS
-    script = f"{NO_CALLS[children]}\n{textwrap.dedent(NO_CALLS[connections])}"
-    _, reported = ran(script, *A)
-    assert children in reported
-    assert connections in reported
-
-
-@pytest.mark.ci
-def test_run_does_not_report_child_processes_of_a_program_that_was_recorded(
-    model: NumberedServer,
-) -> None:
-    """They may be any tool."""
-    _, reported = ran(
-        "import subprocess; subprocess.run([sys.executable, '-c', ''])\nask('Bread?')", *A
-    )
-    assert "other processes" not in reported
 
 
 @pytest.mark.ci
@@ -1289,25 +1239,6 @@ def test_a_miss_that_ends_a_child_is_shown_once(model: NumberedServer, text: str
     for word in ("Salt?", "Milk?"):
         assert reported.count(f"  asked      user: {word}") == 1
     assert reported.count("The first miss of this process was") == 1
-
-
-@pytest.mark.ci
-def test_json_that_is_posted_to_a_models_host_is_recorded_whatever_it_asks(
-    model: NumberedServer, httpserver: HTTPServer
-) -> None:
-    """Moderations, say: a replay has them, and the request needs no other library."""
-    httpserver.expect_request("/v1/moderations").respond_with_json(
-        {"results": [{"flagged": False}]}
-    )
-    asking = """
-        print(ask("Bread?"), client.post("/moderations", json={"input": "Bread?"}).json())
-        """
-    live, _ = ran(asking, *A)
-    httpserver.clear()
-    replayed, reported = ran(asking, *NONE)
-    assert replayed == live
-    assert "flagged" in live
-    assert "2 calls replayed" in reported
 
 
 def test_what_is_no_json_is_reported_by_its_path_and_refused_in_a_replay(

@@ -62,37 +62,29 @@ def reads_within(seconds: float, module: Any = library) -> Any:
     return module.Timeout(LONGEST, read=seconds)
 
 
-def by_sdk(url: str, seconds: float = LONGEST) -> Any:
-    """Ask by the SDK, whose second attempt comes at once."""
-    timeout = reads_within(seconds)
-    with openai.OpenAI(api_key=KEY, base_url=url, timeout=timeout, max_retries=1) as client:
-        return client.chat.completions.create(**BODY)
+def sdk(call: Callable[[Any], Any], retries: int = 0) -> Ask:
+    """Return a function that asks by the SDK, whose second attempt comes at once."""
+
+    def ask(url: str, seconds: float = LONGEST) -> Any:
+        options: Any = {"timeout": reads_within(seconds), "max_retries": retries}
+        with openai.OpenAI(api_key=KEY, base_url=url, **options) as client:
+            return call(client)
+
+    return ask
 
 
-def embedding(url: str, seconds: float) -> Any:
-    """Ask for an embedding by the SDK."""
-    timeout = reads_within(seconds)
-    with openai.OpenAI(api_key=KEY, base_url=url, timeout=timeout, max_retries=0) as client:
-        return client.embeddings.create(model="e", input=["bread", "oil"])
+def async_sdk(call: Callable[[Any], Any]) -> Ask:
+    """Return a function that asks by the asynchronous SDK."""
+
+    async def ask(url: str, seconds: float) -> Any:
+        options: Any = {"timeout": reads_within(seconds), "max_retries": 0}
+        async with openai.AsyncOpenAI(api_key=KEY, base_url=url, **options) as client:
+            return await call(client)
+
+    return lambda url, seconds: asyncio.run(ask(url, seconds))
 
 
-def response(url: str, seconds: float) -> Any:
-    """Ask by another API of the SDK."""
-    timeout = reads_within(seconds)
-    with openai.OpenAI(api_key=KEY, base_url=url, timeout=timeout, max_retries=0) as client:
-        return client.responses.create(model="m", input="Bread?")
-
-
-def by_async_sdk(url: str, seconds: float) -> Any:
-    """Ask by the asynchronous SDK."""
-
-    async def ask() -> Any:
-        timeout = reads_within(seconds)
-        sdk = openai.AsyncOpenAI(api_key=KEY, base_url=url, timeout=timeout, max_retries=0)
-        async with sdk as client:
-            return await client.chat.completions.create(**BODY)
-
-    return asyncio.run(ask())
+by_sdk = sdk(lambda client: client.chat.completions.create(**BODY), 1)
 
 
 def by_library(name: str) -> Ask:
@@ -120,9 +112,9 @@ def by_async_httpx(url: str, seconds: float) -> Any:
 
 WAYS: dict[str, Ask] = {
     "SDK": by_sdk,
-    "embedding": embedding,
-    "response": response,
-    "async SDK": by_async_sdk,
+    "embedding": sdk(lambda client: client.embeddings.create(model="e", input=["bread", "oil"])),
+    "response": sdk(lambda client: client.responses.create(model="m", input="Bread?")),
+    "async SDK": async_sdk(lambda client: client.chat.completions.create(**BODY)),
     "httpx": by_library("httpx"),
     "httpx2": by_library("httpx2"),
     "requests": by_library("requests"),
@@ -182,25 +174,9 @@ def test_an_http_client_of_llmcall_passes_the_librarys_exception_on() -> None:
     assert len(server.requests) == 1
 
 
-def stream_by_sdk(url: str, seconds: float) -> Any:
-    """Read a stream by the SDK."""
-    timeout = reads_within(seconds)
-    with openai.OpenAI(api_key=KEY, base_url=url, timeout=timeout, max_retries=0) as client:
-        return list(client.chat.completions.create(**BODY, stream=True))
-
-
-def stream_by_async_sdk(url: str, seconds: float) -> Any:
+async def parts(client: Any) -> list[Any]:
     """Read a stream by the asynchronous SDK."""
-
-    async def read() -> Any:
-        timeout = reads_within(seconds)
-        sdk = openai.AsyncOpenAI(api_key=KEY, base_url=url, timeout=timeout, max_retries=0)
-        async with sdk as client:
-            return [
-                part async for part in await client.chat.completions.create(**BODY, stream=True)
-            ]
-
-    return asyncio.run(read())
+    return [part async for part in await client.chat.completions.create(**BODY, stream=True)]
 
 
 def stream_by_requests(url: str, seconds: float) -> Any:
@@ -223,7 +199,14 @@ def stream_of_responses(url: str, seconds: float) -> Any:
 
 @pytest.mark.parametrize("ends", ["cut", "silent"])
 @pytest.mark.parametrize(
-    "read", [stream_by_sdk, stream_by_async_sdk, stream_by_requests, stream_of_responses]
+    "read",
+    [
+        sdk(lambda client: list(client.chat.completions.create(**BODY, stream=True))),
+        async_sdk(parts),
+        stream_by_requests,
+        stream_of_responses,
+    ],
+    ids=["SDK", "async SDK", "requests", "responses"],
 )
 def test_a_stream_whose_connection_breaks_raises_what_it_raises_without_llmcall(
     read: Ask, ends: str
@@ -348,12 +331,12 @@ def test_the_deadline_of_a_call_is_no_timeout_that_the_sdk_tries_again(
 ) -> None:
     """It is llmcall's own, in threads and event loops."""
     with RawServer(stays_silent) as server, llmcall.patched(deadline=ENOUGH_TO_SEND):
-        sdk = client_class(api_key=KEY, base_url=server.base_url, timeout=30)
+        client = client_class(api_key=KEY, base_url=server.base_url, timeout=30)
         with pytest.raises(openai.InternalServerError) as caught:
             if api == "chat":
-                asked = sdk.chat.completions.create(**BODY)
+                asked = client.chat.completions.create(**BODY)
             else:
-                asked = sdk.responses.create(model="m", input="Bread?")
+                asked = client.responses.create(model="m", input="Bread?")
             asyncio.run(asked)
         assert caught.value.status_code == 504
         assert len(server.requests) == 1

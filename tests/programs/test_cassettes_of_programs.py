@@ -212,35 +212,6 @@ def test_a_cassette_that_the_settings_name_records_the_sdk_from_llmcalls_first_c
     assert ask(client) == "answer number 1"
 
 
-def test_equal_requests_of_several_threads_get_their_own_answers() -> None:
-    """As under ``patched``, each thread is a caller."""
-    client = plain_program(Server())
-
-    def run() -> list[str]:
-        answers: dict[int, str] = {}
-        turns = [threading.Event(), threading.Event()]
-
-        def speak(number: int) -> None:
-            turns[number].wait(LONGEST)
-            answers[number] = ask(client)
-            turns[1 - number].set()
-
-        threads = [threading.Thread(target=speak, args=(number,)) for number in range(2)]
-        for thread in threads:
-            thread.start()
-        turns[first].set()
-        for thread in threads:
-            thread.join()
-        return [answers[0], answers[1]]
-
-    first = 0
-    with llmcall.scope("s", process=True), llmcall.cassette(TAPE):
-        live = run()
-    first = 1
-    with llmcall.scope("s", process=True), llmcall.cassette(TAPE, mode="none"):
-        assert run() == live
-
-
 def test_blocks_nest_and_a_call_is_recorded_once() -> None:
     """The innermost cassette has the file."""
     client = plain_program(Server())

@@ -22,7 +22,6 @@ from clients import (
     http,
     program,
 )
-from servers import completion
 
 import llmcall
 
@@ -31,15 +30,6 @@ import llmcall
 def server() -> Server:
     """A model's server."""
     return Server()
-
-
-def test_a_recorded_answer_is_replayed(server: Server) -> None:
-    """The same request is sent once, and replayed without the server."""
-    first = ask(program(server))
-    assert first == "answer number 0"
-    assert ask(program(server)) == first
-    assert ask(program(server, cache_mode="replay")) == first
-    assert len(server.requests) == 1
 
 
 def test_a_program_sends_its_own_credentials(server: Server) -> None:
@@ -125,17 +115,6 @@ def test_a_program_replays_what_send_message_recorded(
     replay = program(server, cache_mode="replay")
     answer = replay.chat.completions.create(messages=QUESTION, **arguments)
     assert answer.choices[0].message.content == reply.content
-
-
-def test_a_program_reads_an_answer_in_json_mode_itself(server: Server) -> None:
-    """Also where its server ignores the mode."""
-    server.failures = [(200, {}, completion("Two coins."))]
-    for mode in ("auto", "replay"):
-        answer = program(server, cache_mode=mode).chat.completions.create(
-            model="gpt-4o-mini", messages=QUESTION, response_format={"type": "json_object"}
-        )
-        assert answer.choices[0].message.content == "Two coins."
-    assert len(server.requests) == 1
 
 
 def streamed(client: openai.OpenAI, **params: Any) -> tuple[str, Any, Any]:

@@ -96,27 +96,6 @@ def test_equal_requests_replay_their_own_answers(model: NumberedServer, program:
 
 
 @pytest.mark.ci
-@pytest.mark.parametrize("block", ["llmcall.cassette('a.jsonl')", "llmcall.patched()"])
-def test_blocks_record_them_as_run_does(model: NumberedServer, block: str) -> None:
-    """Draws of the scope run; the disk cache keeps what ``patched`` asks."""
-    pytest.importorskip("aiohttp")
-    program = f"""
-{AIOHTTP}
-import llmcall
-async def main():
-    async with aiohttp.ClientSession() as session:
-        print(await by_aiohttp(session), await by_aiohttp(session))
-with {block}:
-    print(text(json.load(by_urllib())))
-    asyncio.run(main())
-"""
-    live, _ = ran(program, sys.executable)
-    assert sorted(live.split()) == sorted(["answer", "answer", "answer", "0", "1", "2"])
-    assert ran(program, sys.executable)[0] == live
-    assert len(model.asked) == 3
-
-
-@pytest.mark.ci
 def test_a_miss_is_an_http_error_with_the_report(model: NumberedServer) -> None:
     """The library's own, and nothing is sent."""
     ran("by_urllib()", *RUN, *A)
@@ -188,17 +167,3 @@ def test_a_failure_of_the_model_is_the_librarys_own(model: NumberedServer) -> No
         print(error.code, "error" in json.load(error))
     """
     assert ran(program, *RUN, *A)[0] == "400 True\n"
-
-
-@pytest.mark.ci
-def test_other_requests_are_left_alone(model: NumberedServer, httpserver: HTTPServer) -> None:
-    """They go where they went, with their own addresses."""
-    httpserver.expect_request("/data").respond_with_data("data")
-    address = httpserver.url_for("/data")
-    program = f"""
-    response = urllib.request.urlopen({address!r})
-    print(response.read().decode(), response.url == {address!r})
-    answered = by_urllib()
-    print(answered.url == ADDRESS)
-    """
-    assert ran(program, *RUN, *A)[0] == "data True\nTrue\n"

@@ -26,10 +26,10 @@ def as_transport(own: ConfiguredClient | Sends, client: ConfiguredClient) -> Tra
     """
     if isinstance(own, Transport):
         return own
-    methods = _methods_of(own)
-    if "send" in methods:
-        if own is client:
-            methods -= {"close", "aclose"}  # they close the transport themselves
+    found = _methods_of(own)
+    if callable(found.get("send")):
+        # A client's own methods to close it close the transport.
+        methods = found.keys() - ({"close", "aclose"} if own is client else set())
         is_async = not methods.isdisjoint({"asend", "astream"})
         return (_UserAsyncTransport if is_async else _UserTransport)(own, methods)
     if own is client:
@@ -56,12 +56,12 @@ def unless_own(client: C, make_transport: Callable[[], AsyncTransport]) -> C | S
         if method in methods and blocking not in methods:
             raise ConfigError(f"{name} defines {method} alone: also define {blocking}")
     transport = make_transport()
-    own: Any = client
-    return _UserStreams(own.stream, transport, name) if "stream" in methods else transport
+    stream = methods.get("stream")
+    return transport if stream is None else _UserStreams(stream, transport, name)
 
 
-def _methods_of(own: object) -> set[str]:
-    return {name for name in ("send", *OPTIONAL) if hasattr(own, name)}
+def _methods_of(own: object) -> dict[str, Any]:
+    return {name: getattr(own, name) for name in ("send", *OPTIONAL) if hasattr(own, name)}
 
 
 class _UserTransport(Transport):

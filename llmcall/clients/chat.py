@@ -1,4 +1,4 @@
-"""The chat completions wire: reads streamed events, and complete answers, as chunks."""
+"""Chat Completions: streamed events and complete answers, read as chunks."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The client as the pipeline of a call knows it: its settings, and the models, endpoints, limits and transports that
-follow from them.
-"""
+"""A client's settings, and the models, endpoints, limits and transports that follow from them."""
 
 from __future__ import annotations
 

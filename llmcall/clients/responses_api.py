@@ -1,4 +1,4 @@
-"""The Responses API wire: writes a chat request as its body, reads its answers and events as chunks."""
+"""The Responses API: a chat request as its body, its answers and events as chunks."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ WORDS: set[Parser] = {credential}
 
 
 def _hashable(function: object) -> Callable[..., object] | None:
-    """Return a function usable in keys: the method of an object without a hash, such as a dataclass."""
+    """Return a hashable function: of an object without a hash, such as a dataclass, its ``__call__``."""
     if not callable(function):
         return None
     try:

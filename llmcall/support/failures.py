@@ -1,4 +1,4 @@
-"""Calls that left no record, reported in the log when the run ends."""
+"""Calls that left no record. The log reports them when the run ends."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MOST_SCOPES = 5  # that a warning lists
 
 
 class UnrecordedAnswer(APIError):
-    """A carrier of an unrecordable answer to the program; it is not a failure."""
+    """An answer that cannot be recorded, on its way to the program. It is not a failure."""
 
 
 class UnrecordedResult(LLMCallError):
@@ -60,7 +60,7 @@ _failed_inside: ContextVar[list[LLMCallError] | None] = ContextVar(
 
 @contextmanager
 def failed_inside() -> Iterator[list[LLMCallError]]:
-    """Provide the errors of the calls that fail in a block, with what inherits its context."""
+    """Yield the errors of calls that fail in a block or in contexts derived from it."""
     failed: list[LLMCallError] = []
     before = _failed_inside.set(failed)
     try:

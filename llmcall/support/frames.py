@@ -78,12 +78,12 @@ def is_frame(items: object) -> TypeGuard[pandas.DataFrame]:
 
 
 def is_at_hand(items: object) -> bool:
-    """Return whether all items are there, and can be looked at before the first runs."""
+    """Return whether all items exist already, so that they can be checked before the first runs."""
     return isinstance(items, (list, tuple, range)) or is_frame(items)
 
 
 def holds_nothing(value: object) -> bool:
-    """Return whether a cell holds nothing: ``None``, NaN (a decimal's, too), or the ``NA`` or ``NaT`` of pandas and
+    """Return whether a cell is empty: ``None``, NaN (also a decimal's), or the ``NA`` or ``NaT`` of pandas and
     NumPy.
     """
     name = type(value).__name__

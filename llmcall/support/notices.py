@@ -76,7 +76,7 @@ def stop_keeping_notices(collection: dict[str, None]) -> None:
 
 
 def is_new(subject: object) -> bool:
-    """Return whether this is the first call for a subject; true for only one of several threads."""
+    """Return whether this is the first call for a subject. Of several threads, only one gets ``True``."""
     this_call = object()
     return first(subject, this_call) is this_call
 
@@ -87,7 +87,7 @@ def first(subject: object, value: T) -> T:
 
 
 def forget_notices() -> None:
-    """Log every warning once more, and let the next call for a subject be the first."""
+    """Forget what was logged, so that every warning can be logged once more."""
     _firsts.clear()
 
 

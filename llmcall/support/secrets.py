@@ -243,7 +243,7 @@ def find(text: str, allow: Sequence[str] = ()) -> Match | None:
 
 
 def note_used(values: Iterable[str], *, is_local: bool = False, by_request: bool = True) -> None:
-    """Note credentials that a request used: no text that is written may hold one, whatever it looks like.
+    """Note credentials that a request used, so that no written text holds one, whatever it looks like.
 
     :param values: those of headers, with or without a scheme (``Bearer …``), or of a query. Dummies are left out.
     :param is_local: ``True`` if a server on this machine got them: then short ones are dummies, too.
@@ -264,7 +264,7 @@ def note_used(values: Iterable[str], *, is_local: bool = False, by_request: bool
 
 
 def used_credentials() -> tuple[str, ...]:
-    """Return the beginnings of the credentials that requests used, for the process that writes what they record."""
+    """Return prefixes of the credentials in use, for the process that writes the records."""
     return tuple(secret for secret, by_request in tuple(_used.items()) if by_request)
 
 
@@ -281,8 +281,9 @@ def note_request(request: Any, *, is_local: bool) -> None:
 
 
 def note_environment(environment: Mapping[str, str]) -> None:
-    """Note the credentials in an environment, by the names of its variables, and the passwords of proxies: a program
-    may print it into a prompt. A path is none.
+    """Note the credentials that an environment holds, since a program may print it into a prompt.
+
+    The names of variables tell which they are; passwords of proxies count, paths do not.
     """
     for name, value in environment.items():
         if _CREDENTIAL_VARIABLE.search(name) or names_credential(name):

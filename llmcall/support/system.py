@@ -75,7 +75,7 @@ register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_chi
 
 @contextmanager
 def last_in(stack: list[T], item: T) -> Iterator[None]:
-    """Have an object last in a list for a block. Blocks of two threads may overlap, and a fork may empty the list."""
+    """Keep an object at a list's end for a block. Blocks of two threads may overlap, and a fork may empty the list."""
     with lock:
         stack.append(item)
     try:

@@ -1,4 +1,4 @@
-"""The rules by which the running code may wait: interrupted by what, and inside which calls."""
+"""What interrupts a wait of the running code, and inside which calls it runs."""
 
 from __future__ import annotations
 

@@ -241,7 +241,7 @@ _states: dict[tuple[str | None, ...], EndpointState] = {}
 
 
 def _shared_state(endpoint: Endpoint) -> EndpointState:
-    """Return the state of an endpoint, shared by all pools that know it by this address."""
+    """Return an endpoint's state, which all pools with this address share."""
     address = (
         endpoint.name,
         endpoint.base_url,

@@ -90,7 +90,7 @@ class SendMessage(NamedTuple):
     make_notes: MakeNotes
 
     async def reply(self) -> Any:
-        """Call in this thread, or without blocking the event loop."""
+        """Send it, in this thread or without blocking the event loop."""
         return await Do(self._send, self._asend)
 
     def _send(self) -> object:

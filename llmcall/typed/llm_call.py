@@ -193,7 +193,7 @@ class LLMCall(RowMethods):
         return _last_answers.get({}).get(ref(self))
 
     def _given(self, variables: dict[str, Any]) -> dict[str, Any]:
-        """Return the variables that a call names; those that hold nothing are undefined."""
+        """Return a call's variables, with empty ones as undefined variables."""
         self.refuse_unused(variables)
         missing = [name for name, value in variables.items() if holds_nothing(value)]
         return with_undefined(variables, missing)

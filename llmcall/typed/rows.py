@@ -79,7 +79,7 @@ class RowJob:
                     raise kind(f"{error} ({item_label(number)})") from error
 
     def variables(self, item: Any, number: int | None = None) -> dict[str, Any]:
-        """Return the templates' variables for a row. Cells that hold nothing are undefined.
+        """Return the templates' variables for a row. Empty cells are undefined.
 
         :param number: the row's number, from 0, for messages.
         """
@@ -115,7 +115,7 @@ class RowJob:
 def with_undefined(
     values: dict[str, Any], missing: Iterable[Any], row: str = CALL
 ) -> dict[str, Any]:
-    """Return the values of a row or a call; those that hold nothing are undefined.
+    """Return the values of a row or a call, with empty ones as undefined variables.
 
     :param missing: their names.
     :param row: the row, in words.
@@ -152,7 +152,7 @@ async def _reply_or_error(message: SendMessage) -> object:
 
 
 def check_rows(rows: object) -> None:
-    """Raise TypeError for a value that Python would split into rows, such as a text into letters.
+    """Refuse a value that Python would split into wrong rows, such as a text into letters.
 
     :raises TypeError: with what to write instead. A dict may be meant as one row, or as columns.
     """

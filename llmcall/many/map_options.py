@@ -14,7 +14,8 @@ from ..errors import ScopeError
 from ..scopes.active import ActiveScope, OpenedBy, here, scope_of_call
 from ..scopes.draws import Draws
 from ..scopes.position import Position
-from ..scopes.scope import Scope, unentered
+from ..scopes.scope import Scope
+from ..scopes.scope import scope as open_scope
 from ..stores.cassettes.current import open_current_cassette
 from ..support.arguments import check_arguments, nearest
 from ..support.tracebacks import mistake
@@ -66,7 +67,7 @@ class MapOptions:
         if self.scope is None or isinstance(self.scope, Scope):
             self._scope = self.scope
         else:
-            self._scope = unentered(self.scope)
+            self._scope = open_scope(self.scope)
 
     def active_scope(self) -> ActiveScope:
         """Return the scope in which the map runs; outside any, a scope with an empty path.

@@ -159,9 +159,7 @@ def cassette(
     ('Good morning!', 1)
     """
     around = functools.partial(recording_programs, actor=actor, hosts=hosts)
-    made = Cassette(path, mode, around=around)
-    made.written = f"llmcall.cassette({os.fspath(path)!r})"
-    return made
+    return Cassette(path, mode, around=around)
 
 
 def open_named_cassette(path: str, mode: str) -> None:

@@ -31,7 +31,8 @@ from ..link.loop import LoopThread, close_in_forks
 from ..link.wire import LOOPBACK
 from ..scopes.active import position_here
 from ..scopes.callers import hold_concurrent
-from ..scopes.scope import Scope, unentered
+from ..scopes.scope import Scope
+from ..scopes.scope import scope as open_scope
 from ..support.request_origin import LLMCALL, PROGRAM, sender, sent_by
 from . import connections
 from .answering import response_to
@@ -320,8 +321,8 @@ class Server:
         """Enter the scopes that a header names; an ``ArgumentError`` if it names none."""
         outermost, *names = urllib.parse.unquote(path.decode("latin-1")).split("/")
         if outermost not in self._scopes:
-            self._scopes[outermost] = unentered(outermost)
-        for scope in (self._scopes[outermost], *map(unentered, names)):
+            self._scopes[outermost] = open_scope(outermost)
+        for scope in (self._scopes[outermost], *map(open_scope, names)):
             stack.enter_context(scope)
 
 

@@ -13,7 +13,6 @@ from types import CoroutineType
 from typing import Generic, ParamSpec, TypeVar, cast
 
 from ..errors import ScopeError
-from ..support.notices import Block
 from ..support.system import lock, this_process
 from ..support.waits import Stops, in_maps, stops
 from . import rules
@@ -35,7 +34,7 @@ from .rules import BOUND_IN_A_THREAD, IN_AN_ARM, OpeningGenerator, generator_abo
 _scope_numbers = itertools.count()  # of the outermost ones
 
 
-class Scope(Block):
+class Scope:
     """A scope, made by :func:`llmcall.scope`. You can enter it again; it continues counting draws.
 
     :ivar name: its level of the path; ``None`` for no scope.
@@ -53,7 +52,6 @@ class Scope(Block):
         self._entries: list[ActiveScope] = []
 
     def __enter__(self) -> Scope:
-        self.written = ""
         active = self.active(generator_above(sys._getframe(1)))
         opener = current_caller()
         active.opened_in = None if opener is None else opener.name
@@ -139,13 +137,6 @@ def scope(name: str | float | None, *, process: bool = False) -> Scope:
     ...     [client.send_message("Good morning!", temperature=1, max_tokens=16).sample for _ in range(2)]
     ['trial-1/lisa#0', 'trial-1/lisa#1']
     """
-    made = unentered(name, process=process)
-    made.written = f"llmcall.{made!r}"
-    return made
-
-
-def unentered(name: str | float | None, *, process: bool = False) -> Scope:
-    """Return a scope as :func:`scope` does, for code that may never enter it: nothing is said then."""
     if name is None and process:
         raise ValueError("scope(None) has no draws to share; give a scope with process=True a name")
     return Scope(None if name is None else checked_name(name, "the scope name"), process=process)
@@ -161,7 +152,7 @@ def scope_of_actor(name: str, default: ActiveScope | None, *, is_shared: bool) -
     """
     named = (default or NO_SCOPE).named
     if (name, is_shared) not in named:
-        new = unentered(name)
+        new = scope(name)
         new.is_shared, new.is_of_request = is_shared, True
         named.setdefault((name, is_shared), new)
     return named[name, is_shared]

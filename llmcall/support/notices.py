@@ -1,4 +1,4 @@
-"""Notices in the log: once in a process, at the end of a run, or about a block that was never entered."""
+"""Notices in the log: once in a process, or at the end of a run."""
 
 from __future__ import annotations
 
@@ -107,20 +107,3 @@ def logger() -> logging.Logger:
     if getattr(sys.stderr, "closed", False) and not package_logger.hasHandlers():
         package_logger.addHandler(logging.NullHandler())
     return package_logger
-
-
-class Block:
-    """A context manager that a program makes, and that does nothing until it is entered.
-
-    :ivar written: the code that made it, until it is entered; empty if it may go unused.
-    """
-
-    written = ""
-
-    def __del__(self) -> None:
-        # As the interpreter ends, nothing can be logged.
-        if self.written and not sys.is_finalizing():
-            warn_once(
-                f"{self.written} was never entered, so it did nothing. Write 'with {self.written}:' "
-                "and indent the code that it applies to"
-            )

@@ -13,7 +13,7 @@ from ..core.effects import Blocks
 from ..core.options import Deadline
 from ..errors import BudgetExceededError
 from ..support.display import counted, money
-from ..support.notices import Block, warn_once
+from ..support.notices import warn_once
 from ..support.system import after_fork_in_child, lock
 from ..support.waits import stops
 from .queues import (
@@ -193,7 +193,7 @@ class Spent(NamedTuple):
     calls: int | None
 
 
-class Budget(Block):
+class Budget:
     """A limit on what the calls of a block may spend; a context manager that continues its count when it is
     entered again.
 
@@ -269,7 +269,6 @@ class Budget(Block):
                 self._spent[name] += amount
 
     def __enter__(self) -> Budget:
-        self.written = ""
         open_budgets.append(self)
         return self
 
@@ -347,8 +346,4 @@ def budget(usd: float | None = None, tokens: int | None = None, calls: int | Non
     >>> budget.spent.calls <= 1
     True
     """
-    made = Budget(usd, tokens, calls)
-    limits = {"usd": usd, "tokens": tokens, "calls": calls}
-    given = (f"{name}={limit!r}" for name, limit in limits.items() if limit is not None)
-    made.written = f"llmcall.budget({', '.join(given)})"
-    return made
+    return Budget(usd, tokens, calls)

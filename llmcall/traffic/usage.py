@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -18,7 +19,7 @@ from ..support.display import (
 )
 from ..support.failures import Counts
 from ..support.frames import import_pandas
-from ..support.notices import Block, first, warn_once
+from ..support.notices import first, warn_once
 from ..support.system import last_in, lock
 
 if TYPE_CHECKING:
@@ -337,23 +338,8 @@ class Tracked(Meter):
     __repr__ = __str__
 
 
-class Track(Block):
-    """A block whose usage is counted, from :func:`llmcall.track`; a context manager for one time."""
-
-    def __init__(self) -> None:
-        self._tracked = Tracked()
-        self._counting = last_in(meters, self._tracked)
-
-    def __enter__(self) -> Tracked:
-        self.written = ""
-        self._counting.__enter__()
-        return self._tracked
-
-    def __exit__(self, *error: Any) -> None:
-        self._counting.__exit__(*error)
-
-
-def track() -> Track:
+@contextmanager
+def track() -> Iterator[Tracked]:
     """Count the usage of all the process's calls in a block, in every thread and task.
 
     >>> with llmcall.track() as usage:
@@ -362,6 +348,6 @@ def track() -> Track:
     >>> usage.calls + usage.cached_calls
     1
     """
-    made = Track()
-    made.written = "llmcall.track()"
-    return made
+    tracked = Tracked()
+    with last_in(meters, tracked):
+        yield tracked

@@ -20,7 +20,6 @@ from ...scopes.active import ScopedRecord, here
 from ...scopes.arm_branches import arm as open_arm
 from ...scopes.draws import DrawList
 from ...scopes.scope import scope as open_scope
-from ...scopes.scope import unentered
 from ...stores.cassettes.current import open_current_cassette
 from ...stores.differences import canonical_text
 from ...stores.record import Record
@@ -334,7 +333,7 @@ def arms(
             "[Cache], or open a cassette around llmcall.arms(…)"
         )
     runs = [ArmRun(name, repeat) for repeat in range(repeats) for name in arguments]
-    of_all = unentered(scope)
+    of_all = open_scope(scope)
     parent = here()
     draw_list = DrawList(parent.item.draws)
     finished: dict[ArmRun, object] = {}

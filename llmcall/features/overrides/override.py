@@ -28,7 +28,6 @@ from ...support.data import check_unicode
 from ...support.display import as_json, counted, printable
 from ...support.failures import report_problem
 from ...support.listeners import CallListener, listen, stop_listening
-from ...support.notices import Block
 from ...support.system import lock
 from .notes import OVERRIDE
 
@@ -112,7 +111,7 @@ def place_of(actor: str, number: int) -> str:
     return f"the override of {printable(actor)}'s call {number}"
 
 
-class Override(Block, CallListener):
+class Override(CallListener):
     """A block made by :func:`llmcall.override`: a context manager.
 
     While open, it applies to every thread, task and child of the process. An override that is opened in a scope or an
@@ -135,7 +134,6 @@ class Override(Block, CallListener):
         self._process = 0
 
     def __enter__(self) -> Override:
-        self.written = ""
         if self._answers and parents and not open_cassettes:
             raise ScopeError(
                 f"{self._answers[0].place} is opened in a child process, whose calls the parent answers: open it "
@@ -159,10 +157,6 @@ class Override(Block, CallListener):
         if kind in (None, SystemExit) and os.getpid() == self._process:
             for words in filter(None, map(self._problem_of, self._answers)):
                 report_problem(words)
-
-    def __repr__(self) -> str:
-        places = ", ".join(f"({answer.actor!r}, {answer.number}): …" for answer in self._answers)
-        return f"override({{{places}}})"
 
     def answered(self, call: Call, record: Record) -> None:
         """Keep the number of a call that has an answer."""
@@ -453,6 +447,4 @@ def override(answers: Mapping[tuple[str, int], str | Mapping[str, object]]) -> O
     ...     [client.send_message("Do you buy?").content for _ in range(3)]
     ['yes', 'no', 'yes']
     """
-    made = Override(answers)
-    made.written = f"llmcall.{made!r}"
-    return made
+    return Override(answers)

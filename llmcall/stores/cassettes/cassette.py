@@ -17,7 +17,7 @@ from ...scopes.position import Position
 from ...support.display import counted, natural
 from ...support.failures import ABANDONED, FAILED, NOTHING_WRITTEN, RUN_AGAIN, Counts, Failures
 from ...support.listeners import notify
-from ...support.notices import Block, notice, warn_once
+from ...support.notices import notice, warn_once
 from ...support.system import at_exit, last_in
 from ..cache.cache import ResponseCache, shared_cache
 from ..days import Days
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound="Callable[..., Any]")
 
 
-class Cassette(Block, ContextDecorator):
+class Cassette(ContextDecorator):
     """A file with the answers of a block, to record and replay: a context manager and a decorator.
 
     While it is open, it applies to every thread and task of the process. If another cassette is
@@ -210,7 +210,6 @@ class Cassette(Block, ContextDecorator):
             notice("%s: %s", self.path, left_out_words([*self.left_out.values()]))
 
     def __enter__(self) -> Cassette:
-        self.written = ""
         self.opening.enter()
         return self
 
@@ -228,7 +227,6 @@ class Cassette(Block, ContextDecorator):
         :raises CacheError: if a newer version wrote the file, or a ``with`` block of this process
             has it open.
         """
-        self.written = ""
         self.opening.open_cells()
         return self
 
@@ -241,7 +239,6 @@ class Cassette(Block, ContextDecorator):
 
     def __call__(self, function: Function) -> Function:
         """Open it around each call of a function, also an async one; concurrent calls share it."""
-        self.written = ""
         from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 
         if isinstance(function, (staticmethod, classmethod)):
@@ -339,7 +336,6 @@ class Cassette(Block, ContextDecorator):
 
     def all_records(self) -> Sequence[Record]:
         """Return its records; before the first opening, and after a recording, the file's."""
-        self.written = ""
         tape = self.tape
         if not self.file.real_path or (tape.has_ended and tape.count()):
             return [*read(self.path)] if self.path.exists() else []

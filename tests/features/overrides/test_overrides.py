@@ -274,13 +274,6 @@ def test_an_override_that_no_call_got_is_named(
     ]
 
 
-def test_an_override_that_nobody_entered_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    """A statement alone answers nothing."""
-    override(NO)
-    written = "llmcall.override({('Ben', 2): …})"
-    assert f"{written} was never entered, so it did nothing. Write 'with {written}:'" in caplog.text
-
-
 # Arms
 
 

@@ -17,21 +17,7 @@ from ...support.arguments import checked
 from ...typed.corrections import Conversation, GetReply, SendMessage, converse
 from ...typed.llm_call import LLMCall
 from ...typed.rows import RowJob
-from .options import (
-    ChoiceOptions,
-    Respondent,
-    checked_options,
-    moving_order,
-    warn_if_order_has_no_effect,
-)
-
-# Arguments that a choice does not take, with the reason
-_SETTLED = {
-    "user": "the question is the user message's template",
-    "user_template_name": "the question is the user message's template",
-    "output_type": "the value is one of the options",
-    "response_format": "the options are listed only in the prompt, because models prefer a second list",
-}
+from .options import ChoiceOptions, Respondent, checked_options, moving_order
 
 
 class Choice(LLMCall):
@@ -67,10 +53,7 @@ class Choice(LLMCall):
         output_retries: int = 0,
         **arguments: Any,
     ) -> None:
-        for name, reason in _SETTLED.items():
-            if name in arguments:
-                raise TypeError(f"a choice takes no {name}: {reason}")
-        super().__init__(user=question, output_retries=output_retries, **arguments)
+        super().__init__(user=question, output_type=str, output_retries=output_retries, **arguments)
         self._options = checked_options(options, last, order)
         self._texts = {
             f"option {number}": text for number, text in enumerate(self._options.texts, 1)
@@ -120,7 +103,6 @@ class Choice(LLMCall):
             max_corrections=self.output_retries,
             get_reply=get_reply,
         )
-        warn_if_order_has_no_effect(self.order, respondent)
         position = conversation.value
         return self._with_final_error(conversation, variables)._replace(
             value=None if position is None else read_values[position],

@@ -19,7 +19,6 @@ from ...scopes.active import scope_of_call
 from ...scopes.position import without_repeats
 from ...stores.cassettes.current import open_current_cassette
 from ...support.display import shortened
-from ...support.notices import warn_once
 from ...typed.corrections import shortened_repr
 
 MIN_OPTIONS, MAX_OPTIONS = 2, len(ascii_uppercase)
@@ -68,7 +67,7 @@ class ChoiceOptions(NamedTuple):
         return self._replace(values=values, texts=tuple(texts))
 
 
-def checked_options(options: object, last: Any, order: object) -> ChoiceOptions:
+def checked_options(options: Any, last: Any, order: object) -> ChoiceOptions:
     """Return the options of a question, checked.
 
     :param options: strings, or a dict from code to text.
@@ -80,34 +79,16 @@ def checked_options(options: object, last: Any, order: object) -> ChoiceOptions:
     """
     if order not in ORDERS:
         raise ValueError(f"order is {order!r}; it must be one of {', '.join(ORDERS)}")
-    if isinstance(options, (str, set, frozenset)) or not isinstance(options, Iterable):
+    values = tuple(options)
+    texts = tuple(options.values()) if isinstance(options, Mapping) else values
+    if isinstance(options, (str, set)) or not all(isinstance(text, str) for text in texts):
         raise TypeError(
             f"options is {options!r}; it must be a list of strings, or a dict from code to text"
         )
-    values = tuple(options)
-    texts = tuple(options.values()) if isinstance(options, Mapping) else values
-    for text in texts:
-        if not isinstance(text, str):
-            raise TypeError(
-                f"the option {text!r} is not a string; for other values give a dict from code to text, "
-                f"such as {{{text!r}: {str(text)!r}}}"
-            )
-    if None in values:
-        raise ValueError(
-            "an option has the code None, which means a missing value; give it another"
-        )
     _check_texts(texts, order)
-    last = [last] if isinstance(last, str) else list(last)
-    unknown = [name for name in last if name not in values]
-    if unknown:
-        listed = ", ".join(map(repr, values))
-        raise ValueError(f"last names {unknown[0]!r}, which is not one of the options: {listed}")
-    moving = tuple(index for index, value in enumerate(values) if value not in last)
-    if not moving:
-        raise ValueError("last names every option; leave out those that may move")
-    return ChoiceOptions(
-        values, texts, moving, tuple(index for index in range(len(values)) if index not in moving)
-    )
+    final = sorted({*map(values.index, [last] if isinstance(last, str) else last)})
+    moving = tuple(index for index in range(len(values)) if index not in final)
+    return ChoiceOptions(values, texts, moving, tuple(final))
 
 
 def _check_texts(texts: tuple[str, ...], order: str) -> None:
@@ -177,15 +158,6 @@ def moving_order(order: str, options: Sequence[str], respondent: Respondent) -> 
     if order == "rotate":
         return rotated(count, number % count + respondent.repeat)
     return given_order[::-1] if number % 2 else given_order
-
-
-def warn_if_order_has_no_effect(order: str, respondent: Respondent) -> None:
-    """Warn once if an order was set, but the respondent has no name to choose one by."""
-    if order != "given" and not respondent.path:
-        warn_once(
-            f"open a scope for each respondent, or use .map or .table; otherwise order={order!r} has no "
-            "effect, and the options of a question keep their given order"
-        )
 
 
 def rotated(count: int, start: int) -> tuple[int, ...]:

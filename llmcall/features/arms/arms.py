@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 # The columns of an effect
 EFFECT = ("estimate", "low", "high", "level", "n", "missing_treated", "missing_control")
-MAX_NAMED_RUNS = 5  # that failed, and are named
 FUNCTION = "function"  # the kind of recorded functions' records, which no model answered
 
 
@@ -85,7 +84,7 @@ class Arms(Mapping[tuple[str, int], Any]):
         self.names = names
         self.repeats = repeats
         self._results = dict(results)
-        self._failed = sorted(results.keys() - finished.keys())
+        self._failed = results.keys() - finished.keys()
         # In the cache's mode "refresh", each process calls anew, so a draw may have several answers.
         draws: dict[tuple[str, str], Record] = {}
         # Actor by actor, first outside any scope, as on a cassette: in whatever order threads called.
@@ -104,14 +103,7 @@ class Arms(Mapping[tuple[str, int], Any]):
         self.cost = total_cost(record.cost for record in draws.values())
 
     def __getitem__(self, run: tuple[str, int]) -> object:
-        if isinstance(run, tuple) and len(run) == 2:
-            run = str(run[0]), run[1]  # an arm's name may be given as a number
-        if run not in self._results:
-            raise KeyError(
-                f"there is no run {run!r}; give an arm and a repeat: the arms are {', '.join(self.names)}, the "
-                f"repeats 0 to {self.repeats - 1}"
-            )
-        return self._results[run]
+        return self._results[ArmRun(*run)]
 
     def __iter__(self) -> Iterator[tuple[str, int]]:
         return iter(self._results)
@@ -123,29 +115,18 @@ class Arms(Mapping[tuple[str, int], Any]):
     def table(self, measure: Callable[[Any], object]) -> pandas.DataFrame:
         """Return a DataFrame with a row for each arm and repeat.
 
-        :param measure: takes a result and returns its value; or a dict of values by column; or a list
-            of such dicts or a DataFrame, whose rows are several of the table, such as one a person.
+        :param measure: takes a result and returns its value, or a dict of values by column.
         :returns: the columns ``repeat``, ``arm``, and ``measure`` or the dicts' names. An arm that
             failed has no values.
         :raises ConfigError: if pandas is not installed.
-        :raises ValueError: if a dict has a column ``repeat`` or ``arm``.
         """
-        frame_type = import_pandas().DataFrame
         rows = []
         for run, result in self._results.items():
             row = {"repeat": run.repeat, "arm": run.arm}
             value = {} if run in self._failed else measure(result)
-            values = value.to_dict("records") if isinstance(value, frame_type) else value
-            if not isinstance(values, list) or not all(isinstance(one, Mapping) for one in values):
-                values = [values if isinstance(values, Mapping) else {"measure": values}]
-            for columns in values:
-                if clashes := [name for name in row if name in columns]:
-                    raise ValueError(
-                        f"measure returned the column {clashes[0]!r}, which the table needs for itself: "
-                        "rename it"
-                    )
-                rows.append({**row, **columns})
-        return frame_type(rows)
+            columns = value if isinstance(value, Mapping) else {"measure": value}
+            rows.append({**row, **columns, **row})
+        return import_pandas().DataFrame(rows)
 
     @checked
     def effect(
@@ -159,7 +140,7 @@ class Arms(Mapping[tuple[str, int], Any]):
         """Estimate the effect of a treatment: the mean difference between two arms within each repeat.
 
         The unit is the repeat. People who share a simulated world are no independent units; see
-        :func:`llmcall.effect`. A measure with several rows for a run counts by their mean.
+        :func:`llmcall.effect`.
 
         :param measure: see :meth:`table`; its values are numbers or ``bool``.
         :param treated: an arm's name.
@@ -169,8 +150,7 @@ class Arms(Mapping[tuple[str, int], Any]):
             the interval; ``level``; ``n``, the repeats with a value in both arms; and ``missing_treated`` and
             ``missing_control``, the missing values of each arm: if it failed, or the value is not a number.
         :raises ConfigError: if pandas and scipy are not installed (the extra ``study``).
-        :raises KeyError: for a name that no arm has; the message lists the known ones.
-        :raises ValueError: if ``level`` is not between 0 and 1.
+        :raises ValueError: for a name that no arm has, or if ``level`` is not between 0 and 1.
 
         >>> prices = iter([3, 5, 4, 4, 2, 5])
         >>> with llmcall.configured(cache_mode="auto"):
@@ -182,11 +162,10 @@ class Arms(Mapping[tuple[str, int], Any]):
                estimate   low  high  level  n  missing_treated  missing_control
         price      2.67 -1.13  6.46   0.95  3                0                0
         """
-        names = [self._known_name(str(name)) for name in (treated, control)]
         frame = self.table(measure)
         columns = [name for name in frame if name not in ("repeat", "arm")]
         found = effect(
-            frame, columns, by="arm", treated=names[0], control=names[1], unit="repeat", level=level
+            frame, columns, by="arm", treated=treated, control=control, unit="repeat", level=level
         )
         return found.rename(columns={"n_treated": "n"})[list(EFFECT)]
 
@@ -198,18 +177,14 @@ class Arms(Mapping[tuple[str, int], Any]):
         :returns: the comparison: for each actor of each repeat, where the two arms diverge.
         :raises KeyError: for a name that no arm has; the message lists the known ones.
         """
-        return compare(self._recorded_run(str(one)), self._recorded_run(str(other)))
+        return compare(self._recorded_run(one), self._recorded_run(other))
 
     def _recorded_run(self, name: str) -> RecordedRun:
         """Return an arm's records as a run."""
-        self._known_name(name)
-        records = [record.with_arms((name,)) for record in self._records_of(name)]
-        return RecordedRun(f"the arm {name!r}", records, {})
-
-    def _known_name(self, name: str) -> str:
         if name not in self.names:
             raise KeyError(f"there is no arm {name!r}; the arms are {', '.join(self.names)}")
-        return name
+        records = [record.with_arms((name,)) for record in self._records_of(name)]
+        return RecordedRun(f"the arm {name!r}", records, {})
 
     def _records_of(self, name: str) -> list[Record]:
         return [
@@ -255,17 +230,12 @@ class Arms(Mapping[tuple[str, int], Any]):
 
     def _summary(self) -> str:
         cost = "cost unknown" if self.cost is None else money(self.cost)
-        failures = f"; {self._failures()}" if self._failed else ""
+        failed = len(self._failed)
+        failures = f"; {failed:,} of {counted(len(self), 'run')} failed" if failed else ""
         return (
             f"{counted(len(self.names), 'arm')}, {counted(self.repeats, 'repeat')}: "
             f"{counted(self.calls, 'different call')}, {self.shared:,} shared, {cost}{failures}"
         )
-
-    def _failures(self) -> str:
-        """Return in words how many runs failed."""
-        shown = ", ".join(f"{name} {repeat}" for name, repeat in self._failed[:MAX_NAMED_RUNS])
-        more = ", …" if len(self._failed) > MAX_NAMED_RUNS else ""
-        return f"{len(self._failed):,} of {counted(len(self), 'run')} failed ({shown}{more})"
 
     def _rows(self) -> list[list[str]]:
         records = {name: self._records_of(name) for name in self.names}
@@ -319,11 +289,6 @@ def arms(
     """
     job_of(fn)
     checked_count("repeats", repeats)
-    for name, kwargs in arms.items():
-        if not isinstance(kwargs, Mapping):
-            raise TypeError(
-                f"arms[{name!r}] is {kwargs!r:.60}; it must be a dict of the function's keyword arguments"
-            )
     arguments = {open_arm(name).name: kwargs for name, kwargs in arms.items()}
     if not len(arguments) == len(arms) > 0:
         raise ValueError(f"arms is {arms!r}; give at least one arm, and each its own name")

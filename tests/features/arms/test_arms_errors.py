@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from errors import check_error, error_table
 
 import llmcall
@@ -31,20 +30,12 @@ def without_a_record() -> object:
     ("ValueError: ...at least one arm", lambda: arms(arms={})),
     ("ConfigError: ...cannot share answers", without_a_record),
     ("KeyError: ...the arms are a, b", lambda: arms().compare("a", "c")),
-    (
-        "ValueError: ...the column 'arm', which the table needs",
-        lambda: arms().table(lambda result: result),
-    ),
     (f"TypeError: measure is 'adoption'; {A_FUNCTION}", lambda: arms().table("adoption")),
     (
         f"TypeError: measure is 'adoption'; {A_FUNCTION}",
         lambda: arms().effect("adoption", "a", "b"),
     ),
     ("TypeError: arms is ['low']; it must be a dict", lambda: arms(arms=["low"])),
-    (
-        "TypeError: arms['sad'] is 'sad'; it must be a dict of",
-        lambda: API.arms(pytest.fail, {"sad": "sad"}, scope="app"),
-    ),
 )
 def test_an_error_says_what_is_wrong_and_what_to_do(line: str, call: Callable[[], object]) -> None:
     """It is raised whatever ``on_error`` says."""

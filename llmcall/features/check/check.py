@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import stat
 import subprocess
 import sys
@@ -18,7 +17,6 @@ import click
 from ...cli.options import NUMBERED, NumberOption, RunOption
 from ...cli.output import echo
 from ...config import resolve as config
-from ...config.cassette_modes import ALIASES, MODES
 from ...errors import CacheError
 from ...review.outputs import first_difference
 from ...stores.records.reader import header_in
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
 
 USUAL = 3  # replays
 FEWEST = 2  # whose output can be compared
-KILLED_BY_INTERRUPT = 128 + signal.SIGINT
 ERROR_LINES = 3  # of standard error, shown for another exit code
 
 
@@ -60,9 +57,6 @@ def check_replays(replays: int | None) -> None:
         return
     context = click.get_current_context()
     given, program = context.meta[NUMBERED]
-    mode = context.params["mode"]
-    if mode is not None and MODES[ALIASES.get(mode, mode)].records:
-        raise click.UsageError(f"--check replays, and --mode {mode} records: leave one of them out")
     path = context.params["path"] or config.settings().cassette_path
     header = None if path is None else header_in(os.path.expanduser(path))
     if path is not None and header is None:
@@ -82,14 +76,9 @@ def check_replays(replays: int | None) -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         for seed in range(1, replays + 1):
             plan = Plan(seed, Path(folder) / f"{seed}.json")
-            command = [*_llmcall(own=context.obj), "run", *options]
+            command = [sys.executable, "-m", "llmcall", "run", *options]
             command += ["--mode", "none", "--held-back", plan.text(), *program]
-            try:
-                done.append(_replay(command, plan))
-            except KeyboardInterrupt:
-                begun = f"interrupted in replay {seed} of {replays}"
-                echo(f"{begun}; {_summary(done)}" if done else begun)
-                context.exit(KILLED_BY_INTERRUPT)
+            done.append(_replay(command, plan))
             if problem := _problem(done, _recorded_code(header)):
                 echo(visible(f"replay {seed} of {replays} (seed {seed}): {problem[0]}"))
                 for line in problem[1:]:
@@ -97,16 +86,6 @@ def check_replays(replays: int | None) -> None:
                 context.exit(1)
     echo(_summary(done))
     context.exit(0)
-
-
-def _llmcall(*, own: bool) -> list[str]:
-    """Return the command with which this one was started.
-
-    :param own: ``True`` if it has a process of its own.
-    """
-    if not own:
-        return [sys.executable, "-m", "llmcall"]
-    return [sys.executable, *sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1]]
 
 
 def _recorded_code(header: Header | None) -> int | None:
@@ -149,7 +128,7 @@ def _problem(done: Sequence[Replay], recorded_code: int | None) -> list[str]:
     if note.moved:
         return [
             f"{counted(note.moved, 'call')} may have another caller's answer",
-            *(f"  {words}" for words in note.others[:1]),
+            f"  {note.other}",
             "It looks like workers that take jobs from a queue, or a call that was cancelled in the recording.",
             "Name the actors with --actor, or open a scope for each job.",
         ]

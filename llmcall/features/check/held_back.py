@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 SHORTEST, LONGEST = 0.002, 0.050  # seconds
 KEY = 16  # digits of a key in a note
 WORDS = 60  # characters of a request's text in a message
-MOST_NAMED = 20  # calls of other callers that a note describes
 
 
 class Plan(NamedTuple):
@@ -56,7 +55,7 @@ class Note(NamedTuple):
 
     :param calls: the number of calls that were answered from recordings.
     :param moved: the number of those that may have another caller's answer.
-    :param others: in words, the first calls that differ from their callers' calls in the recording.
+    :param other: in words, the first call that differs from its caller's in the recording.
     :param missed: the first refusal, in words; empty without one.
     :param used: the beginnings of the keys of the records that it used.
     :param unused: the number of the records that it did not use.
@@ -67,7 +66,7 @@ class Note(NamedTuple):
 
     calls: int = 0
     moved: int = 0
-    others: tuple[str, ...] = ()
+    other: str = ""
     missed: str = ""
     used: frozenset[str] = frozenset()
     unused: int = 0
@@ -81,8 +80,7 @@ class Note(NamedTuple):
         if not path.exists():
             return cls()
         fields: dict[str, Data] = json.loads(path.read_text(encoding="utf-8"))
-        others, used = tuple(fields.pop("others")), frozenset(fields.pop("used"))
-        return cls(**fields, others=others, used=used)
+        return cls(**{**fields, "used": frozenset(fields["used"])})
 
     def write(self, path: Path) -> None:
         """Write the note, in one step."""
@@ -104,7 +102,7 @@ class _Replay(CallListener):
         self._open: list[Cassette] = []
         self._note = Note()
         self._callers: set[str | None] = set()
-        self._others: dict[str, None] = {}
+        self._other = ""
         self._missed = ""
         if (cassette := open_current_cassette()) is not None:
             self.opened(cassette)
@@ -145,13 +143,14 @@ class _Replay(CallListener):
             with lock:
                 self._note = self._note._replace(calls=self._note.calls + 1)
             return
-        if not cassette.tape.callers.moved or len(self._others) >= MOST_NAMED:
+        if self._other:
             return
         for moved in list(cassette.tape.callers.moved):
             place = moved.request[0], moved.number, moved.caller
             if place == (position.path, position.draw, position.caller):
-                self._others.setdefault(_words(moved, record))
-        self._write()
+                self._other = _words(moved, record)
+                self._write()
+                return
 
     def refused(self, call: Call | None, error: Exception) -> None:
         """Note the first refusal."""
@@ -177,7 +176,7 @@ class _Replay(CallListener):
             moved = sum(cassette.tape.callers.calls for cassette in self._open)
             self._note._replace(
                 moved=self._note.moved + moved,
-                others=tuple(self._others),
+                other=self._other,
                 missed=self._missed,
                 has_several_callers=len(self._callers) > 1,
             ).write(self._plan.note)
@@ -186,11 +185,9 @@ class _Replay(CallListener):
 def _words(moved: Moved, record: Record) -> str:
     """Return in words how a call differs from the recording."""
     call = f"{moved.caller} asks {one_line(record.prompt, WORDS)!r} in scope {moved.request[0]}"
-    if moved.recorded is None:
-        return f"{call}, and so does another caller; in the recording, only one did"
     if moved.recorded == moved.caller:
         return f"{call} in a different order than in the recording"
-    return f"{call}; in the recording, {moved.recorded} did"
+    return f"{call}; in the recording, {moved.recorded or 'one caller alone'} did"
 
 
 @contextmanager

@@ -107,14 +107,9 @@ def serve(
         recorder = target.recorder(source, cassette)
         stack.enter_context(patched_by(recorder))
         routes = RoutesOfRecording(recorder, is_run=True)
-        try:
-            server = routes.server = Server(
-                recorder, routes.context_of, _context_here(), port=port or 0, token=token, to=to
-            )
-        except OSError as error:
-            raise click.ClickException(
-                f"port {port}: {error.strerror}. Name another --port"
-            ) from error
+        server = routes.server = Server(
+            recorder, routes.context_of, _context_here(), port=port or 0, token=token, to=to
+        )
         stack.callback(routes.end, LONGEST_END)
         if command:
             code = _run_command(command, server, routes, to)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from commands import LONGEST, NEEDS_POSIX, done, under_run
+from commands import done, under_run
 from files import written
 from servers import NumberedServer
 
@@ -186,23 +183,6 @@ def test_the_programs_own_cassettes_are_checked(model: NumberedServer) -> None:
     assert "1 call, and 1 record not used" in printed
 
 
-@pytest.mark.ci
-@NEEDS_POSIX
-def test_ctrl_c_ends_it_with_what_was_seen(model: NumberedServer) -> None:
-    """The program ends, too."""
-    waits = "open('begun', 'w').close(); time.sleep(600)"
-    under_run(f"import time; ask('Bread?')\nif os.path.exists('wait'): {waits}", *A)
-    Path("wait").touch()
-    command = [sys.executable, "-m", "llmcall", "run", *CHECK, "program.py"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    while not Path("begun").exists():
-        assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    printed, _ = process.communicate(timeout=LONGEST)
-    assert printed == "interrupted in replay 1 of 3\n"
-    assert process.returncode == 128 + signal.SIGINT
-
-
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
@@ -210,7 +190,6 @@ def test_ctrl_c_ends_it_with_what_was_seen(model: NumberedServer) -> None:
         (["--check", "0"], 2, "0 is not in the range"),
         (["--check", "1"], 2, "1 is not in the range"),
         (["--check=many"], 2, "'many' is not a valid integer"),
-        (["--mode", "new", "--check"], 2, "--check replays, and --mode new records"),
     ],
 )
 def test_what_cannot_be_checked_is_refused(options: list[str], code: int, words: str) -> None:

@@ -249,7 +249,7 @@ def test_a_port_and_a_token_that_are_written_down_make_an_address_that_stays(
         assert server.address == f"http://127.0.0.1:{port}/{token}/openai/v1"
         assert server.ask() == (200, "answer 0")
         taken = done("serve", *A, "--port", str(port), code=1)
-    assert f"port {port}" in taken
+    assert "Address already in use" in taken
     with pytest.raises(ConnectionRefusedError):
         server.ask()
 

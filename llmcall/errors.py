@@ -245,9 +245,6 @@ class CacheMissError(CacheError):
             return self.report
         return f"{self.report}\n\nThe first miss of this process was: {self.first}"
 
-    def _repr_html_(self) -> str | None:
-        return None if self.miss is None else self.miss._repr_html_()
-
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self.args, {"first": self.first, "_miss": self.miss, "_explain": None}
 

@@ -1270,7 +1270,7 @@ def test_a_miss_of_a_run_names_all_normalizers_that_it_needs_as_options(
     text = "ask('It is {}:00, id {}-e89b-12d3-a456-426614174000. Bread?')"
     ran(text.format(12, "123e4567"), *A)
     _, reported = ran(text.format(13, "987e4567"), *NONE, code=1)
-    command = "llmcall run --cassette a.jsonl --mode rewrite --normalize times,uuids …"
+    command = "llmcall run --cassette a.jsonl --mode rewrite --normalize times --normalize uuids …"
     assert command in reported
     assert "NORMALIZE =" not in reported
     again = "--mode", "rewrite", "--normalize", "times,uuids"

@@ -15,9 +15,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import openai
 import pytest
-from clients import Server, program
 from commands import LONGEST, start
 
 import llmcall
@@ -110,7 +108,7 @@ MISTAKES: dict[str, tuple[Run, Run, str]] = {
     "one draw more": (
         ask(scope="trial", times=2),
         ask(scope="trial", times=3),
-        r"draw 2 .* \(draws 0 to 1\)",
+        r"draw 2 .* the recorded draws are 0 to 1",
     ),
     "a draw that was dropped": (
         ask(scope="trial", sample=1),
@@ -192,15 +190,6 @@ def test_the_error_carries_the_miss() -> None:
     assert (copied.miss, str(copied)) == (error.miss, str(error))
 
 
-def test_a_miss_in_a_notebook_is_a_table_with_coloured_words() -> None:
-    """Its labels, and the words that differ from the nearest record."""
-    ask()(recorder())
-    miss = explained(QUESTION.replace("3", "<b>4</b>"))
-    shown = re.sub(r' style="[^"]*"', "", miss._repr_html_())
-    assert "<th>differs</th>" in shown
-    assert "<del>3</del> <ins>&lt;b&gt;4&lt;/b&gt;</ins>" in shown
-
-
 @pytest.mark.ci
 @pytest.mark.parametrize(
     ("call", "words"),
@@ -255,22 +244,11 @@ def test_a_miss_is_explained_after_its_cassette_closed() -> None:
     assert "the cassette run.jsonl: 1 record" in str(error)
 
 
-def test_a_miss_of_a_cassette_says_that_the_disk_cache_has_the_answer() -> None:
-    """A cassette in mode ``none`` keeps the cache out."""
-    ask()(recorder())
-    with llmcall.cassette("run.jsonl"):
-        ask("Another question?")(recorder())
-    message = flat(missed(QUESTION, tape="run.jsonl"))
-    assert "this answer is in the disk cache" in message
-    assert "which mode 'none' does not read" in message
-
-
-def test_a_miss_without_the_cache_says_that_the_disk_cache_has_the_answer() -> None:
-    """``cache=False`` keeps the cache out, and the message says what to do."""
+def test_a_miss_without_the_cache_says_how_to_record() -> None:
+    """``cache=False`` keeps the cache out."""
     ask()(recorder())
     message = flat(missed(ask(cache=False), ScriptedClient(cache_mode="replay")))
     assert "cache=False bypasses the disk cache, and no cassette is open" in message
-    assert "which cache=False does not read" in message
     assert "without cache=False" in message
 
 
@@ -374,7 +352,8 @@ def test_a_miss_over_a_time_names_the_normalizer(recorded: str, asked: str, name
     with llmcall.cassette("run.jsonl"):
         ask(f"{recorded} {QUESTION}")(recorder())
     message = missed(f"{asked} {QUESTION}", tape="run.jsonl")
-    assert f"NORMALIZE = {names}\n" in str(message)
+    lines = names.replace(", ", "\n" + " " * 17)  # an entry of config.ini may have several lines
+    assert f"NORMALIZE = {lines}\n" in str(message)
     assert "Record the run again with it" in flat(message)
     assert "mode='" not in str(message)
 
@@ -469,30 +448,6 @@ def test_a_miss_over_the_order_alone_advises_a_fixed_order() -> None:
     assert "it depends on which of them arrived first" in message
     assert "add them to the prompt in a fixed order" in message
     assert "mode='" not in message
-
-
-@pytest.mark.parametrize("api", ["chat", "responses"])
-def test_the_nearest_record_is_the_same_personas(api: str) -> None:
-    """Though another one was asked just this question, in a scope that all share."""
-    client = program(Server())
-
-    def ask_as(name: str, question: str) -> None:
-        if api == "responses":
-            client.responses.create(model="m", instructions=f"You are {name}.", input=question)
-        else:
-            system = {"role": "system", "content": f"You are {name}."}
-            asked: Any = [system, {"role": "user", "content": question}]
-            client.chat.completions.create(model="m", messages=asked)
-
-    with llmcall.scope("run"), llmcall.cassette("run.jsonl"):
-        ask_as("Lisa", "Good morning! What does the bread cost today?")
-        ask_as("Bart", "Milk?")
-    with (
-        llmcall.scope("run"),
-        pytest.raises(openai.APIStatusError, match=r"nearest .* Good morning!"),
-        llmcall.cassette("run.jsonl", mode="none"),
-    ):
-        ask_as("Lisa", "Milk?")
 
 
 DAYS = [f"You are in a town on day {day}" for day in range(1, 6)]

@@ -9,7 +9,7 @@ from ...apis.shapes import CONTENT_FIELDS
 from ...config.settings import Settings
 from ...errors import CacheError
 from ...keys.parameters import CONFIGURED
-from ...keys.request import Data, Request, messages_of, strings_in, text_with_placeholders
+from ...keys.request import Data, Request, messages_of, strings_in
 from ...support.display import OUTSIDE_ANY_SCOPE, counted
 from ...support.normalizers import NORMALIZERS, normalizer
 from ..differences import (
@@ -24,8 +24,6 @@ from ..differences import (
     sorted_parts,
 )
 from ..record import Record
-
-BEGINNING = 40  # characters
 
 
 class Source(NamedTuple):
@@ -80,13 +78,13 @@ def search(request: Request, source: Source) -> SearchResult:
     """Return the record nearest to a request, and the records of identical requests.
 
     A record of the same scope is nearer than any other; of these, one that this run has not used, since
-    the program still makes the other calls; of these, one with the same persona.
+    the program still makes the other calls.
     """
     if source.problem:
         return SearchResult(source.name, source.problem)
     requested, (path, _) = request.hashed, split_sample(request.sample)
-    persona, size, order_free = _persona(requested), _size(requested), _order_free(requested)
-    count, least = 0, (True,) * 4
+    size, order_free = _size(requested), _order_free(requested)
+    count, least = 0, (True,) * 3
     nearest: list[Record] = []
     samples: list[str | None] = []
     scopes: set[str] = set()
@@ -106,7 +104,6 @@ def search(request: Request, source: Source) -> SearchResult:
                 fields != requested,
                 record.scope != path,
                 source.is_used(record.cache_key),
-                _persona(fields) != persona,
             )
             if rank < least:
                 nearest, least = [record], rank
@@ -123,7 +120,7 @@ def search(request: Request, source: Source) -> SearchResult:
         reordered = []  # only blanks differ
     elif not reordered and _is_reordered(changes):
         reordered.append(record.scope)
-    all_used = least[:3] == (True, False, True)
+    all_used = least == (True, False, True)
     return SearchResult(looked_in, "", record, samples, sorted(scopes), reordered, all_used)
 
 
@@ -150,17 +147,6 @@ def _is_reordered(changes: Iterable[Difference]) -> bool:
         and have_same_parts(difference.recorded, difference.requested)
         for difference in changes
     )
-
-
-def _persona(fields: Mapping[str, Data]) -> Data:
-    """Return the persona of a request: its system messages, or else the beginning of its first message."""
-    messages = messages_of(fields)
-    systems = [
-        message
-        for message in messages
-        if isinstance(message, dict) and message.get("role") in ("system", "developer")
-    ]
-    return systems or [text_with_placeholders(message)[:BEGINNING] for message in messages[:1]]
 
 
 def _size(fields: Mapping[str, Data]) -> int:
@@ -272,12 +258,10 @@ def _cause_of_sample(sample: str | None, recorded_samples: Sequence[str | None])
                 f"{this_draw}, and a later one is recorded: its call failed, was cut off or forgotten, or other "
                 "calls in this scope came before"
             )
-        recorded = f"only draw {numbers[0]} is recorded"
-        if len(numbers) > 1:
-            recorded = (
-                f"only {len(numbers)} draws are recorded (draws {numbers[0]} to {numbers[-1]})"
-            )
-        return f"{this_draw}, but {recorded}: the request is made more often than in the recording"
+        return (
+            f"{this_draw}, but the recorded draws are {numbers[0]} to {numbers[-1]}: the request is made more often "
+            "than in the recording"
+        )
     if draws:
         return f"the same request is recorded {in_scope} as another sample"
     paths = sorted({scope for scope, _ in samples if scope})

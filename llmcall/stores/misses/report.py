@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...config.cassette_modes import MODES
 from ...config.settings import Settings
-from ...errors import CacheError, CacheMissError
+from ...errors import CacheMissError
 from ...keys.keys import short_key
 from ...keys.request import (
     Data,
@@ -19,8 +18,7 @@ from ...keys.request import (
     text_with_placeholders,
     title_of,
 )
-from ...support.display import OUTSIDE_ANY_SCOPE, html_labelled, printable, shortened, wrapped
-from ...support.normalizers import NORMALIZERS
+from ...support.display import OUTSIDE_ANY_SCOPE, printable, shortened, wrapped
 from ...support.secrets import masked
 from ..differences import Difference, differences
 from ..record import Record
@@ -82,24 +80,15 @@ class Miss(NamedTuple):
     recorded: bool
 
     def __str__(self) -> str:
-        return "\n".join([self.comparison(), *self._lines(self._explanation())])
+        if self.recorded:
+            return self.comparison()
+        paragraphs = {"cause": self.causes, "to record": self.remedy.split("\n")}
+        return "\n".join([self.comparison(), *self._lines(paragraphs)])
 
     def comparison(self) -> str:
         """Return the beginning of the report: the request, and its differences from the nearest record."""
-        return "\n".join([self._headline(), *self._lines(self._comparison())])
-
-    def _headline(self) -> str:
         state = "is recorded" if self.recorded else "is not recorded"
-        return f"{self.kind} request to {self.name} {state} (key {short_key(self.cache_key)})"
-
-    def _explanation(self) -> dict[str, Sequence[str]]:
-        """Return the paragraphs about causes and remedy, by their labels."""
-        if self.recorded:
-            return {}
-        return {"cause": self.causes, "to record": self.remedy.split("\n")}
-
-    def _comparison(self) -> dict[str, Sequence[str]]:
-        """Return the paragraphs about the request and the nearest record, by their labels."""
+        headline = f"{self.kind} request to {self.name} {state} (key {short_key(self.cache_key)})"
         paragraphs: dict[str, Sequence[str]] = {
             "asked": [shortened(self.opening, WIDTH)],
             "scope": [sample_words(self.kind, self.sample)],
@@ -108,7 +97,7 @@ class Miss(NamedTuple):
         if not self.recorded:
             nearest = [] if self.nearest is None else [shortened(_summary(self.nearest), WIDTH)]
             paragraphs |= {"nearest": nearest, "differs": [*map(str, self.differences)]}
-        return paragraphs
+        return "\n".join([headline, *self._lines(paragraphs)])
 
     def _lines(self, paragraphs: Mapping[str, Sequence[str]]) -> Iterator[str]:
         """Yield the lines of some paragraphs, by their labels."""
@@ -123,11 +112,6 @@ class Miss(NamedTuple):
         """Return in one line what differs from the nearest record: changed words, else fields."""
         words = [word for change in self.differences for word in change.changed_words()]
         return "; ".join(words or map(str, self.differences))
-
-    def _repr_html_(self) -> str:
-        paragraphs = {**self._comparison(), **self._explanation()}
-        rows = ((label, "\n".join(texts)) for label, texts in paragraphs.items() if texts)
-        return html_labelled(self._headline(), rows)
 
     def __repr__(self) -> str:
         return f"Miss(cache_key={self.cache_key!r}, causes={self.causes!r})"
@@ -173,15 +157,12 @@ def headline(request: Request) -> str:
     )
 
 
-def explain(
-    request: Request, source: Source, settings: Settings, remedy: str, first_cause: str = ""
-) -> Miss:
+def explain(request: Request, source: Source, settings: Settings, remedy: str) -> Miss:
     """Return the nearest record to a request, and how it differs. See :meth:`ResponseCache.explain`.
 
     :param source: where to look.
     :param settings: the settings of the request.
     :param remedy: how to record it.
-    :param first_cause: a cause to name before the others, or an empty text.
     """
     result = search(request, source)
     nearest, scope = result.nearest, split_sample(request.sample)[0]
@@ -199,7 +180,7 @@ def explain(
     found = find_causes(request, result, changes, settings, is_renamed=is_renamed)
     is_found = nearest is not None and nearest.cache_key == request.cache_key
     names = needed_normalizers(changes, settings)
-    causes = [first_cause] if first_cause else []
+    causes: list[str] = []
     if not source.is_complete:
         causes.append(INCOMPLETE)
     # The same program may send it in another order or at another time.
@@ -229,16 +210,11 @@ def explain(
 def _normalizing_remedy(names: Sequence[str], source: Source) -> str:
     """Return the command or the line of config.ini that keeps texts out of keys, and what to do after it."""
     if source.run:
-        named = [name for name in names if name in NORMALIZERS]
-        patterns = [name for name in names if name not in NORMALIZERS]
-        values = [*([",".join(named)] if named else []), *patterns]
-        options = " ".join(f"--normalize {shlex.quote(value)}" for value in values)
+        options = " ".join(f"--normalize {shlex.quote(name)}" for name in names)
         return f"{source.run} --mode rewrite {options} …\nrecords the run again, and leaves these out of the keys"
-    # a line holds names, or one regular expression
-    has_patterns = any(name not in NORMALIZERS for name in names)
-    written = "\n    ".join(["", *names]) if has_patterns else f" {', '.join(names)}"
+    written = "\n    ".join(names)
     return (
-        f"NORMALIZE ={written}\n"
+        f"NORMALIZE = {written}\n"
         "in the section [Cache] of config.ini leaves these out of the key. Record the run again with it"
     )
 
@@ -251,15 +227,11 @@ def cache_remedy(settings: Settings, *, bypasses_cache: bool = False) -> str:
     """
     if settings.cache_mode != "replay":
         return f"a call is sent and its answer recorded: [Cache] MODE is {settings.cache_mode}"
-    origin = settings.origin("cache_mode")
-    setter = "the argument cache_mode" if origin == "argument" else origin
-    change = "with cache_mode='auto' or MODE = auto under [Cache]"
-    if "LLMCALL_CACHE_MODE" in origin:
-        change = "with LLMCALL_CACHE_MODE=auto"
-    elif origin == "--mode none":
-        change = "without --mode none"
     condition = "without cache=False, " if bypasses_cache else ""
-    return f"run once {condition}{change}; replay mode, which never calls, is set by {setter}"
+    return (
+        f"run once {condition}with cache_mode='auto', MODE = auto under [Cache] or LLMCALL_CACHE_MODE=auto; replay "
+        f"mode, which never calls, is set by {settings.origin('cache_mode')}"
+    )
 
 
 def miss_error(call: Call) -> CacheMissError:
@@ -272,22 +244,9 @@ def miss_error(call: Call) -> CacheMissError:
         source = _search_source(cassette)
         remedy = remedy if cassette.may_record else cassette_remedy(cassette)
 
-    def explanation() -> Miss:
-        """Explain the miss, and say so if the disk cache has the answer but was not read."""
-        first_cause = ""
-        with suppress(CacheError):
-            if (bypasses_cache or cassette is not None) and cache.get(
-                request, mode="replay"
-            ) is not None:
-                reader = (
-                    f"mode {cassette.mode!r}" if cassette and not bypasses_cache else "cache=False"
-                )
-                first_cause = (
-                    f"this answer is in the disk cache {cache.path}, which {reader} does not read"
-                )
-        return explain(request, source, settings, remedy, first_cause)
-
-    return CacheMissError(headline(request), explain=explanation)
+    return CacheMissError(
+        headline(request), explain=lambda: explain(request, source, settings, remedy)
+    )
 
 
 def _search_source(cassette: Cassette) -> Source:

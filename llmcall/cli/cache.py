@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from itertools import islice
-from shutil import get_terminal_size
 
 import click
 
@@ -21,7 +19,6 @@ from ..stores.record import Record
 from ..stores.records.served import model_of
 from ..support.display import counted, one_line, printable, quantity, text_table
 from .options import (
-    SECONDS,
     Group,
     Source,
     UserPath,
@@ -33,9 +30,7 @@ from .options import (
 )
 from .output import echo, echo_json
 
-# Characters of a question or an answer in a table: the most, and the fewest on a narrow terminal; and of a whole row.
-MAX_TEXT_CHARACTERS, MIN_TEXT_CHARACTERS, WIDE = 40, 10, 140
-MAX_ROWS = 50  # of a table
+TEXT_CHARACTERS = 40  # of a question or an answer in a table
 TOTALS = ("input_tokens", "output_tokens", "cost")
 
 
@@ -61,7 +56,7 @@ def stats(response_cache: ResponseCache, where: Where | None, as_json: bool) -> 
     """
     models: Counter[str] = Counter()
     totals: dict[str, float] = dict.fromkeys(TOTALS, 0)
-    lacking: Counter[str] = Counter()  # records without an amount
+    unknown: set[str] = set()
     oldest: float | None = None
     for record in response_cache.records(where=where):
         models[record.model or record.kind] += 1
@@ -71,16 +66,17 @@ def stats(response_cache: ResponseCache, where: Where | None, as_json: bool) -> 
             amounts = {"input_tokens": usage.input_tokens, "cost": record.cost}
             if record.kind != "embedding":  # an embedding has no output tokens
                 amounts["output_tokens"] = usage.output_tokens
+            unknown |= {name for name, amount in amounts.items() if amount is None}
             for name, amount in amounts.items():
                 totals[name] += amount or 0
-                lacking[name] += amount is None
     size = response_cache.stats().size
     count = models.total()
+    sums = {name: None if name in unknown else total for name, total in totals.items()}
     if as_json:
         data = {
             "path": str(response_cache.path),
             "records": count,
-            **{name: None if lacking[name] else total for name, total in totals.items()},
+            **sums,
             "size": size,
             "models": models,
             "since": oldest,
@@ -90,17 +86,10 @@ def stats(response_cache: ResponseCache, where: Where | None, as_json: bool) -> 
     echo(f"{response_cache.path}: {counted(count, 'record')}, {size / 1e6:,.1f} MB")
     if count:
         names = (f"{printable(name)} ({number:,})" for name, number in models.most_common())
-        sums = (
-            f"{name.replace('_', ' ')} {_sum(name, totals[name], lacking[name])}" for name in TOTALS
+        amounts_text = (
+            f"{name.replace('_', ' ')} {quantity(name, total)}" for name, total in sums.items()
         )
-        echo(f"since {_date(oldest)}\nmodels: {', '.join(names)}\n{', '.join(sums)}")
-
-
-def _sum(name: str, total: float, lacking: int) -> str:
-    """Return a total in words, and how many records make it unknown."""
-    if not lacking:
-        return quantity(name, total)
-    return f"{quantity(name, None)} ({counted(lacking, 'record')} without)"
+        echo(f"since {_date(oldest)}\nmodels: {', '.join(names)}\n{', '.join(amounts_text)}")
 
 
 def _date(stored_at: float | None) -> str:
@@ -109,47 +98,27 @@ def _date(stored_at: float | None) -> str:
 
 @cache.command("ls")
 @selection_options
-@click.option(
-    "-n",
-    "--limit",
-    type=click.IntRange(min=0),
-    help="Maximum number of records to show; 0 shows all. The default is 50 for a table, and all with --json.",
-)
 @json_option
 @click.pass_obj
-def list_records(
-    response_cache: ResponseCache, where: Where | None, limit: int | None, as_json: bool
-) -> None:
+def list_records(response_cache: ResponseCache, where: Where | None, as_json: bool) -> None:
     """List records, oldest first.
 
     --json prints more fields of each record, and whole texts.
     """
-    if limit is None:
-        limit = 0 if as_json else MAX_ROWS
-    records = list(islice(response_cache.records(where=where), limit or None))
+    records = list(response_cache.records(where=where))
     if as_json:
         echo_json([_record_fields(record) for record in records])
         return
     if not records:
         echo(_nothing_selected(response_cache), err=True)
         return
-    columns = get_terminal_size(fallback=(WIDE, 0)).columns
-    length = min(
-        MAX_TEXT_CHARACTERS, max(MIN_TEXT_CHARACTERS, (columns - WIDE) // 2 + MAX_TEXT_CHARACTERS)
-    )
-    rows = [_row(record, length) for record in records]
-    echo(text_table([list(rows[0]), *(list(row.values()) for row in rows)], right=(3, 4)))
-    if limit and len(records) == limit and len(response_cache) > limit:
-        echo(f"… the first {limit} of up to {len(response_cache):,}; --limit 0 shows all", err=True)
+    rows = list(map(_row, records))
+    echo(text_table([list(rows[0]), *(list(row.values()) for row in rows)], right=[4]))
 
 
 def _nothing_selected(response_cache: ResponseCache) -> str:
     """Return the message for an empty selection."""
-    count = len(response_cache)
-    path = response_cache.path
-    return (
-        f"none of {counted(count, 'record')} in {path} matches" if count else f"0 records in {path}"
-    )
+    return f"none of {counted(len(response_cache), 'record')} in {response_cache.path} matches"
 
 
 def _record_fields(record: Record) -> dict[str, object]:
@@ -165,22 +134,16 @@ def _record_fields(record: Record) -> dict[str, object]:
     }
 
 
-def _row(record: Record, length: int) -> dict[str, str]:
+def _row(record: Record) -> dict[str, str]:
     return {
         "key": short_key(record.cache_key),
         "model": printable(record.model or "-"),
         "sample": printable(record.sample or "-"),
-        "age": _age(record.stored_at),
+        "stored": _date(record.stored_at),
         "cost": quantity("cost", record.cost),
-        "asked": printable(one_line(record.prompt, length)),
-        "answered": printable(one_line(record.answer, length)),
+        "asked": printable(one_line(record.prompt, TEXT_CHARACTERS)),
+        "answered": printable(one_line(record.answer, TEXT_CHARACTERS)),
     }
-
-
-def _age(stored_at: float | None) -> str:
-    seconds = max(0.0, time.time() - (stored_at or 0))
-    unit = next((name for name in ("d", "h", "m") if seconds >= SECONDS[name]), "s")
-    return f"{seconds / SECONDS[unit]:,.0f}{unit}"
 
 
 @cache.command()

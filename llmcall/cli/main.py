@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import runpy
-import shlex
 import sys
 import sysconfig
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
@@ -20,7 +18,7 @@ from ..errors import APIError, ArgumentError, LLMCallError
 from ..models.tokens import TokenCount
 from ..support.display import text_table, visible
 from ..support.failures import process_failures
-from .options import Group, OtherClient, json_option, other_clients, unicode_text
+from .options import Group, OtherClient, json_option, other_clients
 from .output import (
     coloured_warnings,
     discard_unwritten,
@@ -83,9 +81,7 @@ class Commands(Group):
             raise shown_error(text) from error
         except (LLMCallError, OSError) as error:
             discard_unwritten()
-            is_of_no_file = isinstance(error, FileNotFoundError) and error.filename is None
-            words = "the working directory was removed: go to another one" if is_of_no_file else ""
-            raise shown_error(words or str(error)) from error
+            raise shown_error(str(error)) from error
         except ArgumentError as error:
             raise click.UsageError(visible(str(error))) from error
 
@@ -99,21 +95,10 @@ def main() -> None:
     """
 
 
-def _one_text(context: click.Context, parameter: click.Parameter, words: Sequence[str]) -> object:
-    """Refuse a question without quotes: the shell may have changed it between its words."""
-    if len(words) > 1:
-        raise click.UsageError(
-            f"put the question in quotes: llmcall ask {shlex.quote(' '.join(words))}"
-        )
-    return unicode_text(context, parameter, words[0])
-
-
 @main.command()
-@click.argument("text", nargs=-1, required=True, metavar="TEXT", callback=_one_text)
-@click.option("-s", "--system", callback=unicode_text, help="System message.")
-@click.option(
-    "-m", "--model", callback=unicode_text, help="Model to call, instead of the configured one."
-)
+@click.argument("text")
+@click.option("-s", "--system", help="System message.")
+@click.option("-m", "--model", help="Model to call, instead of the configured one.")
 @other_clients
 def ask(text: str, system: str | None, model: str | None, other: OtherClient | None) -> None:
     """Ask a model and print its answer as it arrives.
@@ -121,9 +106,7 @@ def ask(text: str, system: str | None, model: str | None, other: OtherClient | N
     TEXT is the question; "-" reads it from standard input. The answer is recorded, so asking the
     same question again costs nothing.
     """
-    question = _read_text(click.open_file("-", encoding="utf-8")) if text == "-" else text
-    if not question.strip():
-        raise click.UsageError("the question is empty")
+    question = click.open_file("-", encoding="utf-8").read() if text == "-" else text
     if other and system is None:
         system = other.system
     messages = [{"role": "system", "content": system}] if system else []
@@ -163,7 +146,7 @@ def tokens(files: tuple[IO[str], ...], model: str | None, as_json: bool) -> None
 
     FILES are UTF-8 text; "-" reads standard input. "~" marks an estimate.
     """
-    counts = [(file.name, registry.count_tokens(_read_text(file), model)) for file in files]
+    counts = [(file.name, registry.count_tokens(file.read(), model)) for file in files]
     if as_json:
         rows = [
             {"file": name, "tokens": int(count), "estimated": count.estimated}
@@ -175,15 +158,6 @@ def tokens(files: tuple[IO[str], ...], model: str | None, as_json: bool) -> None
         total = sum(count for _, count in counts)
         counts.append(("all", TokenCount(total, any(count.estimated for _, count in counts))))
     echo(text_table([(repr(count), name) for name, count in counts], right=[0]))
-
-
-def _read_text(file: IO[str]) -> str:
-    try:
-        return file.read()
-    except UnicodeDecodeError as error:
-        raise click.UsageError(
-            f"{file.name} is not {error.encoding} text: byte {error.start} is invalid"
-        ) from error
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})

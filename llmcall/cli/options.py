@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from fnmatch import fnmatchcase
-from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 import click
@@ -22,7 +21,6 @@ from ..errors import CacheError
 from ..stores.record import Record
 from ..stores.records.answers import CONFLICTS
 from ..support.arguments import nearest
-from ..support.data import check_unicode
 
 Where = Callable[[Record], bool]
 Decorated = TypeVar("Decorated", bound="Callable[..., object] | click.Command")
@@ -108,21 +106,7 @@ def to_option(written: str) -> Callable[[Decorated], Decorated]:
     return click.option("-o", "--to", required=True, type=file, metavar="FILE", help=written)
 
 
-def unicode_text(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Refuse an argument that is not in the terminal's encoding."""
-    if value is not None:
-        try:
-            check_unicode(value, parameter.human_readable_name)
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from error
-    return value
-
-
-MEANT = {
-    "compare": "diff",
-    "record": "run",
-    "recording": "run",
-}  # commands by the names that people try
+MEANT = {"compare": "diff", "recording": "run"}  # commands by the names that people try
 
 
 class Group(click.Group):
@@ -220,7 +204,6 @@ def import_function(
 
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-MAX_COUNTED_KEYS = 10  # with the same beginning, in a message
 
 
 def selection_options(command: Callable[..., object]) -> Callable[..., object]:
@@ -280,14 +263,11 @@ def full_key(keys: Iterable[str], prefix: str, place: str, *, shown_by: str) -> 
 
     :param place: the place of the records, in words, for the error.
     :param shown_by: the command that shows them.
-    :raises click.UsageError: if there are none.
     :raises CacheError: if no key begins so, or several do.
     """
     beginning = prefix.rstrip("…")
-    if not beginning:
-        raise click.UsageError(f"the key is empty; '{shown_by}' shows the keys")
-    found = list(islice((key for key in keys if key.startswith(beginning)), MAX_COUNTED_KEYS))
-    if len(found) != 1:
+    found = [key for key in keys if key.startswith(beginning)]
+    if len(found) != 1 or not beginning:
         problem = f"{len(found)} keys begin" if found else "no key begins"
         raise CacheError(f"{problem} with {prefix!r} among {place}; '{shown_by}' shows the keys")
     return found[0]

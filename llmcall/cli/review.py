@@ -141,8 +141,6 @@ def diff(
     """
     if other is None and other_scope is None:
         raise click.UsageError("give two runs: RUN OTHER, or RUN --scope NAME --with NAME")
-    if as_json and as_markdown:
-        raise click.UsageError("give --json or --markdown, not both")
     _, comparison = load_both(run, scope, other, other_scope)
     if as_json:
         echo_json(comparison.to_dict())

@@ -136,10 +136,6 @@ def _options() -> set[str]:
 
 def _set_hash_seed(seed: int, is_own_process: bool) -> None:
     """Start Python again with a hash seed, unless it has it already; it reads the seed only when it starts."""
-    if sys.flags.ignore_environment:
-        raise click.UsageError(
-            f"--seed {seed} cannot set the hash seed, because Python ignores {HASH_SEED} (-E or -I)"
-        )
     if os.environ.get(HASH_SEED) == str(seed):
         return
     if not is_own_process:

@@ -6,7 +6,7 @@ import os
 
 import click
 
-from ...cli.options import UserPath, import_function, to_option, unicode_text
+from ...cli.options import UserPath, import_function, to_option
 from ...cli.output import echo
 from ...keys.parameters import checked_parameters
 from ...support.display import visible
@@ -39,11 +39,10 @@ def _assignments(
 )
 @click.option(
     "--source",
-    callback=unicode_text,
     metavar="TEXT",
     help="Where the answers come from: an address, a commit, a licence.",
 )
-@click.option("-m", "--model", callback=unicode_text, help="The model, for files that name none.")
+@click.option("-m", "--model", help="The model, for files that name none.")
 @click.option(
     "--column",
     "columns",

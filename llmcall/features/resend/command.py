@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ...apis.token_usage import total_cost
-from ...cli.options import Source, UserPath, unicode_text
+from ...cli.options import Source, UserPath
 from ...cli.output import echo
 from ...review.runs import load
 from ...support.display import counted, money, visible
@@ -26,9 +26,7 @@ from .resend import resend as resend_sample
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="The seed that selects the requests."
 )
-@click.option(
-    "--model", callback=unicode_text, help="Another model to ask instead of the recorded one."
-)
+@click.option("--model", help="Another model to ask instead of the recorded one.")
 @click.option(
     "--dry-run", is_flag=True, help="Make no call. Print the number of calls and their cost."
 )

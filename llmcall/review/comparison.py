@@ -92,7 +92,6 @@ class Comparison:
         shown_actors: list[list[Pair]] = []
         self.divergences: list[Divergence] = []
         self.names = short_names((run, *others))
-        self._same_runs = [n for n, other in enumerate(others, 1) if other.place == run.place]
         self._served = [", ".join(compared.served) for compared in (run, *others)]
         for number, other in enumerate(others, 1):
             actors = list(paired_runs(run, other, number, align))
@@ -151,18 +150,15 @@ class Comparison:
             f"{counted(len(self.pairs), 'call')}: {self.same:,} the same, {self.changed:,} changed, "
             f"{self.added:,} added, {self.missing:,} missing"
         )
-        for number in self._same_runs:
-            yield f"Both runs are {printable(self.names[number])}; compare it with another recording."
-        if not self.divergences and not self._same_runs:
+        if not self.divergences:
             yield "The runs do not diverge."
         yield from self._change_lines()
         followers = [divergence for divergence in self.divergences if divergence.caused_by]
         if followers:
             actors = self._actors(followers)
-            whose = "its prompt quotes" if len(actors) == 1 else "their prompts quote"
             yield (
-                f"{counted(len(actors), 'more actor')} ({self._listed(actors)}) changed later: {whose} answers that "
-                "had already changed, so this may just follow."
+                f"{counted(len(actors), 'more actor')} ({self._listed(actors)}) changed later: their prompts quote "
+                "answers that had already changed, so this may just follow."
             )
         yield from self._model_lines()
 
@@ -286,14 +282,14 @@ LINE_CHARACTERS, ANSWER_CHARACTERS = 500, 80
 
 
 def markdown_of(comparison: Comparison) -> str:
-    """Return a comparison as Markdown: what changed, and a folded table of the calls that differ."""
+    """Return a comparison of two runs as Markdown: what changed, and a folded table of the calls that differ."""
     return "\n".join(_lines(comparison)) + "\n"
 
 
 def _lines(comparison: Comparison) -> Iterator[str]:
     head, *lines = str(comparison).splitlines()
     names = list(map(_code, comparison.names))
-    yield f"**{names[0]} → {', '.join(names[1:])}**: {head}"
+    yield f"**{names[0]} → {names[1]}**: {head}"
     yield ""
     yield from (f"- {_code(one_line(line, LINE_CHARACTERS))}" for line in lines[:MAX_LINES])
     if lines[MAX_LINES:]:
@@ -302,14 +298,12 @@ def _lines(comparison: Comparison) -> Iterator[str]:
     if not rows:
         return
     yield ""
-    yield f"<details><summary>{counted(len(rows), 'call')} that {'differs' if len(rows) == 1 else 'differ'}</summary>"
+    yield f"<details><summary>{counted(len(rows), 'call')} changed, added or missing</summary>"
     yield ""
-    yield f"| actor | call | | {names[0]} | {names[1] if len(names) == 2 else 'other run'} |"
+    yield f"| actor | call | | {names[0]} | {names[1]} |"
     yield "|---|---|---|---|---|"
     for row in map(row_of, rows[:MAX_CALLS]):
         cells = [_code(comparison.actor_name(row.scope)), str(row.index + 1), row.status]
-        if len(names) > 2:
-            cells[2] += f" in {names[row.run]}"
         answers = (row.answer, row.other_answer)
         cells += [
             "" if text is None else _code(one_line(text, ANSWER_CHARACTERS)) for text in answers

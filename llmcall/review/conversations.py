@@ -15,8 +15,6 @@ from ..apis.message import (
     content_and_images,
     image_name,
     message_text,
-    object_in,
-    objects_in,
     tool_call_text,
     transcript_of,
 )
@@ -398,9 +396,8 @@ def _call_lines(call: RecordedCall, shown_texts: set[str]) -> Iterator[str]:
     """Yield the lines of one call; long texts among ``shown_texts`` are abbreviated, and new ones added."""
     from ..support.libraries import click
 
-    tools = _tool_names(call.record.request.get("tools"))
     parameters = "".join(
-        f"  {name}={tools if name == 'tools' and tools else _abbreviated(value, shown_texts, PARAMETER_CHARACTERS)}"
+        f"  {name}={_abbreviated(value, shown_texts, PARAMETER_CHARACTERS)}"
         for name, value in call.parameters
     )
     caller = f"  asked by {call.record.caller}" if call.record.caller else ""
@@ -420,15 +417,6 @@ def _call_lines(call: RecordedCall, shown_texts: set[str]) -> Iterator[str]:
         for text in utterance.texts:
             for line in visible(_abbreviated(text, shown_texts)).split("\n"):
                 yield f"{INDENT}{line}".rstrip()
-
-
-def _tool_names(tools: object) -> str:
-    """Return the names of a chat's tools and the length of their JSON; empty if a tool has no name."""
-    functions = [object_in(tool.get("function", tool)) for tool in objects_in(tools)]
-    names = [str(function.get("name", "")) for function in functions]
-    return (
-        f"{', '.join(names)} ({len(as_json(tools)):,} characters)" if all(names) and names else ""
-    )
 
 
 def _abbreviated(text: str, shown_texts: set[str], limit: int = INLINE_CHARACTERS) -> str:

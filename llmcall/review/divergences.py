@@ -102,15 +102,12 @@ class Divergence(NamedTuple):
     :param index: the call's number in the actor's run, from 0.
     :param changes: all that differs; what follows from an earlier answer comes last.
     :param run: the number of the other run, from 1.
-    :param served: the models that gave different answers to the same request, by the server's names,
-        if they differ; else empty.
     """
 
     scope: str
     index: int  # type: ignore[assignment]
     changes: tuple[Change, ...]
     run: int = 1
-    served: tuple[str, ...] = ()
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -148,11 +145,9 @@ class Divergence(NamedTuple):
 
     def in_words(self, other: str, *, is_one_of_many: bool = False) -> str:
         """Return all reasons in one line; see ``Change.in_words``."""
-        words = "; ".join(
+        return "; ".join(
             change.in_words(other, is_one_of_many=is_one_of_many) for change in self.changes
         )
-        models = " and ".join(map(printable, self.served))
-        return f"{words} (answered by {models})" if models else words
 
     def to_dict(self) -> dict[str, object]:
         """Return it as plain data, for JSON."""
@@ -166,7 +161,6 @@ class Divergence(NamedTuple):
             "changes": [change.to_dict() for change in self.changes],
             "caused_by": self.caused_by,
             "run": self.run,
-            "served": self.served,
         }
 
 
@@ -182,7 +176,6 @@ def divergences(actors: Sequence[Sequence[Pair]]) -> Iterator[Divergence]:
 def _divergence(changes: Changes, index: int) -> Divergence:
     pair = changes.pair(index)
     one, other = pair.one, pair.other
-    served: tuple[str, ...] = ()
     if one is None or other is None:
         before, after = (None if call is None else call.prompt for call in (one, other))
         found = [Change(pair.status, before, after)]
@@ -191,11 +184,9 @@ def _divergence(changes: Changes, index: int) -> Divergence:
             _changes(changes, index, differing), key=lambda change: bool(change.caused_by)
         )
     else:
-        models = [record.served for record in (one, other) if record.served]
-        served = tuple(models) if len(set(models)) > 1 else ()
         given = one.given or other.given
         found = [Change("draw", *_differing_answers(one, other), given=given)]
-    return Divergence(pair.scope, pair.index, tuple(found), pair.run, served)
+    return Divergence(pair.scope, pair.index, tuple(found), pair.run)
 
 
 def _changes(changes: Changes, index: int, differing: Sequence[Difference]) -> Iterator[Change]:

@@ -101,16 +101,6 @@ def test_a_run_compared_with_its_copy_does_not_diverge() -> None:
     ]
 
 
-def test_a_run_compared_with_itself_is_told() -> None:
-    """Whatever its path is called."""
-    one = play("a.jsonl")
-    for same in (one, Path(one).absolute()):
-        assert str(llmcall.compare(one, same)).splitlines() == [
-            "9 calls: 9 the same, 0 changed, 0 added, 0 missing",
-            "Both runs are a.jsonl; compare it with another recording.",
-        ]
-
-
 @pytest.mark.parametrize(("scope", "other"), [("rep-1/", "rep-2/"), ("", "rep-2/"), ("r/", "r/")])
 def test_a_first_level_that_names_a_run_is_left_out(scope: str, other: str) -> None:
     """On both sides, whether both runs have one or only one of them."""
@@ -499,7 +489,7 @@ def test_compare_names_why_runs_part(
 
 
 def test_equal_requests_with_different_answers_part_by_a_draw() -> None:
-    """The words are those of the answers; two models that gave them are named."""
+    """The words are those of the answers."""
     for path, served, answer in (("a.jsonl", "m-01", "Yes."), ("b.jsonl", "m-05", "No.")):
         record = chat("Bread?", answer, "lisa#0")
         record.response["model"] = served
@@ -508,8 +498,7 @@ def test_equal_requests_with_different_answers_part_by_a_draw() -> None:
     [divergence] = found.divergences
     assert (divergence.reason, divergence.before, divergence.after) == ("draw", "Yes.", "No.")
     assert str(found).splitlines()[1] == (
-        'lisa, call 1: the same request has different answers: "Yes." → "No." '
-        "(answered by m-01 and m-05)"
+        'lisa, call 1: the same request has different answers: "Yes." → "No."'
     )
 
 
@@ -530,7 +519,7 @@ def test_equal_changes_of_several_actors_are_one_line() -> None:
     assert found.divergences[1].before == "You are emma, a thrifty buyer."
     assert str(found).splitlines()[1:] == [
         "the same change for 2 actors (emma, lisa): the prompt changed: [-thrifty-] {+generous+}",
-        "1 more actor (bart) changed later: its prompt quotes answers that had already changed, so this may just "
+        "1 more actor (bart) changed later: their prompts quote answers that had already changed, so this may just "
         "follow.",
     ]
 
@@ -1082,14 +1071,13 @@ def test_diff_prints_a_comment_for_a_pull_request(two_runs: tuple[str, str]) -> 
         "**`a.jsonl` → `b.jsonl`**: 9 calls: 6 the same, 3 changed, 0 added, 0 missing"
     )
     assert lines[2] == "- `lisa, call 1: the prompt changed: [-thrifty-] {+generous+}`"
-    assert lines[4] == "<details><summary>3 calls that differ</summary>"
+    assert lines[4] == "<details><summary>3 calls changed, added or missing</summary>"
     assert lines[6:9] == [
         "| actor | call | | `a.jsonl` | `b.jsonl` |",
         "|---|---|---|---|---|",
         "| `lisa` | 1 | changed | `lisa says 0` | `lisa says 0` |",
     ]
     assert lines[-1] == "</details>"
-    done("diff", *two_runs, "--markdown", "--json", code=2)
 
 
 def test_a_comment_for_a_pull_request_runs_nothing_of_an_answer() -> None:
@@ -1145,7 +1133,7 @@ def test_diff_of_a_scope_keeps_the_reasons_from_other_scopes(
     """Bart's prompts follow from answers that are not shown; the scope need match in one run alone."""
     assert done("diff", *heard_by_bart, "--scope", scope).splitlines() == [
         "3 calls: 1 the same, 2 changed, 0 added, 0 missing",
-        "1 more actor (bart) changed later: its prompt quotes answers that had already changed, so this may just "
+        "1 more actor (bart) changed later: their prompts quote answers that had already changed, so this may just "
         "follow.",
     ]
     found = json.loads(done("diff", *heard_by_bart, "--scope", scope, "--json"))

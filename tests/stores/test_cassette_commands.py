@@ -577,11 +577,8 @@ def test_check_names_a_recording_that_broke_off() -> None:
     assert json.loads(done("cassette", "check", TAPE, "--json")) == []
 
 
-def test_show_names_the_tools_and_the_caller_of_a_call() -> None:
-    """In the line of the call; the descriptions of the tools are in ``--json``."""
-    tools = [{"type": "function", "function": {"name": name, "parameters": {}}} for name in "ab"]
-    record = chat("?", "!", "s#0", tools=tools).replace(caller="task main 0/task ask 1")
+def test_show_names_the_caller_of_a_call() -> None:
+    """In the line of the call."""
+    record = chat("?", "!", "s#0").replace(caller="task main 0/task ask 1")
     [line] = [line for line in text_of([record]).splitlines() if line.startswith("--- call 1")]
-    assert "tools=a, b (" in line
-    assert "parameters" not in line
     assert line.endswith("asked by task main 0/task ask 1")

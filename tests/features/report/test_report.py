@@ -93,13 +93,6 @@ def test_a_page_has_the_name_of_its_run(arguments: list[str], name: str) -> None
     assert Path(name).exists()
 
 
-def test_a_page_may_be_in_a_new_folder() -> None:
-    """As a cassette may be."""
-    play("a.jsonl", agreed)
-    done("report", "a.jsonl", "-o", "new/pages/a.html")
-    assert Path("new/pages/a.html").exists()
-
-
 @pytest.mark.parametrize("taken", ["a.jsonl", "./b.jsonl", "other.html"])
 def test_a_page_replaces_nothing_but_a_page(taken: str) -> None:
     """Neither the run, nor the other one, nor the page of another program."""
@@ -232,12 +225,6 @@ def page_of_two_runs() -> str:
         lambda actor, number: "No." if (actor, number) == (1, 2) else agreed(actor, number),
     )
     return report(one, "--against", other)
-
-
-def test_what_no_model_was_asked_for_is_not_called_unknown() -> None:
-    """Embeddings have no tokens of an answer."""
-    embedded = report(str(write_cassette("a.jsonl", [embedding("Bread", [1.0])])))
-    assert "tokens out" not in facts_of(embedded)
 
 
 def test_a_page_of_two_runs_says_where_they_part(page_of_two_runs: str) -> None:
@@ -381,35 +368,6 @@ def test_the_questions_of_a_survey_are_the_templates_and_functions_that_asked() 
     assert found == {"s": [("x", "20")], "second": [("y", "40")]}
 
 
-def test_a_question_without_a_name_is_called_by_the_scopes_that_it_was_asked_in() -> None:
-    """Its template is no heading; two questions of one scope have numbers."""
-    client = ScriptedClient(lambda messages: '{"buys": "yes"}')
-    with llmcall.cassette("a.jsonl"):
-        for name in ("ann", "ben"):
-            with llmcall.scope("market day"), llmcall.scope(name):
-                for words in ("bread", "milk"):
-                    call = llmcall.LLMCall(user=f"{{{{ name }}}}, {words}?", client=client)
-                    call(name=name)
-    html = report("a.jsonl")
-    assert list(distributions(html)) == ["market day: buys", "market day 2: buys"]
-    assert '<span class="template" dir="auto">{{ name }}, bread?</span>' in html
-
-
-def test_an_answer_in_structured_output_is_the_same_as_in_plain_words() -> None:
-    """Of two models, one wraps its answers: {"value": …}."""
-    says = ["yes", '{"value": "yes"}', "3", '{"value": 3}']
-    records = [of_form(chat("A?", says[n % 4], f"p-{n}#0"), "A?") for n in range(20)]
-    assert distributions(report(str(write_cassette("a.jsonl", records)))) == {
-        "A?": [("3", "10"), ("yes", "10")]
-    }
-
-
-def test_sentences_that_nearly_all_differ_have_no_distribution() -> None:
-    """Their bars would all have the length one."""
-    records = [of_form(chat("A?", f"Sentence {n}.", f"p-{n}#0"), "A?") for n in range(20)]
-    assert not distributions(report(str(write_cassette("a.jsonl", records))))
-
-
 def test_embeddings_and_recorded_functions_are_no_answers_to_a_survey() -> None:
     """Embeddings have no scope, and so no actor; half of the persons look at the clock first."""
     records = [embedding(f"Text {n}", [1.0]) for n in range(30)]
@@ -438,15 +396,6 @@ def test_the_letters_of_a_closed_question_are_shown_as_its_options() -> None:
     }
 
 
-def test_an_answer_of_several_choices_that_were_cut_is_one_answer() -> None:
-    """The sum above is of answers, as those of refusals are."""
-    record = chat("Bread?", "Yes, and")
-    cut = {**record.response["choices"][0], "finish_reason": "length"}
-    record.response["choices"] = [cut, {**cut, "index": 1}]
-    facts = facts_of(report(str(write_cassette("a.jsonl", [record]))))
-    assert facts["failures"] == "1 answer cut"
-
-
 def test_a_page_says_which_answers_were_cut_refused_and_asked_again() -> None:
     html = report(survey("a.jsonl"))
     assert "1 answer refused; 1 answer cut; 1 answer asked again" in html
@@ -456,29 +405,6 @@ def test_a_page_says_which_answers_were_cut_refused_and_asked_again() -> None:
         "cut",
         "refused",
     ]
-
-
-def test_each_answer_that_was_asked_again_is_marked_whatever_was_asked_between() -> None:
-    """Draws of one question, all asked before the first one was asked again, as by tasks. A program that
-    answers in the words of llmcall has no template, and reads its answers itself.
-    """
-    again = "I cannot use that answer: it is no number from 1 to 10."
-    said = ["Two.", "Three.", "Two."]
-    retried = [
-        [
-            {"role": "user", "content": "Tea?"},
-            {"role": "assistant", "content": text},
-            {"role": "user", "content": again},
-        ]
-        for text in said
-    ]
-    records = [chat("Tea?", text, f"p#{draw}") for draw, text in enumerate(said)]
-    records += [chat(asked, "2", f"p#{draw}") for draw, asked in enumerate(retried)]
-    of_call = [of_form(record, "Tea?") for record in records]
-    of_call = [*map(unread, of_call[:3]), *of_call[3:]]
-    for some, mark in ((of_call, ["asked again"]), (records, [])):
-        marks = data_of(report(str(write_cassette("a.jsonl", some))))["calls"]["marks"]
-        assert marks == [mark] * 3 + [[]] * 3
 
 
 def many(path: str, *, word: str = "Yes") -> str:
@@ -576,47 +502,6 @@ def tab(page: str, open_page: Open) -> Any:
 
 
 @pytest.mark.ci
-def test_a_cell_shows_the_value_that_structured_output_wraps(open_page: Open) -> None:
-    """Of other JSON it has the fields' names, too."""
-    answers = ['{"value": "yes"}', '{"value": 1, "why": "thrift"}']
-    records = [chat(f"Bread {n}?", answer, f"lisa#{n}") for n, answer in enumerate(answers)]
-    html = report(str(write_cassette("a.jsonl", records)))
-    Path("page.html").write_text(html, encoding="utf-8")
-    assert open_page().locator("#rows .words").all_inner_texts() == ["yes", "value: 1, why: thrift"]
-
-
-@pytest.mark.ci
-def test_rows_are_as_high_as_their_words_and_names_are_whole(open_page: Open) -> None:
-    """In a narrow window, too."""
-    long = "No, bread is too dear for me today, and I still have some at home, which lasts until Sunday."
-    name = "a town/a street of many words/somebody whose name is very long indeed"
-    records = [
-        chat("Bread?", say, f"{who}#0") for who, say in ((name, "no"), ("b", long), ("c", "bus"))
-    ]
-    Path("page.html").write_text(report(str(write_cassette("a.jsonl", records))), encoding="utf-8")
-    for width in (420, 1400):
-        tab = open_page(width)
-        heights = tab.evaluate(
-            "[...document.querySelectorAll('.row')].map((row) => row.offsetHeight)"
-        )
-        assert min(heights) == heights[-1] < 35
-        cut = "[...document.querySelectorAll('.row .name')].map((name) => name.scrollHeight - name.clientHeight)"
-        assert max(tab.evaluate(cut)) <= 0
-
-
-@pytest.mark.ci
-def test_a_cell_shows_both_answers_where_what_it_shows_of_them_differs(open_page: Open) -> None:
-    """One answer in structured output, and the same in plain words, look the same."""
-    for path, answers in (("a.jsonl", ("no", "yes")), ("b.jsonl", ('{"value": "no"}', "never"))):
-        records = [chat(f"Bread {n}?", answer, f"lisa#{n}") for n, answer in enumerate(answers)]
-        write_cassette(path, records)
-    report("a.jsonl", "--against", "b.jsonl")
-    tab = open_page()
-    assert tab.locator(".words").all_inner_texts() == ["◆ no", "Δ yes"]
-    assert tab.locator(".second").all_inner_texts() == ["never"]
-
-
-@pytest.mark.ci
 def test_a_survey_shows_what_its_rows_say_as_columns(open_page: Open) -> None:
     """The variables in which rows differ; one of few values counts the answers, too."""
     client = ScriptedClient(lambda messages: "yes" if "town" in messages[-1]["content"] else "no")
@@ -676,16 +561,6 @@ def test_a_chosen_call_has_lines_to_those_that_may_have_followed_from_it(open_pa
 
 
 @pytest.mark.ci
-def test_a_legend_says_what_the_signs_of_a_page_mean(open_page: Open) -> None:
-    """It names those that are there, and no others."""
-    cut = chat("Bread?", "Yes, bec", "lisa#0")
-    cut.response["choices"][0]["finish_reason"] = "length"
-    Path("page.html").write_text(report(str(write_cassette("a.jsonl", [cut]))), encoding="utf-8")
-    signs = open_page().locator("#legend span[dir]").all_inner_texts()
-    assert signs == ["☞ click a call to read it", "✂ cut: ended by length"]
-
-
-@pytest.mark.ci
 def test_the_keyboard_opens_and_leaves_a_call(tab: Any) -> None:
     """The first key offers to skip to the calls, arrows go through the grid, Enter opens a call, whose
     title has the focus; Escape goes back.
@@ -730,36 +605,6 @@ def test_words_phrases_and_scopes_are_found(tab: Any) -> None:
     tab.locator("#search").focus()
     press(tab, "Escape")
     tab.locator("[data-cell]").nth(11).wait_for()
-
-
-@pytest.mark.ci
-def test_a_filter_keeps_the_rows_and_columns_in_which_it_shows_a_call(open_page: Open) -> None:
-    """One that would show nothing is not offered; the search finds what the page says of calls."""
-    one = play("a.jsonl", agreed)
-    other = play(
-        "b.jsonl",
-        lambda actor, number: "No." if actor + number == 3 else agreed(actor, number),
-    )
-    report(one, "--against", other)
-    tab = open_page()
-    tab.locator("#only").select_option("differs")
-    tab.locator("#found", has_text="6 calls of 12").wait_for()
-    assert tab.locator(".heading").all_text_contents() == ["call 2", "call 3", "call 4"]
-    assert (tab.locator(".row").count(), tab.locator(".cell").count()) == (3, 6)
-    assert "asked again" not in tab.locator("#only").inner_text()
-    tab.locator("#only").select_option("")
-    search(tab, '"the runs diverge"', "3 calls of 12")
-
-
-@pytest.mark.ci
-def test_a_link_opens_the_same_call_in_another_page_of_the_run(tab: Any) -> None:
-    """It names the scope and the call, whatever its place there."""
-    tab.locator("[data-cell='9']").click()
-    assert tab.evaluate("location.hash") == "#actor-2:2"
-    report("a.jsonl", "--scope", "actor-2")
-    tab.reload()
-    assert tab.locator("#title").text_content() == "actor-2 · call 2"
-    assert tab.evaluate("document.querySelector('[aria-pressed=true]').dataset.cell") == "1"
 
 
 @pytest.mark.ci

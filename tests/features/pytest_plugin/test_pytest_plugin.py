@@ -284,25 +284,6 @@ def test_a_test_that_did_not_pass_changes_no_cassette(
 
 
 # As pytest-rerunfailures does.
-RUN_AGAIN = """
-from _pytest.runner import runtestprotocol
-
-def pytest_runtest_protocol(item, nextitem):
-    runtestprotocol(item, nextitem=nextitem, log=False)
-    item._initrequest()
-    runtestprotocol(item, nextitem=nextitem)
-    return True
-"""
-
-
-def test_a_test_that_passes_when_it_is_run_again_has_written_its_answers(project: Project) -> None:
-    """No line says that they are not written, since it did not pass at first."""
-    project.write(RUN_AGAIN, "conftest.py")
-    project.write(
-        "tries = []\n@pytest.mark.llm\ndef test_one():\n    ask('bread'); tries.append(1)\n    assert tries[1:]\n"
-    )
-    printed = project.run("--llm-record=once", passed=1)
-    assert (project.cassettes(), "not written" in printed) == ({ONE: ["bread"]}, False)
 
 
 def test_paid_answers_stay_in_the_cache(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -422,32 +403,6 @@ def test_collecting_imports_only_small_modules(project: Project) -> None:
     assert loaded.isdisjoint({"openai", "httpx", "pydantic", "jinja2", "tqdm", "diskcache"})
 
 
-@pytest.mark.ci
-def test_the_tests_of_a_project_that_takes_warnings_for_errors_are_recorded(tmp_path: Path) -> None:
-    """``llmcall run -m pytest`` imports the package before pytest does, and pytest says nothing of it.
-
-    pytest looks at the files that a wheel installs, which are listed here.
-    """
-    installed = tmp_path / "site" / "llmcall_sim-0.dist-info"
-    installed.mkdir(parents=True)
-    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: llmcall-sim\nVersion: 0\n")
-    (installed / "RECORD").write_text(
-        "llmcall/__init__.py,,\nllmcall/features/pytest_plugin/plugin.py,,\n"
-    )
-    (installed / "entry_points.txt").write_text(
-        "[pytest11]\nllmcall = llmcall.features.pytest_plugin.plugin\n"
-    )
-    (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
-    (tmp_path / "test_one.py").write_text("def test_one(): pass\n")
-    command = [sys.executable, "-m", "llmcall", "run", "-m", "pytest", "-q"]
-    environment = {**os.environ, "PYTHONPATH": str(installed.parent)}
-    environment.pop("PYTEST_DISABLE_PLUGIN_AUTOLOAD", None)
-    run = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=LONGEST
-    )
-    assert run.stdout.splitlines()[-1].startswith("1 passed"), run.stdout + run.stderr
-
-
 # Fixtures
 
 
@@ -495,23 +450,6 @@ def test_a_wider_fixture_opens_a_cassette_of_its_own(project: Project) -> None:
     project.run("--llm-record=once", passed=1)
     assert project.calls() == ["world", "a Yes, world"]
     project.run(passed=1)
-    assert project.calls() == []
-
-
-def test_a_cassette_that_a_wider_fixture_keeps_open_records_its_tests(project: Project) -> None:
-    """Those without a cassette of their own."""
-    fixture = """
-        @pytest.fixture(scope="session")
-        def tape():
-            with llmcall.cassette("cassettes/all.jsonl"):
-                yield
-
-        """
-    project.record(
-        textwrap.dedent(fixture) + "def test_free(tape):\n    ask('free')\n" + TEST_ONE, passed=2
-    )
-    assert project.cassettes() == {"cassettes/all.jsonl": ["free"], ONE: ["bread"]}
-    project.run(passed=2)
     assert project.calls() == []
 
 
@@ -593,23 +531,6 @@ def test_several_tests_share_a_named_cassette(project: Project, way: str, mode: 
     assert project.calls() == []
 
 
-def test_rewriting_takes_no_answer_from_the_disk_cache(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every call is asked again, and its new answer stands in the cassette."""
-    monkeypatch.setenv("LLMCALL_CACHE_MODE", "auto")
-    project.write(SHARED)
-    for answer in ("No", "Yes"):
-        project.pytester.makepyfile(market=MARKET.replace("Yes", answer))
-        project.run("--llm-record=rewrite", passed=3)
-        assert project.calls() == ["a", "b", "c"]
-    path = "cassettes/test_market/shared.jsonl"
-    assert project.cassettes() == {path: ["a", "b", "c"]}
-    assert (project.path / path).read_text(encoding="utf-8").count('"Yes, ') == 3
-    project.run(passed=3)
-    assert project.calls() == []
-
-
 def test_the_markers_cassette_name_stands_above_the_fixtures(project: Project) -> None:
     """It is a path below the folder of the module's cassettes."""
     project.write("@pytest.fixture\ndef llm_cassette_name():\n    return 'a'\n", "conftest.py")
@@ -652,40 +573,6 @@ def test_unused_records_are_listed(project: Project, option: str, code: int) -> 
     ]
     result = project.result(option, passed=1)
     assert (result.ret, summary(result.stdout.str())) == (code, unused)
-
-
-def test_equal_warnings_of_many_cassettes_are_one_line(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It names one of them and counts the others."""
-    monkeypatch.setenv("LLMCALL_MODEL", "fake-1")
-    project.record(
-        "@pytest.mark.llm\n@pytest.mark.parametrize('text', 'abc')\ndef test_one(text): ask(text)",
-        passed=3,
-    )
-    monkeypatch.setenv("LLMCALL_MODEL", "fake-3")
-    counts, warning = summary(project.run(passed=3))
-    assert counts == "llmcall: 3 calls replayed, 0 recorded"
-    assert re.fullmatch(
-        r"llmcall: cassettes/test_market/test_one\[\w\]\S*\.jsonl and 2 more: MODEL = fake-3 of the environment has "
-        r"no effect: the cassette was recorded with fake-1\. To use .*",
-        warning,
-    )
-
-
-def test_results_of_recorded_functions_are_no_answers_from_the_cache(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The function ran, and the model was asked: only of another file's records the cache has one."""
-    monkeypatch.setenv("LLMCALL_CACHE_MODE", "auto")
-    body = "@pytest.mark.llm\ndef test_{}():\n    llmcall.recorded(lambda: 4, name='{}')()\n    ask('bread')\n"
-    project.write(body.format("one", "dice"))
-    first = summary(project.run("--llm-record=once", passed=1))
-    assert first[1:] == ["llmcall: 0 calls replayed, 2 recorded"]
-    # Of another length: Python takes the bytecode of a source of the same second and size for its own.
-    project.write(body.format("another", "coin"))
-    second = summary(project.run("--llm-record=once", passed=1))
-    assert second[1] == "llmcall: 0 calls replayed, 2 recorded (0 asked, 1 from the cache)"
 
 
 def test_update_moves_records_that_no_test_used_to_the_cache(
@@ -823,17 +710,6 @@ def test_a_shared_cassette_is_not_judged_if_tests_were_left_out(
     assert "not used" not in project.run("--llm-unused=fail", *arguments)
 
 
-def test_a_skipped_test_leaves_a_shared_cassette_unjudged_and_the_summary_says_so(
-    project: Project,
-) -> None:
-    """A test that is always skipped would else switch the check off unnoticed."""
-    project.record(SHARED, passed=3)
-    project.write(SHARED.replace("ask('c')", "pytest.skip()"))
-    result = project.result("--llm-unused=fail", passed=2, skipped=1)
-    assert result.ret == 0
-    assert "--llm-unused=fail looked at no cassette that tests share" in result.stdout.str()
-
-
 # Workers of pytest-xdist
 
 MANY = """
@@ -873,46 +749,6 @@ def test_workers_record_a_tests_own_cassette_and_replay_a_shared_one(workers: Pr
     assert "pytest -n 0 --llm-record=update" in printed
     assert summary(printed)[1].endswith(", 6 recorded")
     assert sorted(workers.calls()) == list("012345")
-
-
-@pytest.mark.ci
-def test_a_rewrite_says_that_workers_replayed_a_shared_cassette(workers: Project) -> None:
-    printed = workers.run(*TWO_WORKERS, "--llm-record=rewrite", passed=12)
-    assert (
-        f"{SHARED_OF_MANY}: several tests may share it, so a worker of pytest-xdist replayed it"
-        in printed
-    )
-    assert "-n 0 records it anew" in printed
-
-
-PROGRAM = """
-    import threading
-    from clients import Server, ask as ask_model, plain_program
-
-    @pytest.fixture(scope="session", autouse=True)
-    def patched():
-        with llmcall.patched(), llmcall.scope("s", process=True):
-            yield plain_program(Server())
-
-    @pytest.mark.llm
-    @pytest.mark.parametrize("name", "ab")
-    def test_twins(patched, name):
-        threads = [threading.Thread(target=ask_model, args=(patched,)) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-"""
-
-
-@pytest.mark.slow
-def test_the_callers_of_a_test_do_not_depend_on_the_tests_before(project: Project) -> None:
-    """Each test that runs alone, or in another order, gets the answers of its own threads."""
-    project.record(PROGRAM, passed=2)
-    for name in "ab":
-        path = project.path / f"cassettes/test_market/test_twins[{name}].jsonl"
-        callers = [json.loads(line).get("caller") for line in path.read_text().splitlines()[1:]]
-        assert sorted(callers) == ["thread ask 0", "thread ask 1"]
 
 
 @pytest.mark.ci

@@ -57,28 +57,10 @@ def ask(item: Any) -> str:
     return Dice().send_message(f"item {item}", on_error="raise").content or ""
 
 
-def ask_two_models(item: Any) -> None:
-    """Ask two models, one after the other."""
-    client = llmcall.OpenAIClient()
-    for name in ("a", "b"):
-        client.send_message(f"question {item}", model=name)
-
-
 def ask_with_new_keys(address: str) -> str:
     """Ask with a key that is another one for each attempt."""
     client = llmcall.OpenAIClient(base_url=address, api_key=lambda: os.urandom(4).hex())
     return client.send_message("Bread?", on_error="raise").content or ""
-
-
-def ask_three_with_a_budget_of_two(item: Any) -> Exception | None:
-    """Ask three questions about an item with a budget for two; return what refuses the third."""
-    with llmcall.budget(calls=2):
-        try:
-            for number in range(3):
-                ask(f"{item} {number}")
-        except llmcall.BudgetExceededError as error:
-            return error
-    return None
 
 
 class Alone(Dice):
@@ -172,11 +154,6 @@ class Killing(Dice):
 def ask_and_be_killed(item: Any) -> Any:
     """Ask about an item, and be killed meanwhile."""
     return Killing().send_message(f"item {item}", on_error="raise")
-
-
-def ask_words(item: str) -> list[str]:
-    """Ask about each word of an item."""
-    return [ask(word) for word in item.split()]
 
 
 def sample(item: Any) -> str | None:

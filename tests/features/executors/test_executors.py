@@ -5,15 +5,12 @@ there counts here.
 from __future__ import annotations
 
 import functools
-import gc
 import json
 import multiprocessing
 import operator
 import os
-import pickle
 import threading
 import time
-import weakref
 from collections.abc import Iterator
 from concurrent.futures import (
     BrokenExecutor,
@@ -22,8 +19,6 @@ from concurrent.futures import (
     ThreadPoolExecutor,
 )
 from contextlib import ExitStack
-from contextvars import ContextVar, copy_context
-from multiprocessing.pool import Pool, ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +28,6 @@ from map_functions import (
     AGE,
     CALL,
     PORTRAIT,
-    Dice,
     ask,
     ask_alone,
     ask_and_be_killed,
@@ -41,10 +35,7 @@ from map_functions import (
     ask_or_say_why_not,
     ask_slowly,
     ask_then_be_killed,
-    ask_three_with_a_budget_of_two,
-    ask_two_models,
     ask_with_new_keys,
-    ask_words,
     calls,
     describe,
     divide,
@@ -70,7 +61,6 @@ from servers import OK, NumberedServer, RedisProcess, ScriptedServer, refusal
 import llmcall
 from llmcall import imap, map, scope
 from llmcall.errors import BudgetExceededError
-from llmcall.types import Endpoint
 
 pytestmark = NEEDS_POSIX
 ELSEWHERE = [
@@ -175,20 +165,6 @@ def test_a_workers_thread_with_a_bound_function_draws_in_the_scope_of_the_item(
     ]
 
 
-def test_the_updated_file_of_a_map_in_workers_has_the_order_of_its_last_run(
-    pool: Executor,
-) -> None:
-    """An item that asks in another order, and a word that is new, stand where they were asked."""
-    for words in ("bread milk fish", "fish salt bread"):
-        with llmcall.cassette("tape.jsonl", mode="update"), scope("shop"):
-            map(ask_words, [words], key=lambda _: "ann", executor=pool)
-            ask("last")
-    lines = Path("tape.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [json.loads(line) for line in lines[1:]]
-    questions = [record["request"]["messages"][-1]["content"] for record in records]
-    assert questions == ["item last", "item fish", "item salt", "item bread"]
-
-
 def test_draws_in_workers_go_on_counting(pool: Executor) -> None:
     """Draws before a map, here or there, are counted there, and the map's draws are counted here;
     all replays.
@@ -229,15 +205,6 @@ def test_a_failed_draw_is_given_back(pool: Executor) -> None:
         assert map(draw, [("a", "fail")], key=first, executor=pool) == ["trial/a#0"]
 
 
-class CopyingThreads(ThreadPoolExecutor):
-    """Threads that run copies of what they get, as a cluster in this process does."""
-
-    def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Any:
-        """Run copies of a function and its arguments."""
-        function, arguments = pickle.loads(pickle.dumps((function, arguments)))
-        return super().submit(function, *arguments, **options)
-
-
 class NotingThreads(ThreadPoolExecutor):
     """Threads that note what is shown of what they get, as a cluster's log does."""
 
@@ -257,14 +224,6 @@ def test_what_a_cluster_logs_of_a_task_shows_no_key() -> None:
         map(ask, "a", executor=noting)
     assert "RemoteTask" in NotingThreads.shown
     assert "sesame" not in NotingThreads.shown
-
-
-def test_draws_of_copies_are_given_back() -> None:
-    """A map that ends early frees what was drawn by copies of its tasks in this process."""
-    with scope("trial"), CopyingThreads(1) as copying:
-        with pytest.raises(llmcall.InvalidRequestError):
-            map(sample, ["a", "fail"], key=str, executor=copying)
-        assert map(sample, "a", key=str, executor=copying) == ["trial/a#0"]
 
 
 def test_settings_apply_in_workers(pool: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,12 +272,6 @@ def test_usage_in_workers_is_counted_in_the_parent_process(pool: Executor) -> No
     assert llmcall.usage().calls == before.calls + 2
 
 
-def test_a_client_counts_what_workers_ask_by_its_method(processes: Executor) -> None:
-    client = Dice()
-    map(client.send_message, ["a", "b"], executor=processes)
-    assert client.usage.calls == 2
-
-
 def test_a_budget_without_a_name_counts_the_calls_of_all_workers(pool: Executor) -> None:
     """No call begins that could go past it, in whichever worker; what is left of it, any of them may use."""
     with llmcall.budget(calls=8) as budget:
@@ -329,32 +282,10 @@ def test_a_budget_without_a_name_counts_the_calls_of_all_workers(pool: Executor)
         assert map(ask, range(3), executor=pool) == map(ask, range(3))
 
 
-def test_a_budget_of_a_workers_own_counts_beside_that_of_the_maps_process(
-    processes: Executor,
-) -> None:
-    """Each refuses for itself."""
-    with llmcall.budget(calls=5) as budget:
-        found = map(ask_three_with_a_budget_of_two, ["a", "b"], executor=processes)
-        assert [type(error) for error in found] == [BudgetExceededError] * 2
-        assert budget.spent.calls == 4
-
-
 def test_limits_hold_for_all_workers_together(pool: Executor) -> None:
     """No more calls are under way at once than the endpoint allows."""
     llmcall.configure(limits_max_concurrent_calls=1)
     assert map(ask_alone, range(6), executor=pool) == [True] * 6
-
-
-@pytest.mark.ci
-def test_each_model_that_workers_ask_has_turns_of_its_own(processes: Executor) -> None:
-    """Of two that are asked alternately, both go to each endpoint, in whichever worker."""
-    with HTTPServer() as east, HTTPServer() as west:
-        servers = [ScriptedServer(server, OK) for server in (east, west)]
-        endpoints = [Endpoint(str(i), ("a", "b"), base_url=servers[i].base_url) for i in (0, 1)]
-        llmcall.configure(endpoints=endpoints, on_error="raise")
-        map(ask_two_models, range(4), executor=processes)
-    for server in servers:
-        assert sorted(seen.body["model"] for seen in server.requests) == ["a", "a", "b", "b"]
 
 
 def test_a_refused_key_is_asked_for_again_in_a_worker(
@@ -525,45 +456,6 @@ def test_a_programs_calls_in_an_item_that_failed_are_not_paid_again(
     assert len(model.asked) == 4
 
 
-@pytest.mark.ci
-def test_twins_of_a_worker_that_is_forked_in_a_replay_get_their_own_answers(
-    model: NumberedServer,
-) -> None:
-    """What sends nothing stays before the clients of a forked process; its callers have names, too."""
-    llmcall.configure(cache_mode="off")
-    found = []
-    for mode, waits in (("once", (0.5, 0.0)), ("none", (0.0, 0.5))):
-        with (
-            llmcall.cassette("pool.jsonl", mode=mode),
-            ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool,
-        ):
-            item = (model.address, waits)
-            found += map(post_as_twins, [item], scope="survey", key=lambda _: "a", executor=pool)
-    assert found[0] == found[1]
-    assert sorted(found[0]) == ["answer 0", "answer 1"]
-
-
-@pytest.mark.ci
-def test_a_forked_worker_imports_the_sdk_inside_its_programs_cassette(
-    model: NumberedServer,
-) -> None:
-    """The program has not imported it: what waits for the import in program and worker ask one another."""
-    printed = ran(
-        """
-        from concurrent.futures import ProcessPoolExecutor
-        from multiprocessing import get_context
-        def ask(item):
-            client = llmcall.OpenAIClient(api_key="none", base_url=sys.argv[1], on_error="raise")
-            return client.send_message(item).content
-        with ProcessPoolExecutor(1, get_context("fork")) as pool:
-            with llmcall.cassette("pool.jsonl"):
-                print(llmcall.map(ask, ["Bread?"], executor=pool))
-        """,
-        model.address,
-    )
-    assert (printed, model.asked) == ("['answer 0']", ["Bread?"])
-
-
 def answer_of_a_thread(item: str) -> list[str]:
     """Return what a thread of a worker's own returns."""
     answers: list[str] = []
@@ -716,17 +608,6 @@ def test_a_workers_result_is_not_recorded_if_a_call_failed_in_its_function(pool:
     assert words == ["a"]
 
 
-def test_a_miss_in_a_worker_names_the_cassettes_own_remedy(processes: Executor) -> None:
-    """A block opened it, also where a test is running."""
-    with llmcall.cassette("market.jsonl"):
-        map(ask, ["a"], executor=processes, scope="survey")
-    with (
-        pytest.raises(llmcall.CacheMissError, match=r"market\.jsonl', mode='update'\)\n"),
-        llmcall.cassette("market.jsonl", mode="none"),
-    ):
-        map(ask, ["b"], executor=processes, scope="survey")
-
-
 @pytest.mark.ci
 def test_loky_sends_functions_that_python_itself_cannot() -> None:
     """Such as a lambda, and one of a script."""
@@ -829,73 +710,6 @@ def test_a_pool_in_a_cassettes_block_is_recorded(method: str) -> None:
             pool.submit(ask, "Salt?").result()
         with pytest.raises(llmcall.LLMCallError, match="has ended"):
             pool.submit(ask, "Eggs?").result()
-
-
-@pytest.mark.ci
-def test_nothing_of_a_pools_work_is_kept_after_it() -> None:
-    """A pool may run any number of functions inside a cassette."""
-    inside: ContextVar[object] = ContextVar("inside")
-
-    def use(pool: Pool) -> weakref.ref[object]:
-        value = {0}
-        inside.set(value)
-        pool.apply(abs, [1])
-        pool.map(abs, [1])
-        pool.starmap(divmod, [(1, 1)])
-        pool.map_async(abs, [1]).wait()
-        list(pool.imap(abs, [1]))
-        list(pool.imap(abs, [1], chunksize=2))
-        return weakref.ref(value)
-
-    with llmcall.cassette("run.jsonl"):
-        for made in (ThreadPool, multiprocessing.get_context("fork").Pool):
-            pool = made(1)
-            pool.apply(abs, [1])
-            value = copy_context().run(use, pool)
-            pool.close()
-            pool.join()
-            del pool
-            gc.collect()
-            assert value() is None
-
-
-def test_nothing_of_a_call_in_a_pool_is_kept_after_it(processes: Executor) -> None:
-    """The context of a call is that of its submitter."""
-    inside: ContextVar[object] = ContextVar("inside")
-
-    def use() -> weakref.ref[object]:
-        inside.set(value := {0})
-        processes.submit(ask, "Bread?").result()
-        return weakref.ref(value)
-
-    processes.submit(ask, "Salt?").result()
-    with llmcall.cassette("run.jsonl"):
-        value = copy_context().run(use)
-        gc.collect()
-        assert value() is None
-
-
-def after(reading: int, question: str) -> str:
-    """Wait for a byte, and ask."""
-    os.read(reading, 1)
-    return ask(question)
-
-
-def test_work_whose_result_nobody_awaits_stays_in_its_scope() -> None:
-    reading, writing = os.pipe()
-    with (
-        llmcall.cassette("run.jsonl") as tape,
-        multiprocessing.get_context("fork").Pool(1) as pool,
-    ):
-        with scope("trial"):
-            pool.imap(functools.partial(after, reading), "ab", chunksize=2)
-            pool.imap(functools.partial(after, reading), "c")
-        os.write(writing, b"123")
-        pool.close()
-        pool.join()
-    assert {record.sample for record in tape.all_records()} == {"trial#0"}
-    os.close(reading)
-    os.close(writing)
 
 
 @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.ci)])

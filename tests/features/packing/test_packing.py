@@ -28,7 +28,6 @@ from servers import Answer, NumberedServer, ScriptedServer, completion
 
 import llmcall
 from llmcall.features.packing.verify import DIFFERS, Verification, unified_diff
-from llmcall.keys.keys import key_of
 
 SCRIPT = "run räte.py"
 TAPE = "tapes/täglich 1.jsonl"
@@ -280,40 +279,6 @@ def test_a_package_installs_the_llmcall_that_packed_it(package: Path, tmp_path: 
         assert not [name for name in archive.namelist() if "direct_url" in name or ".pyc" in name]
 
 
-@pytest.mark.ci
-def test_requirements_leave_out_what_the_environment_imports_by_itself(
-    project: Path, tmp_path: Path
-) -> None:
-    """As the .pth file of setuptools does."""
-    python = environment(tmp_path / "author")
-    site = Path(in_environment(python, "-c", PRINT_SITE, folder=project))
-    for name in ("starter", "tool"):
-        (site / f"{name}.py").touch()
-        written(site / f"{name}-1.0.dist-info", {"METADATA": f"Name: {name}\nVersion: 1.0\n"})
-        written(site / f"{name}-1.0.dist-info", {"RECORD": f"{name}.py,,\n"})
-    (site / "starter.pth").write_text("import starter\n")
-    edited(project / SCRIPT, "import llmcall\n", "import llmcall, tool\n")
-    options = ("--cassette", TAPE, "--", SCRIPT)
-    path = str(Path(llmcall.__file__).parents[1])
-    in_environment(python, "-m", "llmcall", "pack", "../made", *options, folder=project, path=path)
-    requirements = Path("../made/requirements.txt").read_text(encoding="utf-8").splitlines()
-    assert "tool==1.0" in requirements
-    assert "starter==1.0" not in requirements
-
-
-@pytest.mark.ci
-def test_metadata_of_the_projects_own_distribution_is_not_packed(project: Path) -> None:
-    """The program did not read it: its version is looked up when the program has ended."""
-    written(
-        project / "src", {"tool.py": "", "tool.egg-info/PKG-INFO": "Name: tool\nVersion: 1.0\n"}
-    )
-    written(project / "src", {"tool.egg-info/top_level.txt": "tool\n"})
-    edited(project / SCRIPT, "import llmcall\n", "import llmcall, tool\n")
-    printed = packing("--env", "PYTHONPATH=src", code=0)
-    assert "code/src/tool.py" in printed
-    assert "egg-info" not in printed
-
-
 PRINT_SITE = "import sysconfig; print(sysconfig.get_path('purelib'))"
 
 
@@ -488,21 +453,6 @@ def test_what_a_hostile_author_changes_is_noticed(package: Path, change: str) ->
     assert shown in failed(llmcall.verify(package))[check]
 
 
-@pytest.mark.ci
-def test_a_changed_prompt_is_shown_with_the_words_that_differ(package: Path) -> None:
-    """Also if the program goes on without the answer; the author mended its key, too."""
-    tape = package / "recordings" / TAPE
-    edited(tape, "a nurse", "a doctor")
-    entries = [json.loads(line) for line in tape.read_text(encoding="utf-8").splitlines()]
-    for entry in entries[1:]:
-        entry["key"] = key_of(entry["kind"], entry["request"], entry["sample"])
-    tape.write_text("\n".join(map(json.dumps, entries)) + "\n", encoding="utf-8")
-    going_on = "    try:\n        main()\n    except llmcall.CacheError:\n        pass\n"
-    edited(package / f"code/{SCRIPT}", "    main()\n", going_on)
-    mend(package)
-    assert "You are Ada, a [-doctor-] {+nurse+}." in failed(llmcall.verify(package))["replay"]
-
-
 # Whether the results come from the answers
 
 
@@ -590,22 +540,6 @@ def test_the_numbers_that_come_from_the_answers_are_counted(
 
 
 @pytest.mark.ci
-def test_a_study_of_which_nothing_comes_from_the_answers_is_packed(
-    in_folder: Path, httpserver: HTTPServer
-) -> None:
-    """And verified: the last line says so."""
-    program = f"""{ASKING}
-with llmcall.cassette("t.jsonl"):
-    for name in ("Ada", "Ben"):
-        ask(name)
-print("The mean is 3.0")
-"""
-    recorded_study(httpserver, in_folder, {"study.py": program})
-    done("pack", "../made", "--cassette", "t.jsonl", "--", "study.py")
-    assert "verified. 0 of 1 number comes from the answers." in done("verify", "../made")
-
-
-@pytest.mark.ci
 @pytest.mark.parametrize(
     ("said", "words"),
     [
@@ -685,24 +619,6 @@ def test_a_tolerance_is_relative_to_the_larger_number_and_at_least_to_1(
 def test_a_tolerance_lets_no_text_differ(old: str, new: str) -> None:
     """Codes and versions are text."""
     assert unified_diff(old.encode(), new.encode(), 0.5)
-
-
-def test_a_long_line_of_data_is_compared_by_its_items() -> None:
-    """As a page has it, whose data is on one line."""
-    packed, now = (
-        "[" + ", ".join(map(str, [*range(500), value, *range(500)])) + "]" for value in (-7, -8)
-    )
-    shown = unified_diff(packed.encode(), now.encode())
-    assert [line for line in shown if line[1:3] == " -"] == ["- -7,", "+ -8,"]
-
-
-def test_of_large_results_the_first_differences_are_shown() -> None:
-    """What moved is not taken for a difference; an ellipsis stands for the rest."""
-    old = [f"{number}" for number in range(3000)]
-    new = [*old[:10], "added", *old[10:2900], "other", *old[2901:]]
-    assert unified_diff("\n".join(old).encode(), "\n".join(new).encode()) == [
-        *("--- packed", "+++ now", "@@ -10,2 +10,3 @@", " 9", "+added", " 10", "…")
-    ]
 
 
 @pytest.mark.ci
@@ -906,16 +822,6 @@ def test_a_record_that_no_call_used_stops_the_packing_unless_it_is_pruned(projec
 
 
 @pytest.mark.ci
-def test_a_study_whose_cassette_the_settings_name_is_packed(project: Path, tmp_path: Path) -> None:
-    """Its code opens none."""
-    opened = 'with llmcall.cassette("tapes/täglich 1.jsonl"):\n    main()\n'
-    edited(project / SCRIPT, opened, "main()\n")
-    written(project, {"config.ini": f"[Cassette]\nPATH = {TAPE}\n"})
-    packing("--cassette", TAPE, code=0)
-    assert llmcall.verify(tmp_path / "made").ok
-
-
-@pytest.mark.ci
 def test_a_recording_is_packed_whole_as_evidence(project: Path) -> None:
     """As it is, byte for byte; README and verification count what the program does not use, and verify fails if it
     uses still less.
@@ -931,24 +837,6 @@ def test_a_recording_is_packed_whole_as_evidence(project: Path) -> None:
     assert "replay: 2 records used, 1 more packed as evidence, every call answered" in printed
     with_manifest(made, lambda manifest: manifest["unused"].clear())
     assert "1 record that no call used: Çem#0" in done("verify", made, code=1)
-
-
-@pytest.mark.ci
-def test_a_process_that_the_program_leaves_behind_is_not_waited_for(project: Path) -> None:
-    """It keeps the program's output open until the test ends; for a pack that waits, it ends by itself."""
-    os.mkfifo("../end")
-    waits = """
-import os, select, sys
-end = os.open(sys.argv[1], os.O_RDONLY | os.O_NONBLOCK)
-select.select([end], [], [], 10)[0] or print("pack waited")
-"""
-    command = f"[sys.executable, '-I', '-S', '-c', {waits!r}, {os.path.abspath('../end')!r}]"
-    left = f"    main()\nimport subprocess\nsubprocess.Popen({command})\n"
-    edited(project / SCRIPT, "    main()\n", left)
-    with open(os.open("../end", os.O_RDWR), "rb"):
-        packing(code=0)
-    manifest = json.loads(Path("../made/manifest.json").read_text(encoding="utf-8"))
-    assert manifest["printed"] == "3 answers\n"
 
 
 def test_runs_that_differ_stop_the_packing(project: Path) -> None:

@@ -6,25 +6,20 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import logging
 import os
-import random
 import socket
 import ssl
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import openai
 import pytest
 from clients import RETRY_AT_ONCE, WAYS, client_for
-from commands import NEEDS_NOTES, NEEDS_POSIX, ran
+from commands import NEEDS_NOTES, NEEDS_POSIX
 from pytest_httpserver import HTTPServer
 from servers import (
     HEAD,
@@ -38,7 +33,6 @@ from servers import (
     ScriptedServer,
     answers,
     chunk,
-    chunks_of,
     closes,
     completion,
     cut_chunk,
@@ -54,138 +48,14 @@ from servers import (
     stays_silent,
     stays_silent_after,
 )
-from workers import SECONDS, seeded
+from workers import SECONDS
 
 import llmcall
 from llmcall import APIError, OpenAIClient, RequestTimeoutError, ServiceError
 
 SOON = 0.15  # seconds: what a call is given that would never end by itself
 NO_MORE = 3600  # seconds: a timeout that ends nothing here
-ATTEMPTS = 4
 LIBRARY: Any = __import__(openai.DefaultHttpxClient.__base__.__module__.partition(".")[0])
-ITEMS = [f"item {number}" for number in range(200)]
-
-
-def flooding(start: bytes, piece: bytes) -> Behaviour:
-    """Send the same piece without end and without a pause, until the client leaves."""
-
-    def behaviour(connection: socket.socket, stopped: threading.Event) -> None:
-        connection.sendall(start)
-        while not stopped.is_set():
-            connection.sendall(piece)
-
-    return behaviour
-
-
-FAULTS: dict[str, Behaviour] = {
-    "400": answers(refusal(400)),
-    "401": answers(refusal(401)),
-    "408": answers(refusal(408)),
-    "429": answers(refusal(429, headers={"retry-after-ms": "1"})),
-    "500": answers(refusal(500)),
-    "503": answers(refusal(503)),
-    "HTML": answers(Answer(200, "<html>Sign in</html>")),
-    "half of JSON": sends(http(b'{"choices": [')),
-    "no choices": answers(Answer(200, {"choices": []})),
-    "an error with 200": answers(Answer(200, {"error": {"message": "overloaded", "code": 503}})),
-    "no HTTP": sends(b"220 mail.example.org ESMTP\r\n"),
-    "close": closes,
-    "reset": resets,
-    "a cut chunk": cut_chunk(),
-    "a cut stream": sends(HEAD + b"".join(map(event, chunks_of("half")[:2]))),
-    "an error event": sends(HEAD + event({"error": {"message": "overloaded", "code": 503}})),
-    "a short body": sends(http(b"{", length=100)),
-    "silence": stays_silent,
-    "a dripping body": dripping(OPEN_HEAD + OPEN_BODY, b" "),
-    "endless headers": flooding(OPEN_HEAD, b"X-More: " + b"x" * 1000 + b"\r\n"),
-}
-
-
-def whole(item: str, streamed: bool) -> tuple[bytes, bool]:
-    """Return the good answer to an item, and whether the connection stays open after it."""
-    if streamed:
-        return HEAD + b"".join(map(event, [*chunks_of("answer to ", item), b"[DONE]"])), False
-    return http(json.dumps(completion(f"answer to {item}")).encode()), True
-
-
-class Storm(RawServer):
-    """Answer each item's attempts well or with a fault, as a seed draws it; a context manager.
-
-    :param share: of the attempts that fail.
-    :ivar attempts: how often each item was asked for.
-    :ivar faults: how often each fault was met.
-    """
-
-    def __init__(self, seed: int, share: float) -> None:
-        super().__init__()
-        self.attempts: Counter[str] = Counter()
-        self.faults: Counter[str] = Counter()
-        self._seed, self._share = seed, share
-        self._lock = threading.Lock()
-        self._threads: list[threading.Thread] = []
-
-    def __exit__(self, *_: object) -> None:
-        super().__exit__()
-        self.all_left()
-
-    def all_left(self) -> bool:
-        """Wait until every client has closed its connections, without having been told to; return
-        whether they did.
-        """
-        for thread in self._threads:
-            thread.join(SECONDS)
-        return not any(thread.is_alive() for thread in self._threads)
-
-    def _serve(self) -> None:
-        while True:
-            connection, _ = self._listener.accept()
-            if self._stopped.is_set():
-                connection.close()
-                return
-            self._threads.append(
-                threading.Thread(target=self._answer, args=(connection,), name="storm", daemon=True)
-            )
-            self._threads[-1].start()
-
-    def _answer(self, connection: socket.socket) -> None:
-        with connection, suppress(OSError):
-            while (seen := read_request(connection)) is not None:
-                item = seen.body["messages"][-1]["content"]
-                fault = self._drawn(item)
-                if fault is not None:
-                    fault(connection, self._stopped)
-                    return
-                data, stays = whole(item, bool(seen.body.get("stream")))
-                connection.sendall(data)
-                if not stays:
-                    return
-
-    def _drawn(self, item: str) -> Behaviour | None:
-        with self._lock:
-            self.attempts[item] += 1
-            dice = random.Random(f"{self._seed}/{item}/{self.attempts[item]}")
-            if dice.random() >= self._share:
-                return None
-            name = dice.choice(sorted(FAULTS))
-            self.faults[name] += 1
-            return FAULTS[name]
-
-
-def threads() -> set[str]:
-    """Return the names of the threads that run, but for those of servers here."""
-    return {thread.name for thread in threading.enumerate()} - {"storm"}
-
-
-def sockets() -> int:
-    """Return how many sockets this process has open."""
-    folder = Path("/proc/self/fd")
-    if not folder.exists():
-        return 0
-    found = 0
-    for entry in folder.iterdir():
-        with suppress(OSError):
-            found += os.readlink(entry).startswith("socket:")
-    return found
 
 
 def asked(client: OpenAIClient, way: str, item: str = "x", **arguments: Any) -> Any:
@@ -196,105 +66,8 @@ def asked(client: OpenAIClient, way: str, item: str = "x", **arguments: Any) -> 
         return error
 
 
-def in_threads(client: OpenAIClient, way: str) -> list[Any]:
-    """Ask for all items from 32 threads."""
-    with ThreadPoolExecutor(32, thread_name_prefix="asking") as executor:
-        return list(executor.map(lambda item: asked(client, way, item), ITEMS))
-
-
-async def in_tasks(client: OpenAIClient, way: str) -> list[Any]:
-    """Ask for all items from 32 tasks of one event loop."""
-    turns = asyncio.Semaphore(32)
-
-    async def one(item: str) -> Any:
-        async with turns:
-            try:
-                if way == "async":
-                    return (await client.asend_message(item, on_error="raise")).content
-                stream = client.astream_message(item, on_error="raise")
-                return "".join([piece async for piece in stream])
-            except APIError as error:
-                return error
-
-    try:
-        return list(await asyncio.gather(*map(one, ITEMS)))
-    finally:
-        await client.aclose()
-
-
-class Outcomes(NamedTuple):
-    """The outcome of a storm: the client, the server, each item's answer or error, whether all have
-    left the server, and the threads and sockets before.
-    """
-
-    client: OpenAIClient
-    storm: Storm
-    found: list[Any]
-    have_left: bool
-    before: tuple[set[str], int]
-
-
-@pytest.fixture(scope="module", params=WAYS)
-def outcomes(
-    request: pytest.FixtureRequest, only_loopback: None, tmp_path_factory: pytest.TempPathFactory
-) -> Outcomes:
-    """Ask for all items by one of the ways, from 32 callers, of a server with 30 % faults."""
-    way, before = request.param, (threads(), sockets())
-    settings = {
-        "retry_max_attempts": ATTEMPTS,
-        "retry_waiting_time": 0.0001,
-        "timeout": 1.0,
-        "deadline": 20.0,
-        "cache_path": tmp_path_factory.mktemp("storm"),
-    }
-    with Storm(seeded().randrange(2**32), share=0.3) as storm:
-        with (
-            LIBRARY.Client(verify=False) as http_client,
-            plain(storm.base_url, http_client, **settings) as client,
-        ):
-            found = (
-                in_threads(client, way)
-                if way in ("sync", "stream")
-                else asyncio.run(in_tasks(client, way))
-            )
-        have_left = storm.all_left()
-    assert len(storm.faults) > len(FAULTS) / 2
-    return Outcomes(client, storm, found, have_left, before)
-
-
-@pytest.mark.slow
-def test_each_call_in_a_storm_ends_with_its_answer_or_a_typed_error(outcomes: Outcomes) -> None:
-    """No answer is another item's."""
-    for item, outcome in zip(ITEMS, outcomes.found, strict=True):
-        assert outcome == f"answer to {item}" or isinstance(outcome, APIError), outcome
-
-
-@pytest.mark.slow
-def test_no_call_in_a_storm_is_tried_more_often_than_allowed(outcomes: Outcomes) -> None:
-    """Each reaches the server."""
-    attempts = {item: outcomes.storm.attempts[item] for item in ITEMS}
-    assert {item: count for item, count in attempts.items() if not 0 < count <= ATTEMPTS} == {}
-
-
-@pytest.mark.slow
-def test_the_answers_of_a_storm_are_stored_and_counted(outcomes: Outcomes) -> None:
-    """Each once, as are the errors."""
-    answered = [outcome for outcome in outcomes.found if isinstance(outcome, str)]
-    assert len(outcomes.client.cache) == outcomes.client.usage.calls == len(answered)
-    assert outcomes.client.usage.errors == len(ITEMS) - len(answered)
-
-
-@pytest.mark.slow
-def test_a_storm_leaves_no_thread_and_no_socket(outcomes: Outcomes) -> None:
-    """Those of a pool of threads have ended, and each connection is closed."""
-    before, open_before = outcomes.before
-    assert outcomes.have_left
-    assert threads() <= before
-    assert sockets() <= open_before
-
-
 SLOW_SERVERS = {
-    "silence": FAULTS["silence"],
+    "silence": stays_silent,
     "half a body": stays_silent_after(http(b"{", length=500)),
     "body": dripping(OPEN_HEAD + OPEN_BODY, b" "),
     "comments": dripping(HEAD, b": still thinking\n\n"),
@@ -375,20 +148,13 @@ def test_a_deadline_ends_the_request_of_a_program(program: Any, ask: Callable[[A
     assert len(server.requests) <= 1
 
 
-@pytest.fixture
-def dripping_server() -> Iterator[None]:
-    """Configure a server that drips."""
-    how = {"api_key": "k", "cache_mode": "off", "retry_max_attempts": 1}
+def test_a_deadline_ends_an_embedding() -> None:
+    """It ends a chat, too."""
     with (
         RawServer(SLOW_SERVERS["body"]) as server,
-        llmcall.configured(base_url=server.base_url, **how),
+        client_for(server.base_url, deadline=SOON, timeout=NO_MORE) as client,
     ):
-        yield
-
-
-def test_a_deadline_ends_an_embedding(dripping_server: None) -> None:
-    """It ends a chat, too."""
-    error = llmcall.client().get_embedding("x", deadline=SOON, on_error="return")
+        error = client.get_embedding("x", on_error="return")
     assert type(error) is RequestTimeoutError
 
 
@@ -462,27 +228,6 @@ def test_a_timeout_ends_each_attempt(name: str, way: str) -> None:
     assert f"of timeout={SOON:g} (TIMEOUT under [OpenAI])" in str(error)
     assert (error.endpoint, error.attempts) == ("127.0.0.1", 2)
     assert len(server.requests) <= 2  # the time may be over before a request is sent
-
-
-SLOW_IMPORT = """
-import time
-
-class Slow:
-    def find_spec(self, name, path=None, target=None):
-        if name == "openai":
-            now = time.clock_gettime
-            time.clock_gettime = lambda clock: now(clock) + 1000
-
-sys.meta_path.insert(0, Slow())
-client = llmcall.OpenAIClient(base_url=sys.argv[1], model="gpt-4o-mini", retry_max_attempts=1)
-print(client.send_message("Hello", timeout=60, on_error="raise").content)
-"""
-
-
-@pytest.mark.ci
-def test_the_import_of_the_sdk_takes_nothing_from_the_timeout_of_an_attempt() -> None:
-    with RawServer(sends(http(json.dumps(completion("Hi")).encode()))) as server:
-        assert ran(SLOW_IMPORT, server.base_url) == "Hi"
 
 
 def plain(base_url: str, http_client: Any = None, **settings: Any) -> OpenAIClient:

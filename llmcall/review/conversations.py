@@ -14,8 +14,6 @@ from ..apis.message import (
     as_text,
     content_and_images,
     image_name,
-    message_text,
-    tool_call_text,
     transcript_of,
 )
 from ..apis.shapes import CONTENT_FIELDS, body_messages, choices_of
@@ -88,8 +86,6 @@ class RecordedCall(NamedTuple):
     :param messages: the request's messages.
     :param repeated: the number of first messages that an earlier call of the actor contained.
     :param answers: the answers; several if ``n`` is above 1.
-    :param examples: the places of the messages that are worked examples' answers: turns of an assistant that no
-        earlier call of the actor gave.
     :param marks: how its answer ended, of :data:`.MARKS`; empty unless :func:`conversations` read it.
     """
 
@@ -101,13 +97,7 @@ class RecordedCall(NamedTuple):
     messages: tuple[Utterance, ...]
     repeated: int
     answers: tuple[Utterance, ...]
-    examples: tuple[int, ...] = ()
     marks: tuple[str, ...] = ()
-
-    @property
-    def recalls(self) -> bool:
-        """Return whether it sends earlier answers of the actor along."""
-        return sum(message.is_answer for message in self.messages) > len(self.examples)
 
 
 def conversations(
@@ -155,7 +145,6 @@ def _calls(records: Iterable[Record]) -> Iterator[RecordedCall]:
     # A history takes the memory of its new messages alone, and equal parameters that of one.
     shared_messages: dict[Utterance, Utterance] = {}
     shared_parameters: dict[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]] = {}
-    given: set[int] = set()  # the hashes of what its calls answered so far
     for call_number, record in enumerate(records, 1):
         messages = tuple(
             shared_messages.setdefault(message, message)
@@ -163,11 +152,6 @@ def _calls(records: Iterable[Record]) -> Iterator[RecordedCall]:
         )
         parameters = tuple(
             (name, as_json(value)) for name, value in sorted(_request_parameters(record).items())
-        )
-        examples = tuple(
-            number
-            for number, message in enumerate(messages)
-            if message.is_answer and given.isdisjoint(map(_words_hash, message.texts))
         )
         spoken = _answer_messages(record)
         answers = tuple(_answers(record, spoken))
@@ -179,7 +163,6 @@ def _calls(records: Iterable[Record]) -> Iterator[RecordedCall]:
             histories.add(history)
         for answer in spoken or [message._replace(role=ANSWERING_ROLE) for message in answers]:
             histories.add(hash((history, answer)))
-        given.update(map(_words_hash, filter(str.strip, _given_texts(record, spoken))))
         yield RecordedCall(
             record,
             call_number,
@@ -189,25 +172,7 @@ def _calls(records: Iterable[Record]) -> Iterator[RecordedCall]:
             messages,
             repeated,
             answers,
-            examples,
         )
-
-
-def _words_hash(text: str) -> int:
-    """Return the hash of a text's words: programs trim what they send back, and a run's texts take much memory."""
-    return hash(" ".join(text.split()))
-
-
-def _given_texts(record: Record, spoken: Iterable[Utterance]) -> Iterator[str]:
-    """Yield the texts of an answer as a later request may hold them: each of its parts, and its tool calls."""
-    for utterance in spoken:
-        yield from utterance.texts
-    for choice in () if spoken else record.choices:
-        message = choice["message"]
-        yield message_text({**message, "tool_calls": None})
-        for call in message.get("tool_calls") or ():
-            yield as_text(call)
-            yield tool_call_text(call.get("name"), call.get("arguments") or call.get("input") or "")
 
 
 def _request_messages(record: Record) -> Sequence[Mapping[str, object]]:

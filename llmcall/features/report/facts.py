@@ -240,8 +240,8 @@ def _is_named(record: Record) -> bool:
 
 
 def new_text(call: RecordedCall, role: str) -> str:
-    """Return what a call adds in a role. A user's prompt includes its worked examples, each message under its
-    sender.
+    """Return what a call adds in a role. A user's prompt includes turns of an assistant that are new in it, such as
+    worked examples, each message under its sender.
     """
     if role == SYSTEM_PROMPT:
         said = [message for message in call.messages if message.sender in SYSTEM_ROLES]
@@ -249,18 +249,13 @@ def new_text(call: RecordedCall, role: str) -> str:
     if call.record.kind == "embedding":
         return ""
     said = [
-        message
-        for number, message in enumerate(call.messages)
-        if message.sender not in SYSTEM_ROLES
-        and (not message.is_answer or number in call.examples)
-        and (number >= call.repeated or {number, number + 1} & {*call.examples})
+        message for message in call.messages[call.repeated :] if message.sender not in SYSTEM_ROLES
     ]
     texts = ["\n".join(message.texts).strip() for message in said]
     if len(said) == 1:
         return texts[0]
     return "\n\n".join(
-        f"{message.role}{', an example' if message.is_answer else ''}:\n{text}"
-        for message, text in zip(said, texts, strict=True)
+        f"{message.role}:\n{text}" for message, text in zip(said, texts, strict=True)
     )
 
 

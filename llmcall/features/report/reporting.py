@@ -83,7 +83,7 @@ def checklist(found: RunFacts, code: Sequence[str] = ()) -> list[ChecklistItem]:
         ),
         ChecklistItem(
             "B.2 Access",
-            [*_access(answers), *_turns(conversed)],
+            [*_access(answers), _turns(conversed)],
             blanks=[
                 "where the model ran: on whose servers, in which country, or on your own machine",
                 "whether the provider keeps requests and answers; a recording does not note it",
@@ -109,7 +109,7 @@ def checklist(found: RunFacts, code: Sequence[str] = ()) -> list[ChecklistItem]:
         ),
         ChecklistItem(
             "B.5 State between calls",
-            [*_turns(conversed), _kept(conversed, is_imported=is_imported)],
+            [_turns(conversed), _kept(conversed, is_imported=is_imported)],
             blanks=["memory of other kinds: summaries, notes, or words of others in later prompts"],
         ),
         ChecklistItem("C.1 Prompts", questions.summary, questions.texts),
@@ -303,18 +303,13 @@ def _tool_names(field: str, tools: object) -> Iterator[str]:
         yield field
 
 
-def _turns(calls: Sequence[RecordedCall]) -> Iterator[str]:
-    """Yield how many calls stand alone, and how many hold worked examples, which are no memory."""
-    recalling = sum(call.recalls for call in calls)
-    yield (
-        f"{counted(len(calls) - recalling, 'call')} stood alone; {recalling:,} continued a conversation by "
-        "resending its earlier answers."
+def _turns(calls: Sequence[RecordedCall]) -> str:
+    """Return how many calls stand alone, and how many hold an assistant's turns."""
+    holding = sum(any(message.is_answer for message in call.messages) for call in calls)
+    return (
+        f"{counted(len(calls) - holding, 'call')} stood alone; {holding:,} sent turns of an assistant: earlier "
+        "answers of a conversation, or worked examples (C.1)."
     )
-    if shown := sum(bool(call.examples) for call in calls):
-        yield (
-            f"{counted(shown, 'call')} held worked examples: answers in a prompt that no recorded call of the actor "
-            "gave (C.1)."
-        )
 
 
 def _kept(calls: Sequence[RecordedCall], *, is_imported: bool) -> str:

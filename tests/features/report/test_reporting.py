@@ -66,7 +66,7 @@ def test_calls_that_send_earlier_answers_are_counted() -> None:
     records = [*conversation("lisa#0", turns), *conversation("ben#0", turns, "You are Ben.")]
     found = items(str(write_cassette("a.jsonl", records)))
     for item in ("B.2", "B.5"):
-        assert "2 calls stood alone; 4 continued a conversation by resending its e" in found[item]
+        assert "2 calls stood alone; 4 sent turns of an assistant" in found[item]
     assert "No call continued a conversation kept by the server." in found["B.5"]
     assert "6 of 6 calls hold system messages" in found["C.2"]
     assert "You are Ben." in found["C.2"] and "You are Ben." not in found["C.1"]
@@ -102,7 +102,7 @@ def test_texts_embedded_in_one_call_are_counted_as_texts(httpserver: HTTPServer)
     assert "3 texts through the API: embeddings. 1 call through the API: chat" in found["B.2"]
     assert "dimensions of text-embedding-3-small: 1 (3 texts)" in found["B.3"]
     assert "1 answer to 1 different request" in found["B.3"]
-    assert "1 call stood alone; 0 continued" in found["B.5"]
+    assert "1 call stood alone; 0 sent" in found["B.5"]
     assert "1 answer: none cut" in found["E.2"]
 
 
@@ -129,8 +129,8 @@ EXAMPLES = [
 ]
 
 
-def test_an_example_in_a_prompt_is_shown_with_its_answer_and_is_no_memory() -> None:
-    """The guideline asks for examples as a part of the prompt (C.1), and for what a model keeps (B.2, B.5)."""
+def test_an_example_in_a_prompt_is_shown_with_its_answer() -> None:
+    """The guideline asks for examples as a part of the prompt (C.1)."""
     asked = llmcall.LLMCall(
         system="You are {{ name }}.",
         history=EXAMPLES,
@@ -142,21 +142,10 @@ def test_an_example_in_a_prompt_is_shown_with_its_answer_and_is_no_memory() -> N
             with llmcall.scope(name):
                 asked(name=name)
     found = items("a.jsonl")
-    shown = "user: Rain: bread? assistant, an example: No. user: Sun: bread?"
+    shown = "user: Rain: bread? assistant: No. user: Sun: bread?"
     assert f'A user prompt of "Sun: bread?", sent 2 times; the first: {shown}' in found["C.1"]
     for item in ("B.2", "B.5"):
-        assert "2 calls stood alone; 0 continued" in found[item]
-        assert "2 calls held worked examples" in found[item]
-
-
-def test_a_turn_that_the_actor_said_is_memory_however_the_program_trims_it() -> None:
-    """What another actor said is none of its memory."""
-    said, sent = "Yes,\n please. ", "Yes, please."
-    asked = [*EXAMPLES[:1], {"role": "assistant", "content": sent}, EXAMPLES[0]]
-    records = [chat("Rain: bread?", said, "ann#0"), chat(asked, "No.", "ann#0")]
-    records += [chat(asked, "No.", "ben#0")]
-    found = items(str(write_cassette("a.jsonl", records)))["B.5"]
-    assert "2 calls stood alone; 1 continued" in found and "1 call held worked examples" in found
+        assert "0 calls stood alone; 2 sent turns of an assistant" in found[item]
 
 
 def test_all_templates_are_shown_and_of_other_prompts_those_with_most_different_words() -> None:

@@ -21,7 +21,6 @@ from ..support.display import counted, one_line, printable, quantity, text_table
 from .options import (
     Group,
     Source,
-    UserPath,
     Where,
     conflict_option,
     full_key,
@@ -36,7 +35,7 @@ TOTALS = ("input_tokens", "output_tokens", "cost")
 
 @click.group(cls=Group)
 @click.option(
-    "--path", type=UserPath(), help="Cache directory or server, instead of the configured one."
+    "--path", type=click.Path(), help="Cache directory or server, instead of the configured one."
 )
 @click.pass_context
 def cache(context: click.Context, path: str | None) -> None:
@@ -173,7 +172,7 @@ def _full_key(response_cache: ResponseCache, prefix: str) -> str:
 
 
 @cache.command()
-@click.argument("file", type=UserPath(dir_okay=False))
+@click.argument("file", type=click.Path(dir_okay=False))
 @selection_options
 @click.pass_obj
 def export(response_cache: ResponseCache, file: str, where: Where | None) -> None:
@@ -243,7 +242,7 @@ def clear(response_cache: ResponseCache, yes: bool) -> None:
 
 
 @cache.command()
-@click.argument("folder", type=UserPath(file_okay=False))
+@click.argument("folder", type=click.Path(file_okay=False))
 @click.pass_obj
 def salvage(response_cache: ResponseCache, folder: str) -> None:
     """Copy the readable records of a damaged cache.

@@ -16,10 +16,10 @@ from ..stores.records.answers import Conflict, combine
 from ..stores.records.reader import read
 from ..stores.records.writer import write
 from ..support.display import as_json, counted, visible
-from .options import Group, UserPath, conflict_option, full_key, json_option, to_option
+from .options import Group, conflict_option, full_key, json_option, to_option
 from .output import echo, echo_json
 
-existing_file = UserPath(exists=True, dir_okay=False)
+existing_file = click.Path(exists=True, dir_okay=False)
 
 
 @click.group(cls=Group)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import pkgutil
 import re
 import sys
@@ -102,7 +101,7 @@ def to_option(written: str) -> Callable[[Decorated], Decorated]:
 
     :param written: in words, the file.
     """
-    file = UserPath(dir_okay=False)
+    file = click.Path(dir_okay=False)
     return click.option("-o", "--to", required=True, type=file, metavar="FILE", help=written)
 
 
@@ -158,23 +157,11 @@ class NumberCommand(click.Command):
         return super().parse_args(ctx, [*given, *rest])
 
 
-class UserPath(click.Path):
-    """The type of a path that may begin with ``~``: a shell leaves it in ``--to=~/run.jsonl``."""
-
-    def convert(
-        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
-    ) -> Any:
-        """Return the path."""
-        if not value:
-            self.fail("it is empty; give a path", parameter, context)
-        return super().convert(os.path.expanduser(value), parameter, context)
-
-
-class Source(UserPath):
+class Source(click.Path):
     """The type of an argument that is an existing file or directory, or a server's address."""
 
     def convert(
-        self, value: object, parameter: click.Parameter | None, context: click.Context | None
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
     ) -> Any:
         """Return the path or address."""
         return value if "://" in str(value) else super().convert(value, parameter, context)

@@ -24,7 +24,7 @@ from ..stores.cassettes.reports import CommandOwner
 from ..stores.records.reader import header_in
 from ..support.display import printable
 from ..support.system import check_replaceable
-from .options import UserPath, import_function
+from .options import import_function
 
 
 class RunOptions(NamedTuple):
@@ -91,7 +91,7 @@ def recording_options(command: Callable[..., object]) -> Callable[..., object]:
         click.option(
             "--cassette",
             "path",
-            type=UserPath(dir_okay=False),
+            type=click.Path(dir_okay=False),
             help="The cassette to record on or to replay; by default [Cassette] PATH.",
         ),
         click.option(

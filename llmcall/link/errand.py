@@ -24,7 +24,7 @@ from ..keys.request import Request
 from ..recorded_functions import OwnFunction
 from ..scopes.active import ActiveScope, ScopedRecord
 from ..scopes.draws import DrawList, DrawsElsewhere
-from ..scopes.position import Position, held, hold_ticket, holding
+from ..scopes.position import Position, held, hold, holding
 from ..stores.record import Record
 from ..support.request_origin import llmcall_sends
 from ..support.secrets import used_credentials
@@ -120,7 +120,7 @@ class Errand:
                 if not self._has_ended:
                     self._connection.cancel(self._number)
                 self._parent.leave(self._connection)
-                hold_ticket(before)
+                hold(ticket=before)
                 await self._leave()
         except OSError as error:
             raise self._parent.over() from error
@@ -193,7 +193,7 @@ class Errand:
                 chunks = await Open(transport, request, told.timeout, inside)
                 if chunks is None:
                     return messages.Opened(None)
-            hold_ticket(told.inside.ticket)  # what the loop over the stream runs is inside the call
+            hold(ticket=told.inside.ticket)  # what the loop over the stream runs is inside the call
             await stack.enter_async_context(Reading(chunks))
             self._reading = stack.pop_all()
         self._chunks, self._gate = chunks, gate

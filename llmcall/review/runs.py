@@ -42,11 +42,6 @@ class RecordedRun(NamedTuple):
     pruned: tuple[str, ...] = ()
 
     @property
-    def place(self) -> str:
-        """Return its name, which holds its path, in the same form for the same run."""
-        return os.path.realpath(self.name)
-
-    @property
     def origin(self) -> str:
         """Return in words where answers come from that llmcall did not record; empty if it recorded all."""
         notes = header_notes_of([record.header_notes for record in self.records])
@@ -80,7 +75,7 @@ def short_names(runs: Sequence[RecordedRun]) -> list[str]:
     for run in runs:
         prefix, separator, path = run.name.rpartition(" of ")
         names.append(f"{prefix}{separator}{os.path.basename(path.rstrip('/'))}")
-    places = {run.place for run in runs}
+    places = {os.path.realpath(run.name) for run in runs}
     return names if len({*names}) == len(places) else [run.name for run in runs]
 
 

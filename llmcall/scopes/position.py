@@ -243,12 +243,6 @@ def take_place(context: Context) -> None:
     _held.set(context.get(_held, NOTHING))
 
 
-def hold_ticket(ticket: str) -> None:
-    """Change the ticket of this code's calls."""
-    if held().ticket != ticket:
-        hold(ticket=ticket)
-
-
 @contextmanager
 def holding(**changes: Any) -> Iterator[None]:
     """Change what the current context holds for a block; other fields stay as the block leaves them.

@@ -770,29 +770,3 @@ def test_the_doctor_says_that_tokens_are_estimated() -> None:
     check = checks()["tokenizer"]
     assert check["found"] == "tokens of my-model are estimated"
     assert not check["remedy"]
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["cache", "salvage", ""],
-        ["run", "--cassette", "", "play.py"],
-    ],
-    ids=lambda command: command[0],
-)
-def test_an_empty_path_is_a_wrong_usage(command: list[str]) -> None:
-    """As that of a variable that the shell does not have; it would be the working directory."""
-    Path("play.py").touch()
-    assert "it is empty; give a path" in done(*command, code=2)
-
-
-def test_a_path_of_an_option_or_argument_may_begin_with_a_tilde() -> None:
-    """A shell leaves it where it follows an equals sign or stands in quotes."""
-    with llmcall.cassette("~/a.jsonl"):
-        ScriptedClient(["Two coins."]).send_message("Bread?")
-    done("cassette", "merge", "~/a.jsonl", "~/a.jsonl", "--to=~/b.jsonl")
-    cache("--path=~/cache", "load", "~/b.jsonl")
-    cache("--path=~/cache", "export", "~/c.jsonl")
-    assert "Bread?" in done("show", "~/c.jsonl")
-    assert all((Path.home() / name).is_file() for name in ("a.jsonl", "b.jsonl", "c.jsonl"))
-    assert not Path("~").exists()

@@ -641,24 +641,12 @@ def as_system_names(loved: str) -> Run:
     return ask(messages, f"You are Ada.-{digest[:8]}")
 
 
-def test_a_miss_over_a_system_message_that_names_the_actor_shows_the_message() -> None:
-    """With ``actor="system"``, the scope is the message: its own difference would hide that of it."""
-    with llmcall.cassette("ada.jsonl"):
-        as_system_names("bread")(recorder())
-    miss = missed(as_system_names("really bread"), tape="ada.jsonl").miss
-    assert [difference.place for difference in miss.differences] == ["messages[0].content"]
-    assert miss.causes == (
-        "the system message names the actor, so a changed message makes a new actor, without records",
-    )
-
-
-def test_a_miss_over_another_order_of_what_names_the_actor_says_both() -> None:
+def test_a_miss_over_another_order_of_what_names_the_actor_says_so() -> None:
     """No mode is offered that would pay for this order."""
     with llmcall.cassette("ada.jsonl"):
         as_system_names("bread, milk")(recorder())
     found = flat(missed(as_system_names("milk, bread"), tape="ada.jsonl"))
     assert "the same parts are recorded in another order" in found
-    assert "the system message names the actor" in found
     assert "add them to the prompt in a fixed order" in found
 
 

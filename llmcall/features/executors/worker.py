@@ -26,7 +26,7 @@ from ...link.wire import Address
 from ...many.tasks import TaskResult, run_job
 from ...scopes.active import ActiveScope, ScopedRecord
 from ...scopes.draws import DrawList, Drawn, Draws, DrawsElsewhere, MapIsOverError
-from ...scopes.position import hold_ticket
+from ...scopes.position import hold
 from ...stores.cassettes.current import none_open
 from ...support.system import after_fork_in_child, last_in, lock
 from ...traffic import budgets
@@ -117,7 +117,7 @@ class RemoteTask(NamedTuple):
         return RemoteResult(None, _picklable(error), "".join(format_exception(error)), noted)
 
     def _run(self, job: Job, scope: ActiveScope) -> TaskResult:
-        hold_ticket(self.ticket)
+        hold(ticket=self.ticket)
         return run_job(job, self.item, self.position, scope, ())
 
     def __repr__(self) -> str:  # without the state, which has keys: Dask logs it

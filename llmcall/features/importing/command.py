@@ -6,7 +6,7 @@ import os
 
 import click
 
-from ...cli.options import UserPath, import_function, to_option
+from ...cli.options import import_function, to_option
 from ...cli.output import echo
 from ...keys.parameters import checked_parameters
 from ...support.display import visible
@@ -30,7 +30,7 @@ def _assignments(
 
 
 @click.command("import")
-@click.argument("files", nargs=-1, required=True, type=UserPath(exists=True))
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True))
 @to_option("The cassette to write. An existing file is not replaced.")
 @click.option(
     "--layout",

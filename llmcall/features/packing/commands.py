@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ...cli.options import UserPath, json_option
+from ...cli.options import json_option
 from ...cli.output import echo, echo_json
 from ...support.display import visible
 from .pack import pack as pack_study
@@ -15,21 +15,21 @@ from .verify import verify as verify_study
 
 
 @click.command()
-@click.argument("folder", type=UserPath())
+@click.argument("folder", type=click.Path())
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option(
     "--cassette",
     "cassettes",
     multiple=True,
     required=True,
-    type=UserPath(),
+    type=click.Path(),
     metavar="FILE",
     help="A recording that the program replays. Repeat the option for each.",
 )
 @click.option(
     "--add",
     multiple=True,
-    type=UserPath(),
+    type=click.Path(),
     metavar="PATH",
     help="A file or folder whose use llmcall cannot see, such as one that a child process reads.",
 )
@@ -45,7 +45,7 @@ from .verify import verify as verify_study
     is_flag=True,
     help="Pack the recordings unchanged, as evidence, even if the program uses only part of them.",
 )
-@click.option("--zip", type=UserPath(dir_okay=False), help="Also write a ZIP file.")
+@click.option("--zip", type=click.Path(dir_okay=False), help="Also write a ZIP file.")
 def pack(**arguments: Any) -> None:
     """Package a study for others to rerun.
 
@@ -57,7 +57,7 @@ def pack(**arguments: Any) -> None:
 
 
 @click.command()
-@click.argument("package", type=UserPath(exists=True))
+@click.argument("package", type=click.Path(exists=True))
 @click.option(
     "--tolerance",
     type=click.FloatRange(min=0),
@@ -67,7 +67,7 @@ def pack(**arguments: Any) -> None:
 )
 @click.option(
     "--pages",
-    type=UserPath(),
+    type=click.Path(),
     metavar="FOLDER",
     help="Write README.md, REPORTING.md and report.html anew to a folder.",
 )

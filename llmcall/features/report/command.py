@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 
-from ...cli.options import UserPath
 from ...cli.output import echo
 from ...cli.review import SOURCE, load_both, other_scope_option, scope_option, source_of
 from ...clients.registry import settings
@@ -33,7 +32,7 @@ MARK = b'<meta name="generator" content="llmcall">'  # in each page
 @click.option(
     "-o",
     "--output",
-    type=UserPath(dir_okay=False),
+    type=click.Path(dir_okay=False),
     help="The HTML file to write. By default, it has the run's name.",
 )
 def report(

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ...apis.token_usage import total_cost
-from ...cli.options import Source, UserPath
+from ...cli.options import Source
 from ...cli.output import echo
 from ...review.runs import load
 from ...support.display import counted, money, visible
@@ -33,7 +33,7 @@ from .resend import resend as resend_sample
 @click.option(
     "-o",
     "--to",
-    type=UserPath(dir_okay=False),
+    type=click.Path(dir_okay=False),
     metavar="FILE",
     help="The cassette that records the new answers, by default RUN with .again before its suffix. Answers that it "
     "already contains are replayed.",

@@ -193,9 +193,6 @@ OTHER_ORDER = (
     "which of them arrived first, or on a set, whose order 'llmcall run --seed N' (or PYTHONHASHSEED=N) fixes "
     "in a new recording"
 )
-RENAMED = (
-    "the system message names the actor, so a changed message makes a new actor, without records"
-)
 
 
 def find_causes(
@@ -203,14 +200,11 @@ def find_causes(
     result: SearchResult,
     differences: Sequence[Difference],
     settings: Settings,
-    *,
-    is_renamed: bool,
 ) -> list[str]:
     """Return the certain causes of a miss, one sentence each.
 
     :param differences: the differences from the nearest record.
     :param settings: the settings of the request.
-    :param is_renamed: ``True`` if the system message changed, and names the actor.
     """
     if result.problem:
         return [result.problem]
@@ -219,8 +213,6 @@ def find_causes(
     if result.samples:
         return [_cause_of_sample(request.sample, result.samples)]
     causes = [OTHER_ORDER] if result.reordered else []
-    if is_renamed:
-        return [*causes, RENAMED]
     path, _ = split_sample(request.sample)
     if result.all_used:
         causes.append(

@@ -14,7 +14,6 @@ from ...keys.request import (
     Data,
     Request,
     messages_of,
-    naming_system_text,
     text_with_placeholders,
     title_of,
 )
@@ -165,19 +164,13 @@ def explain(request: Request, source: Source, settings: Settings, remedy: str) -
     :param remedy: how to record it.
     """
     result = search(request, source)
-    nearest, scope = result.nearest, split_sample(request.sample)[0]
+    nearest = result.nearest
     changes: tuple[Difference, ...] = ()
-    is_renamed = False
     if nearest is not None:
         changes = differences(nearest.request, request.hashed)
-        is_renamed = bool(
-            naming_system_text(scope, request.hashed)
-            and naming_system_text(nearest.scope, nearest.request)
-            and nearest.scope != scope
-        )
-        if nearest.sample != request.sample and not is_renamed:
+        if nearest.sample != request.sample:
             changes = (Difference("sample", nearest.sample, request.sample), *changes)
-    found = find_causes(request, result, changes, settings, is_renamed=is_renamed)
+    found = find_causes(request, result, changes, settings)
     is_found = nearest is not None and nearest.cache_key == request.cache_key
     names = needed_normalizers(changes, settings)
     causes: list[str] = []
@@ -190,7 +183,7 @@ def explain(request: Request, source: Source, settings: Settings, remedy: str) -
             causes.append(OTHER_PROGRAM)
     if names:
         remedy = _normalizing_remedy(names, source)
-    elif result.reordered and (is_renamed or scope in result.reordered):
+    elif result.reordered:
         remedy = FIXED_ORDER
     return Miss(
         kind=request.kind,

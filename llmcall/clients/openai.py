@@ -199,9 +199,8 @@ class OpenAIClient(LLMClient):
         if not key and not is_loopback(endpoint.base_url or self._default_address(endpoint)):
             remedy = additions("remedies").get("a missing key")
             raise ConfigError(
-                f"no API key for {self.host(endpoint)} (looked in the environment; {config.file_summary()})."
-                f"{config.empty_keys()} Set OPENAI_API_KEY or pass api_key="
-                + (f". {remedy}" if remedy else "")
+                f"no API key for {self.host(endpoint)} (looked in the environment; {config.file_summary()}). "
+                "Set OPENAI_API_KEY or pass api_key=" + (f". {remedy}" if remedy else "")
             )
         return key
 

@@ -152,13 +152,6 @@ def file_summary() -> str:
         return layers.read().file_summary
 
 
-def empty_keys() -> str:
-    """Return a sentence that names the empty variables of keys, with a blank before it; empty without any."""
-    with _lock:
-        names = layers.read().empty_keys
-    return f" Empty: {', '.join(names)}." if names else ""
-
-
 def settings_for(base: Settings | None, arguments: Layer) -> Settings:
     """Return the settings of a client.
 

@@ -38,7 +38,6 @@ OTHER_VARIABLES = {
     "OPENAI_ORG_ID": "organization",
     "LLMCALL_CONFIG": "_config",
 }
-API_KEY_SETTINGS = ("api_key", "_openai_key", "_azure_key", "azure_ad_token")
 # Sections and functions have no variable.
 VARIABLES = {"LLMCALL_" + name.upper(): name for name, row in SETTINGS.items() if row.key}
 OUR_VARIABLES = {*VARIABLES, "LLMCALL_CONFIG", "LLMCALL_SCOPE"}
@@ -59,12 +58,10 @@ class Sources(NamedTuple):
 
     :param settings: the settings.
     :param file_summary: in words, which config.ini and ``.env`` were read, or where the search found no file.
-    :param empty_keys: the variables of keys that are set to empty text, in words; they set nothing.
     """
 
     settings: Settings
     file_summary: str = ""
-    empty_keys: tuple[str, ...] = ()
 
 
 def read_sources() -> Sources:
@@ -81,11 +78,8 @@ def read_sources() -> Sources:
     environment = {name: value.strip() for name, value in os.environ.items()}
     dotenv_file = _file_in(folders, ".env")
     dotenv = _read_text_dotenv(dotenv_file) if dotenv_file else {}
-    empty_keys = [*_empty_keys(environment, "environment variable ")]
     environment = {name: value for name, value in environment.items() if value}
-    dotenv = {name: value for name, value in dotenv.items() if name not in environment}
-    empty_keys += _empty_keys(dotenv, f"{dotenv_file}, ")
-    dotenv = {name: value for name, value in dotenv.items() if value}
+    dotenv = {name: value for name, value in dotenv.items() if value and name not in environment}
     variables = Settings(_defaults(root)).overlaid(
         _layer(
             _variable_entries(dotenv, f"{dotenv_file}, "),
@@ -108,7 +102,7 @@ def read_sources() -> Sources:
     absent = " or ".join(name for name, file in files.items() if not file)
     parts = [f"read: {file}" for file in [", ".join(filter(None, files.values()))] if file]
     parts += [f"no {absent} in {folder}{search_range}"] if absent else []
-    return Sources(settings, "; ".join(parts), tuple(empty_keys))
+    return Sources(settings, "; ".join(parts))
 
 
 def _project_folders() -> list[str]:
@@ -165,13 +159,6 @@ def _read_text_dotenv(path: str) -> dict[str, str]:
             text += binding.original.string
     variables = dotenv.dotenv_values(stream=io.StringIO(text))
     return {name: (value or "").strip() for name, value in variables.items()}
-
-
-def _empty_keys(variables: Mapping[str, str], prefix: str) -> Iterator[str]:
-    """Yield the variables of API keys that are empty, with their place."""
-    for variable, name in {**OTHER_VARIABLES, **VARIABLES}.items():
-        if name in API_KEY_SETTINGS and variables.get(variable) == "":
-            yield prefix + variable
 
 
 def _read_text(path: str) -> str:

@@ -17,7 +17,6 @@ from ..config.values import without_password
 from ..core.callbacks import call_callback, close
 from ..errors import APIError, CacheError, ConfigError
 from ..support.display import counted, text_table, visible
-from ..support.notices import keep_notices, stop_keeping_notices
 from .options import json_option
 from .output import echo, echo_json, with_colours
 
@@ -65,19 +64,11 @@ def doctor(as_json: bool) -> None:
 
 def checks() -> Iterator[Check]:
     """Yield the checks of files, settings, keys, endpoints, models, cache and tokenizer."""
-    wrong = keep_notices()  # such as a setting that does not exist
-    try:
-        yield Check("files", True, resolve.file_summary())
-        client = registry.client()
-        model = client.model_named(None)
-        endpoints = client.endpoints(model)
-    except ConfigError as error:
-        yield Check("settings", False, str(error), "correct it there")
-        return
-    finally:
-        stop_keeping_notices(wrong)
-    found = "; ".join([f"{client.api_type}, model {model}", *wrong])
-    yield Check("settings", not wrong, found, "correct it there" if wrong else "")
+    yield Check("files", True, resolve.file_summary())
+    client = registry.client()
+    model = client.model_named(None)
+    endpoints = client.endpoints(model)
+    yield Check("settings", True, f"{client.api_type}, model {model}")
     if client.settings.cache_mode == "replay":
         yield Check("key", True, "not needed: [Cache] MODE is replay, which calls no model")
     else:

@@ -175,9 +175,4 @@ def demo(context: click.Context, arguments: tuple[str, ...]) -> None:
 def _demo_script() -> Path:
     installed = Path(sysconfig.get_path("data")) / "share" / "llmcall" / DEMO
     checkout = Path(__file__).resolve().parents[2] / "examples" / DEMO
-    for script in (installed, checkout):
-        if script.is_file():
-            return script
-    raise LLMCallError(
-        f"the demo is missing: neither {installed} nor {checkout} exists. Reinstall the package"
-    )
+    return installed if installed.is_file() else checkout

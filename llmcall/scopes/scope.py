@@ -137,8 +137,6 @@ def scope(name: str | float | None, *, process: bool = False) -> Scope:
     ...     [client.send_message("Good morning!", temperature=1, max_tokens=16).sample for _ in range(2)]
     ['trial-1/lisa#0', 'trial-1/lisa#1']
     """
-    if name is None and process:
-        raise ValueError("scope(None) has no draws to share; give a scope with process=True a name")
     return Scope(None if name is None else checked_name(name, "the scope name"), process=process)
 
 

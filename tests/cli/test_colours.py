@@ -77,10 +77,12 @@ def diff() -> tuple[str, str, str]:
 def test_what_a_terminal_shows_has_colours(
     diff: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, command: str, shown: str
 ) -> None:
-    """A setting that does not exist is a warning, and a failed check."""
+    """A setting that does not exist is a warning; a file where the cache should be, a failed check."""
     monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's
     monkeypatch.setenv("LLMCALL_CACHE_MODE", "replay")
     monkeypatch.setenv("LLMCALL_MODLE", "m")
+    if command == "doctor":
+        monkeypatch.setenv("LLMCALL_CACHE_PATH", "a.jsonl/cache")
     llmcall.reset()
     assert shown in printed(*arguments_of(command, diff))
 

@@ -691,14 +691,6 @@ def test_the_doctor_sends_nobody_to_settings_that_cannot_be_shown() -> None:
     assert "llmcall config" not in printed
 
 
-def test_the_doctor_fails_for_a_setting_that_does_not_exist() -> None:
-    """It has no effect, whatever its writer thinks."""
-    written("config.ini", "[OpenAI]\nTEMPERATUR = 1\n[Cache]\nMODE = replay\n")
-    check = checks(code=1)["settings"]
-    assert not check["ok"] and check["remedy"] == "correct it there"
-    assert "config.ini). Did you mean 'TEMPERATURE'?" in check["found"]
-
-
 def test_the_doctor_needs_no_key_for_a_server_on_this_machine(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:

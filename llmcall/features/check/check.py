@@ -175,9 +175,7 @@ def _hints(note: Note) -> Iterator[str]:
 def _summary(done: Sequence[Replay]) -> str:
     """Return in a sentence what replays had in common."""
     first = done[0]
-    same = "the same output" if len(done) > 1 else "nothing to compare it with"
-    if first.code:
-        same += f" and exit code {first.code}"
+    same = f"the same output and exit code {first.code}" if first.code else "the same output"
     text = f"{counted(len(done), 'replay')}: {same}"
     if not first.note.is_whole:
         return f"{text}; the program ended before its calls could be counted"

@@ -614,12 +614,12 @@ def test_a_table_has_the_chosen_options_place_and_the_order_that_was_read() -> N
 @pytest.mark.parametrize(
     ("options", "params", "words"),
     [
-        (["tax"], {}, "a question needs 2 to 26 options, not 1 "),
-        ([], {}, "a question needs 2 to 26 options, not 0 "),
+        (["tax"], {}, "a question needs 2 to 26 options, not 1"),
+        ([], {}, "a question needs 2 to 26 options, not 0"),
         (
             [f"option {number}" for number in range(27)],
             {},
-            "a question needs 2 to 26 options, not 27 ",
+            "a question needs 2 to 26 options, not 27",
         ),
         (["tax", "ban", "tax"], {}, "'tax' and 'tax' differ at most in case"),
         (["tax", "Tax."], {}, "'tax' and 'Tax.' differ at most in case"),
@@ -645,12 +645,6 @@ def test_a_set_of_options_is_refused() -> None:
         TypeError, match="it must be a list of strings, or a dict from code to text"
     ):
         llmcall.choice("Which?", {"tax", "ban"})
-
-
-def test_an_error_quotes_the_beginning_of_many_options() -> None:
-    with pytest.raises(ValueError, match=r"2 to 26 options, not 300 \(o0, o1, ") as raised:
-        question([f"o{number}" for number in range(300)])
-    assert "o299" not in str(raised.value)
 
 
 def test_a_choice_takes_worked_examples() -> None:

@@ -77,7 +77,7 @@ def check_replays(replays: int | None) -> None:
         for seed in range(1, replays + 1):
             plan = Plan(seed, Path(folder) / f"{seed}.json")
             command = [sys.executable, "-m", "llmcall", "run", *options]
-            command += ["--mode", "none", "--held-back", plan.text(), *program]
+            command += ["--mode", "none", "--held-back", *map(str, plan), *program]
             done.append(_replay(command, plan))
             if problem := _problem(done, _recorded_code(header)):
                 echo(visible(f"replay {seed} of {replays} (seed {seed}): {problem[0]}"))
@@ -195,6 +195,6 @@ CHECK_OPTION = RunOption(
     before=check_replays,
 )
 HELD_BACK_OPTION = RunOption(
-    click.option("--held-back", "held_back", hidden=True),
-    lambda plan: contextlib.nullcontext() if plan is None else held_back(Plan.read(plan)),
+    click.option("--held-back", "held_back", type=(int, Path), hidden=True),
+    lambda plan: contextlib.nullcontext() if plan is None else held_back(Plan(*plan)),
 )

@@ -39,16 +39,6 @@ class Plan(NamedTuple):
     seed: int
     note: Path
 
-    def text(self) -> str:
-        """Return the plan as the option's value."""
-        return f"{self.seed}:{self.note}"
-
-    @classmethod
-    def read(cls, text: str) -> Plan:
-        """Return the plan in an option's value."""
-        seed, _, note = text.partition(":")
-        return cls(int(seed), Path(note))
-
 
 class Note(NamedTuple):
     """A replay's notes.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, SupportsFloat
 
@@ -178,7 +178,7 @@ def effect(
         interval = means.interval(level)
         if isinstance(interval, str):
             without.setdefault(interval, []).append(repr(means.column))
-            interval = Interval(math.nan, math.nan)
+            interval = (math.nan, math.nan)
         else:
             means.warn_if_skewed()
         difference = float(arms["treated"].mean() - arms["control"].mean())
@@ -352,11 +352,7 @@ def _number(value: object) -> float:
     return number if math.isfinite(number) else math.nan
 
 
-class Interval(NamedTuple):
-    """The ends of an interval."""
-
-    low: float
-    high: float
+Interval = tuple[float, float]  # its ends
 
 
 def paired_interval(differences: Sequence[float], level: float, *, is_share: bool) -> Interval:
@@ -404,9 +400,9 @@ def _of_equal_numbers() -> Iterator[None]:
         yield
 
 
-def _within_shares(found: Interval, *, is_share: bool) -> Interval:
-    low, high = float(found.low), float(found.high)
-    return Interval(max(low, -1.0), min(high, 1.0)) if is_share else Interval(low, high)
+def _within_shares(found: Iterable[float], *, is_share: bool) -> Interval:
+    low, high = map(float, found)
+    return (max(low, -1.0), min(high, 1.0)) if is_share else (low, high)
 
 
 def have_spread(numbers: Sequence[float], largest: float) -> bool:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from pathlib import Path
 
 import click
@@ -107,8 +107,10 @@ def serve(
         recorder = target.recorder(source, cassette)
         stack.enter_context(patched_by(recorder))
         routes = RoutesOfRecording(recorder, is_run=True)
+        context = copy_context()
+        context.run(hold, caller=current_caller())
         server = routes.server = Server(
-            recorder, routes.context_of, _context_here(), port=port or 0, token=token, to=to
+            recorder, routes.context_of, context, port=port or 0, token=token, to=to
         )
         stack.callback(routes.end, LONGEST_END)
         if command:
@@ -141,13 +143,6 @@ def _require_uvicorn() -> None:
         raise click.ClickException(
             "llmcall serve needs uvicorn: pip install 'llmcall-sim[serve]'"
         ) from error
-
-
-def _context_here() -> Context:
-    """Return the current context, with the actor's name."""
-    context = copy_context()
-    context.run(hold, caller=current_caller())
-    return context
 
 
 def _run_command(

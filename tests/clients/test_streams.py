@@ -8,11 +8,9 @@ import asyncio
 import gc
 import logging
 import threading
-import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,34 +95,6 @@ def test_a_stream_has_ended_though_its_server_keeps_the_connection(way: str) -> 
     ):
         reply = WAYS[way](client, "How many?", on_error="raise")
     assert reply.content == "Two coins."  # type: ignore[union-attr]
-
-
-def test_a_stream_that_a_coroutine_began_outlives_its_loop() -> None:
-    """It is read in the thread, and belongs to no loop."""
-    stream = ScriptedClient(["Two coins."]).stream_message("How many?")
-
-    async def begin() -> str:
-        return next(stream)
-
-    pieces = [asyncio.run(begin()), *stream]
-    assert "".join(pieces) == "Two coins."
-
-
-def test_a_stream_that_a_loop_closes_inside_a_threads_call_stays_the_loops() -> None:
-    """A transport in a thread runs a loop, whose end closes the stream; the thread calls as before."""
-    open_streams = []
-
-    async def begin() -> str:
-        open_streams.append(client.astream_message(QUESTION))
-        return await anext(open_streams[0])
-
-    with (
-        RawServer(stays_silent_after(HEAD + event(TWO_COINS[1])), answers()) as server,
-        client_for(server.base_url) as client,
-    ):
-        assert ScriptedClient(lambda _: asyncio.run(begin())).send_message("Hi") is not None
-        assert client.send_message("How many?", on_error="raise").content == "Two coins."
-        open_streams.clear()
 
 
 @pytest.mark.parametrize("recorded_by", ["a stream", "a call"])
@@ -384,61 +354,6 @@ def test_reading_a_stream_after_it_was_left_is_an_error(reading: Leave) -> None:
     assert client.send_message("Hello").content == "one two three"  # type: ignore[union-attr]
 
 
-def test_a_stream_that_another_thread_reads_refuses_a_second_reader() -> None:
-    """The other one reads it to its end."""
-    is_read, may_end = threading.Event(), threading.Event()
-
-    class Slow(llmcall.types.Transport):
-        def send(self, request: Any, timeout: float | None) -> Any:
-            raise AssertionError("a stream was asked for")
-
-        def stream(self, request: Any, timeout: float | None) -> Iterator[Any]:
-            *others, last = chunks_of("Two ", "coins.")
-            yield from others
-            is_read.set()
-            assert may_end.wait(60)
-            yield last
-
-    client = llmcall.LLMClient(transport=Slow(), model="m", cache_mode="off")
-    stream = client.stream_message(QUESTION)
-    pieces = [next(stream)]
-    reader = threading.Thread(target=lambda: pieces.extend(stream))
-    reader.start()
-    assert is_read.wait(60)
-    with pytest.raises(ValueError, match="the stream is being read already"):
-        next(stream)
-    may_end.set()
-    reader.join()
-    assert "".join(pieces) == "Two coins."
-
-
-class Belonging:
-    """Something that a reader of a stream has."""
-
-
-@pytest.mark.parametrize("kind", ["stream", "asynchronous stream"])
-def test_a_stream_that_was_read_holds_nothing_of_its_reader(kind: str) -> None:
-    """What the reader has goes with the reader, without the garbage collector."""
-    client = ScriptedClient(lambda messages: "one two three", model="m", cache_mode="off")
-
-    def read() -> weakref.ref[Belonging]:
-        belonging = Belonging()
-        "".join(client.stream_message("Hello"))
-        return weakref.ref(belonging)
-
-    async def aread() -> weakref.ref[Belonging]:
-        belonging = Belonging()
-        async for _ in client.astream_message("Hello"):
-            pass
-        return weakref.ref(belonging)
-
-    gc.disable()
-    try:
-        assert (read() if kind == "stream" else asyncio.run(aread()))() is None
-    finally:
-        gc.enable()
-
-
 def test_a_stream_that_a_closed_loop_has_left_returns_what_it_reserved() -> None:
     """It counts as a call, as any stream that its reader leaves."""
     client = ScriptedClient(lambda messages: "one two three", cache_mode="off", on_error="raise")
@@ -458,45 +373,6 @@ def test_a_stream_that_a_closed_loop_has_left_returns_what_it_reserved() -> None
         assert budget.spent.calls == 2
 
 
-class _Silent(llmcall.types.AsyncTransport):
-    """Sends no chunk."""
-
-    def send(self, request: Any, timeout: float | None) -> Any:
-        raise NotImplementedError
-
-    async def asend(self, request: Any, timeout: float | None) -> Any:
-        return {"choices": [{"message": {"content": "one"}, "finish_reason": "stop"}]}
-
-    async def astream(self, request: Any, timeout: float | None) -> AsyncIterator[Any]:  # type: ignore[override]
-        await asyncio.sleep(3600)
-        yield {}
-
-
-@pytest.mark.filterwarnings("ignore:a stream of m was left unread:ResourceWarning")
-@pytest.mark.parametrize("way", ["text", "chunks"])
-def test_a_stream_for_which_a_closed_loop_has_a_task_waiting_holds_up_no_call(
-    way: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """asyncio logs that the task was pending."""
-    client = llmcall.LLMClient(transport=_Silent(), model="m", cache_path=tmp_path / "cache")
-
-    async def read() -> None:
-        stream = client.astream_message("Hello")
-        async for _ in stream if way == "text" else stream.chunks():
-            pass
-
-    async def begin() -> None:
-        await asyncio.wait([asyncio.ensure_future(read())], timeout=0.01)
-
-    with llmcall.budget(calls=1):
-        loop = asyncio.new_event_loop()
-        loop.run_until_complete(begin())
-        loop.close()
-        gc.collect()
-        reply = asyncio.run(client.asend_message("Hello", deadline=5, on_error="raise"))
-    assert (reply["content"], "pending" in caplog.text) == ("one", True)
-
-
 @pytest.mark.parametrize("kind", ["stream", "asynchronous stream"])
 def test_a_stream_that_is_left_unread_is_a_resource_warning(kind: str) -> None:
     """It names the model, and the remedy; a stream that was read, closed or never begun is none."""
@@ -513,22 +389,6 @@ def test_a_stream_that_is_left_unread_is_a_resource_warning(kind: str) -> None:
     client.stream_message("Hello")
     leave(client)
     list(client.stream_message("Hello"))
-
-
-def test_a_stream_left_in_a_cancelled_scope_of_anyio_is_closed() -> None:
-    """Such a scope, as web frameworks use, cancels each wait in it, again and again."""
-    import anyio
-
-    async def main() -> int:
-        client = AStreamed(*TWO_COINS)
-        with anyio.CancelScope() as scope:
-            async with client.astream_message(QUESTION) as stream:
-                async for _ in stream:
-                    scope.cancel()
-                    await anyio.sleep_forever()
-        return client.closed
-
-    assert asyncio.run(main()) == 1
 
 
 def test_chunks_of_a_synchronous_transport_come_to_a_task_one_by_one() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import hypothesis.strategies as st
 import pytest
 from clients import Responding
-from commands import LONGEST, NEEDS_POSIX, ran
+from commands import LONGEST, NEEDS_POSIX
 from errors import check_error, error_table
 from hypothesis import given
 from servers import completion
@@ -112,32 +112,6 @@ def test_a_map_that_a_budget_makes_narrow_says_so(caplog: pytest.LogCaptureFixtu
     assert "smaller max_tokens" in warning
 
 
-def test_a_task_settles_while_calls_that_wait_for_it_hold_all_threads() -> None:
-    """A program may send some calls from an event loop, and others from its threads."""
-
-    class Client(llmcall.LLMClient):
-        async def asend(self, request: Any, timeout: float | None) -> dict[str, Any]:
-            await asyncio.sleep(0.1)
-            return completion("yes")
-
-        def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
-            return completion("yes")
-
-    async def main() -> list[Any]:
-        asking = Client(model="m", on_error="raise")
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
-        task = asyncio.create_task(asking.asend_message("Hello"))
-        await asyncio.sleep(0)
-        waiting = asyncio.to_thread(asking.send_message, "Hi", deadline=60)
-        return await asyncio.gather(task, waiting, return_exceptions=True)
-
-    with llmcall.budget(calls=1):
-        assert [type(outcome) for outcome in asyncio.run(main())] == [
-            llmcall.types.Reply,
-            BudgetExceededError,
-        ]
-
-
 def test_a_budget_counts_what_a_call_used_and_frees_the_rest() -> None:
     """The prompt and max_tokens must fit before a call: one token more is refused."""
     prompt = int(metered(0, 0).count_tokens([{"role": "user", "content": "Hello"}]))
@@ -195,19 +169,6 @@ def test_an_answer_without_usage_spends_the_same_whatever_a_budget_limits() -> N
         asking.send_message("Hello", max_tokens=50)
     assert alone.spent.tokens == reserved(asking, max_tokens=50)
     assert alone.spent == counting.spent == limiting.spent
-
-
-def test_a_budget_of_calls_alone_counts_no_tokens_of_an_answer_with_usage() -> None:
-    """It loads no tokenizer, which takes longer than hundreds of calls."""
-    program = """
-        answer = {"role": "assistant", "content": "yes"}
-        usage = {"prompt_tokens": 1, "completion_tokens": 1}
-        response = {"choices": [{"message": answer, "finish_reason": "stop"}], "usage": usage}
-        with llmcall.budget(calls=1) as budget:
-            ScriptedClient([response], model="gpt-4o").send_message("Hello")
-        print(budget.spent.tokens, *{"bpe_openai", "tiktoken"} & sys.modules.keys())
-    """
-    assert ran(program) == "2"
 
 
 def test_a_limit_of_usd_is_exact() -> None:

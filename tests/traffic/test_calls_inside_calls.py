@@ -8,12 +8,9 @@ that the transport sends.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FuturesTimeoutError
-from contextlib import suppress
 from typing import Any
 
 import openai
@@ -82,17 +79,6 @@ WAYS: dict[str, Ask] = {
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-def test_a_call_leaves_nothing_in_its_context(way: Ask) -> None:
-    """Values that stay in a caller's context live as long as its thread or task."""
-    context = contextvars.Context()
-    context.run(way, client(limits_max_concurrent_calls=2))
-    fresh = contextvars.Context()
-    ours = {variable for variable in context if variable.name.startswith("llmcall")}
-    left = {variable for variable in ours if context[variable] != fresh.run(variable.get)}
-    assert not {variable.name for variable in left}
-
-
-@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_a_call_inside_a_stream_goes_on_at_once(way: Ask, caplog: pytest.LogCaptureFixture) -> None:
     """However it is made, it finds the slot free, and there is nothing to say."""
     asked = client(**ONE_AT_ONCE)
@@ -134,39 +120,6 @@ def test_a_call_inside_an_asynchronous_stream_goes_on_at_once(way: Callable[...,
     asyncio.run(main())
 
 
-def test_the_calls_inside_a_stream_keep_to_the_limit_among_themselves() -> None:
-    """One has the slot that the stream had."""
-    under_way: list[int] = []
-    running = 0
-
-    class Counting(ScriptedClient):
-        async def asend(self, request: Any, timeout: float | None) -> Any:
-            nonlocal running
-            running += 1
-            under_way.append(running)
-            await asyncio.sleep(0.01)
-            running -= 1
-            return completion()
-
-    async def main() -> None:
-        asked = Counting(answer, **ONE_AT_ONCE)
-        async with asked.astream_message("outer") as stream:
-            await anext(stream)
-            await agather(asked)
-
-    asyncio.run(main())
-    assert under_way == [1, 1, 1]
-
-
-def test_a_call_of_another_thread_gets_the_slot_of_a_stream_that_is_read() -> None:
-    """It need not wait for the reader."""
-    asked = client(**ONE_AT_ONCE)
-    with asked.stream_message("outer") as stream, ThreadPoolExecutor(1) as threads:
-        next(stream)
-        other = threads.submit(asked.send_message, "another thread", deadline=LONGEST)
-        assert other.result().content
-
-
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_a_call_inside_a_transport_gets_the_slot_of_the_outer_call(way: Ask) -> None:
     """The transport's own client may have the same endpoint."""
@@ -192,47 +145,6 @@ def test_a_budget_for_the_outer_call_alone_refuses_a_call_inside_a_transport() -
     asked = ScriptedClient(ask_another, on_error="raise")
     with llmcall.budget(calls=1), pytest.raises(BudgetExceededError, match="reserved"):
         asked.send_message("outer", deadline=LONGEST)
-
-
-def test_transports_that_ask_through_each_others_endpoints_do_not_wait_for_ever() -> None:
-    """Each endpoint allows one call at a time, and both are taken when the inner calls are made."""
-    both_sent = threading.Barrier(2)
-
-    def asking(other: str) -> Callable[[Any], str]:
-        def ask_the_other(messages: Any) -> str:
-            if messages[-1]["content"] == "inner":
-                return "yes"
-            both_sent.wait(LONGEST)
-            return str(ask(clients[other]).content)
-
-        return ask_the_other
-
-    class Other(ScriptedClient):
-        api_type = "other"
-
-    clients: dict[str, ScriptedClient] = {
-        "one": ScriptedClient(asking("other"), **ONE_AT_ONCE),
-        "other": Other(asking("one"), **ONE_AT_ONCE),
-    }
-
-    def outer(name: str) -> Any:
-        return clients[name].send_message("outer", deadline=LONGEST).content
-
-    assert in_two_threads(lambda: outer("one"), lambda: outer("other")) == ["yes", "yes"]
-
-
-@pytest.mark.parametrize(
-    "limit", [{"limits_requests_per_minute": 1}, {"limits_tokens_per_minute": 60}], ids=str
-)
-def test_a_call_inside_a_stream_waits_no_longer_than_a_window(
-    limit: dict[str, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The stream was sent, whether or not its HTTP client says so, and counts from then on."""
-    monkeypatch.setattr("llmcall.traffic.limits.WINDOW", 0.3)
-    asked = client(**limit)
-    with asked.stream_message("outer", max_tokens=50) as stream:
-        next(stream)
-        assert ask(asked)
 
 
 class Program:
@@ -284,25 +196,6 @@ def in_two_threads(*work: Callable[[], Any]) -> list[Any]:
 
     with ThreadPoolExecutor(len(work)) as threads:
         return list(threads.map(run, work))
-
-
-def test_two_threads_inside_streams_of_each_others_endpoint_do_not_wait_for_ever() -> None:
-    """Each reads a stream of one endpoint and asks the other, where one call at a time is allowed."""
-
-    class Other(ScriptedClient):
-        api_type = "other"
-
-    both_read = threading.Barrier(2)
-    clients = [client(**ONE_AT_ONCE), Other(answer, **ONE_AT_ONCE)]
-
-    def read(asked: ScriptedClient, inner: ScriptedClient) -> Any:
-        with asked.stream_message("outer", deadline=LONGEST) as stream:
-            next(stream)
-            both_read.wait(LONGEST)
-            return ask(inner)
-
-    found = in_two_threads(lambda: read(*clients), lambda: read(*reversed(clients)))
-    assert [reply.content for reply in found] == ["one two three"] * 2
 
 
 # Budgets
@@ -369,38 +262,6 @@ def test_of_two_threads_inside_streams_none_waits_for_the_others_stream() -> Non
     assert outcomes <= {llmcall.types.Reply, BudgetExceededError}
 
 
-def test_a_call_inside_a_stream_goes_before_those_that_wait_for_the_stream() -> None:
-    """The call of another thread came first, and needs what the stream has reserved."""
-    asked, waits = client(**PRICED), threading.Event()
-
-    def another_thread() -> Any:
-        waits.set()
-        return asked.send_message("another thread", max_tokens=150, deadline=LONGEST)
-
-    with llmcall.budget(tokens=200), ThreadPoolExecutor(1) as threads:
-        with asked.stream_message("outer", max_tokens=50) as stream:
-            next(stream)
-            other = threads.submit(another_thread)
-            waits.wait(LONGEST)
-            with suppress(FuturesTimeoutError):
-                other.result(0.2)
-            assert ask(asked).content
-        assert other.result().content
-
-
-def test_a_call_inside_a_stream_waits_for_a_call_that_has_no_slot_yet() -> None:
-    """What it needs of the budget is reserved by a call that waits for the endpoint."""
-    asked = client(**PRICED, **ONE_AT_ONCE)
-    with llmcall.budget(tokens=150), ThreadPoolExecutor(1) as threads:
-        with asked.stream_message("outer", max_tokens=50) as stream:
-            next(stream)
-            other = threads.submit(
-                asked.send_message, "another thread", max_tokens=50, deadline=LONGEST
-            )
-            assert ask(asked).content
-        assert other.result().content
-
-
 # Equal requests
 
 
@@ -454,40 +315,3 @@ def test_two_threads_inside_equal_streams_do_not_wait_for_each_other(
     found = in_two_threads(lambda: read("one", "other"), lambda: read("other", "one"))
     assert found == ["one two three"] * 2
     assert "is sent separately" in caplog.text
-
-
-def test_a_call_inside_a_stream_follows_no_equal_call_that_waits_for_the_streams_budget() -> None:
-    """It is refused as if it were alone, and the other call is answered when the stream has ended."""
-    asked = stored(**PRICED)
-    with llmcall.budget(tokens=200), ThreadPoolExecutor(1) as threads:
-        with asked.stream_message("outer", max_tokens=50) as stream:
-            next(stream)
-            other = threads.submit(asked.send_message, "inner", max_tokens=150)
-            with suppress(FuturesTimeoutError):
-                other.result(0.2)
-            with pytest.raises(BudgetExceededError, match="read a stream to its end, or close it"):
-                asked.send_message("inner", max_tokens=150, deadline=LONGEST)
-        assert other.result(LONGEST).content
-
-
-def test_a_call_after_a_stream_that_was_left_unread_follows_an_equal_stream(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """It is inside no other call any more."""
-    asked, begun = stored(), threading.Event()
-
-    def read() -> str:
-        with asked.stream_message("outer") as stream:
-            first = next(stream)
-            begun.set()
-            threading.Event().wait(0.2)
-            return first + "".join(stream)
-
-    with pytest.warns(ResourceWarning, match="was left unread"):
-        next(asked.stream_message("left"))
-    with ThreadPoolExecutor(1) as threads:
-        streamed = threads.submit(read)
-        begun.wait(LONGEST)
-        assert asked.send_message("outer", deadline=LONGEST).content == streamed.result()  # type: ignore[union-attr]
-    assert "is sent separately" not in caplog.text
-    assert len(asked.requests) == 2

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import gc
 import json
 import logging
-import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -122,70 +119,6 @@ def test_the_tokens_that_a_call_used_count_against_the_limit_of_a_minute() -> No
     assert wait_of(client, max_tokens=80) > WINDOW - 30
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("slow", "limited"),
-    [
-        ("connection", {"limits_requests_per_minute": 3}),
-        ("token", {"limits_tokens_per_minute": 3000}),
-    ],
-)
-def test_the_limits_of_a_minute_hold_at_the_server(
-    slow: str, limited: dict[str, int], httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No window at the server holds too many calls, though time passes between a call's admission
-    and its sending.
-
-    The window is shortened, as nobody waits a minute for a test; what takes longer than it is a
-    connection, or a token, which stands for the import of the SDK too. Each call uses 1,000 tokens.
-    """
-    monkeypatch.setattr("llmcall.traffic.limits.WINDOW", 3.0)
-    arrivals: list[float] = []
-    asked: list[str] = []
-    lock = threading.Lock()
-
-    def handle(_: Any) -> Any:
-        from werkzeug import Response
-
-        arrivals.append(time.monotonic())
-        usage = {"prompt_tokens": 20, "completion_tokens": 980, "total_tokens": 1000}
-        return Response(json.dumps(completion(usage=usage)), content_type="application/json")
-
-    def be_slow(what: str) -> None:
-        with lock:
-            asked.append(what)
-            is_early = what == slow and asked.count(what) <= 3
-        if is_early:
-            time.sleep(3.2)
-
-    def token() -> str:
-        be_slow("token")
-        return "a-token"
-
-    def connect(*args: Any, **options: Any) -> Any:
-        be_slow("connection")
-        return create_connection(*args, **options)
-
-    create_connection = socket.create_connection
-    monkeypatch.setattr(socket, "create_connection", connect)
-
-    httpserver.expect_request("/v1/chat/completions").respond_with_handler(handle)
-    with OpenAIClient(
-        base_url=httpserver.url_for("/v1"), api_key=token, cache_mode="off", **limited
-    ) as client:
-        texts = [f"call {number}" for number in range(5)]
-        llmcall.map(
-            lambda text: client.send_message(text, max_tokens=980, on_error="raise"),
-            texts,
-            workers=5,
-        )
-    arrivals.sort()
-    assert len(arrivals) == 5
-    # A request that is long on its way comes nearer to the next ones: two of the three seconds are
-    # for that, as one of 61 is.
-    assert min(late - early for early, late in zip(arrivals, arrivals[3:], strict=False)) >= 1.0
-
-
 def test_max_concurrent_calls_holds_for_threads_and_tasks_together() -> None:
     """Of 16 threads and 16 tasks with clients of their own, exactly as many call at once as may."""
     running, most = [], []
@@ -255,27 +188,6 @@ def test_a_stream_holds_its_slot_until_its_first_piece() -> None:
         going.set()
         first_piece.result()
         assert client.send_message("Hello", deadline=30).content  # type: ignore[union-attr]
-
-
-@pytest.mark.ci
-def test_asyncio_prints_nothing_of_a_task_that_is_cancelled_while_a_budget_refuses_it(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """The error is the caller's, who is gone."""
-    client = ScriptedClient(lambda _: "yes", on_error="raise")
-
-    async def main() -> None:
-        for _ in range(100):
-            task = asyncio.create_task(client.asend_message("Hello"))
-            for _ in range(3):
-                await asyncio.sleep(0)
-            task.cancel()
-            await asyncio.wait([task])
-
-    with llmcall.budget(calls=0):
-        asyncio.run(main())
-    gc.collect()
-    assert "asyncio" not in {record.name for record in caplog.records}
 
 
 @pytest.mark.parametrize("limited", ["slot", "budget"])
@@ -397,28 +309,6 @@ def test_turns_go_on_with_other_settings_and_in_other_clients(serve: Serve) -> N
             caller.send_message(f"question {number}")
             client().send_message(f"question {number} of another client")
     assert asked(servers) == {"east": 1, "west": 4, "north": 4}
-
-
-@pytest.mark.parametrize("error_class", [llmcall.AuthenticationError, llmcall.QuotaExceededError])
-def test_a_key_that_is_refused_at_the_only_endpoint_fails_the_call_at_once(
-    error_class: type[llmcall.APIError],
-) -> None:
-    """Also while another thread has other settings; the next call is sent, and may be answered."""
-    answers = iter([error_class("no"), "Hello"])
-
-    def answer(_: object) -> Any:
-        def look_with_other_settings() -> None:
-            with llmcall.configured(temperature=0.5):
-                assert caller.settings.temperature == 0.5
-
-        with ThreadPoolExecutor(1) as executor:
-            executor.submit(look_with_other_settings).result()
-        return next(answers)
-
-    caller = ScriptedClient(answer, on_error="raise", deadline=5)
-    with pytest.raises(error_class, match="no"):
-        caller.send_message("Hello")
-    assert caller.send_message("Hello")["content"] == "Hello"
 
 
 def test_each_model_has_turns_of_its_own(serve: Serve) -> None:
@@ -559,39 +449,6 @@ def test_a_record_does_not_depend_on_which_endpoint_of_the_pool_answered(serve: 
     assert asked(servers) == {"east": 1, "west": 0}
 
 
-@pytest.fixture
-def mixed(httpserver: HTTPServer) -> tuple[ScriptedServer, OpenAIClient]:
-    """Endpoints of Azure and of OpenAI at one server; and a client that has asked four times."""
-    server = ScriptedServer(httpserver, OK)
-    endpoints = [
-        Endpoint(
-            "azure-east",
-            (MODEL, "other"),
-            api_key="azure-secret",
-            deployment="my-deployment",
-            azure_endpoint=server.base_url.removesuffix("/v1"),
-            azure_api_version="2024-10-21",
-        ),
-        Endpoint("plain", (MODEL,), base_url=server.base_url),
-        Endpoint("another", ("other",), base_url="http://127.0.0.1:9"),
-    ]
-    llmcall.configure(model=MODEL, endpoints=endpoints)
-    caller = client(on_error="raise")
-    assert endpoints_asked(WAYS["sync"], 4, caller) == ["azure-east", "plain"] * 2
-    return server, caller
-
-
-def test_the_endpoints_that_list_a_model_are_its_pool(
-    mixed: tuple[ScriptedServer, OpenAIClient],
-) -> None:
-    """They may be Azure's and OpenAI's, each with its path and its key."""
-    server, _ = mixed
-    paths = Counter(seen.path for seen in server.requests)
-    of_azure = "/openai/deployments/my-deployment/chat/completions?api-version=2024-10-21"
-    assert paths == {of_azure: 2, "/v1/chat/completions": 2}
-    assert {seen.headers.get("api-key") for seen in server.requests} == {"azure-secret", None}
-
-
 @pytest.mark.parametrize(
     ("make", "address"),
     [
@@ -680,24 +537,6 @@ def test_no_minute_holds_more_than_the_limits(
     assert all(
         sum(start <= time_sent < start + 60 for time_sent in times) <= limit for start in times
     )
-
-
-def test_a_call_waits_for_no_endpoint_that_its_model_leaves_out() -> None:
-    """A call of another model, behind it in the queue there, takes the slot that is free."""
-    forget()
-    first, second = Endpoint("a"), Endpoint("b")
-    settings = llmcall.settings().replace(limits_max_concurrent_calls=1)
-    pool = Pool("m", [first, second], Capabilities(), settings)
-    other_pool = Pool("n", [second], Capabilities(), settings)
-    running = [Slot(pool), Slot(pool)]
-    assert [pool.admit(slot, None) for slot in running] == [first, second]
-    waiting, other = Slot(pool), Slot(other_pool)
-    pool.admit(waiting, None)
-    other_pool.admit(other, None)
-    pool.leave_out(second, "refused its API key", PermissionError("no"))
-    running[1].close()
-    pool.admit(waiting, None)  # it was woken, and looks again
-    assert other_pool.admit(other, None) == second
 
 
 def test_a_rest_is_not_shortened_by_a_429_that_names_less() -> None:

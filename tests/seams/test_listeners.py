@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
-import contracts
 import pytest
 from clients import Responding
-from commands import LONGEST
 from contracts import check_listener
 from servers import completion
 
@@ -74,64 +68,6 @@ def test_a_listener_keeps_the_contract(make: Any) -> None:
 
 # Functions that check a listener which exists in one environment alone: there it is taken out, heard by itself, and
 # put back.
-CHECKING = """
-import sys
-from concurrent.futures import ProcessPoolExecutor
-from llmcall.support.listeners import current_listeners, listen, stop_listening
-from contracts import check_listener
-
-def check(name):
-    [own] = [listener for listener in current_listeners() if type(listener).__name__ == name]
-    stop_listening(own)
-    try:
-        check_listener(lambda: own)
-    finally:
-        listen(own)
-    print("checked", name)
-"""
-PATHS = os.pathsep.join(
-    str(Path(module.__file__ or "").parents[depth])
-    for module, depth in ((contracts, 0), (llmcall, 1))
-)
-ENVIRONMENTS = {
-    "Execution": ("llmcall run program.py", "check('Execution')"),
-    "Replay": (
-        "pytest -s -p no:cacheprovider -p llmcall program.py",
-        "import pytest\n@pytest.mark.llm\ndef test_with_a_cassette(): pass\ndef test_it(): check('Replay')",
-    ),
-    "Elsewhere": (
-        "program.py",
-        # as on another machine, where the map's process cannot be asked
-        "import llmcall\nfrom llmcall.link import wire\n"
-        "def refuse(*_): raise ConnectionRefusedError\nwire.connected = refuse\n"
-        "if __name__ == '__main__':\n    with ProcessPoolExecutor(1) as pool:\n"
-        "        llmcall.map(check, ['Elsewhere'], executor=pool)",
-    ),
-}
-
-
-@pytest.mark.ci
-@pytest.mark.parametrize(
-    "name",
-    [
-        "Execution",
-        pytest.param("Replay", marks=pytest.mark.feature("pytest_plugin")),
-        pytest.param("Elsewhere", marks=pytest.mark.feature("executors")),
-    ],
-)
-def test_a_listener_of_a_run_a_test_or_a_worker_keeps_the_contract_there(name: str) -> None:
-    command, lines = ENVIRONMENTS[name]
-    Path("program.py").write_text(CHECKING + lines)
-    words = command.split()
-    done = subprocess.run(
-        [sys.executable, *(["-m"] if words[0] != "program.py" else []), *words],
-        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": PATHS},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=LONGEST,
-    )
-    assert not done.returncode and f"checked {name}" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("method", ["asks", "answered", "used", "failed", "opened", "closed"])
@@ -183,14 +119,6 @@ def test_a_listener_hears_of_calls_and_cassettes_in_its_block_alone(notes: Notes
     ]
 
 
-def test_a_listener_hears_once_though_it_was_started_twice(notes: Notes) -> None:
-    notes.start()
-    notes.start()
-    ScriptedClient(["Yes."]).send_message("Hello")
-    notes.stop()
-    assert [event for event, *_ in notes.heard] == ["asks", "used", "answered"]
-
-
 def test_a_listener_that_is_open_in_two_blocks_hears_both_once() -> None:
     client, notes = ScriptedClient(lambda messages: "Yes."), Notes()
 
@@ -205,19 +133,6 @@ def test_a_listener_that_is_open_in_two_blocks_hears_both_once() -> None:
             assert heard() == once
         assert heard() == once
     assert heard() == []
-
-
-def test_a_listener_that_was_started_hears_after_its_block_until_it_is_stopped() -> None:
-    client, notes = ScriptedClient(lambda messages: "Yes."), Notes()
-    notes.start()
-    with notes:
-        pass
-    client.send_message("Hello")
-    with notes:
-        notes.stop()
-        client.send_message("Hello")
-    client.send_message("Hello")
-    assert [event for event, *_ in notes.heard] == ["asks", "used", "answered"]
 
 
 def test_what_a_listener_hears_of_a_call_holds_no_client_cassette_or_transport(
@@ -291,19 +206,6 @@ def test_a_cassette_is_written_though_a_listener_raises_at_its_end() -> None:
     assert record.request["messages"][0]["content"] == "Hello"
 
 
-def test_a_draw_is_given_back_though_a_listener_raises() -> None:
-    class Faulty(Listener):
-        def failed(self, call: CallInfo, error: BaseException) -> None:
-            raise KeyError("a fault")
-
-    client = ScriptedClient([llmcall.InvalidRequestError("no"), "Yes."], cache_mode="auto")
-    with llmcall.scope("Ann"):
-        with Faulty(), pytest.raises(LLMCallError, match=r"Faulty\.failed raised KeyError"):
-            client.send_message("Hello", temperature=1)
-        reply = client.send_message("Hello", temperature=1)
-    assert reply is not None and reply.sample == "Ann#0"
-
-
 def test_a_listener_may_refuse_a_call() -> None:
     class Closed(Listener):
         def asks(self, call: CallInfo) -> None:
@@ -331,25 +233,6 @@ def test_a_listener_may_ask_a_model_itself() -> None:
     with Asking() as listener:
         client.send_message("Bread?")
     assert listener.heard == ["Before?", "After?"]
-
-
-def test_a_listener_that_stops_in_a_call_skips_no_other(request: pytest.FixtureRequest) -> None:
-    """The next one may refuse the call."""
-
-    class Once(Listener):
-        def asks(self, call: CallInfo) -> None:
-            self.stop()
-
-    class Guard(Listener):
-        def asks(self, call: CallInfo) -> None:
-            raise llmcall.CacheMissError("no model here")
-
-    guard = Guard()
-    Once().start()
-    guard.start()
-    request.addfinalizer(guard.stop)
-    with pytest.raises(llmcall.CacheMissError, match="no model here"):
-        ScriptedClient(["Yes."]).send_message("Bread?")
 
 
 def test_a_listener_hears_of_a_call_whose_scope_is_unclear() -> None:

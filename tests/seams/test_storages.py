@@ -126,23 +126,6 @@ def test_all_objects_of_a_cache_read_the_answer_that_it_could_not_store(tmp_path
     client.cache.close()
 
 
-def test_a_deletion_by_key_reads_one_row_at_most(tmp_path: Path) -> None:
-    """Its cost does not grow with the cache."""
-    read: list[str] = []
-
-    class Listing(JsonFile, scheme="listing"):
-        def rows(self) -> Iterator[tuple[str, bytes, float]]:
-            for row in super().rows():
-                read.append(row[0])
-                yield row
-
-    client = client_at(f"listing://{tmp_path / 'a.json'}")
-    keys = [client.send_message(text).cache_key for text in ("Hello", "again")]
-    read.clear()
-    assert client.cache.delete(keys=keys[1:]) == 1
-    assert read == keys[:1]
-
-
 @pytest.mark.parametrize("way", ["asend_message", "astream_message"])
 def test_an_event_loop_asks_a_storage_of_ones_own_in_a_thread(way: str, tmp_path: Path) -> None:
     import asyncio
@@ -252,13 +235,6 @@ def test_an_answer_is_kept_though_ctrl_c_ends_the_write_of_its_storage(
     is_interrupted = False
     client.close()
     assert len(ResponseCache(f"jsonfile://{tmp_path / 'a.json'}")) == 1
-
-
-def test_the_storage_that_was_defined_last_serves_a_scheme(tmp_path: Path) -> None:
-    for number in range(2):
-        type(f"Json{number}", (JsonFile,), {}, scheme="twice")
-    cache = ResponseCache(f"twice://{tmp_path / 'a.json'}")
-    assert type(cache.storage._own).__name__ == "Json1"  # type: ignore[attr-defined]
 
 
 def opened(path: str, methods: dict[str, Any], base: type[Storage] = JsonFile) -> object:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import gc
 import json
 import re
-import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -229,25 +226,6 @@ def test_the_error_that_a_transport_raises_decides_whether_it_is_tried_again(nam
     assert client.sent == sends
 
 
-def test_nothing_holds_the_frames_of_a_fault_in_a_transport() -> None:
-    """What they hold, such as a connection, ends at once, and not by the garbage collector."""
-    held: list[weakref.ref[Any]] = []
-
-    class Faulty(LLMClient):
-        def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
-            connection = Letter()
-            held.append(weakref.ref(connection))
-            raise ValueError
-
-    gc.disable()
-    try:
-        with contextlib.suppress(ValueError):
-            Faulty(model="m", cache_mode="off").send_message("Hello")
-        assert [reference() for reference in held] == [None]
-    finally:
-        gc.enable()
-
-
 @pytest.mark.parametrize("ask", ["send_message", "asend_message"])
 def test_a_transport_whose_answers_are_used_up_fails_its_call(ask: str) -> None:
     """Its ``next`` raises StopIteration, which no future of asyncio takes: the call would never end."""
@@ -344,32 +322,3 @@ def test_a_client_with_streams_of_its_own_keeps_the_contract(httpserver: HTTPSer
     httpserver.expect_request("/v1/chat/completions").respond_with_handler(answer)
     with Streaming(base_url=httpserver.url_for("/v1"), api_key="k") as client:
         check_transport(lambda: client.shared_transport(client.endpoints("m")[0]))
-
-
-async def never(*_: object) -> None:
-    """Never end."""
-    await asyncio.Event().wait()
-
-
-async def endless(*_: object) -> AsyncIterator[dict[str, Any]]:
-    """Yield the beginning of an answer, and never its end."""
-    yield chunks_of("Two ", "coins.")[0]
-    await asyncio.Event().wait()
-
-
-@pytest.mark.parametrize(
-    ("method", "make", "name"),
-    [("asend", never, "Hanging.asend"), ("astream", endless, "the stream of Hanging")],
-)
-def test_a_call_whose_transport_never_ends_names_it(method: str, make: Any, name: str) -> None:
-    hanging = type("Hanging", (Derived,), {method: make})()
-    client = LLMClient(transport=hanging, **OFF)
-
-    async def ask() -> None:
-        if method == "asend":
-            await client.asend_message("Hello", timeout=0.05)
-        async for _ in client.astream_message("Hello", timeout=0.05):
-            pass
-
-    with pytest.raises(llmcall.RequestTimeoutError, match=f"^no complete answer from {name} in"):
-        asyncio.run(ask())

@@ -15,7 +15,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -95,18 +94,6 @@ def test_a_function_runs_once_for_the_same_arguments() -> None:
     assert CALLS == [("a",), ("b",)]
 
 
-def test_the_timeout_of_an_async_function_is_its_own() -> None:
-    """As that of any function."""
-
-    @recorded
-    async def late() -> None:
-        raise TimeoutError("mine")
-
-    with pytest.raises(TimeoutError, match="mine") as caught:
-        asyncio.run(late())
-    assert not isinstance(caught.value, llmcall.LLMCallError)
-
-
 def test_a_function_that_calls_itself_with_equal_arguments_runs_with_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -165,52 +152,6 @@ def test_objects_that_are_not_plain_data_share_an_answer() -> None:
     one, other = Market("one"), Market("other")
     assert [one.price("salt"), other.price("salt"), Market.price(other, "salt")] == ["one 1"] * 3
     assert records()[0].request["arguments"] == {"item": "salt"}
-
-
-DECORATORS: dict[str, Any] = {
-    "recorded": recorded,
-    "llm": lambda function: llmcall.llm(
-        client=ScriptedClient(lambda messages: messages[-1]["content"])
-    )(function),
-    "cassette": lambda function: cassette("a.jsonl")(function),
-}
-
-
-@pytest.mark.parametrize("name", DECORATORS)
-def test_a_decorator_stands_above_or_below_staticmethod_and_classmethod(name: str) -> None:
-    """It means the same, called by the class or by an object."""
-    decorate = DECORATORS[name]
-
-    class Shop:
-        word = "Shop"
-
-        @decorate
-        @staticmethod
-        def above(item: str) -> str:
-            """{{ item }}"""
-            return item
-
-        @staticmethod
-        @decorate
-        def below(item: str) -> str:
-            """{{ item }}"""
-            return item
-
-        @decorate
-        @classmethod
-        def named(cls) -> str:
-            """{{ cls.word }}"""
-            return cls.word
-
-        @classmethod
-        @decorate
-        def named_below(cls) -> str:
-            """{{ cls.word }}"""
-            return cls.word
-
-    for shop in (Shop, Shop()):
-        assert (shop.above("salt"), shop.below("oil")) == ("salt", "oil")
-        assert (shop.named(), shop.named_below()) == ("Shop", "Shop")
 
 
 @pytest.fixture
@@ -291,29 +232,6 @@ def test_an_exception_is_not_recorded_and_gives_its_draw_back() -> None:
     assert samples() == ["a#0"]
 
 
-def test_a_context_variable_that_a_function_sets_stays_as_it_was_for_its_caller() -> None:
-    """A replay does not run the function."""
-    season = ContextVar("season", default="winter")
-
-    @recorded(name="turn")
-    def turn(into: str) -> str:
-        season.set(into)
-        return season.get()
-
-    @recorded(name="aturn")
-    async def aturn(into: str) -> str:
-        season.set(into)
-        await asyncio.sleep(0)
-        return season.get()
-
-    async def turned() -> tuple[str, str]:
-        return await aturn("autumn"), season.get()
-
-    for _ in ("recorded", "replayed"):
-        assert (turn("summer"), season.get()) == ("summer", "winter")
-        assert asyncio.run(turned()) == ("autumn", "winter")
-
-
 def test_each_identical_call_of_an_asynchronous_function_is_a_draw() -> None:
     """It is recorded and found as that of any function."""
 
@@ -388,13 +306,6 @@ def test_a_call_that_fails_is_made_by_the_next_that_waits() -> None:
     assert others == [[2]] * 2
 
 
-@recorded
-async def aask_again() -> int:
-    """Call this function with the same arguments until the third time, in a task."""
-    CALLS.append(None)
-    return len(CALLS) if len(CALLS) == 3 else await asyncio.ensure_future(aask_again())
-
-
 # What can be recorded
 
 
@@ -466,28 +377,6 @@ def test_a_result_that_is_not_plain_is_refused_and_not_recorded(
         assert str(caught.value).startswith(message)
         assert recorded(name="price")(lambda: 1)() == 1
     assert samples() == ["a#0"]
-
-
-def test_numpys_numbers_and_truth_values_are_plain_data() -> None:
-    """In arguments, results and the version; what JSON has no form for is refused, as Python's is."""
-    numpy = pytest.importorskip("numpy")
-
-    @recorded(name="rises", version=numpy.int64(2))
-    def rises(prices: list[float], above: float) -> Any:
-        return {
-            "rises": numpy.float64(prices[-1]) > above,
-            "by": [numpy.int8(3), numpy.float32(0.5)],
-        }
-
-    expected = {"rises": True, "by": [3, 0.5]}
-    assert rises([1, 2], numpy.float32(1)) == rises([1, 2], 1) == expected
-    assert type(rises([1, 2], 1)["rises"]) is bool
-    assert [record.request["version"] for record in records()] == [2]
-    same = recorded(name="same")(lambda value: value)
-    assert same(numpy.False_) is same(False) is False
-    for value in (numpy.complex64(1), numpy.datetime64("2026-01-01T00:00:00", "ns")):
-        with pytest.raises(TypeError, match="must be plain data"):
-            same(value)
 
 
 def simulate_steps() -> Any:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,17 +63,6 @@ def test_worked_examples_stand_between_the_system_message_and_the_question() -> 
     ]
     assert call.messages is not None
     assert len(call.messages) == 7
-
-
-def test_examples_are_those_that_the_call_was_made_with() -> None:
-    client = Echo()
-    examples = [dict(message) for message in EXAMPLES]
-    call = LLMCall(user="Rate {{ first }}.", history=examples, client=client)
-    examples[0]["content"] = "Rate iron."
-    del examples[1:]
-    call(first="gold")
-    assert sent(client)[0] == ("user", "Rate gold.")
-    assert len(sent(client)) == 5
 
 
 def test_tool_calls_of_an_example_are_sent_as_they_are() -> None:
@@ -213,15 +200,6 @@ def test_examples_vary_in_a_table() -> None:
     table = call.table([{"item": "salt"}], vary={"history": levels})
     assert table["value"].tolist() == ["1 Rate salt.", "3 Rate salt."]
     assert table["history"].tolist() == ["none", "some"]
-
-
-@pytest.mark.parametrize("history", ["talk", EXAMPLES])
-@pytest.mark.feature("executors")
-def test_a_call_with_a_history_travels_to_other_processes(history: Any) -> None:
-    call = LLMCall(user="{{ name }}?", history=history, client=Echo())
-    rows = [{**row, "first": "gold"} for row in ROWS]
-    with ProcessPoolExecutor(1) as pool:
-        assert call.map(rows, executor=pool) == pickle.loads(pickle.dumps(call)).map(rows)
 
 
 @pytest.mark.parametrize("history", ["talk", EXAMPLES])

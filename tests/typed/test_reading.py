@@ -527,13 +527,6 @@ def test_a_text_that_breaks_its_constraint_is_asked_again_as_text() -> None:
     )
 
 
-def test_an_object_for_a_named_tuple_is_said_to_be_no_array() -> None:
-    client = ScriptedClient(['{"item": "salt", "price": 2}'])
-    call = LLMCall(user="?", output_type=Pair, client=client, output_retries=0)
-    with pytest.raises(OutputError, match="the answer is a JSON object, not an array"):
-        call()
-
-
 COMPOSED, DECOMPOSED = "Caf\u00e9", "Cafe\u0301"
 
 
@@ -576,12 +569,6 @@ def test_two_spellings_of_one_text_are_two_options() -> None:
     assert read(COMPOSED, options) == COMPOSED
     assert read(DECOMPOSED, options) == DECOMPOSED
     assert is_asked_again(DECOMPOSED.upper(), options)
-
-
-def test_options_that_the_prompt_has_in_another_spelling_are_listed_once() -> None:
-    client = ScriptedClient(["park"], model="my-model")
-    LLMCall(user=f"{COMPOSED} or park?", output_type=Place, client=client)()
-    assert client.requests[0].messages[0]["content"].endswith("exactly one of the options above.")
 
 
 TYPES = [str, bool, int, float, Trade, Mood, Effort, list, list[int], dict, Offer, Person, Visit]
@@ -665,31 +652,3 @@ def test_simple_types_import_no_pydantic() -> None:
 
 
 # The second thread reads its answer while the first one is in the middle of an import.
-FIRST_ANSWERS = """
-import threading, time
-from typing import Annotated
-from pydantic import Field
-
-importing = threading.Event()
-
-class Slow:
-    def find_spec(self, name, path, target=None):
-        if name == "jsonschema.validators":
-            importing.set()
-            time.sleep(0.5)
-
-sys.meta_path.insert(0, Slow())
-
-def ask(least):
-    if least:
-        assert importing.wait(timeout=20)
-    client = ScriptedClient(["3"], model="m")
-    return llmcall.LLMCall(user="How many?", output_type=Annotated[int, Field(ge=least)], client=client)()
-
-print(llmcall.map(ask, [0, 1], workers=2))
-"""
-
-
-@pytest.mark.ci
-def test_threads_read_their_first_answers_at_the_same_time() -> None:
-    assert ran(FIRST_ANSWERS) == "[3, 3]"

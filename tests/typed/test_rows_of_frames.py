@@ -259,14 +259,3 @@ def test_a_template_may_test_a_cell_of_a_row_dict(text: str, kind: str, earners:
     rows = earners(kind).to_dict("records")
     answers = LLMCall(user=text, client=Echo()).map(rows)
     assert answers[1] == TESTING[text]
-
-
-def test_a_missing_cell_that_a_template_tests_names_its_row_as_before(earners: Any) -> None:
-    """The scopes of a table with a template that says nothing of the wage are those of the names alone."""
-    frame, paths = earners("NaN"), []
-    for rows in (frame, frame[["name"]]):
-        client = Echo()
-        with llmcall.cassette("run.jsonl", mode="rewrite") as tape:
-            LLMCall(user="{{ name }}", client=client).map(rows, scope="survey")
-        paths.append([record.sample for record in tape.all_records()])
-    assert paths[0] == paths[1]

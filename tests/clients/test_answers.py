@@ -473,16 +473,6 @@ def test_a_schema_that_is_not_strict_or_cannot_be_read_refuses_nothing(
     assert client.send_message("Who?", response_format=response_format).content == "{}"
 
 
-def test_no_key_of_a_response_format_switches_its_check_off(tmp_path: Path) -> None:
-    """It is sent and recorded as it was given."""
-    response_format = {**STRICT, "unchecked": True}
-    client = client_of(['{"name": 3}'], tmp_path, retry_max_attempts=1)
-    with pytest.raises(llmcall.ServiceError, match="does not fit its response_format"):
-        client.send_message("Who?", response_format=response_format, on_error="raise")
-    request = client.build_request("Who?", response_format=response_format)
-    assert request.body["response_format"] == request.hashed["response_format"] == response_format
-
-
 @pytest.mark.parametrize("mode", ["auto", "replay"])
 @pytest.mark.parametrize("response_format", [Person, STRICT])
 def test_a_recorded_answer_that_does_not_fit_is_a_miss(

@@ -260,22 +260,3 @@ def test_a_blocking_call_does_not_wait_for_a_task_of_its_own_loop() -> None:
         return [blocking.content, (await call).content]  # type: ignore[union-attr]
 
     assert asyncio.run(main()) == ["beside", "beside"]
-
-
-def test_a_coroutine_that_is_closed_gives_its_draw_back_at_once() -> None:
-    """The next call gets the draw of an ``asend_message`` whose coroutine was closed half-way."""
-
-    async def ask() -> llmcall.types.Reply:
-        with llmcall.scope("lisa"), Waiting() as client:
-            left = client.asend_message("Which price?")
-            left.send(None)
-            left.close()
-            client.open.set()
-            return await client.asend_message("Which price?", on_error="raise")
-
-    loop = asyncio.new_event_loop()
-    loop.set_exception_handler(lambda *_: None)  # Python complains of the closed coroutine
-    try:
-        assert loop.run_until_complete(ask()).sample == "lisa#0"
-    finally:
-        loop.close()

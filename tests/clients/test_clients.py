@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import itertools
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +18,6 @@ from servers import OK, QUESTION, Answer, ScriptedServer, chunks_of, completion,
 
 import llmcall
 from llmcall import AzureClient, ConfigError, LLMClient, OpenAIClient
-from llmcall.testing import ScriptedClient
 
 
 class EchoClient(llmcall.LLMClient):
@@ -198,12 +195,6 @@ def test_a_closed_client_closes_its_transport_once() -> None:
     with llmcall.LLMClient(transport=transport, cache_mode="off") as client:
         assert [text(client), text(client)] == ["HELLO"] * 2
     assert (len(transport.sent), transport.closed) == (2, 1)
-
-
-def test_a_registered_class_makes_the_shared_client() -> None:
-    """It is called with the settings."""
-    llmcall.register_client("a class", EchoClient)
-    assert type(llmcall.client("a class")) is EchoClient
 
 
 def test_a_registered_function_is_called_once_with_the_settings() -> None:
@@ -559,24 +550,6 @@ def test_a_key_that_no_header_can_carry_is_refused_before_any_call(
     assert not server.requests
 
 
-@dataclasses.dataclass
-class Vault:
-    """Gives keys, and has no hash, as every dataclass that is not frozen."""
-
-    key: str
-
-    def __call__(self) -> str:
-        """Return the key."""
-        return self.key
-
-
-def test_an_object_without_a_hash_gives_keys(httpserver: HTTPServer) -> None:
-    """It is called before each attempt."""
-    server = ScriptedServer(httpserver, OK)
-    ASKS["sync"](OpenAIClient(base_url=server.base_url, api_key=Vault("the-key")))
-    assert server.requests[0].headers["authorization"] == "Bearer the-key"
-
-
 def test_what_a_key_function_raises_is_raised_whatever_on_error_says(
     httpserver: HTTPServer,
 ) -> None:
@@ -590,31 +563,6 @@ def test_what_a_key_function_raises_is_raised_whatever_on_error_says(
     with pytest.raises(PermissionError, match="vault"):
         client.send_message("Hello")
     assert not server.requests
-
-
-def test_threads_that_call_first_share_one_transport() -> None:
-    """``make_transport`` is called once for an endpoint, however many threads need it at once."""
-    made = []
-
-    class Slow(ScriptedClient):
-        def make_transport(self, endpoint: llmcall.types.Endpoint) -> Any:
-            """Return the client itself, after a while in which other threads get here, too."""
-            made.append(endpoint)
-            time.sleep(0.05)
-            return self
-
-    client, threads = Slow(lambda _: "yes"), 8
-    barrier = threading.Barrier(threads, timeout=LONGEST)
-
-    def ask(number: int) -> str | None:
-        barrier.wait()
-        reply = client.send_message(str(number))
-        assert reply is not None
-        return reply.content
-
-    with ThreadPoolExecutor(threads) as executor:
-        assert list(executor.map(ask, range(threads))) == ["yes"] * threads
-    assert len(made) == 1
 
 
 def test_a_client_has_what_tinytroupe_s_registry_calls(

@@ -17,10 +17,10 @@ from typing import Any
 import hypothesis.strategies as st
 import openai
 import pytest
-from clients import client_for, http
+from clients import client_for
 from hypothesis import given
 from pytest_httpserver import HTTPServer
-from servers import OK, QUESTION, Answer, ScriptedServer, completion, refusal, refusing
+from servers import QUESTION, Answer, ScriptedServer, completion, refusal, refusing
 
 import llmcall
 from llmcall import (
@@ -179,20 +179,6 @@ def test_a_name_that_cannot_be_resolved_is_told_with_two_questions(
         failure = client.send_message(QUESTION, on_error="return")
     assert "Cannot resolve" not in str(failure)
     assert "the proxy http://proxy.nowhere.invalid:3128" in str(failure)
-
-
-def test_a_failed_connection_may_be_among_its_own_causes() -> None:
-    """An error that a library raises again, while it handles what it led to."""
-
-    def fail(request: Any) -> Any:
-        error, other = http.ConnectError("oops"), ValueError("again")
-        error.__cause__, other.__context__ = other, error
-        raise error
-
-    body = {"model": "m", "messages": [{"role": "user", "content": "Bread?"}]}
-    own = http.Client(transport=http.MockTransport(fail))
-    with llmcall.cassette("tape.jsonl"), own, pytest.raises(http.ConnectError, match="oops"):
-        own.post("https://api.openai.com/v1/chat/completions", json=body)
 
 
 def test_a_refused_connection_is_tried_as_often_as_any_failure(
@@ -476,16 +462,6 @@ def test_a_wait_is_read_in_milliseconds_or_seconds(headers: dict[str, str], seco
 YEARS = {"retry-after": str(10 * 365 * 86400)}
 
 
-def test_a_wait_of_years_ends_after_an_hour(
-    httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The server may be right by then; the hour is shortened."""
-    monkeypatch.setattr("llmcall.core.failover.LONGEST_RETRY_AFTER", 0.05)
-    answers = refusal(429, "slow down", headers=YEARS), OK
-    reply, _, _ = asked(httpserver, *answers, retry_max_waiting_time=0.05)
-    assert reply.content == "Two coins."
-
-
 def test_a_wait_of_years_fails_at_once_before_a_deadline(
     httpserver: HTTPServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -494,17 +470,6 @@ def test_a_wait_of_years_fails_at_once_before_a_deadline(
     error, server, _ = asked(httpserver, answer, deadline=60)
     assert (type(error), len(server.requests)) == (RateLimitError, 1)
     assert "asks to wait 315,360,000 s; llmcall waits 3,600 s at most" in caplog.text
-
-
-def test_a_429_for_a_request_that_is_too_large_makes_no_endpoint_rest(
-    httpserver: HTTPServer,
-) -> None:
-    """No rest of the endpoint would let it pass, so the next call goes there at once."""
-    error, _, client = asked(httpserver, refusal(429, TOO_LARGE, headers=YEARS), OK)
-    assert "lower max_tokens" in error.remedy
-    reply = client.send_message("A short one", deadline=60)
-    assert reply is not None
-    assert reply.content
 
 
 @pytest.mark.parametrize("minutes", [-30 * 525_960, -10, 0, 10, 100 * 525_960])

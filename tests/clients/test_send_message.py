@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -511,15 +510,3 @@ def test_an_equal_call_inside_a_call_sends_its_own_request() -> None:
     for _ in range(2):
         assert client.send_message("Hello")["content"] == "inner in outer"  # type: ignore[index]
     assert len(depth) == 2
-
-
-def test_help_and_editors_show_the_arguments_of_a_call() -> None:
-    client = ScriptedClient(["Hello"])
-    shown = inspect.signature(client.send_message).parameters.values()
-    names = {parameter.name for parameter in shown if parameter.kind is parameter.KEYWORD_ONLY}
-    assert {"model", "temperature", "response_format", "timeout", "sample", "on_error"} <= names
-    assert "one user message" in (inspect.getdoc(client.send_message) or "")
-    assert "dimensions" in inspect.signature(client.get_embedding).parameters
-    for name in names:
-        with pytest.raises(TypeError, match=f"^{name} "):
-            client.build_request("Hello", **{name: object()})

@@ -154,6 +154,44 @@ def test_objects_that_are_not_plain_data_share_an_answer() -> None:
     assert records()[0].request["arguments"] == {"item": "salt"}
 
 
+DECORATORS: dict[str, Any] = {
+    "recorded": recorded,
+    "llm": llmcall.llm(client=ScriptedClient(lambda messages: messages[-1]["content"])),
+    "cassette": cassette("a.jsonl"),
+}
+
+
+@pytest.mark.parametrize("name", DECORATORS)
+def test_a_decorator_stands_above_staticmethod_and_classmethod(name: str) -> None:
+    """It is called by the class or by an object."""
+
+    class Shop:
+        word = "Shop"
+
+        @DECORATORS[name]
+        @staticmethod
+        def sold(item: str) -> str:
+            """{{ item }}"""
+            return item
+
+        @DECORATORS[name]
+        @classmethod
+        def named(cls) -> str:
+            """{{ cls.word }}"""
+            return cls.word
+
+    for shop in (Shop, Shop()):
+        assert (shop.sold("salt"), shop.named()) == ("salt", "Shop")
+
+
+def test_numpys_numbers_and_truth_values_are_plain_data() -> None:
+    """In arguments and results."""
+    numpy = pytest.importorskip("numpy")
+    same = recorded(name="same")(lambda value: value)
+    assert same(numpy.False_) is same(False) is False
+    assert same([numpy.int8(3), numpy.float32(0.5)]) == same([3, 0.5]) == [3, 0.5]
+
+
 @pytest.fixture
 def normalized_times() -> Iterator[None]:
     """Times in texts are normalized."""

@@ -17,7 +17,7 @@ from typing import Any
 import hypothesis.strategies as st
 import openai
 import pytest
-from clients import client_for
+from clients import client_for, http
 from hypothesis import given
 from pytest_httpserver import HTTPServer
 from servers import QUESTION, Answer, ScriptedServer, completion, refusal, refusing
@@ -179,6 +179,20 @@ def test_a_name_that_cannot_be_resolved_is_told_with_two_questions(
         failure = client.send_message(QUESTION, on_error="return")
     assert "Cannot resolve" not in str(failure)
     assert "the proxy http://proxy.nowhere.invalid:3128" in str(failure)
+
+
+def test_a_failed_connection_may_be_among_its_own_causes() -> None:
+    """An error that a library raises again, while it handles what it led to."""
+
+    def fail(request: Any) -> Any:
+        error, other = http.ConnectError("oops"), ValueError("again")
+        error.__cause__, other.__context__ = other, error
+        raise error
+
+    body = {"model": "m", "messages": [{"role": "user", "content": "Bread?"}]}
+    own = http.Client(transport=http.MockTransport(fail))
+    with llmcall.cassette("tape.jsonl"), own, pytest.raises(http.ConnectError, match="oops"):
+        own.post("https://api.openai.com/v1/chat/completions", json=body)
 
 
 def test_a_refused_connection_is_tried_as_often_as_any_failure(

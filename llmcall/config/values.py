@@ -152,18 +152,7 @@ def one_of(*words: str, **other_words: str) -> Parser:
 WORDS: set[Parser] = {credential}
 
 
-def _hashable(function: object) -> Callable[..., object] | None:
-    """Return a hashable function: of an object without a hash, such as a dataclass, its ``__call__``."""
-    if not callable(function):
-        return None
-    try:
-        hash(function)
-    except TypeError:
-        return function.__call__
-    return function
-
-
-function = parser(_hashable, "a function")
+function = parser(lambda value: value if callable(value) else None, "a function")
 
 
 def path(value: object, location: str) -> str:

@@ -7,7 +7,9 @@ llmcall are translated, if a feature reads them.
 
 from __future__ import annotations
 
+import functools
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -116,9 +118,13 @@ def _project_folders() -> list[str]:
 
 
 def _file_in(folders: Iterable[str], name: str) -> str | None:
-    """Return the path of the nearest file."""
+    """Return the path of the nearest file or named pipe."""
     paths = (os.path.join(folder, name) for folder in folders)
-    return next(filter(os.path.isfile, paths), None)
+    return next((path for path in paths if os.path.isfile(path) or _is_pipe(path)), None)
+
+
+def _is_pipe(path: str) -> bool:
+    return os.path.exists(path) and stat.S_ISFIFO(os.stat(path).st_mode)
 
 
 def _defaults(root: str) -> Layer:
@@ -146,13 +152,14 @@ def _layer(entries: Iterable[Entry], rank: Rank, folder: str) -> Layer:
 
 
 def _read_text_dotenv(path: str) -> dict[str, str]:
-    """Return the variables in a ``.env`` file."""
+    """Return the variables in a ``.env`` file; a named pipe, as password managers make one, is read once."""
     import io
 
     from ..support.libraries import dotenv
 
+    read = _read_pipe if _is_pipe(path) else _read_text
     text = ""
-    for binding in dotenv.parser.parse_stream(io.StringIO(_read_text(path))):
+    for binding in dotenv.parser.parse_stream(io.StringIO(read(path))):
         if binding.error:  # the library would warn again at each reading
             warn_once(f"{path}, line {binding.original.line}: not NAME=value")
         else:
@@ -172,6 +179,9 @@ def _read_text(path: str) -> str:
         raise ConfigError(
             f"{path}, line {line}: not UTF-8; save the file in that encoding"
         ) from None
+
+
+_read_pipe = functools.cache(_read_text)
 
 
 def _variable_entries(variables: Mapping[str, str], prefix: str) -> Iterator[Entry]:

@@ -20,6 +20,13 @@ IDS = ("custom_id", "key")  # of a batch's lines; the latter is Gemini's
 # The fields with a request, of OpenAI's form, Anthropic's and Gemini's
 ASKED = frozenset({"body", "params", "request"})
 ANSWERED = frozenset({"response", "result", "error"})
+# The fields of other tools' files, which only a layout reads, and what these are
+OTHERS = {
+    ("recordId", "modelInput"): "a batch of Amazon Bedrock",
+    ("request", "response", "status"): "the output of a batch of Vertex AI",
+    ("log",): "a HAR file, a browser's log",
+    ("http_interactions",): "a cassette of Ruby's or R's VCR",
+}
 OPENAI, ANTHROPIC = "https://api.openai.com", "https://api.anthropic.com/v1/messages"
 GEMINI = "https://generativelanguage.googleapis.com/v1beta/models/{}:generateContent"
 # The paths that the fields of a body imply, for batches that name none.
@@ -55,8 +62,22 @@ def _layout(path: str, columns: Columns) -> Callable[[str, Columns], Iterator[Lo
     _, first = next(objects(path), ("", {}))
     if "interactions" in first:
         return exchanges_in_json
+    if columns.problem(first):
+        _check_known(path, first)
     is_batch = first.keys() & {*IDS} and first.keys() & (ASKED | ANSWERED)
     return None if is_batch and columns.problem(first) else conversations
+
+
+def _check_known(path: str, first: Mapping[str, object]) -> None:
+    """Raise an error for another tool's file.
+
+    :param first: its first object.
+    """
+    for names, kind in OTHERS.items():
+        if first.keys() >= {*names}:
+            raise CacheError(
+                f"{path}: it is {kind}; a layout that yields its exchanges reads it: --layout MODULE:FUNCTION"
+            )
 
 
 def by_layout(
@@ -185,6 +206,7 @@ def exchanges_in_json(path: str, _: Columns) -> Iterator[LocatedEntry]:
 
 def _exchanges(path: str, cassette: object) -> Iterator[LocatedEntry]:
     fields = object_in(cassette)
+    _check_known(path, fields)
     interactions = fields.get("interactions")
     if not isinstance(interactions, list):
         raise CacheError(f"{path}: it is not a VCR cassette: it has no list of interactions")

@@ -780,6 +780,11 @@ def test_a_function_reads_any_other_layout(monkeypatch: pytest.MonkeyPatch) -> N
     assert not os.path.exists("b.jsonl")
 
 
+# As the providers' pages on the results of batches show them
+BEDROCK = b'{"recordId": "3223593EFGH", "modelInput": {"inputText": "Roses"}, "modelOutput": {"results": []}}'
+VERTEX = b'{"status": "", "processed_time": "2024-11-01T18:13:16", "request": {"contents": []}, "response": {}}'
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -800,6 +805,11 @@ def test_a_function_reads_any_other_layout(monkeypatch: pytest.MonkeyPatch) -> N
         ("a.jsonl", b'{\n  "prompt": "?",\n  "answer": "5"\n}\n{\n}\n', "jq -c . FILE > FILE.jsonl"),
         ("a.json", b'{\n  "rows": []\n}\n', "a.json: it has no column prompt and answer, and no messages"),
         ("a.ipynb", b'{\n "cells": [],\n "nbformat": 4\n}\n', "no messages, but cells"),
+        ("a.jsonl", BEDROCK, "a.jsonl: it is a batch of Amazon Bedrock; a layout that yields its exchanges"),
+        ("a.jsonl", VERTEX, "a.jsonl: it is the output of a batch of Vertex AI; a layout"),
+        ("a.yml", b'{"http_interactions": []}', "a.yml: it is a cassette of Ruby's or R's VCR; a layout"),
+        ("a.json", b'{"http_interactions": []}', "a.json: it is a cassette of Ruby's or R's VCR; a layout"),
+        ("a.har", b'{"log": {"version": "1.2", "entries": []}}', "a.har: it is a HAR file, a browser's log; a layout"),
         ("a.csv", b"PK\x03\x04\x14\x00", "a.csv is a binary file, not text; save its rows as CSV"),
         ("a.xlsx", b"PK\x03\x04\x14\x00\x00\x00\x08\x00\xe2\xd4", "save the rows of a spreadsheet as CSV"),
         ("a.jsonl", b"\x80\x04\x95\x00", "a.jsonl: the text is not UTF-8"),

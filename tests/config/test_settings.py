@@ -222,6 +222,17 @@ def test_a_changed_config_file_is_read_again(path: str, text: str) -> None:
         assert llmcall.settings().timeout == timeout
 
 
+def test_a_changed_working_directory_changes_the_files_that_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In another project the file of the first does not count."""
+    written("config.ini", "[OpenAI]\nMODEL = b\n")
+    assert llmcall.settings().model == "b"
+    written("other/.llmcall/x", "")
+    monkeypatch.chdir(tmp_path / "other")
+    assert llmcall.settings().model == "gpt-6-luna"
+
+
 def test_a_clients_relative_cache_path_starts_where_the_client_was_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,39 +306,26 @@ def test_an_empty_variable_sets_nothing(empty: str, monkeypatch: pytest.MonkeyPa
     assert (found.model, found.timeout) == ("of.file", 600)
 
 
-def test_the_nearest_dotenv_counts_alone(nested: Callable[[str], Path]) -> None:
-    """It is sought upward from the working directory; a folder of that name is no file."""
-    nested("pyproject.toml")
-    found = llmcall.settings()
-    assert (found.model, found.temperature) == ("near", None)
+def error_without_a_key() -> str:
+    """Return the error of a call for which there is no key."""
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY") as caught:
+        llmcall.client().send_message("Hello")
+    return str(caught.value)
 
 
-@pytest.fixture(params=["environment", ".env"])
-def named_file(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
-    """A file that LLMCALL_CONFIG names, beside a config.ini."""
-    written("config.ini", "[OpenAI]\nMODEL = found\n")
-    written("other/mine.ini", "[OpenAI]\nTIMEOUT = 5\n[Cache]\nPATH = answers\n")
-    if request.param == "environment":
-        monkeypatch.setenv("LLMCALL_CONFIG", "other/mine.ini")
-    else:
-        written(".env", "LLMCALL_CONFIG=other/mine.ini\n")
-    return tmp_path / "other/mine.ini"
-
-
-def test_a_named_file_is_read_in_place_of_config_ini(named_file: Path) -> None:
-    """Its values have its name as their origin."""
-    found = llmcall.settings()
-    assert (found.model, found.timeout) == ("gpt-6-luna", 5)
-    assert found.origin("TIMEOUT") == f"{named_file}, [OpenAI] TIMEOUT"
-
-
-def test_a_named_file_that_does_not_exist_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error says who names it."""
-    monkeypatch.setenv("LLMCALL_CONFIG", "missing.ini")
-    with pytest.raises(ConfigError, match="environment variable LLMCALL_CONFIG: there is no file"):
-        llmcall.settings()
+@pytest.mark.parametrize("present", ["pyproject.toml", "config.ini", ".env"])
+def test_a_missing_key_says_where_files_were_sought(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, present: str
+) -> None:
+    """The message has the files, the working directory and the project's root."""
+    written("pyproject.toml", "")
+    written(present, "")
+    folder = Path(written("deep/down/x", "")).parent
+    monkeypatch.chdir(folder)
+    absent = " or ".join(name for name in ("config.ini", ".env") if name != present)
+    root = tmp_path
+    sought = f"no {absent} in {folder} or above it, up to the project's root {root}"
+    assert sought in error_without_a_key()
 
 
 # Variables.

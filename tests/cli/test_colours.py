@@ -166,19 +166,17 @@ def test_run_shows_a_miss_and_warnings_with_colours() -> None:
     client = ScriptedClient(["Yes."])
     with llmcall.cassette("run.jsonl"), llmcall.scope("run"):
         client.send_message("Bread for Ann?")
-    code = "import llmcall; llmcall.client().send_message('Bread for Ben?', on_error='raise')"
+    code = """import llmcall
+from llmcall.support.notices import notice
+notice("a word")
+llmcall.client().send_message("Bread for Ben?", on_error="raise")"""
     with open("program.py", "w", encoding="utf-8") as file:
         file.write(code)
     parent, child = os.openpty()
     run = "run", "--cassette", "run.jsonl", "--mode", "none", "program.py"
-    subprocess.run(
-        [sys.executable, "-m", "llmcall", *run],
-        stderr=child,
-        check=False,
-        env={**os.environ, "LLMCALL_MODLE": "m"},
-    )
+    subprocess.run([sys.executable, "-m", "llmcall", *run], stderr=child, check=False)
     os.close(child)
     shown = os.read(parent, 65536).decode()
     os.close(parent)
     assert f"{CYAN}  asked{RESET}" in shown and f"{RED}[-Ann-]{RESET}" in shown
-    assert re.search(r"\x1b\[33m[^\x1b]*LLMCALL_MODLE", shown)
+    assert re.search(r"\x1b\[33m[^\x1b]*a word", shown)

@@ -306,6 +306,41 @@ def test_an_empty_variable_sets_nothing(empty: str, monkeypatch: pytest.MonkeyPa
     assert (found.model, found.timeout) == ("of.file", 600)
 
 
+def test_the_nearest_dotenv_counts_alone(nested: Callable[[str], Path]) -> None:
+    """It is sought upward from the working directory; a folder of that name is no file."""
+    nested("pyproject.toml")
+    found = llmcall.settings()
+    assert (found.model, found.temperature) == ("near", None)
+
+
+@pytest.fixture(params=["environment", ".env"])
+def named_file(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A file that LLMCALL_CONFIG names, beside a config.ini."""
+    written("config.ini", "[OpenAI]\nMODEL = found\n")
+    written("other/mine.ini", "[OpenAI]\nTIMEOUT = 5\n[Cache]\nPATH = answers\n")
+    if request.param == "environment":
+        monkeypatch.setenv("LLMCALL_CONFIG", "other/mine.ini")
+    else:
+        written(".env", "LLMCALL_CONFIG=other/mine.ini\n")
+    return tmp_path / "other/mine.ini"
+
+
+def test_a_named_file_is_read_in_place_of_config_ini(named_file: Path) -> None:
+    """Its values have its name as their origin."""
+    found = llmcall.settings()
+    assert (found.model, found.timeout) == ("gpt-6-luna", 5)
+    assert found.origin("TIMEOUT") == f"{named_file}, [OpenAI] TIMEOUT"
+
+
+def test_a_named_file_that_does_not_exist_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says who names it."""
+    monkeypatch.setenv("LLMCALL_CONFIG", "missing.ini")
+    with pytest.raises(ConfigError, match="environment variable LLMCALL_CONFIG: there is no file"):
+        llmcall.settings()
+
+
 def error_without_a_key() -> str:
     """Return the error of a call for which there is no key."""
     with pytest.raises(ConfigError, match="OPENAI_API_KEY") as caught:

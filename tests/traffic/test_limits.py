@@ -464,8 +464,9 @@ def test_a_record_does_not_depend_on_which_endpoint_of_the_pool_answered(serve: 
 def test_a_client_with_an_address_of_its_own_passes_the_endpoints_by(
     make: Callable[[], OpenAIClient], address: str
 ) -> None:
-    """None is no address."""
-    llmcall.configure(endpoints=[Endpoint("east", (MODEL,), base_url="http://pool/v1")])
+    """None is no address; the pool of a model has the endpoints that list it."""
+    pool, of_another = "http://pool/v1", Endpoint("west", ("another",), base_url="http://west/v1")
+    llmcall.configure(endpoints=[Endpoint("east", (MODEL,), base_url=pool), of_another])
     assert [endpoint.address for endpoint in make().endpoints(MODEL)] == [address]
 
 

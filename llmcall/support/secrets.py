@@ -27,8 +27,9 @@ FEWEST_CHARACTERS = 8  # of 16 random capitals and digits, fewer than 8 differ o
 BEGINNING_LENGTH = 4
 MOST_SAFE_TEXTS = 100_000  # that are remembered, so that a large file takes no more memory
 
-# not within a longer token; but after an escaped "\n"
-_TOKEN = r"(?:(?<![A-Za-z0-9_+-])|(?<=\\[nrt]))"
+# not within a longer token; but after an escaped "\n", and after emphasis in Markdown ("_" or "__")
+_OUTSIDE = r"(?<![A-Za-z0-9_+-])"
+_TOKEN = rf"(?:{_OUTSIDE}|(?<=\\[nrt])|(?<={_OUTSIDE}_)|(?<={_OUTSIDE}__))"
 # name: value, name = "value", \"name\": \"value\"
 _ASSIGNMENT = r"[\"'\\]{0,3}\s{0,3}[:=]>?\s{0,3}[\"'\\]{0,3}"
 _PLACEHOLDER = re.compile(

@@ -522,6 +522,16 @@ def test_each_form_of_a_credential_is_found_wherever_it_stands(around: str) -> N
         assert text not in repr(found)
 
 
+@pytest.mark.parametrize("around", ["_{}_", "__{}__"])
+def test_a_credential_with_a_mark_is_found_within_emphasis_in_markdown(around: str) -> None:
+    """A model's answer, part of the next prompt, may stress what it repeats."""
+    for name in ("openai service account", "github fine-grained", "jina"):
+        text, kind = FORMS[name]
+        found = credentials.find(around.format(text))
+        assert found is not None
+        assert kind in found.kind
+
+
 def test_a_long_credential_that_is_used_again_takes_no_other_ones_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

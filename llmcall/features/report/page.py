@@ -220,7 +220,7 @@ def page(
     all_calls = rows_of_table(pairs, words)
     shown = sample_rows(all_calls, sample or MOST_SHOWN)
     all_found = list(map(RunFacts, runs))
-    survey = Survey(len(runs), pairs if comparison else ())
+    survey = Survey(len(runs))
     calls = _read(all_found, survey, shown)
     divergences = comparison.divergences if comparison else ()
     data = page_data(short_names(runs), calls, shown, divergences, words)

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from ...apis.message import object_in, objects_in
 from ...review.conversations import RecordedCall
 from ...scopes.position import without_repeats
 from ...stores.records.served import days_words, via
@@ -96,10 +95,7 @@ def checklist(found: RunFacts, code: Sequence[str] = ()) -> list[ChecklistItem]:
         ),
         ChecklistItem(
             "B.4 Customization",
-            [
-                _fine_tuning(found.models),
-                _tools([each.call for each in asked], is_imported=is_imported),
-            ],
+            [_tools([each.call for each in asked], is_imported=is_imported)],
             blanks=[
                 "fine-tuning: how a model was tuned, if one was",
                 "retrieval: which documents entered prompts, and how they were chosen",
@@ -260,21 +256,8 @@ def _amounts(found: RunFacts) -> Iterator[str]:
             yield f"{label.capitalize()}: {words}."
 
 
-def _fine_tuning(models: Sequence[str]) -> str:
-    tuned = [model for model in models if model.startswith("ft:")]
-    if tuned:
-        return f"Fine-tuned: {', '.join(tuned)}."
-    return 'No fine-tuned model (no "ft:" name).'
-
-
 def _tools(calls: Sequence[RecordedCall], *, is_imported: bool) -> str:
-    counts = Counter(
-        name
-        for call in calls
-        for field, value in _fields(call)
-        if field in TOOL_FIELDS
-        for name in dict.fromkeys(_tool_names(field, value))
-    )
+    counts = Counter(name for call in calls for name in _names(call) if name in TOOL_FIELDS)
     held = ", ".join(f"{name} ({counted(count, 'call')})" for name, count in counts.items())
     if held:
         return f"Requests hold tools: {held}."
@@ -285,22 +268,10 @@ def _tools(calls: Sequence[RecordedCall], *, is_imported: bool) -> str:
     )
 
 
-def _fields(call: RecordedCall) -> Iterator[tuple[str, object]]:
-    """Yield the parameters, and those that only the server knows."""
-    for field, text in call.parameters:
-        if field == "extra_body":
-            yield from json.loads(text).items()
-        elif field in TOOL_FIELDS:
-            yield field, json.loads(text)
-
-
-def _tool_names(field: str, tools: object) -> Iterator[str]:
-    named = objects_in(tools) if isinstance(tools, list) else []
-    for tool in named:
-        function = object_in(tool.get("function")) or tool
-        yield str(function.get("name") or tool.get("type") or next(iter(tool), field))
-    if not named:
-        yield field
+def _names(call: RecordedCall) -> Iterator[str]:
+    """Yield the names of the parameters, and of those that only the server knows."""
+    for name, text in call.parameters:
+        yield from json.loads(text) if name == "extra_body" else [name]
 
 
 def _turns(calls: Sequence[RecordedCall]) -> str:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
-from itertools import takewhile
 from typing import NamedTuple
 
 from ...answers.lettered_options import named_option
 from ...apis.message import as_text
 from ...apis.shapes import choices_of
 from ...review.conversations import ASKED_AGAIN, CUT, REFUSED, RecordedCall, marks_of
-from ...review.pairs import Pair
-from ...scopes.position import path_before_items
 from ...stores.record import Record
 from ...support.display import one_line
 from ...typed.notes import FORM
@@ -25,18 +21,15 @@ MAX_VALUES = 12  # shown separately; the others are "(other)"
 MAX_TEXTS = 40  # different texts; with more, or more than MAX_VALUES if most occur once, answers are free texts
 MAX_FIELDS = 8
 MAX_GROUPS = 8  # the most values of a variable by which answers are counted
-MOST_COUNTED = 50_000  # different values; with more of a million, answers are free texts
 TEXT_CHARACTERS = 60  # of an answer
+TITLE_CHARACTERS = 120
 OTHER, NO_FIELD, ANSWER = "(other)", "(no such field)", "answer"
-QUESTION = "question"  # one without a name, asked outside any scope
-TEMPLATE = re.compile("{[{%]")
 
 
 class Distribution(NamedTuple):
     """The frequency of each value of a field.
 
     :param title: the question, and the field of the answers' JSON if they are objects.
-    :param template: the template of a question without a name; empty for others.
     :param rows: each value and its frequency in each run; the most frequent first, numbers in their
         order.
     :param totals: the number of answers of each run.
@@ -44,7 +37,6 @@ class Distribution(NamedTuple):
     """
 
     title: str
-    template: str
     rows: list[tuple[str, list[int]]]
     totals: list[int]
     columns: tuple[str, ...] = ()
@@ -57,12 +49,10 @@ class Survey:
     Answers that were asked again, and free texts, are left out.
 
     :param runs: the number of the runs.
-    :param pairs: the calls of two runs: a question that one words otherwise is the same one.
     """
 
-    def __init__(self, runs: int, pairs: Iterable[Pair] = ()) -> None:
+    def __init__(self, runs: int) -> None:
         self._runs = runs
-        self._reworded = _reworded(pairs)
         self._questions: dict[str, list[_Question]] = {}  # by digest, in each run
 
     def add(self, run: int, call: RecordedCall) -> None:
@@ -72,27 +62,20 @@ class Survey:
         """
         form = FORM.of(call.record)
         if form is not None and ASKED_AGAIN not in call.marks:
-            known = form["digest"]
-            if run:
-                known = self._reworded.get(known, known)
-            of_runs = self._questions.setdefault(known, [_Question() for _ in range(self._runs)])
-            of_runs[run].add(form["name"], form["variables"], call.record)
+            runs = [_Question(form["name"]) for _ in range(self._runs)]
+            self._questions.setdefault(form["digest"], runs)[run].add(
+                form["variables"], call.record
+            )
 
     def distributions(self) -> list[Distribution]:
         """Return the distributions of the answers."""
         found = []
-        titles: Counter[str] = Counter()
         for runs in self._questions.values():
-            name = " → ".join(dict.fromkeys(name for run in runs for name in run.names))
-            template = name if TEMPLATE.search(name) else ""
-            if template:
-                name = _place_of(runs)
-                titles[name] += 1
-                name += f" {titles[name]}" if titles[name] > 1 else ""
+            name = one_line(runs[0].name, TITLE_CHARACTERS)
             for field, values in _fields(runs).items():
                 colon = "" if name.endswith(("?", ".", "!", ":")) else ":"
                 title = name if field == ANSWER else f"{name}{colon} {field}"
-                distribution = _distribution(title, template, values)
+                distribution = _distribution(title, values)
                 if distribution is not None:
                     found.append(distribution)
                 if distribution is not None and field == ANSWER and len(runs) == 1:
@@ -104,51 +87,40 @@ class _Values:
     """The counts of each value, and of each reason why an answer has none.
 
     :ivar uses: how many were counted.
-    :ivar is_free: ``True`` if they are free texts: too many to count.
     """
 
     def __init__(self) -> None:
         self.uses = 0
         self.counts: Counter[str] = Counter()
         self.marks: Counter[str] = Counter()
-        self.is_free = False
 
     def add(self, value: object) -> None:
         """Count a value."""
         self.uses += 1
         if isinstance(value, _Mark):
             self.marks[value] += 1
-        elif not self.is_free:
+        else:
             self.counts[_value_text(value)] += 1
-            if len(self.counts) > MOST_COUNTED:
-                self.is_free = True
-                self.counts.clear()
 
 
 class _Question:
     """The answers of a run to a question.
 
-    :ivar names: the names of its forms, in order.
-    :ivar places: the levels that the scopes of all its calls share; empty without calls.
+    :ivar name: its name, or its template.
     :ivar total: the number of the answers.
     :ivar objects: the number of those that are JSON objects.
     """
 
-    def __init__(self) -> None:
-        self.names: dict[str, None] = {}
-        self.places: list[list[str]] = []
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.total = self.objects = 0
         self.whole = _Values()
         self.not_objects: Counter[str] = Counter()  # the reasons why they have no value
         self.fields: dict[str, _Values] = {}
         self.groups: dict[str, dict[str, _Values]] = {}  # the answers by variable and its value
 
-    def add(self, name: str, variables: Mapping[str, str], record: Record) -> None:
+    def add(self, variables: Mapping[str, str], record: Record) -> None:
         """Count the answers of a call."""
-        self.names[name] = None
-        levels = path_before_items(record.scope).split("/")
-        self.places.append(levels[:-1] if len(levels) > 1 else levels)
-        self.places = [_shared_start(self.places)]
         for choice in _choices(record):
             answer = _read_answer(choice)
             self.total += 1
@@ -170,7 +142,7 @@ class _Question:
             if 1 < len(groups) <= min(MAX_GROUPS, self.total / 2):
                 columns = sorted(groups, key=_number)
                 by_value = [groups[value] for value in columns]
-                found = _distribution(f"{title}, by {variable}", "", by_value)
+                found = _distribution(f"{title}, by {variable}", by_value)
                 if found is not None:
                     yield found._replace(columns=tuple(columns))
 
@@ -181,28 +153,6 @@ class _Question:
         values.marks = values.marks + self.not_objects + lacking
         values.uses = self.total
         return values
-
-
-def _place_of(runs: Iterable[_Question]) -> str:
-    """Return what a question without a name is called: by the levels that the scopes of its calls share."""
-    levels = _shared_start([levels for run in runs for levels in run.places])
-    return "/".join(filter(None, levels)) or QUESTION
-
-
-def _shared_start(paths: Iterable[list[str]]) -> list[str]:
-    shared = takewhile(lambda names: len({*names}) == 1, zip(*paths, strict=False))
-    return [names[0] for names in shared]
-
-
-def _reworded(pairs: Iterable[Pair]) -> dict[str, str]:
-    """Return the digests of the first run's forms by those of the forms that the other run has instead."""
-    counts: dict[str, Counter[str]] = {}
-    for pair in pairs:
-        one, two = pair.one, pair.other
-        form, other = one and FORM.of(one), two and FORM.of(two)
-        if form and other:
-            counts.setdefault(other["digest"], Counter())[form["digest"]] += 1
-    return {other: count.most_common(1)[0][0] for other, count in counts.items()}
 
 
 def _choices(record: Record) -> Iterator[Record]:
@@ -249,14 +199,14 @@ def _fields(runs: Sequence[_Question]) -> dict[str, list[_Values]]:
     return {name: [run.of_field(name) for run in runs] for name in frequent[:MAX_FIELDS]}
 
 
-def _distribution(title: str, template: str, runs: Sequence[_Values]) -> Distribution | None:
+def _distribution(title: str, runs: Sequence[_Values]) -> Distribution | None:
     """Return the distribution of a field, or ``None`` if the answers are free texts."""
     counts: Counter[str] = Counter()
     for run in runs:
         counts.update(run.counts)
     most = MAX_VALUES if len(counts) > sum(counts.values()) / 2 else MAX_TEXTS
     total = sum(run.uses for run in runs)
-    if any(run.is_free for run in runs) or len(counts) > max(most, total / 20):
+    if len(counts) > max(most, total / 20):
         return None
     shown = [text for text, _ in counts.most_common(MAX_VALUES)]
     shown.sort(key=_number)
@@ -266,7 +216,7 @@ def _distribution(title: str, template: str, runs: Sequence[_Values]) -> Distrib
     left = [run.counts.total() - sum(run.counts[text] for text in shown) for run in runs]
     rows += [(words, left) for words in others]
     rows += [(mark, [run.marks[mark] for run in runs]) for mark in marks]
-    return Distribution(title, template, rows, [run.uses for run in runs])
+    return Distribution(title, rows, [run.uses for run in runs])
 
 
 def _number(text: str) -> tuple[bool, float]:

@@ -333,14 +333,13 @@ def test_a_respondent_has_the_words_of_its_row() -> None:
     assert rows[8].startswith("| `Person 0, baker` | 1 | changed |")
 
 
-def test_a_question_in_other_words_is_one_question_of_both_runs() -> None:
-    survey("a.jsonl"), survey("b.jsonl", question="Tram?")
-    html = report("a.jsonl", "--against", "b.jsonl")
-    found = {name: rows[1:] for name, rows in distributions(html).items()}  # below the runs' names
-    assert found == {
-        "Bus? → Tram? bus": [("yes", *["24"] * 2), ("no", *["23"] * 2), ("(refused)", *"11")],
-        "Bus? → Tram? sure": [("1", *["23"] * 2), ("2", *["24"] * 2), ("(refused)", *"11")],
-    }
+def test_a_page_of_two_runs_counts_their_answers_side_by_side() -> None:
+    """Each question in a column for each run; one in other words is another question."""
+    survey("a.jsonl"), survey("b.jsonl", question="Tram?"), survey("c.jsonl", people=8)
+    found = distributions(report("a.jsonl", "--against", "c.jsonl"))
+    assert found["Bus? bus"][1:] == [("yes", "24", "8"), ("no", "23", "7"), ("(refused)", *"11")]
+    other = distributions(report("a.jsonl", "--against", "b.jsonl"))
+    assert {*other} == {"Bus? bus", "Bus? sure", "Tram? bus", "Tram? sure"}
 
 
 def test_the_repeats_of_a_survey_are_no_other_actors() -> None:
@@ -365,7 +364,7 @@ def test_the_questions_of_a_survey_are_the_templates_and_functions_that_asked() 
         client.send_message("B?")
     found = distributions(report("a.jsonl"))
     assert found.pop("second, by of")[1:] == [("y", "20", "20")]
-    assert found == {"s": [("x", "20")], "second": [("y", "40")]}
+    assert found == {"A, number {{ n }}?": [("x", "20")], "second": [("y", "40")]}
 
 
 def test_embeddings_and_recorded_functions_are_no_answers_to_a_survey() -> None:

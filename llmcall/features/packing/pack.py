@@ -140,10 +140,6 @@ def pack(
     ['code/greet.py', 'recordings/greeting.jsonl']
     """
     target, archive = _targets(folder, zip)
-    if prune and whole:
-        raise ArgumentError(
-            "prune leaves out the records that no call used, and whole packs them: choose one"
-        )
     project = Path.cwd().resolve()
     program = checked_command(project, command)
     recording_paths = project_paths(project, cassettes, "--cassette")
@@ -221,8 +217,6 @@ def _targets(
     for made in filter(None, (target, archive)):
         if os.path.lexists(made):
             raise ArgumentError(f"{made} exists already; remove it, or choose another name")
-    if archive is not None and archive.is_relative_to(target):
-        raise ArgumentError(f"the ZIP file {archive} would be inside the package; put it elsewhere")
     return target, archive
 
 
@@ -347,10 +341,6 @@ def _packed_files(package: Path) -> list[PackedFile]:
 
 def _notes(package: Path, manifest: Manifest, project: Path) -> Iterator[str]:
     """Yield notes for the author."""
-    if not any(
-        file.path.startswith(("LIC", "COPYING")) for file in manifest.files_with_role(ABOUT)
-    ):
-        yield "add a licence, such as a file LICENSE: without one, nobody else may use the study"
     for packed in manifest.files_with_role(RESULT):
         file = project / packed.path
         if file.is_file() and file_digest(file) != packed.sha256:

@@ -92,10 +92,7 @@ class Verification:
         if self.ok:
             return f"verified. {self.proof}"
         count = sum(check.status == DIFFERS for check in self.checks)
-        words = f"not verified: {counted(count, 'check')} failed"
-        if any(check.name == "versions" and check.status == NOTE for check in self.checks):
-            words += ", with versions that differ from its requirements.txt"
-        return words
+        return f"not verified: {counted(count, 'check')} failed"
 
     def __str__(self) -> str:
         facts = [visible(f"fact     {label}: {words}") for label, words in self.facts.items()]
@@ -119,7 +116,7 @@ def verify(
     :param pages: a folder to write README.md, REPORTING.md and report.html to, made anew from the recordings; it must
         not exist.
     :returns: a check for each comparison, and the facts that the recordings hold.
-    :raises ValueError: if it is not a package, or the tolerance is negative.
+    :raises ValueError: if it is not a package.
     :raises LLMCallError: if the package is damaged, or unsafe to unpack or to run.
 
     >>> verification = llmcall.verify("greeting")  # packed as in the example of llmcall.pack
@@ -131,8 +128,6 @@ def verify(
     path = Path(os.path.expanduser(package))
     if not path.exists():
         raise ArgumentError(f"{path} does not exist. Give the folder or ZIP file that pack wrote")
-    if not tolerance >= 0:
-        raise ArgumentError(f"the tolerance is {tolerance}; it must be 0 or more")
     if pages is not None and os.path.lexists(pages):
         raise ArgumentError(f"{pages} exists already; remove it, or choose another name")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:

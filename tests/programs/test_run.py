@@ -997,7 +997,7 @@ def test_mode_none_without_a_cassette_replays_the_cache_to_each_client(
             try:
                 client.send_message("Bread!", model="gpt-4o-mini", on_error="return")
             except llmcall.CacheMissError as error:
-                print("nearest" in str(error), "without --mode none" in str(error))
+                print("nearest" in str(error), "--mode none" in str(error))
     """
     assert ran(asking, "--mode", "none", code=1)[0] == "True True\n" * 2
 

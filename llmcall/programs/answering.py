@@ -4,6 +4,7 @@ program.
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401 - the first getaddrinfo imports it: a process forked meanwhile would wait for ever
 import re
 from contextlib import nullcontext
 from types import ModuleType, NoneType

@@ -124,10 +124,6 @@ OUTCOMES = ("asked", "recorded", "unsent", "refused", *additions("given").values
 TEXT_COLUMNS = ("priced_by", "served")  # texts that are collected
 # In a row, the keys of programs' calls that failed: each is an error unless the program makes the call again.
 FAILED, RECOVERED = "failed", "recovered"
-# A meter lives as long as the process, and a server may open a scope for each request.
-MOST_ROWS = 100_000  # per meter; further scopes count in their outermost scope's row
-MOST_OUTERMOST = 10_000  # further rows for these
-FURTHER_SCOPES = "(further scopes)"
 
 
 def _sections(usage: Usage) -> list[list[list[str]]]:
@@ -198,9 +194,7 @@ class Meter:
 
     def add(self, model: str, scope: str, amounts: UsageDelta, arm: str) -> None:
         """Add amounts, as :func:`count` takes them; the caller holds the lock."""
-        sums = self.sums.get((model, scope, arm))
-        if sums is None:
-            sums = self._new_row(model, scope, arm)
+        sums = self.sums.setdefault((model, scope, arm), {})
         for name, amount in amounts.items():
             if amount is None:
                 sums[name] = None
@@ -211,14 +205,6 @@ class Meter:
                     sums.setdefault(name, {})[amount] = None
             elif (earlier := sums.get(name, 0)) is not None:
                 sums[name] = earlier + amount
-
-    def _new_row(self, model: str, scope: str, arm: str) -> Row:
-        if scope and len(self.sums) >= MOST_ROWS:
-            scope = scope.partition("/")[0]
-            is_full = len(self.sums) >= MOST_ROWS + MOST_OUTERMOST
-            if (model, scope, arm) not in self.sums and is_full:
-                scope = FURTHER_SCOPES
-        return self.sums.setdefault((model, scope, arm), {})
 
     def usage(self) -> Usage:
         """Return the usage so far."""

@@ -182,30 +182,6 @@ def test_usage_and_a_cassette_count_replayed_answers_apart_from_those_of_the_cac
 SNAPSHOTS = "gpt-4o-mini-2024-07-18", "gpt-4o-mini-2025-02-01"
 
 
-def test_usage_has_rows_for_a_bounded_number_of_scopes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Calls in further ones count in their outermost scopes, or in one row for all; no call is lost."""
-    monkeypatch.setattr("llmcall.traffic.usage.MOST_ROWS", 3)
-    monkeypatch.setattr("llmcall.traffic.usage.MOST_OUTERMOST", 2)
-    client = metered(100, 50)
-    for path in ("a/1", "a/2", "a/1", "b/1", "b/2", "b/1", "c", "d/1", "e", "a/1"):
-        with ExitStack() as scopes:
-            for name in path.split("/"):
-                scopes.enter_context(llmcall.scope(name))
-            client.send_message("Hello", cache=False)
-    client.send_message("Hello")  # outside any scope
-    usage = client.usage
-    assert {scope: part.calls for (_, scope), part in usage.parts.items()} == {
-        "": 1,
-        "a/1": 3,
-        "a/2": 1,
-        "b": 1,
-        "b/1": 2,
-        "c": 1,
-        "(further scopes)": 2,
-    }
-    assert (usage.by_scope["b"].calls, usage.calls) == (3, 11)
-
-
 def test_each_hit_counts_in_its_scope() -> None:
     """Also if somebody reads the usage meanwhile."""
     client = metered(100, 50)

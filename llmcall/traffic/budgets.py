@@ -13,9 +13,7 @@ from ..core.effects import Blocks
 from ..core.options import Deadline
 from ..errors import BudgetExceededError
 from ..support.display import counted, money
-from ..support.notices import warn_once
 from ..support.system import after_fork_in_child, lock
-from ..support.waits import stops
 from .queues import (
     NEVER,
     NOTHING,
@@ -69,12 +67,6 @@ def needs() -> Needs:
         limits_tokens=limits_tokens,
         limits_usd=any(budget.usd is not None for budget in budgets),
     )
-
-
-NARROW = (
-    "fewer calls of a map run at once than it has workers: until a call is answered, the budget reserves its "
-    "prompt and the longest answer that it may get. A smaller max_tokens lets more calls run at once"
-)
 
 
 class Reservation:
@@ -137,8 +129,6 @@ class Reservation:
                 "all that is left is reserved by streams, and this call is made inside one: "
                 "read a stream to its end, or close it, before the next call, or raise the budget"
             )
-        if stops() and needs().limits_tokens:
-            warn_once(NARROW)
         return Blocked(wakeup)
 
     def answer_began(self) -> None:

@@ -9,7 +9,6 @@ import asyncio
 import multiprocessing
 import re
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -86,30 +85,6 @@ def test_exactly_as_many_calls_are_made_as_are_allowed(asked: Any) -> None:
         found = Counter(type(outcome).__name__ for outcome in asked(asking))
     assert found == {"Reply": 100, "BudgetExceededError": 50}
     assert (len(asking.requests), budget.spent.calls, budget.left.calls) == (100, 100, 0)
-
-
-def test_a_map_that_a_budget_makes_narrow_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    """Its calls wait for what others have reserved: once, with the remedy."""
-
-    def ask(name: str) -> Any:
-        barrier.wait()
-        return asking.send_message(name, max_tokens=100).content
-
-    def warnings() -> list[str]:
-        return [message for message in caplog.messages if "fewer calls of a map" in message]
-
-    def answer(_: Any) -> dict[str, Any]:
-        ends_at = time.monotonic() + 60
-        while not warnings() and time.monotonic() < ends_at:
-            time.sleep(0.01)
-        return completion("yes", usage={"prompt_tokens": 8, "completion_tokens": 1})
-
-    barrier = threading.Barrier(2)
-    asking = ScriptedClient(answer, on_error="raise")
-    with llmcall.budget(tokens=160):
-        assert llmcall.map(ask, "ab", workers=2) == ["yes", "yes"]
-    [warning] = warnings()
-    assert "smaller max_tokens" in warning
 
 
 def test_a_budget_counts_what_a_call_used_and_frees_the_rest() -> None:

@@ -12,7 +12,7 @@ from ..apis.token_usage import TokenUsage
 from ..core.effects import Blocks
 from ..core.options import Deadline
 from ..errors import BudgetExceededError
-from ..support.display import counted, money
+from ..support.display import counted
 from ..support.system import after_fork_in_child, lock
 from .queues import (
     NEVER,
@@ -171,16 +171,16 @@ def _leave_to_parent() -> None:
 
 
 class Spent(NamedTuple):
-    """The amounts that were spent of a budget, or are left of it.
+    """The amounts that were spent of a budget.
 
-    :param usd: US dollars; of what is spent, ``None`` if the price of a call is unknown.
+    :param usd: US dollars, or ``None`` if the price of a call is unknown.
     :param tokens: of prompts and answers together.
-    :param calls: calls answered by a model; of what is left, each is ``None`` if there is no limit.
+    :param calls: calls answered by a model.
     """
 
     usd: float | None
-    tokens: int | None
-    calls: int | None
+    tokens: int
+    calls: int
 
 
 class Budget:
@@ -216,17 +216,6 @@ class Budget:
         with lock:
             spent = Amounts(**self._spent)
         return Spent(None if spent.unknown else spent.usd / PICO, spent.tokens, spent.calls)
-
-    @property
-    def left(self) -> Spent:
-        """Return the rest of each limit, at least 0; ``None`` without a limit, or if it
-        cannot be known.
-        """
-        with lock:
-            left = {name: max(0, most - self._spent[name]) for name, most in self.limit.items()}
-            unknown = self._spent["unknown"]
-        usd = None if unknown or "usd" not in left else left["usd"] / PICO
-        return Spent(usd, left.get("tokens"), left.get("calls"))
 
     def has_room(self, needed: Amounts) -> bool:
         """Return whether a call may use an amount beside what calls under way have reserved; the caller has the lock.
@@ -274,19 +263,6 @@ class Budget:
     def __repr__(self) -> str:
         limits = (f"{name}={getattr(self, name)!r}" for name in ("usd", "tokens", "calls"))
         return f"budget({', '.join(limits)})"
-
-    def __str__(self) -> str:
-        spent = self.spent
-        usd = "unknown" if spent.usd is None else money(spent.usd)
-        parts = []
-        if self.usd is not None:
-            limit = money(self.usd) if self.usd < 0.01 else f"${self.usd:,.2f}"
-            parts.append(f"{usd} of {limit}")
-        if self.tokens is not None:
-            parts.append(f"{spent.tokens:,} of {self.tokens:,} tokens")
-        if self.calls is not None:
-            parts.append(f"{spent.calls:,} of {self.calls:,} calls")
-        return f"budget: {', '.join(parts) or usd} spent"
 
 
 def _check_limit(name: str, value: object, kind: type) -> None:

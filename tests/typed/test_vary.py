@@ -160,7 +160,7 @@ def test_numpys_numbers_and_truth_values_are_options_as_pythons_are() -> None:
         table = asked.table(ROWS[:1], vary=levels, **options)
     assert table["tone"].tolist() == [False] * 4 + [True] * 4
     assert table["seed"].tolist() == [0, 0, 1, 1] * 2
-    assert str(budget).endswith("of $2.00, 8 of 8 calls spent")
+    assert (budget.usd, budget.spent.calls) == (2.0, 8)
     plain = {"vary": {"tone": [False, True], "seed": [0, 1]}, "repeats": 2, "scope": "s"}
     asked_before = client.usage.calls
     again = call_of(client, max_tokens=9).table(ROWS[:1], **plain)

@@ -156,12 +156,10 @@ def _address_problem(value: object, shown: str) -> str:
 
     :param shown: the name of the class that is shown by its address.
     """
-    kind = type(value).__name__
     if isinstance(value, Iterator):
+        kind = type(value).__name__
         return f"it prints a {kind}, which has no text; for its items, add | join(', ')"
-    if isinstance(value, str) or kind == shown:
-        return f"it prints a {shown}, which has no text (no __str__)"
-    return f"it prints a {kind} with a {shown}, which has no text there (no __repr__)"
+    return f"it prints a {shown}, which has no text (no __str__ or __repr__)"
 
 
 def _variables(
@@ -216,8 +214,4 @@ def _problem(error: Exception, variables: Mapping[str, object]) -> str:
         return missing_variable(missing[1], variables) if missing else str(error)
     if isinstance(error, (TemplateError, jinja2.TemplateNotFound, _UnprintableError)):
         return str(error)
-    if not isinstance(error, jinja2.TemplateError):
-        return f"an expression raises {type(error).__name__}"
-    if type(error).__name__ == "SecurityError":
-        return "the sandbox forbids this"
-    return "it cannot be rendered"  # the filters' own errors
+    return f"an expression raises {type(error).__name__}"

@@ -106,15 +106,18 @@ def test_a_text_is_kept_but_for_common_indentation_and_blank_lines_around_it(
         ),
         ("{{ name.upper }}", "line 1: it prints a function. Did you mean to call it?"),
         *(
-            (text, "line 1: it prints a object, which has no text (no __str__)")
+            (text, "line 1: it prints a object, which has no text (no __str__ or __repr__)")
             for text in (
                 *("{{ it }}", "{{ it | string }}", "{{ [it] | join }}", "{{ it ~ '!' }}"),
                 *("{{ it | e }}", "{{ {'it': it} | xmlattr }}"),
             )
         ),
-        ("{{ it | upper }}", "line 1: it prints a OBJECT, which has no text (no __str__)"),
-        ("{{ [it] }}", "line 1: it prints a list with a object, which has no text there"),
-        ("{{ {'a': (it,)} }}", "line 1: it prints a dict with a object, which has no text there"),
+        (
+            "{{ it | upper }}",
+            "line 1: it prints a OBJECT, which has no text (no __str__ or __repr__)",
+        ),
+        ("{{ [it] }}", "line 1: it prints a object, which has no text"),
+        ("{{ {'a': (it,)} }}", "line 1: it prints a object, which has no text"),
         (
             "{{ [name] | map('upper') }}",
             "line 1: it prints a generator, which has no text; for its items, add | join(', ')",
@@ -123,7 +126,7 @@ def test_a_text_is_kept_but_for_common_indentation_and_blank_lines_around_it(
         ("{{ lipsum() }}", "line 1: the variable 'lipsum' is missing; given: age, name"),
         # no template reaches into Python or changes what it is given
         *(
-            (text, "line 1: the sandbox forbids this")
+            (text, "line 1: an expression raises SecurityError")
             for text in (
                 "{{ ''.__class__ }}",
                 "{{ '{0.__class__}'.format(whom) }}",

@@ -100,16 +100,11 @@ class Columns:
         if "messages" in fields:
             fields["messages"] = _data(fields["messages"])
         is_row = "messages" not in columns
-        answers = answers if is_row else []
-        if is_row and not answers:
-            raise ValueError(
-                f"it has no messages, and none of {', '.join(ANSWERS)}, but {', '.join(columns)}"
-            )
-        names = (*ROW, *answers) if answers else CONVERSATION
+        names = (*ROW, *answers) if is_row else CONVERSATION
         own = {name: _typed(name, fields[name]) for name in fields if name in self._parameters}
-        meant = {*names, *self._parameters}
+        meant = self._parameters.union(names)
         self._used.update(column for name, column in columns.items() if name in meant)
-        if is_row and answers:
+        if is_row:
             if problem := self._problem_of(columns, entry):
                 raise ValueError(problem)
             if PROMPT not in fields:
@@ -134,7 +129,7 @@ class Columns:
         if own:
             fields["params"] = {**dict(fields.get("params") or {}), **own}
         conversation = {name: fields[name] for name in CONVERSATION if name in fields}
-        return {**conversation, IS_ROW: True} if answers else conversation
+        return {**conversation, IS_ROW: True} if is_row else conversation
 
 
 def is_empty(value: object) -> bool:

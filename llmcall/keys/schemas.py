@@ -13,6 +13,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 from unicodedata import normalize
 
+from ..support.tracebacks import mistake
 from .request import Data, UncheckedFormat
 from .schema_forms import canonical_schema, rooted, stable, strict
 
@@ -149,7 +150,7 @@ def read_type(output_type: Any) -> Any:
     """
     if isinstance(output_type, (list, tuple, set, frozenset)):
         options = ", ".join(map(repr, output_type))
-        raise TypeError(
+        raise mistake(
             f"output_type is {output_type!r}; it must be a type, such as Literal[{options}]"
         )
     arguments = get_args(output_type)

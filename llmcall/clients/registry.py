@@ -91,16 +91,13 @@ def _new_client(name: str) -> LLMClient:
             f"unknown api_type {name!r}{hint} Known: {', '.join(api_types)} (register_client adds one). A model "
             "is named by MODEL under [OpenAI], or by model= of a call"
         )
-    new_client, is_function = registered, False
+    new_client = registered
     if callable(registered) and not isinstance(registered, LLMClient):
         failure = f"the function registered for the api_type {name!r} raised"
         with callback_errors(failure, ConfigError):
-            new_client, is_function = registered(config.settings()), True
+            new_client = registered(config.settings())
     if not isinstance(new_client, LLMClient):
-        subject, verb = ("function", "returned") if is_function else ("client", "is")
-        raise ConfigError(
-            f"the {subject} registered for the api_type {name!r} {verb} {new_client!r:.60}, not an LLMClient"
-        )
+        raise ConfigError(f"the api_type {name!r} gave {new_client!r:.60}, not an LLMClient")
     return new_client
 
 

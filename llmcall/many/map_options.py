@@ -127,16 +127,8 @@ def check_names(method: str, map_options: Iterable[str], *own: str) -> None:
 
 
 def of_feature(option: str) -> Any:
-    """Return what a feature adds for an option of ``map``.
-
-    :raises TypeError: if there is no such feature.
-    """
-    place = additions("map_options").get(option)
-    if place is None:
-        raise TypeError(
-            f"this installation of llmcall lacks what map's option {option}= needs. Leave the option out"
-        )
-    return load(place)
+    """Return what a feature adds for an option of ``map``."""
+    return load(additions("map_options")[option])
 
 
 def checked_count(name: str, value: int) -> int:

@@ -20,7 +20,6 @@ import traceback
 import uuid
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -572,21 +571,6 @@ def test_an_imap_left_early_gives_its_draws_back() -> None:
             "trial/a#1",
             *(f"trial/{item}#0" for item in "bcdef"),
         ]
-
-
-# Options that features answer
-
-
-@pytest.mark.parametrize("option", ["executor", "dry_run"])
-def test_an_option_whose_feature_is_not_here_is_refused_before_any_call(
-    option: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("llmcall.many.map_options.additions", lambda kind: {})
-    with ThreadPoolExecutor(1) as pool:
-        options = {"executor": pool} if option == "executor" else {"dry_run": True}
-        with pytest.raises(TypeError, match=f"lacks what map's option {option}= needs"):
-            MAP(CALL, [{"name": "Lisa"}], **options)
-    assert not CALLS.exists()
 
 
 # The bar

@@ -34,9 +34,7 @@ def expand(value: str, location: str, lookup: Callable[[str], str | None]) -> st
             return match[0][1:]
         replacement = lookup(match[2])
         if not replacement:
-            is_empty = match[2] in os.environ
-            state = "is empty" if is_empty else "is not set"
-            raise ConfigError(f"{location}: the environment variable {match[2]} {state}")
+            raise ConfigError(f"{location}: the environment variable {match[2]} is not set")
         return replacement
 
     return _REFERENCE.sub(value_of, value)

@@ -24,8 +24,6 @@ from ..traffic.usage import Meter, Usage
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from ..models.prices import Price
-
 
 class ConfiguredClient:
     """A client without the calls that users make; :class:`llmcall.LLMClient` adds these.
@@ -192,13 +190,6 @@ class ConfiguredClient:
         :param site: the model's.
         """
         return "chat"
-
-    def price(self, model: str, service_tier: str | None = None) -> Price | None:
-        """Return the highest price that a call may have, or ``None`` if it is unknown.
-
-        :param service_tier: the requested tier; ``None`` is the standard one.
-        """
-        return self.site(model).pool.price(service_tier=service_tier)
 
     def close(self) -> None:
         """Close the connections, and store the answers that could not be stored before.

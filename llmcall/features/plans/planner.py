@@ -58,7 +58,9 @@ class UnrecordedDraw(NamedTuple):
 
 def price_of(client: LLMClient, body: Mapping[str, Data]) -> Price | None:
     """Return the price of a call, or ``None`` if it is unknown."""
-    return None if uses_server_tools(body) else client.price(body["model"], tier_of(body))
+    if uses_server_tools(body):
+        return None
+    return client.site(body["model"]).pool.price(service_tier=tier_of(body))
 
 
 def plan_of(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from ...cli.options import import_function, to_option
@@ -21,6 +23,8 @@ def _assignments(
         name, separator, text = value.partition("=")
         if not name or not separator or not text:
             raise click.BadParameter(f"{value!r} must be {parameter.metavar}")
+        if name in found:
+            raise click.BadParameter(f"{name} is given twice")
         found[name] = text
     return found
 
@@ -71,6 +75,16 @@ def import_answers(
     names; or objects with messages. Unused columns are listed. Turns without a readable answer are
     listed and skipped. No call is made.
     """
+    paths = [os.path.realpath(file) for file in files]
+    if twice := [file for file, path in zip(files, paths, strict=True) if paths.count(path) > 1]:
+        raise click.UsageError(f"{' and '.join(twice)} are the same file; name it once")
+    for file, path in zip(files, paths, strict=True):
+        if not (os.path.isfile(path) or os.path.isdir(path)):
+            raise click.UsageError(
+                f"{file} is a pipe or a device, which cannot be read twice: give a file. It may be compressed (.gz)"
+            )
+    if layout is not None and columns:
+        raise click.UsageError("--column is for files that are read without --layout")
     function = None if layout is None else import_function("--layout", layout)
     try:
         checked_parameters(parameters(params))

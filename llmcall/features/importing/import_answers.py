@@ -59,6 +59,7 @@ class Imported:
     :ivar skipped: for each turn that was left out, the number of its conversation, from 1, and the
         reason.
     :ivar nameless: the number of records without a model, which no call finds.
+    :ivar draws: the number of records outside any scope that repeat the request of an earlier one.
     :ivar unused: the columns of rows that mean nothing to the import.
     """
 
@@ -67,6 +68,7 @@ class Imported:
     conversations: int
     skipped: list[tuple[int, str]] = field(default_factory=list)
     nameless: int = 0
+    draws: int = 0
     unused: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -79,6 +81,10 @@ class Imported:
             lines.append(
                 f"{counted(self.nameless, 'record')} without the name of a model: they can be read and compared, but "
                 "no call finds them; name the model with model= (--model)"
+            )
+        if self.draws:
+            lines.append(
+                f"without a scope, {counted(self.draws, 'further draw')} of earlier requests: sample=1, sample=2 …"
             )
         if self.unused:
             lines.append(f"columns that were not used: {', '.join(map(printable, self.unused))}")
@@ -176,7 +182,7 @@ def import_located(
     defaults = checked_parameters(shared_params)
     skipped: list[tuple[int, str]] = []
     reasons: Counter[str] = Counter()
-    number = nameless = 0
+    number = nameless = draws = 0
     first_model, exchanges = None, Exchanges()
     records: list[Record] = []
     drawn: Counter[bytes] = Counter()
@@ -189,6 +195,7 @@ def import_located(
                 continue
             records.append(kept(result))
             nameless += result.kind == "chat" and result.model is None
+            draws += (result.sample or "").startswith("#")
             first_model = first_model or result.model
     if not records:
         first = f": {skipped[0][1]}" if skipped else ""
@@ -200,7 +207,7 @@ def import_located(
     imported = imported_note({} if source is None else source, made_of or {}, reasons)
     header = Header(settings, notes={IMPORTED.name: recordable(imported, "source")})
     write(path, header, records, replaces=b"")
-    return Imported(path, len(records), number, skipped, nameless, columns.unused)
+    return Imported(path, len(records), number, skipped, nameless, draws, columns.unused)
 
 
 def _records(

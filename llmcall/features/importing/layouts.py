@@ -14,10 +14,12 @@ from ...support.display import counted
 from .published_responses import BATCH, is_exchange
 from .published_tables import Columns, LocatedEntry, conversations, levels, objects, opened, rows
 
-# The endings of files' names; all others contain JSON.
+# The endings of files' names, but for .gz; all others contain JSON.
 CSV, YAML = (".csv", ".tsv"), (".yaml", ".yml")
-# The fields of a batch's lines: the id, and those with a request or its answer
-ID, ASKED, ANSWERED = "custom_id", frozenset({"body"}), frozenset({"response", "error"})
+IDS = ("custom_id", "key")  # of a batch's lines; the latter is Gemini's
+# The fields with a request, of OpenAI's form, Anthropic's and Gemini's
+ASKED = frozenset({"body", "params", "request"})
+ANSWERED = frozenset({"response", "result", "error"})
 # The fields of other tools' files, which only a layout reads, and what these are
 OTHERS = {
     ("recordId", "modelInput"): "a batch of Amazon Bedrock",
@@ -25,7 +27,8 @@ OTHERS = {
     ("log",): "a HAR file, a browser's log",
     ("http_interactions",): "a cassette of Ruby's or R's VCR",
 }
-OPENAI = "https://api.openai.com"
+OPENAI, ANTHROPIC = "https://api.openai.com", "https://api.anthropic.com/v1/messages"
+GEMINI = "https://generativelanguage.googleapis.com/v1beta/models/{}:generateContent"
 # The paths that the fields of a body imply, for batches that name none.
 PATHS = {"messages": "/v1/chat/completions", "prompt": "/v1/completions", "input": "/v1/embeddings"}
 
@@ -51,7 +54,7 @@ def entries_in(paths: Sequence[str], columns: Columns, model: str | None) -> Ite
 
 def _layout(path: str, columns: Columns) -> Callable[[str, Columns], Iterator[LocatedEntry]] | None:
     """Return the reader of a file, or ``None`` for a part of a batch."""
-    name = path.lower()
+    name = path.lower().removesuffix(".gz")
     if name.endswith(CSV):
         return rows
     if name.endswith(YAML):
@@ -61,7 +64,7 @@ def _layout(path: str, columns: Columns) -> Callable[[str, Columns], Iterator[Lo
         return exchanges_in_json
     if columns.problem(first):
         _check_known(path, first)
-    is_batch = ID in first and first.keys() & (ASKED | ANSWERED)
+    is_batch = first.keys() & {*IDS} and first.keys() & (ASKED | ANSWERED)
     return None if is_batch and columns.problem(first) else conversations
 
 
@@ -110,7 +113,7 @@ def _batches(paths: Iterable[str], model: str | None) -> Iterator[LocatedEntry]:
     parts = (("input", ASKED, asked), ("output", ANSWERED, answered))
     for path in paths:
         for location, entry in objects(path):
-            name = entry.get(ID)
+            name = next((entry[name] for name in IDS if name in entry), None)
             if not isinstance(name, str):
                 raise CacheError(
                     f"{location}: the line has no custom_id, which every line of a batch has"
@@ -147,11 +150,13 @@ def _batch_request(entry: Mapping[str, object], model: str | None) -> dict[str, 
 
     :param model: for a request that names none.
     """
-    body = object_in(entry.get("body"))
+    if "request" in entry:
+        return {"uri": GEMINI.format(model), "body": entry["request"]}
+    body = object_in(entry.get("params") or entry.get("body"))
     if model is not None:
         body = {"model": model, **body}
     path = entry.get("url") or next((PATHS[name] for name in PATHS if name in body), "")
-    return {"uri": urljoin(OPENAI, str(path)), "body": body}
+    return {"uri": ANTHROPIC if "params" in entry else urljoin(OPENAI, str(path)), "body": body}
 
 
 def batch_response(entry: Mapping[str, Data]) -> dict[str, Data]:
@@ -159,11 +164,13 @@ def batch_response(entry: Mapping[str, Data]) -> dict[str, Data]:
 
     :raises ServiceError: if it holds an error.
     """
-    response, error = object_in(entry.get("response")), entry.get("error")
-    body = response.get("body")
+    response, result = object_in(entry.get("response")), object_in(entry.get("result"))
+    body = response.get("body") if {"body", "status_code"} & response.keys() else response
+    body = body or result.get("message")
+    error = entry.get("error") or result.get("error")
     if error or not body:
-        reported = object_in(error)
-        words = reported.get("message") or error or "an empty response"
+        reported = object_in(object_in(error).get("error") or error)
+        words = reported.get("message") or error or result.get("type") or "an empty response"
         failure = ServiceError(str(words))
         failure.code = reported.get("code")
         raise failure

@@ -120,12 +120,20 @@ class Exchanges:
         headers, content = _message(message)
         codes = (message.get(name) for name in ("status_code", "code"))  # the latter: go-vcr's
         status = object_in(message.get("status")).get("code") or next(filter(None, codes), 200)
+        if not str(status).isdecimal():
+            raise ValueError(f"its response has the status {status!r:.99}")
         try:
             response: httpx.Response = self._library.Response(
                 int(str(status)), headers=headers, content=content
             )
+            is_unread = CODING in headers and response.content == content
         except self._library.DecodingError as error:
             raise ValueError(f"its response is not {headers[CODING]}, or damaged") from error
+        if is_unread:
+            raise ValueError(
+                f"its response is compressed by {headers[CODING]}: install brotli (br) or zstandard (zstd), and import "
+                "it again"
+            )
         return response
 
 

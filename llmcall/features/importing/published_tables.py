@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import IO, Any
 
-from ...apis.message import as_text
+from ...apis.message import as_text, objects_in
 from ...errors import CacheError
 from ...keys.parameters import KINDS, NOT_IN_BODY, NUMBER, UNKEYED_FIELDS, WHOLE_NUMBER
 from ...keys.plain_data import is_too_deep
 from ...keys.request import Data
 from ...models.catalog import parameters_of
-from .published_responses import ASSISTANT, is_chat, is_exchange, is_message, is_raw_answer
+from .published_responses import ASSISTANT, GZIP, is_chat, is_exchange, is_message, is_raw_answer
 
 PROMPT, ANSWERS = "prompt", ("answer", "response", "completion")
 IS_ROW = "is_row"  # marks a conversation of which only the last turn is an answer
@@ -23,6 +25,21 @@ CONVERSATION = ("scope", "model", "params", "system", "messages", "responses")
 ROW = ("scope", "model", "params", "system", PROMPT)
 OWN_LAYOUT = "for any other layout, give your own reader: --layout MODULE:FUNCTION"
 OTHER_NAMES = f'if they have other names, give them: --column prompt="Question text"; {OWN_LAYOUT}'
+# The types, in the API, of parameters that are not checked when they are sent. A column with other values has only
+# the name in common: a study's own predictions, the log probabilities of its answers.
+TYPES: dict[str, type] = {
+    "audio": dict,
+    "functions": list,
+    "logit_bias": dict,
+    "logprobs": bool,
+    "modalities": list,
+    "moderation": dict,
+    "parallel_tool_calls": bool,
+    "prediction": dict,
+    "response_format": dict,
+    "top_logprobs": int,
+    "web_search_options": dict,
+}
 SWITCHES = {"true": True, "false": False}
 
 
@@ -99,12 +116,30 @@ class Columns:
         answers = [name for name in ANSWERS if name in columns]
         if "messages" in fields:
             fields["messages"] = _data(fields["messages"])
+            last = objects_in(fields["messages"])[-1:]
+            if (
+                answers
+                and PROMPT not in columns
+                and not any(turn.get("role") == ASSISTANT for turn in last)
+            ):
+                fields[PROMPT] = fields.pop("messages")
+                columns = {
+                    PROMPT if name == "messages" else name: columns[name] for name in columns
+                }
         is_row = "messages" not in columns
-        names = (*ROW, *answers) if is_row else CONVERSATION
-        own = {name: _typed(name, fields[name]) for name in fields if name in self._parameters}
-        meant = self._parameters.union(names)
+        answers = answers if is_row else []
+        if is_row and not answers:
+            raise ValueError(
+                f"it has no messages, and none of {', '.join(ANSWERS)}, but {', '.join(columns)}"
+            )
+        names = (*ROW, *answers) if answers else CONVERSATION
+        typed = {name: _typed(name, fields[name]) for name in fields if name in self._parameters}
+        own = {
+            name: typed[name] for name in typed if isinstance(typed[name], TYPES.get(name, object))
+        }
+        meant = {*names, *own, *self._parameters.difference(fields)}  # an empty cell is a default
         self._used.update(column for name, column in columns.items() if name in meant)
-        if is_row:
+        if is_row and answers:
             if problem := self._problem_of(columns, entry):
                 raise ValueError(problem)
             if PROMPT not in fields:
@@ -129,7 +164,7 @@ class Columns:
         if own:
             fields["params"] = {**dict(fields.get("params") or {}), **own}
         conversation = {name: fields[name] for name in CONVERSATION if name in fields}
-        return {**conversation, IS_ROW: True} if is_row else conversation
+        return {**conversation, IS_ROW: True} if answers else conversation
 
 
 def is_empty(value: object) -> bool:
@@ -191,18 +226,28 @@ LINES = "write each object into one line: jq -c . FILE > FILE.jsonl (those of a 
 
 @contextmanager
 def opened(path: str) -> Iterator[IO[str]]:
-    """Open a file of UTF-8 text.
+    """Open a file of UTF-8 text, which may be compressed by gzip.
 
     :raises CacheError: if it holds anything else.
     """
+    with open(path, "rb") as file:
+        opener: Any = gzip.open if file.read(len(GZIP)) == GZIP else open
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
+            if "\0" in file.read(1024):
+                raise CacheError(
+                    f"{path} is a binary file, not text; save its rows as CSV or JSON Lines, for example with pandas: "
+                    "frame.to_csv('answers.csv', index=False)"
+                )
+            file.seek(0)
             yield file
     except UnicodeDecodeError as error:
         raise CacheError(
             f"{path}: the text is not UTF-8 (byte 0x{error.object[error.start]:02x}); save the rows of a spreadsheet "
             "as CSV, and convert text of another encoding, for example with iconv -f WINDOWS-1252 -t UTF-8"
         ) from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise CacheError(f"{path}: its compressed data is damaged: {error}") from error
 
 
 def objects(path: str) -> Iterator[tuple[str, dict[str, Data]]]:

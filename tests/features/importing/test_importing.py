@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import json
 import math
@@ -201,7 +202,7 @@ def test_a_legacy_completion_becomes_a_marked_chat() -> None:
         ({"scope": ("x",), "messages": "5"}, "no list of messages"),
         (
             {"prompt": "How much?", "anwser": "5"},
-            "it has no column answer, and no messages, but prompt, anwser",
+            "it has no messages, and none of answer, response, completion, but prompt, anwser",
         ),
         ({**game("x", "5"), "scope": "trial/x"}, "a tuple of names"),
         ({**game("x", "5"), "scope": ("trial/x",)}, "without '/'"),
@@ -536,6 +537,27 @@ def test_a_cell_may_be_longer_than_the_csv_module_reads_by_itself() -> None:
     assert (replayed(), csv.field_size_limit()) == (answer, limit)
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("prediction", ["left", "right"]),
+        ("logprobs", [-0.25, -1.5]),
+        ("top_logprobs", [{"5": -0.1}, {"7": -0.2}]),
+        ("moderation", ["flagged", 0.1]),
+        ("response_format", ["text", "text"]),
+    ],
+)
+def test_a_column_that_only_shares_the_name_of_a_parameter_is_not_used(
+    name: str, values: list[Any]
+) -> None:
+    """Its values are of another type than OpenAI's SDK gives the parameter. It is listed."""
+    rows = [{"prompt": "How much?", "answer": "5", name: value} for value in values]
+    printed = done("import", json_lines(rows), "--to", GAMES, "--model", MODEL)
+    assert f"columns that were not used: {name}" in printed
+    assert len(records()) == 2
+    assert replayed() == "5"
+
+
 def test_a_parameter_of_several_fields_is_read_from_a_cell() -> None:
     form = {"type": "json_object"}
     rows = [{"prompt": "How much?", "answer": "{}", "response_format": json.dumps(form)}]
@@ -573,6 +595,15 @@ def test_two_columns_that_may_be_the_answer_are_an_error() -> None:
     assert "--column answer=" in done("import", path, "--to", GAMES, code=1)
     done("import", path, "--to", GAMES, "--column", "answer=response")
     assert [record.answer for record in records()] == ["6"]
+
+
+def test_rows_without_a_scope_that_repeat_a_prompt_are_counted_as_draws() -> None:
+    """The message says how many; those of a scope are meant."""
+    rows = [{"prompt": "How much?", "answer": text, "model": MODEL} for text in "567"]
+    path = json_lines([*rows, *({**row, "scope": "ann"} for row in rows)])
+    printed = done("import", path, "--to", GAMES)
+    assert "without a scope, 2 further draws of earlier requests" in printed
+    assert [record.sample for record in records()][:3] == [None, "#1", "#2"]
 
 
 def test_rows_of_a_function_are_those_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -779,8 +810,10 @@ VERTEX = b'{"status": "", "processed_time": "2024-11-01T18:13:16", "request": {"
         ("a.yml", b'{"http_interactions": []}', "a.yml: it is a cassette of Ruby's or R's VCR; a layout"),
         ("a.json", b'{"http_interactions": []}', "a.json: it is a cassette of Ruby's or R's VCR; a layout"),
         ("a.har", b'{"log": {"version": "1.2", "entries": []}}', "a.har: it is a HAR file, a browser's log; a layout"),
+        ("a.csv", b"PK\x03\x04\x14\x00", "a.csv is a binary file, not text; save its rows as CSV"),
         ("a.xlsx", b"PK\x03\x04\x14\x00\x00\x00\x08\x00\xe2\xd4", "save the rows of a spreadsheet as CSV"),
         ("a.jsonl", b"\x80\x04\x95\x00", "a.jsonl: the text is not UTF-8"),
+        ("a.jsonl", gzip.compress(b'{}', mtime=0)[:-9], "a.jsonl: its compressed data is damaged"),
         ("a.json", b"[" * 9_000, "a.json: it is not JSON"),
         ("a.yaml", b"[" * 9_000, "a.yaml: it is not YAML"),
         ("a.yaml", b"a: [", "a.yaml: it is not YAML"),
@@ -797,6 +830,15 @@ def test_a_file_that_cannot_be_read_is_an_error_with_its_place(
     assert result.exit_code == 1
     assert words in result.output
     assert not os.path.exists(GAMES)
+
+
+def test_a_file_is_imported_once() -> None:
+    """Named twice, it would give each request a second draw. A pipe can be read once alone."""
+    os.mkfifo("pipe")
+    assert "pipe is a pipe or a device" in done("import", "pipe", "--to", GAMES, code=2)
+    path = written("a.csv", "prompt,answer\nWhy?,so\n")
+    printed = done("import", "a.csv", path, "--to", GAMES, "-m", MODEL, code=2)
+    assert f"a.csv and {path} are the same file; name it once" in printed
 
 
 def test_a_published_file_in_place_of_a_cassette_names_the_import() -> None:
@@ -863,6 +905,21 @@ def test_a_row_whose_scope_has_a_name_that_no_scope_takes_is_skipped(name: str) 
     printed = done("import", csv_by_csv(rows), "--to", GAMES, "--model", MODEL)
     assert "1 turn skipped" in printed and "its scope has the name" in printed
     assert [(record.sample, record.answer) for record in records()] == [("Ann#0", "7")]
+
+
+@pytest.mark.parametrize("answer", ["5", {"role": "assistant", "content": "5"}, response("5")])
+@pytest.mark.parametrize("as_text", [False, True])
+def test_messages_without_a_last_turn_are_answered_by_the_response_beside_them(
+    answer: Any, as_text: bool
+) -> None:
+    """As an object, or as its JSON text; earlier turns of the assistant are no answers."""
+    history = [user("Hello"), assistant("Hi"), user("How much?")]
+    cell = json.dumps(answer) if as_text and not isinstance(answer, str) else answer
+    messages = json.dumps(history) if as_text else history
+    row = {"scope": "Ann", "messages": messages, "response": cell}
+    done("import", written("rows.jsonl", json.dumps(row)), "--to", GAMES, "--model", MODEL)
+    assert replayed("Ann", ask=history) == "5"
+    assert len(records()) == 1
 
 
 def test_the_path_of_the_cassette_may_begin_with_a_tilde() -> None:

@@ -790,7 +790,6 @@ def test_a_task_that_is_cancelled_when_its_answer_came_loses_nothing(
     settings: Any = {"model": "gpt-6-luna", "max_tokens": 100}
     usage = chat_usage(1000, 100, cache_write_tokens=1000)
     client = Responding(completion("yes", usage=usage), **settings)
-    client.price("gpt-6-luna")
     with llmcall.budget(calls=1) as budget:
         asyncio.run(ask())
     assert client.usage.cost == budget.spent.usd == pytest.approx(175 / MILLION)

@@ -132,13 +132,11 @@ def _problem(done: Sequence[Replay], recorded_code: int | None) -> list[str]:
             "It looks like workers that take jobs from a queue, or a call that was cancelled in the recording.",
             "Name the actors with --actor, or open a scope for each job.",
         ]
-    code = first.code if recorded_code is None else recorded_code
-    if last.code != code:
-        before = f"replay {first.seed}" if recorded_code is None else "the recording"
+    if last.code != (recorded_code or 0):
         ends = [f"exit code {last.code}", *last.errors]
         return [
-            "the exit code differs:",
-            f"  {before}: exit code {code}",
+            "the program failed:" if recorded_code is None else "the exit code differs:",
+            *([] if recorded_code is None else [f"  the recording: exit code {recorded_code}"]),
             *(f"  replay {last.seed}: {line}" for line in ends),
         ]
     if note.unused:

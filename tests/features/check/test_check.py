@@ -127,6 +127,12 @@ def test_a_program_that_fails_in_each_replay_and_not_in_the_recording_does_not_r
 
 
 @pytest.mark.ci
+def test_a_program_that_fails_without_a_recording_fails_the_check(model: NumberedServer) -> None:
+    printed, _ = under_run(FAILS["import"], "--check", code=1)
+    assert "the program failed:\n  replay 1: exit code 1\n" in printed
+
+
+@pytest.mark.ci
 def test_a_recorded_exit_code_is_no_difference(
     model: NumberedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

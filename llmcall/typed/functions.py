@@ -48,20 +48,21 @@ class LLMFunction(RowMethods, Generic[Arguments, Value]):
         llm_call.name = self.__name__
 
         if not llm_call.has_files:
-            llm_call.refuse_unused(llm_call.parameters)
+            llm_call.refuse_unused(self._parameters.signature.parameters)
 
     def _call_variables(self, *args: object, **kwargs: object) -> dict[str, Any]:
         """Return the arguments of a call by name; given ones that hold nothing are undefined."""
         args = *self.bound.values(), *args
         variables = self._parameters.arguments(args, kwargs)
-        if self.llm_call.has_files:
-            self.llm_call.refuse_unused(variables)
         given = {
             *itertools.islice(self._parameters.defaults, len(args)),
             *kwargs,
         } & variables.keys()
         missing = [name for name in sorted(given) if holds_nothing(variables[name])]
-        return with_undefined(variables, missing)
+        variables = with_undefined(variables, missing)
+        if self.llm_call.has_files:
+            self.llm_call.refuse_unused(variables)
+        return variables
 
     @door
     def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Value:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from datetime import date
 from functools import partial
@@ -194,9 +194,10 @@ class LLMCall(RowMethods):
 
     def _given(self, variables: dict[str, Any]) -> dict[str, Any]:
         """Return a call's variables, with empty ones as undefined variables."""
-        self.refuse_unused(variables)
         missing = [name for name, value in variables.items() if holds_nothing(value)]
-        return with_undefined(variables, missing)
+        given = with_undefined(variables, missing)
+        self.refuse_unused(given)
+        return given
 
     async def answer(self, variables: dict[str, Any]) -> Answer:
         """Call until an answer fits, and return it; apply ``on_error`` to a failure."""
@@ -222,7 +223,8 @@ class LLMCall(RowMethods):
         messages = templates.render(variables)
         structured = self._structured_output(client)
         expected = "" if structured else self._expected(templates, messages)
-        _append(messages[-1], expected)
+        question: dict[str, Any] = messages[-1]
+        question["content"] = "\n\n".join(filter(None, (question["content"], expected)))
         conversation = await converse(
             SendMessage(
                 client,
@@ -369,15 +371,18 @@ class LLMCall(RowMethods):
         }
         return {FORM.name: form, UNREAD.name: False}
 
-    def refuse_unused(self, names: Iterable[str]) -> None:
-        """Refuse the name of a variable that no template uses; one that begins with ``_`` may have any.
+    def refuse_unused(self, variables: Mapping[str, object]) -> None:
+        """Refuse a variable that no template uses, unless its name begins with ``_``.
 
         :raises TypeError: with the nearest variable; a ``TemplateError`` for a function's parameter.
         """
         templates = self.templates()
-        templates.refuse_single_braces(names)
+        templates.refuse_single_braces(variables)
         used = templates.variables
-        for name in () if ANY in used else names:
+        if ANY in used and self.has_files and not variables.keys() <= used.keys():
+            # a copy has read no file but those that these variables include
+            used = copy.copy(self).templates().rendered_variables(variables)
+        for name in variables:
             if name in used or name.startswith("_") or (self.parameters and name in OBJECTS):
                 continue
             if self.parameters:
@@ -398,8 +403,7 @@ class LLMCall(RowMethods):
     def templates(self) -> Templates:
         """Return the compiled templates.
 
-        :raises TemplateError: for a missing file, a syntax error, or a function's parameter in single
-            braces.
+        :raises TemplateError: for a missing file or a syntax error.
         """
         folder = ""
         if self.has_files:
@@ -407,7 +411,6 @@ class LLMCall(RowMethods):
         templates = self._compiled.get(folder)
         if templates is None or not templates.are_current():
             templates = Templates.compile(self._sources, self._history, folder, self._texts)
-            templates.refuse_single_braces(sorted(self.parameters))
             self._compiled[folder] = templates
         return templates
 
@@ -428,8 +431,3 @@ def _words(value: object) -> str:
         return as_text(plain(value, "variable"))
     except (TypeError, ValueError):
         return str(value) if isinstance(value, date) else type(value).__name__
-
-
-def _append(message: dict[str, Data], text: str) -> None:
-    """Append a paragraph to a message."""
-    message["content"] = "\n\n".join(filter(None, (message["content"], text)))

@@ -72,7 +72,10 @@ class RowJob:
         if is_at_hand(items):
             for number, item in enumerate(rows_of(items)):
                 try:
-                    self.call_for(item).check(self.variables(item, number))
+                    variables = self.variables(item, number)
+                    if self.call.parameters and not self.axes:  # a varied text need not use all
+                        self.call.refuse_unused(variables)
+                    self.call_for(item).check(variables)
                 except (TemplateError, TypeError, ValueError) as error:
                     kinds = (TemplateError, TypeError, ValueError)
                     kind = next(kind for kind in kinds if isinstance(error, kind))

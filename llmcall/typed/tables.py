@@ -271,12 +271,9 @@ def _report_missing(answers: Sequence[Conversation | BaseException]) -> None:
     counts = {"refusal": refused, "unread": len(missing) - refused}
     if missing:
         columns = " and ".join(f"{name!r} ({counts[name]})" for name in counts if counts[name])
-        what, texts = "are missing values", "their texts"
-        if len(missing) == 1:
-            what, texts = "is a missing value", "its text"
         notice(
-            f"{len(missing)} of {counted(len(answers), 'answer')} {what}; the table has {texts} in {columns}. To "
-            "request one again, drop it by its cache_key: llmcall cassette forget FILE KEY, or llmcall cache delete KEY"
+            f"missing values: {len(missing)} of {counted(len(answers), 'answer')}, with the text in {columns}. "
+            "To request one again, drop it by cache_key: llmcall cassette forget FILE KEY, or llmcall cache delete KEY"
         )
 
 

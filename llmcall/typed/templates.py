@@ -89,11 +89,6 @@ class TemplateSource(NamedTuple):
     file_name: str | None
     text: str | None
 
-    @property
-    def is_given(self) -> bool:
-        """Return whether there is a template."""
-        return self.file_name is not None or self.text is not None
-
     def compile(self, role: str, folder: str, files: dict[str, bytes]) -> Template:
         """Compile the template as Jinja2, or in the language of its file's suffix.
 
@@ -118,7 +113,7 @@ def checked_sources(sources: Mapping[str, TemplateSource]) -> dict[str, Template
 
     :raises TypeError: if a template is given twice, or no template is given.
     """
-    present = {role: source for role, source in sources.items() if source.is_given}
+    present = {role: source for role, source in sources.items() if source != (None, None)}
     for role, source in present.items():
         if source.file_name is not None and source.text is not None:
             raise TypeError(
@@ -161,6 +156,7 @@ class Templates(NamedTuple):
     :param texts: the templates of further texts that the question gets: a choice's options.
     :param files: the contents of the files that were read.
     :param digest: of the texts of the templates, and of the files that they include.
+    :param folder: the folder of the files.
     """
 
     messages: tuple[Mapping[str, object], ...]
@@ -170,6 +166,7 @@ class Templates(NamedTuple):
     texts: tuple[Template, ...] = ()
     files: Mapping[str, bytes] = {}
     digest: str = ""
+    folder: str = ""
 
     @classmethod
     def compile(
@@ -204,12 +201,15 @@ class Templates(NamedTuple):
         read = [_dedented(text.decode("utf-8-sig", "replace")) for text in files.values()]
         hashed = as_json([[template.text for template in templates], read])
         digest = hashlib.sha256(hashed.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        return cls(messages, history, variables, errors, further, files, digest)
+        return cls(messages, history, variables, errors, further, files, digest, folder)
 
     def are_current(self) -> bool:
         """Return whether no file was edited since it was read."""
         # Time and size would miss an edit of the same length within a tick of the file system's clock.
-        return all(_contents(path) == contents for path, contents in self.files.items())
+        try:
+            return all(Path(path).read_bytes() == contents for path, contents in self.files.items())
+        except OSError:  # compiling it again says why
+            return False
 
     def refuse_single_braces(self, names: Iterable[str]) -> None:
         """Refuse ``{name}`` where ``{{ name }}`` is meant: the model would read the braces.
@@ -235,6 +235,13 @@ class Templates(NamedTuple):
         if others and conversation and conversation[0]["role"] == "system":
             del conversation[0]  # the call has its own system message
         return [*others, *conversation, question]
+
+    def rendered_variables(self, variables: Mapping[str, object]) -> Variables:
+        """Return the variables of the templates, and of all files that they have read with this prompt."""
+        self.render(variables)
+        names = [Path(path).relative_to(self.folder).as_posix() for path in self.files]
+        read = [TemplateSource(name, None).compile("", self.folder, {}) for name in names]
+        return all_variables([self.variables, *(template.variables for template in read)])
 
     def used(self, variables: Mapping[str, object]) -> dict[str, object]:
         """Return the variables that the templates use and that hold something."""
@@ -311,15 +318,6 @@ def _no_file(name: str) -> tuple[str, str]:
     raise TemplateError(
         f"a template given as text cannot include {name!r}, because it has no folder; put it into a file"
     )
-
-
-def _contents(path: str) -> bytes | None:
-    """Return a file's contents, or ``None`` if it cannot be read: compiling it again says why."""
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError:
-        return None
 
 
 def _find_template(

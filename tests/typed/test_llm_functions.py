@@ -607,8 +607,8 @@ def test_a_refusal_has_its_row_whatever_on_error_says(
         assert table["tries"].tolist() == [1, 1]
         assert table["unread"].isna().all()
         assert table["cache_key"].notna().all()
-    lines = [line.partition(" missing")[0] for line in caplog.messages if "refusal" in line]
-    assert lines == ["1 of 2 answers is a"] * 2
+    lines = [line.partition(",")[0] for line in caplog.messages if "refusal" in line]
+    assert lines == ["missing values: 1 of 2 answers"] * 2
 
 
 @pytest.mark.parametrize(

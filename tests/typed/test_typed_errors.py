@@ -53,6 +53,33 @@ def table(**options: Any) -> object:
     return call(user="{{ name }}?").table(ROWS[:1], **options)
 
 
+def included(**variables: object) -> object:
+    """Ask by a file that includes others by computed names; ``never`` is a variable of an empty loop."""
+    for name, text in {
+        "asks": "{% include which %}",
+        "a": "Hi {{ a }}.{% for x in [] %}{{ never }}{% include 'b' %}{% endfor %}",
+        "b": "Bye {{ b }}.",
+        "c": "See {{ c }}.",
+    }.items():
+        written(f"computed/{name}.md", text)
+    ask = llmcall.LLMCall(
+        user_template_name="asks",
+        template_path=Path("computed").absolute(),
+        client=ScriptedClient(["once", "twice"]),  # a third request would be another error
+    )
+    assert ask(which="a", a=1, b=2, never=3, _free=4) == "once"
+    assert ask(which="c", c=1) == "twice"
+    return ask(**variables)
+
+
+def included_parameter() -> object:
+    """Ask for a table by a function with such a file."""
+    written("computed/b.md", "{% include 'a' ~ '.md' %}")
+    written("computed/a.md", "Hello.")
+    function = LLM(user_template_name="b", template_path=Path("computed").absolute())(named)
+    return function.map(ROWS)
+
+
 def paid(template: str, **templates: str) -> object:
     """Ask by files about the wage of somebody who has none."""
     pandas = pytest.importorskip("pandas")
@@ -143,6 +170,11 @@ LLM: Any = llmcall.llm
         )("Ann"),
     ),
     ("TypeError: named() has no argument 'nam'. Did you mean 'name'?", lambda: LLM(named)(nam=1)),
+    (
+        "TypeError: no template uses the variable 'c'. Model parameters",
+        lambda: included(which="a", a=1, c=2),
+    ),
+    ("TemplateError: named(): no template uses the parameter 'name'", included_parameter),
     # values that are missing
     *(
         (

@@ -124,8 +124,8 @@ def serve(
                 has_ended.wait()
         missed = routes.missed_lines()
     process_failures.warn()
-    if recorder.first_error is not None and code == 0:
-        echo(f"Error: {recorder.first_error}", err=True)
+    if (error := recorder.first_error) and (code == 0 or isinstance(error, ConfigError)):
+        echo(f"Error: {error}", err=True)
     for line in (
         *summary_lines(recorder, cassette, counts, file, OTHER_SCOPES, lambda: "no request came"),
         *unrecorded_lines(recorder),

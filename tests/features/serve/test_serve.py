@@ -337,11 +337,16 @@ def test_what_it_says_is_in_the_encoding_of_its_output() -> None:
     assert len(re.findall(r"caf\\(?:xe9|u00e9)", ended.output)) == 2
 
 
-def test_without_its_extra_it_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And names it, before it makes a file."""
+@pytest.mark.parametrize(
+    "command, code", [([], 1), (["--", "sh", "-c", "curl -s $OPENAI_BASE_URL/models; exit 3"], 3)]
+)
+def test_without_its_extra_it_is_named(
+    monkeypatch: pytest.MonkeyPatch, command: list[str], code: int
+) -> None:
+    """At once, before it makes a file; with a command, where this needed it, whatever its exit code is."""
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    said = "llmcall serve needs uvicorn: pip install 'llmcall-sim[serve]'"
-    assert said in done("serve", "--cassette", "a.jsonl", code=1)
+    said = "needs uvicorn: pip install 'llmcall-sim[serve]'"
+    assert said in done("serve", "--cassette", "a.jsonl", *command, code=code)
     assert not Path("a.jsonl").exists()
 
 

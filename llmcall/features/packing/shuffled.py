@@ -104,8 +104,7 @@ def changes_when_shuffled(
 def _change(name: str, own: bytes, shuffled: bytes) -> Change:
     """Compare a result with the one of shuffled answers."""
     try:
-        is_picture = name.lower().endswith(PICTURES)
-        texts = [] if is_picture else [own.decode(), shuffled.decode()]
+        texts = [] if name.lower().endswith(PICTURES) else [own.decode(), shuffled.decode()]
     except UnicodeDecodeError:
         texts = []
     numbers, others = ([*map(float, NUMBER.findall(text))] for text in texts or ("", ""))
@@ -200,9 +199,10 @@ def _donors(answers: Sequence[Data]) -> list[int]:
     shift = max(counts.values())
     rotated = dict(zip(ordered, ordered[shift:] + ordered[:shift], strict=True))
     rarest = min(counts, key=counts.__getitem__)
-    for place in range(len(answers) // 2, len(answers)):
-        if answers[place] != rarest:
-            rotated[place] = first[rarest]
+    half, last = len(answers) // 2, len(answers) - 1
+    rotated |= {place: first[rarest] for place in range(half, last + 1) if answers[place] != rarest}
+    if Counter(answers[donor] for donor in rotated.values()) == counts:
+        rotated[last] = last  # half said yes, half no
     return [rotated[place] for place in range(len(answers))]
 
 

@@ -539,6 +539,20 @@ def test_the_numbers_that_come_from_the_answers_are_counted(
 
 
 @pytest.mark.ci
+def test_the_share_of_an_answer_that_half_gave_comes_from_the_answers(
+    in_folder: Path, httpserver: HTTPServer
+) -> None:
+    """It would stay the same if all four answers were exchanged."""
+    program = f"""{ASKING}
+with llmcall.cassette("t.jsonl"):
+    save("share.json", [ask(name) for name in ("Ada", "Ben", "Cem", "Dan")].count("yes") / 4)
+"""
+    recorded_study(httpserver, in_folder, {"study.py": program}, "yes", "no", "no", "yes")
+    done("pack", "../made", "--cassette", "t.jsonl", "--", "study.py")
+    assert "share.json: 1 of 1 number comes" in done("verify", "../made")
+
+
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("said", "words"),
     [

@@ -183,7 +183,8 @@ def _replay_only(trace: Trace, folder: str, cassettes: list[str], *, answers_all
         def asks(self, call: Call) -> None:
             if not call.at.sends_nothing:
                 raise CacheMissError(
-                    "no answer is recorded, and a packed program cannot call a model"
+                    "no cassette is open, and a packed program cannot call a model. Only a recording of llmcall run "
+                    "is opened around it; the program opens others by llmcall.cassette"
                 )
 
         def refused(self, call: Call | None, error: Exception) -> None:

@@ -10,6 +10,7 @@ from ..core.lookup import answer_from_record, waits_for_record
 from ..core.prepare import prepare_chat, prepare_embeddings
 from ..core.reply import handle_failure, reply_in
 from ..errors import APIError
+from ..support.tracebacks import door
 from . import chat_arguments
 from .configured import ConfiguredClient
 
@@ -67,6 +68,7 @@ class LLMClient(ConfiguredClient):
     def send_message(self, current_messages: Messages, **arguments: Any) -> Reply | None: ...
 
     @chat_arguments.shown_as(chat_arguments.send_message)
+    @door
     def send_message(self, current_messages: Messages, **arguments: Any) -> Reply | None:
         """Call a model, or return its recorded answer."""
         call = prepare_chat(self, current_messages, arguments)
@@ -88,6 +90,7 @@ class LLMClient(ConfiguredClient):
         self, current_messages: Messages, **arguments: object
     ) -> Reply | None: ...
 
+    @door
     async def asend_message(self, current_messages: Messages, **arguments: object) -> Reply | None:
         """Call a model without blocking the event loop.
 
@@ -104,6 +107,7 @@ class LLMClient(ConfiguredClient):
             return await loops.run(reply_to(call, looks_up=looks_up))
         return reply_in(record, call)
 
+    @door
     def stream_message(self, current_messages: Messages, **arguments: object) -> Stream:
         """Call a model and yield its answer as it arrives.
 
@@ -119,6 +123,7 @@ class LLMClient(ConfiguredClient):
         call = prepare_chat(self, current_messages, arguments)._replace(is_streamed=True)
         return Stream(call, reply_to(call), threads.Pieces)
 
+    @door
     def astream_message(self, current_messages: Messages, **arguments: object) -> AsyncStream:
         """Call a model and yield its answer as it arrives, without blocking the event loop.
 
@@ -140,6 +145,7 @@ class LLMClient(ConfiguredClient):
         self, text: Sequence[str], model: str | None = None, **arguments: Any
     ) -> list[list[float]] | None: ...
 
+    @door
     def get_embedding(
         self,
         text: str | Sequence[str],
@@ -174,6 +180,7 @@ class LLMClient(ConfiguredClient):
         self, text: Sequence[str], model: str | None = None, **arguments: Any
     ) -> list[list[float]] | None: ...
 
+    @door
     async def aget_embedding(
         self,
         text: str | Sequence[str],

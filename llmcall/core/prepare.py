@@ -32,7 +32,6 @@ from ..support.data import Data
 from ..support.normalizers import normalizer
 from ..support.notices import warn_once
 from ..support.request_origin import llmcall_sends
-from ..support.tracebacks import hide_own_frames
 from .calls import Call, InnerCall, Resolved
 from .kinds import KINDS, Kind
 from .options import Options, split_options
@@ -57,11 +56,7 @@ def prepare_chat(client: Client, messages: object, arguments: Mapping[str, objec
     :raises TypeError, ValueError: for a wrong argument.
     :raises ScopeError: if timing would decide which draw it takes.
     """
-    try:
-        return place(_unplaced(client, "chat", messages, arguments))
-    except TypeError as error:
-        hide_own_frames(error)
-        raise error
+    return place(_unplaced(client, "chat", messages, arguments))
 
 
 def prepare_embeddings(

@@ -22,6 +22,8 @@ HIDDEN = frozenset(
     ]
 )
 
+CO_COROUTINE = 0x80  # inspect's, whose import takes milliseconds
+
 
 def show(error: BaseException, reported: BaseException | None) -> None:
     """Show the exception that ends a program as Python does; of an error already printed, show only the first
@@ -97,9 +99,7 @@ def hide_own_frames(error: BaseException, *, is_refusal: bool = False) -> None:
 
 def door(function: Function) -> Function:
     """Leave llmcall's frames below a public function out of its errors; it may be asynchronous."""
-    from inspect import iscoroutinefunction
-
-    if iscoroutinefunction(function):
+    if function.__code__.co_flags & CO_COROUTINE:
 
         @functools.wraps(function)
         async def enter(*args: object, **kwargs: object) -> object:

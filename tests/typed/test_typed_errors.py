@@ -294,6 +294,10 @@ def recorded(name: str) -> str:
         lambda: asyncio.run(recorded.llm_call.acall(name="Ann")),
         lambda: recorded.map([{"name": "Ann"}]),
         lambda: recorded.llm_call.client.send_message("Hello.", modle="m"),
+        lambda: recorded.llm_call.client.stream_message("Hello.", modle="m"),
+        lambda: recorded.llm_call.client.send_message("Hello."),
+        lambda: asyncio.run(recorded.llm_call.client.asend_message("Hello.")),
+        lambda: recorded.llm_call.client.get_embedding("Hello."),
     ],
 )
 def test_an_error_shows_at_most_two_frames_of_llmcall(ask: Callable[[], object]) -> None:

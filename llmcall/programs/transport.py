@@ -276,7 +276,6 @@ class ProgramTransport(ProcedureTransport):
         error = failure(response.status_code, body, headers=dict(response.headers.items()))
         mask(error, secrets_of(self.to_record.http))  # which a server may repeat
         is_redirect = response.status_code < 400  # the program's client follows it
-        error.retryable = error.retryable and not is_redirect
         is_programs = is_redirect or (error.retryable and not self._is_retried)
         error.note(response=response, is_retried_by_program=is_programs)
         return error

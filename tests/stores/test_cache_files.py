@@ -197,23 +197,6 @@ def test_an_export_keeps_the_settings_that_decided_its_keys(model: str, tmp_path
         assert replaying.get_embedding("Hi") == [1.0]
 
 
-def test_a_file_that_no_normalizer_here_would_change_is_loaded_without_a_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Calls here find its records."""
-    client: Any = ScriptedClient(["yes", "yes"], **CACHED)
-    client.send_message("Bread?")
-    exported(tmp_path / "a.jsonl")
-    client.send_message("It is 10:15. Bread?")
-    exported(tmp_path / "b.jsonl")
-    configure("[Cache]\nNORMALIZE = times\n")
-    with ResponseCache("here") as here:
-        here.load(tmp_path / "a.jsonl")
-        assert not caplog.messages
-        here.load(tmp_path / "b.jsonl")
-    assert "was recorded with other settings" in caplog.text
-
-
 @pytest.mark.parametrize("setting", ["LLMCALL_CACHE_NAMESPACE", "LLMCALL_CACHE_NORMALIZE"])
 def test_a_file_of_other_keys_is_loaded_with_a_warning(
     setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

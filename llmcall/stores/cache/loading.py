@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
 from ...additions import additions
@@ -11,8 +11,7 @@ from ...additions import load as load_place
 from ...config import resolve as config
 from ...errors import CacheCorruptError, CacheError, ConfigError
 from ...keys.keys import short_key
-from ...support.display import as_json, counted
-from ...support.normalizers import normalizer
+from ...support.display import counted
 from ...support.notices import notice
 from ..cassettes.replay_log import without_lone_callers
 from ..record import Record
@@ -24,9 +23,6 @@ from ..records.reader import read
 from .addresses import is_address, storage_at
 from .storages import Change, Storage
 
-# Settings that change the key of a request.
-NORMALIZE = "cache_normalize"
-KEY_SETTINGS = ("cache_namespace", NORMALIZE)
 MOST_LISTED_KEYS = 5  # keys that a message lists
 
 
@@ -113,13 +109,12 @@ def _open_source(source: str | Storage) -> tuple[str, Callable[[], Iterable[Reco
     records = without_lone_callers(found)
     if given := len(file) - len(records):
         notice("%s: %s not loaded: no model gave them", source, counted(given, "answer"))
-    recorded = {name: settings[name] for name in KEY_SETTINGS if name in settings}
-    current = config.without_code()
-    effective = _effective_normalizers(
-        current.cache_normalize, recorded.get(NORMALIZE, []), records
-    )
-    values = {"cache_namespace": current.cache_namespace, NORMALIZE: effective}
-    here = {name: value for name, value in values.items() if value}
+    current = config.without_code()  # of it, what changes the key of a request
+    here = {
+        "cache_namespace": current.cache_namespace,
+        "cache_normalize": [*current.cache_normalize],
+    }
+    recorded = {name: settings.get(name, type(here[name])()) for name in here}
     if settings and (differences := settings_differences(recorded, here)):
         notice(
             "%s was recorded with other settings: %s. Calls here may not find its records until you set the same "
@@ -136,23 +131,6 @@ def _readable(record: Record, source: str) -> Record:
         key = short_key(record.cache_key)
         raise CacheCorruptError(f"{source}: record {key}…: {problem}; delete it there")
     return record
-
-
-def _effective_normalizers(
-    names: Sequence[str], recorded: Sequence[str], records: Iterable[Record]
-) -> list[str]:
-    """Return normalizers without those that a file lacks and that would change none of its records."""
-    return [
-        name
-        for name in names
-        if name in recorded or any(_replaces(name, record) for record in records)
-    ]
-
-
-def _replaces(name: str, record: Record) -> bool:
-    """Return whether a normalizer replaces anything in a record's request."""
-    text, normalize = as_json(record.request), normalizer((name,))
-    return normalize is not None and normalize(text) != text
 
 
 def salvage(source: Storage, target: Storage) -> int:

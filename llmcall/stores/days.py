@@ -110,13 +110,8 @@ def parse_days(entry: Data) -> Days | None:
         return None
     days = entry.get("first", ""), entry.get("last", "")
     lists = [entry.get(name, []) for name in ("fingerprints", "hosts", "providers")]
-    are_days = all(map(is_day, days))
+    are_days = all(isinstance(day, str) and _DAY.fullmatch(day) for day in days)
     are_texts = all(
         isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in lists
     )
     return Days(*days, *map(tuple, lists)) if are_days and are_texts else None
-
-
-def is_day(value: object) -> bool:
-    """Return whether a value is a day such as ``"2026-11-22"``."""
-    return isinstance(value, str) and _DAY.fullmatch(value) is not None

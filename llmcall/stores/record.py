@@ -282,11 +282,6 @@ class Record:
         return "\n\n".join(filter(None, refusals)) or None
 
     @property
-    def is_converted(self) -> bool:
-        """Return whether it is a legacy completion, converted to a chat."""
-        return self.response.get("converted") is True
-
-    @property
     def choices(self) -> list[dict[str, Data]]:
         """Return the choices of a model's answer in the shape of chat completions, or an empty list."""
         if self.kind != "http":

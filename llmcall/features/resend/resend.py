@@ -272,7 +272,7 @@ def _reason_to_leave_out(record: Record) -> str:
         return "of an API other than chat completions"
     if record.model is None:
         return "without the name of a model"
-    if record.is_converted:
+    if record.response.get("converted"):
         return "converted from a legacy completion"
     texts = list(strings_in(record.request["messages"]))
     if any(map(DIGEST.match, texts)):

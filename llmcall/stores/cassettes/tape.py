@@ -254,10 +254,6 @@ class Tape:
                 if self._gained.pop(key, None) is None and (record := self.stored.get(key))
             ]
 
-    def has_gained(self, key: str) -> bool:
-        """Return whether the run recorded the record of a key."""
-        return key in self._gained
-
     def __len__(self) -> int:
         return len(self.stored) + sum(key not in self.stored for key in self._gained)
 
@@ -311,7 +307,7 @@ class Tape:
             for record in self.in_order()
             if record.cache_key not in dropped_keys
         ]
-        named = self.log.with_callers(kept, self.has_gained, is_complete=is_complete)
+        named = self.log.with_callers(kept, self._gained.__contains__, is_complete=is_complete)
         return [*map(self.log.with_notes, named)]
 
     @property

@@ -97,8 +97,8 @@ class LLMClient(ConfiguredClient):
         It has the arguments, reply and errors of :meth:`send_message`.
         """
         call = prepare_chat(self, current_messages, arguments)
-        # Even a recorded answer may have to wait: for a cache on a server, or because it is held back.
-        looks_up = call.store.is_on_server or waits_for_record(call)
+        # Even a recorded answer may have to wait: for a thread, or because it is held back.
+        looks_up = call.needs_thread or waits_for_record(call)
         record = None if looks_up else answer_from_record(call)
         if record is None:
             from ..core import loops

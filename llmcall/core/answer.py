@@ -81,7 +81,7 @@ async def answer_calls(calls: Sequence[Call], *, looks_up: bool = True) -> list[
             key = call.request.cache_key
             if key in records or key in missing:
                 continue  # of identical texts, the first is looked up, and gives the record its position
-            record = found(call, await Look(call.store, call.request)) if looks_up else None
+            record = found(call, await Look(call)) if looks_up else None
             if record is None:
                 progress = progress or Progress()
                 missing[key] = call.begun(progress)

@@ -178,6 +178,11 @@ class Call(NamedTuple):
         return self.at.cache
 
     @property
+    def needs_thread(self) -> bool:
+        """Return whether an event loop looks up and stores its answer in a thread, to wait for a server."""
+        return self.at.cache.storage.is_on_server
+
+    @property
     def site(self) -> Site:
         """Return the site of its model."""
         return self.site_of(self.request.model)

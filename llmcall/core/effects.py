@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias, TypeVar
 from ..keys.request import Data, Request
 from ..stores.record import Record
 from .options import Deadline
-from .seams import Chunk, Response, Store, Transport
+from .seams import Chunk, Response, Transport
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
     from contextvars import Context
 
     from ..support.waits import Progress
+    from .calls import Call
 
 T = TypeVar("T")
 Procedure: TypeAlias = Coroutine[Any, Any, T]
@@ -35,26 +36,22 @@ class Effect(Generic[T]):
 
 
 class Look(Effect[Record | None]):
-    """Look up a request's recorded answer in a store."""
+    """Look up a call's recorded answer."""
 
-    __slots__ = ("request", "store")
+    __slots__ = ("call",)
 
-    def __init__(self, store: Store, request: Request) -> None:
-        self.store = store
-        self.request = request
+    def __init__(self, call: Call) -> None:
+        self.call = call
 
 
 class Write(Effect[T]):
-    """Store an answer by a function.
+    """Store a call's answer by a function."""
 
-    :param is_on_server: ``True`` if it waits for a server.
-    """
+    __slots__ = ("call", "function")
 
-    __slots__ = ("function", "is_on_server")
-
-    def __init__(self, function: Callable[[], T], *, is_on_server: bool) -> None:
+    def __init__(self, call: Call, function: Callable[[], T]) -> None:
+        self.call = call
         self.function = function
-        self.is_on_server = is_on_server
 
 
 class Wait(Effect[None]):

@@ -82,9 +82,9 @@ async def _look_and_send(calls: Sequence[Call], records: Records, send: SendCall
     :param records: gets the records, even if sending fails for some.
     """
     for call in calls:
-        key, store = call.request.cache_key, call.store
-        if store.has_used(key):
-            record = await Look(store, call.request)
+        key = call.request.cache_key
+        if call.store.has_used(key):
+            record = await Look(call)
             if record is not None:
                 records[key] = record
     unanswered = [call for call in calls if call.request.cache_key not in records]
@@ -104,7 +104,7 @@ async def follow(call: Call, flight: Flight, send: SendCalls) -> Records:
     shared_error = flight.exception()
     if shared_error is not None:  # with a traceback of its own
         raise _copied(shared_error)
-    record = await Look(call.store, call.request)
+    record = await Look(call)
     return {} if record is None else {call.request.cache_key: record}
 
 

@@ -108,9 +108,10 @@ async def perform(effect: Effect[Any]) -> Any:
         case Blocks():
             return False
         case Look():
-            if effect.store.is_on_server:
-                return await in_thread(effect.store.get, effect.request)
-            return effect.store.get(effect.request)
+            call = effect.call
+            if call.needs_thread:
+                return await in_thread(call.store.get, call.request)
+            return call.store.get(call.request)
         case Do():
             return await effect.wait()
         case Wait():
@@ -133,7 +134,7 @@ async def _write(effect: Write[T]) -> T:
     An event loop does this itself: handing it to a thread and back takes several times as long. Only
     if another thread or process is writing to the database does a thread take over, to wait for it.
     """
-    if not effect.is_on_server:
+    if not effect.call.needs_thread:
         with suppress(NotAtOnceError):
             return at_once(effect.function)
     return await in_thread(effect.function)

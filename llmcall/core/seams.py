@@ -26,13 +26,7 @@ Chunk = Mapping[str, Data] | bytes
 
 
 class Store(Protocol):
-    """The store of a call's record: the disk cache, or a cassette over it.
-
-    :ivar is_on_server: ``True`` if a look-up waits for a server, so that an event loop runs it in a thread.
-    """
-
-    @property
-    def is_on_server(self) -> bool: ...
+    """The store of a call's record: the disk cache, or a cassette over it."""
 
     def get(self, request: Request) -> Record | None:
         """Return the recorded answer of a request, or ``None``.

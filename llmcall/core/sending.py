@@ -75,10 +75,7 @@ class Exchange:
         finally:
             try:
                 received = Received(endpoint.name, host, seconds, response.request_id, used.cost)
-                stored = await Write(
-                    partial(self._store, response, received),
-                    is_on_server=self.call.cache.storage.is_on_server,
-                )
+                stored = await Write(self.call, partial(self._store, response, received))
             finally:
                 self._count(used, calls=1)
         if self.call.is_counted:

@@ -89,7 +89,7 @@ def _execute(effect: object) -> Any:
         case Blocks():
             return True
         case Look():
-            return effect.store.get(effect.request)
+            return effect.call.store.get(effect.call.request)
         case Do():
             return effect.block()
         case Wait():

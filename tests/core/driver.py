@@ -92,7 +92,7 @@ class Driver:
         if isinstance(effect, Leave):
             return callbacks.leave(effect.chunks)
         if isinstance(effect, Look):
-            return effect.store.get(effect.request)
+            return effect.call.store.get(effect.call.request)
         if isinstance(effect, Write):
             return effect.function()
         if isinstance(effect, Do):

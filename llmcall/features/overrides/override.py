@@ -353,11 +353,6 @@ class OverridingStore(NamedTuple):
     call: Call
     below: Store
 
-    @property
-    def is_on_server(self) -> bool:
-        """Return whether a look-up waits for a server."""
-        return self.below.is_on_server
-
     def get(self, request: Request) -> Record | None:
         """Return the user's own answer to a request, or else the recorded one, or ``None``.
 

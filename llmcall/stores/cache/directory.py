@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from ...errors import CacheCorruptError, CacheError
@@ -109,12 +109,10 @@ class Directory(Storage):
         :raises OSError: if the directory cannot be written, or the disk is full.
         :raises NotAtOnceError: if that would take a wait, and the code that runs may not wait.
         """
-        if not is_at_once():
-            with self._writing() as database:
-                return database.put(key, value, replaces)
-        if self._database is None:
+        is_short = is_at_once()
+        if is_short and self._database is None:
             raise NotAtOnceError
-        with self._writing() as database, database.at_once():
+        with self._writing() as database, database.at_once() if is_short else nullcontext():
             return database.put(key, value, replaces)
 
     def write(self, changes: Iterable[Change]) -> int:

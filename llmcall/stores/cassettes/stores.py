@@ -38,11 +38,6 @@ class CacheStore(NamedTuple):
     overwrites: bool = False
     is_read: bool = False
 
-    @property
-    def is_on_server(self) -> bool:
-        """Return whether a look-up waits for a server, which would block an event loop."""
-        return self.cache.storage.is_on_server
-
     def has_used(self, key: str) -> bool:
         """Return whether a call of this process used or made the record of a key."""
         return key in self.cache.used_keys
@@ -113,11 +108,6 @@ class CassetteStore(NamedTuple):
     cache: CacheStore
     position: Position | None
     replaces: bool = False
-
-    @property
-    def is_on_server(self) -> bool:
-        """Return whether a look-up waits for a server, which would block an event loop."""
-        return self.cache.is_on_server
 
     def has_used(self, key: str) -> bool:
         """Return whether a call of this process used or made the record of a key."""

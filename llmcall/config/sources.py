@@ -17,6 +17,7 @@ from ..additions import additions, load
 from ..errors import ConfigError
 from ..support.arguments import nearest
 from ..support.notices import is_new, logger, warn_once
+from ..support.system import unwatched
 from . import values
 from .endpoints import ENDPOINT_KEYS, KeyReference, expand
 from .setting import MODEL_KEYS, Layer, OtherKeys, Rank, Setting, SettingValue
@@ -66,6 +67,7 @@ class Sources(NamedTuple):
     file_summary: str = ""
 
 
+@unwatched()
 def read_sources() -> Sources:
     """Read the environment, ``.env`` and config.ini.
 

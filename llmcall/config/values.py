@@ -18,6 +18,7 @@ from ..support.lazy_names import pattern
 from ..support.normalizers import NORMALIZERS
 from ..support.notices import warn_once
 from ..support.secrets import names_credential
+from ..support.system import unwatched
 
 T = TypeVar("T")
 # Takes a value from anywhere and its location, and returns the setting's value.
@@ -160,6 +161,7 @@ def path(value: object, location: str) -> str:
     return text(value.__fspath__() if isinstance(value, os.PathLike) else value, location)
 
 
+@unwatched()
 def absolute(path_or_address: str, folder: str | None) -> str:
     """Return an absolute path; the address of a server stays unchanged.
 

@@ -24,6 +24,7 @@ from ..support.display import printable
 from ..support.failures import Failures, process_failures
 from ..support.listeners import CallInfo, methods_by_event
 from ..support.secrets import note_used
+from ..support.system import is_watched
 from ..support.waits import Progress
 from .options import Deadline, Options
 from .seams import Store
@@ -179,8 +180,10 @@ class Call(NamedTuple):
 
     @property
     def needs_thread(self) -> bool:
-        """Return whether an event loop looks up and stores its answer in a thread, to wait for a server."""
-        return self.at.cache.storage.is_on_server
+        """Return whether an event loop looks up and stores its answer in a thread: to wait for a server, or because
+        BlockBuster forbids that loop to touch a disk.
+        """
+        return self.at.cache.storage.is_on_server or is_watched()
 
     @property
     def site(self) -> Site:

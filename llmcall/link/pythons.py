@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from ..scopes.callers import child_segment
 from ..support import clock
-from ..support.system import is_running
+from ..support.system import is_running, unwatched
 from .commands import caller_of, is_python, program_name, tells_only, words_in
 
 LONGEST_START = 2  # seconds that a Python takes to say hello
@@ -126,6 +126,7 @@ class Siblings:
         self._pythons, self._ticket, self._maker = pythons, ticket, maker
         self._segments: dict[int, str] = {}
 
+    @unwatched()
     def segment(self, number: int) -> str:
         """Return what ends the names of the callers in a process.
 

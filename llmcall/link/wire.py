@@ -30,6 +30,7 @@ from ..support.system import (
     before_fork,
     is_running,
     this_process,
+    unwatched,
 )
 from . import messages
 
@@ -119,6 +120,7 @@ def remove(address: Address) -> None:
         os.rmdir(address.folder)
 
 
+@unwatched()
 def connected(address: Address) -> socket.socket:
     """Return a socket that is connected to the recording process.
 
@@ -188,6 +190,7 @@ class Connection:
                 self._socket.detach()
         return self._process == this_process() and self._socket.fileno() >= 0
 
+    @unwatched()  # it does not wait
     def is_alive(self) -> bool:
         """Return whether the recording process has not ended."""
         try:
@@ -204,6 +207,7 @@ class Connection:
         """Return whether this thread reads it already: the garbage collector may make a call meanwhile."""
         return self._reader.get(None) == threading.get_ident()
 
+    @unwatched()
     def send(self, message: messages.Message, call: int = 0) -> None:
         """Send a message.
 
@@ -251,6 +255,7 @@ class Connection:
                     if other not in self._told:
                         break
 
+    @unwatched()
     def _read(self) -> None:
         """Read what has come, and give each call its message."""
         length = len(self._buffer)

@@ -18,7 +18,7 @@ from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .system import ProcessLock
+from .system import ProcessLock, unwatched
 
 if TYPE_CHECKING:  # these may be imported from here
     import azure.identity
@@ -85,7 +85,7 @@ keeping_random_numbers = _Keeping()
 @contextmanager
 def random_numbers_kept() -> Iterator[None]:
     """Put the state of ``random`` and of NumPy's global generator back after a block."""
-    with _lock:  # else a thread could keep what another's import has moved
+    with _lock, unwatched():  # else a thread could keep what another's import has moved
         before, keeping_random_numbers.is_on = keeping_random_numbers.is_on, True
         state = random.getstate()
         numpy: Any = import_module("numpy.random") if "numpy.random" in sys.modules else None

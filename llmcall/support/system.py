@@ -53,6 +53,29 @@ def _renew_process() -> None:
     _process = os.getpid()
 
 
+def is_watched() -> bool:
+    """Return whether BlockBuster may be on, which forbids event loops to touch a disk."""
+    return "blockbuster" in sys.modules
+
+
+@contextmanager
+def unwatched() -> Iterator[None]:
+    """Let a block read or write small files where an event loop is watched.
+
+    This is a trick: asyncio offers the function to event loops. A thread in its place was rejected, as the loop would
+    have to wait for it just as long.
+    """
+    loop = running_loop() if is_watched() else None
+    if loop is not None:
+        sys.modules["asyncio"]._set_running_loop(None)
+    try:
+        yield
+    finally:
+        if loop is not None:
+            sys.modules["asyncio"]._set_running_loop(loop)
+
+
+@unwatched()
 def process_state(process: int) -> str:
     """Return Linux's letter for a process's state, such as T for stopped; empty if it has ended, and on other
     systems.
@@ -268,7 +291,8 @@ def multiprocessing_config() -> dict[str, object]:
     """
     # The package is imported first: of two threads, one that imports a package and one that
     # imports a module in it, the first may fail.
-    from multiprocessing import process
+    with unwatched():
+        from multiprocessing import process
 
     return getattr(process.current_process(), "_config", {})
 

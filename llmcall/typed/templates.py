@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from textwrap import dedent
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from ..errors import TemplateError
 from ..support.arguments import nearest
 from ..support.display import as_json
+from ..support.system import unwatched
 from .template import (
     Load,
     MissingCell,
@@ -206,10 +208,9 @@ class Templates(NamedTuple):
     def are_current(self) -> bool:
         """Return whether no file was edited since it was read."""
         # Time and size would miss an edit of the same length within a tick of the file system's clock.
-        try:
+        with suppress(OSError), unwatched():  # where it fails, compiling it again says why
             return all(Path(path).read_bytes() == contents for path, contents in self.files.items())
-        except OSError:  # compiling it again says why
-            return False
+        return False
 
     def refuse_single_braces(self, names: Iterable[str]) -> None:
         """Refuse ``{name}`` where ``{{ name }}`` is meant: the model would read the braces.
@@ -320,6 +321,7 @@ def _no_file(name: str) -> tuple[str, str]:
     )
 
 
+@unwatched()
 def _find_template(
     name: str, folder: str, suffixes: tuple[str, ...], files: dict[str, bytes]
 ) -> tuple[str, str]:

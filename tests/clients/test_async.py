@@ -5,10 +5,13 @@ event loops.
 from __future__ import annotations
 
 import asyncio
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
 from clients import WAYS, client_for
+from commands import ran
 from servers import (
     CALLING,
     OK,
@@ -16,6 +19,7 @@ from servers import (
     TWO_COINS,
     Answer,
     Behaviour,
+    NumberedServer,
     RawServer,
     answers,
     chunk,
@@ -260,3 +264,47 @@ def test_a_blocking_call_does_not_wait_for_a_task_of_its_own_loop() -> None:
         return [blocking.content, (await call).content]  # type: ignore[union-attr]
 
     assert asyncio.run(main()) == ["beside", "beside"]
+
+
+WATCHED = """
+    import asyncio
+    import httpx
+    from blockbuster import blockbuster_ctx
+
+    async def every_call(mode):
+        client = llmcall.client()
+        llmcall.configure(cache_path="answers")
+        tape = llmcall.cassette("cells.jsonl", mode=mode).open()
+        print(await client.asend_message("Hello", on_error="raise"))
+        tape.close()
+        print("".join([text async for text in client.astream_message("Hello", sample=2)]))
+        print(await llmcall.LLMCall(user_template_name="greet").acall(name="Ann"))
+        print(llmcall.settings().temperature)
+        with llmcall.cassette("run.jsonl", mode=mode), llmcall.scope("Ann"):
+            print(await client.asend_message("Hello", on_error="raise"))
+            async with httpx.AsyncClient(base_url=os.environ["MODEL_AT"], verify=False) as program:
+                body = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
+                answer = await program.post("/chat/completions", json=body)
+                print(answer.json()["choices"][0]["message"]["content"])
+
+    with blockbuster_ctx():
+        asyncio.run(every_call(sys.argv[1]))
+    sys.stdout.flush()
+    os._exit(0)  # its patches of C types may crash the interpreter's own end
+"""
+
+
+@pytest.mark.newest_only
+@pytest.mark.skipif(find_spec("blockbuster") is None, reason="no blockbuster")
+def test_no_awaited_call_blocks_a_watched_loop(model: NumberedServer, tmp_path: Path) -> None:
+    """BlockBuster forbids an event loop to touch a disk: neither the first call nor later ones, nor opening a
+    cassette fails there, and each answer is stored."""
+    (tmp_path / "config.ini").write_text("[OpenAI]\nTEMPERATURE = 0.5\n[Templates]\nPATH = .\n")
+    (tmp_path / ".env").write_text("OPENAI_API_KEY=sk-local\n")
+    (tmp_path / "greet.txt").write_text("Greet {{ name }}.")
+    environment = {"OPENAI_BASE_URL": model.address, "LLMCALL_CONFIG": ""}
+    live = ran(WATCHED, "once", **environment)
+    assert "0.5" in live.splitlines()
+    asked = len(model.asked)
+    assert ran(WATCHED, "none", **environment) == live
+    assert len(model.asked) == asked == 5

@@ -18,6 +18,7 @@ import sys
 import textwrap
 import threading
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,18 @@ def check_replays(model: NumberedServer, calls: int) -> str:
     return printed
 
 
+# Without BlockBuster's patches of types in C, which may crash the interpreter's end.
+WATCHED = """
+import blockbuster
+for name, function in blockbuster.BlockBuster().functions.items():
+    if name.startswith(("os.stat", "socket.")):
+        function.activate()
+async def tell_awaited():
+    async with httpx.AsyncClient(base_url=os.environ["MODEL_AT"]) as client:
+        body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Bread?"}]}
+        response = await client.post("/chat/completions", json=body, timeout=60)
+    print(response.json()["choices"][0]["message"]["content"], flush=True)
+"""
 # By what holds of them: the number of calls, a child, and a program. Each has the usual imports.
 REPLAYED: dict[str, tuple[int, str, str]] = {
     "equal children at once, with an environment of their own and children too": (
@@ -113,6 +126,18 @@ REPLAYED: dict[str, tuple[int, str, str]] = {
                 print(await child.communicate())
         uvloop.run(main())
         """,
+    ),
+    "event loops in which BlockBuster forbids to wait for a disk or a socket": (
+        3,
+        WATCHED + "asyncio.run(tell_awaited())",
+        WATCHED
+        + textwrap.dedent("""
+        async def main():
+            await tell_awaited()
+            for _ in range(2):
+                await (await asyncio.create_subprocess_exec(*CHILD)).wait()
+        asyncio.run(main())
+        """),
     ),
     "the name of a child is not UTF-8, as Linux allows, and a cassette holds text": (
         2,
@@ -303,9 +328,9 @@ def test_programs_with_children_replay_each_ones_own_answers(
 ) -> None:
     """From 3.12 on, Python warns of threads where a process forks."""
     monkeypatch.setenv("PYTHONWARNINGS", "ignore:This process:DeprecationWarning")
-    for library in ("joblib", "uvloop"):
-        if f"import {library}" in program:
-            pytest.importorskip(library)
+    for library in ("blockbuster", "joblib", "uvloop"):
+        if f"import {library}" in program and find_spec(library) is None:
+            pytest.skip(f"no {library}")
     write("child.py", child)
     write("program.py", program)
     check_replays(model, calls)

@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from ...errors import CacheCorruptError, CacheError
-from ...support.system import ProcessLock, has_no_file_left
+from ...support.system import ProcessLock, has_no_file_left, unwatched
 from ...support.waits import NotAtOnceError, is_at_once
 from .forks import using_database
 from .storages import Change, Row, Storage, Stored
@@ -44,6 +44,7 @@ class Directory(Storage):
 
     is_on_server = False
 
+    @unwatched()
     def __init__(self, path: str) -> None:
         self.name = os.path.abspath(os.path.expandvars(os.path.expanduser(path)))
         self.outlives_system = True

@@ -18,7 +18,7 @@ from ...support.display import counted, natural
 from ...support.failures import ABANDONED, FAILED, NOTHING_WRITTEN, RUN_AGAIN, Counts, Failures
 from ...support.listeners import notify
 from ...support.notices import notice, warn_once
-from ...support.system import at_exit, last_in
+from ...support.system import at_exit, last_in, unwatched
 from ..cache.cache import ResponseCache, shared_cache
 from ..days import Days
 from ..record import GotFrom, Record
@@ -406,6 +406,7 @@ class Opening:
         self._settings = ExitStack()  # those of the file, while they apply
         self._is_in_cells = False
 
+    @unwatched()
     def enter(self) -> None:
         """Begin a block."""
         cassette = self._cassette
@@ -420,10 +421,12 @@ class Opening:
                 block.enter_context(cassette.around(cassette))
             self._blocks.append(block.pop_all())
 
+    @unwatched()
     def leave(self, *error: Any) -> None:
         """End a block."""
         self._blocks.pop().__exit__(*error)
 
+    @unwatched()
     def open_cells(self) -> None:
         """Open it until :meth:`close_cells`."""
         for other in self._others():

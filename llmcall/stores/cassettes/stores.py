@@ -10,6 +10,7 @@ from ...keys.request import Request
 from ...scopes.draw_numbers import RecordedCallers
 from ...scopes.position import Position, draw_in_arm
 from ...support.notices import warn_once
+from ...support.system import unwatched
 from ..cache.cache import shared_cache
 from ..record import GotFrom, Record
 
@@ -78,6 +79,7 @@ class CacheStore(NamedTuple):
         if (arm or caller) and self.mode != "replay":
             self.cache.note_use(record.cache_key, arm, caller)
 
+    @unwatched()
     def callers(self, path: str, identity: Identity) -> RecordedCallers:
         """Return the callers that took a request's draws in the recording.
 

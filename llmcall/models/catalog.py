@@ -40,6 +40,7 @@ from typing import Any, NamedTuple
 
 from ..errors import ConfigError
 from ..support.data import Data
+from ..support.system import unwatched
 
 
 class Capabilities(NamedTuple):
@@ -154,6 +155,7 @@ def parameters_of(kind: str) -> frozenset[str]:
 
 
 @cache
+@unwatched()
 def _packaged_data() -> dict[str, Data]:
     # By the loader, which also reads from a zip: importlib.resources takes 7 ms to import, also for a replay.
     path = os.path.join(os.path.dirname(__file__), "models.json")

@@ -81,6 +81,7 @@ def loaded_counter(name: str | None) -> Callable[[str], int] | None:
     return (_tiktoken(name) or _bpe_openai(name)) if name in _DIGESTS else None
 
 
+@random_numbers_kept()  # tempfile makes a random generator to find the folder
 def _tiktoken(name: str) -> Callable[[str], int] | None:
     import hashlib
 
@@ -98,7 +99,6 @@ def _tiktoken(name: str) -> Callable[[str], int] | None:
     return lambda text: len(encoding.encode_ordinary(text))
 
 
-@random_numbers_kept()  # tempfile makes a random generator to find the folder
 def _cache_folder() -> str:
     for variable in ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR"):
         if variable in os.environ:

@@ -12,12 +12,13 @@ A replay finds the same names.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from hashlib import sha256
 
-from ..support.system import after_fork_in_child, lock, running_loop
+from ..support.system import after_fork_in_child, running_loop
 from .position import held, held_by_process, hold, hold_in_process, holding
 
 MAIN = "main"
@@ -57,7 +58,7 @@ class Caller:
         self.origin = origin
         self.is_concurrent = is_concurrent
         self.makers = makers
-        self._counts: dict[str, int] = {}
+        self._counts: dict[str, Iterator[int]] = {}
 
     def child(self, kind: str, function: str) -> Caller:
         """Return the next caller that this one makes.
@@ -66,9 +67,8 @@ class Caller:
         :param function: the name of the function that it runs.
         """
         label = f"{kind} {function}"
-        with lock:
-            number = self._counts.get(label, 0)
-            self._counts[label] = number + 1
+        # Without llmcall's lock: a pool starts its threads under its own, and a fork takes both.
+        number = next(self._counts.setdefault(label, itertools.count()))
         return self.named(f"{label} {number}")
 
     def named(self, segment: str) -> Caller:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import subprocess
 import sys
 from types import ModuleType
 from typing import Any
@@ -141,3 +142,28 @@ print(imported)
 """
     assert ran(program).split() == ["[]", "[]"]
     assert len(model.asked) == 3
+
+
+@NEEDS_POSIX
+def test_a_process_is_forked_while_a_pool_starts_a_thread() -> None:
+    """The fork takes the pool's lock and llmcall's, and the pool's thread is named."""
+    program = """
+from concurrent.futures import ThreadPoolExecutor
+forking, submitted = threading.Event(), threading.Event()
+os.register_at_fork(before=lambda: (forking.set(), submitted.wait(9) or os._exit(1)))
+import llmcall
+with llmcall.cassette("a.jsonl"), ThreadPoolExecutor() as pool:
+    def submit():
+        forking.wait()
+        pool.submit(int)
+        submitted.set()
+    threading.Thread(target=submit).start()
+    if (child := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    print("forked")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import os, threading{program}"], capture_output=True, check=False
+    )
+    assert done.stdout == b"forked\n", done.stderr

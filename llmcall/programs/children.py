@@ -31,6 +31,7 @@ from ..link.errand import standing_at
 from ..scopes.callers import begin_naming, known_caller, running_work
 from ..scopes.position import hold_in_process
 from ..stores.cassettes.current import forget_all
+from ..support.libraries import importing
 from ..support.notices import notice
 from ..support.system import after_fork_in_child, after_fork_in_parent, before_fork, last_in
 from . import started
@@ -213,10 +214,11 @@ def _fork(fork: Callable[[], Any]) -> Any:
     """Name the process that is about to be forked. That may import modules which have hooks of a fork, so it comes
     before those are called: else only the hooks after the fork would be.
     """
-    if starting.route is not None:
-        return fork()
-    with starting.process(started.new_route("process", "fork")):
-        return fork()
+    with importing:  # the child would have half a library, and wait for the other half for ever
+        if starting.route is not None:
+            return fork()
+        with starting.process(started.new_route("process", "fork")):
+            return fork()
 
 
 @before_fork

@@ -67,7 +67,7 @@ _MODULES = {
     "scipy": "scipy.stats",
     "tqdm": "tqdm.auto",
 }
-_lock = ProcessLock()
+importing = ProcessLock()
 _whole: dict[
     str, object
 ] = {}  # the libraries of one module that were imported, by whichever thread
@@ -85,7 +85,7 @@ keeping_random_numbers = _Keeping()
 @contextmanager
 def random_numbers_kept() -> Iterator[None]:
     """Put the state of ``random`` and of NumPy's global generator back after a block."""
-    with _lock, unwatched():  # else a thread could keep what another's import has moved
+    with importing, unwatched():  # else a thread could keep what another's import has moved
         before, keeping_random_numbers.is_on = keeping_random_numbers.is_on, True
         state = random.getstate()
         numpy: Any = import_module("numpy.random") if "numpy.random" in sys.modules else None

@@ -151,7 +151,8 @@ def _ring(address: Address) -> None:
     open(address.bell, "ab").close()
     while not os.path.exists(address.place):
         has_ended = os.path.exists("/proc/self/stat") and not is_running(address.process)
-        if has_ended or not os.path.exists(address.bell):
+        # The bell goes once the address is there, which may be just now.
+        if has_ended or not any(map(os.path.exists, (address.bell, address.place))):
             raise ConnectionRefusedError(HAS_ENDED)
         time.sleep(BETWEEN_LOOKS)
 

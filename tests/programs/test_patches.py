@@ -174,3 +174,27 @@ with llmcall.cassette("a.jsonl"), ThreadPoolExecutor() as pool:
         [sys.executable, "-c", f"import os, threading{program}"], capture_output=True, check=False
     )
     assert done.stdout == b"forked\n", done.stderr
+
+
+@NEEDS_POSIX
+def test_a_forked_process_asks_just_when_its_parent_begins_to_answer(model: NumberedServer) -> None:
+    """It is recorded, and does not take its parent for one that has ended."""
+    program = f"""
+import time
+URL = os.environ["MODEL_AT"] + "/chat/completions"
+BODY = {BODY}
+{ASKED_BY["requests"]}
+exists = os.path.exists
+def exists_late(path):
+    found = exists(path)
+    time.sleep(0 if found else .2)
+    return found
+with llmcall.cassette("a.jsonl") as tape:
+    if (child := os.fork()) == 0:
+        os.path.exists = exists_late
+        post()
+        os._exit(0)
+    os.waitpid(child, 0)
+print(tape.recorded)
+"""
+    assert ran(program) == "1"

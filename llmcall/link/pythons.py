@@ -15,8 +15,7 @@ import itertools
 import json
 import os
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from ..scopes.callers import child_segment
@@ -32,10 +31,12 @@ class Hello(NamedTuple):
     """The hello of a Python process.
 
     :param command: what identifies its command.
+    :param running: the numbers of the earlier processes with its ticket that were running, on Linux.
     """
 
     process: int
     command: str
+    running: Collection[int] = ()
 
 
 def _hello(path: str) -> Hello:
@@ -43,8 +44,8 @@ def _hello(path: str) -> Hello:
     ends_at = clock.monotonic() + LONGEST_START
     while clock.monotonic() < ends_at:
         with contextlib.suppress(ValueError), open(path, encoding="ascii") as file:
-            process, words, environment = json.load(file)
-            return Hello(process, caller_of(words, environment))
+            process, words, environment, running = json.load(file)
+            return Hello(process, caller_of(words, environment), running)
         time.sleep(BETWEEN_LOOKS)
     return Hello(0, "")  # it was killed meanwhile
 
@@ -124,20 +125,21 @@ class Siblings:
 
     def __init__(self, pythons: Pythons, ticket: str, maker: str) -> None:
         self._pythons, self._ticket, self._maker = pythons, ticket, maker
-        self._segments: dict[int, str] = {}
+        self._segments: dict[int, tuple[str, bool]] = {}
 
     @unwatched()
-    def segment(self, number: int) -> str:
-        """Return what ends the names of the callers in a process.
+    def segment(self, number: int) -> tuple[str, bool]:
+        """Return what ends the names of the callers in a process, and whether another process with its command was
+        running when it began, so that only their arrival tells them apart.
 
         :param number: of its hello.
         """
         if number not in self._segments:
-            hellos = itertools.islice(self._pythons.hellos(self._ticket), number + 1)
-            *earlier, command = (hello.command for hello in hellos)
-            is_named = self._maker.rpartition(" ")[0].endswith(f" {command}")
-            segment = "" if is_named else child_segment(command, Counter(earlier)[command])
-            self._segments[number] = segment
+            *earlier, own = itertools.islice(self._pythons.hellos(self._ticket), number + 1)
+            same = [each for each, hello in enumerate(earlier) if hello.command == own.command]
+            is_named = self._maker.rpartition(" ")[0].endswith(f" {own.command}")
+            segment = "" if is_named else child_segment(own.command, len(same))
+            self._segments[number] = segment, not is_named and not {*own.running}.isdisjoint(same)
         return self._segments[number]
 
 

@@ -26,7 +26,8 @@ class Ticket:
     :param context: of that code.
     :param order: of that code; the orders of the calls go on from it.
     :param meter: counts what the calls use, beside the usual ones, or ``None``.
-    :ivar suffix: ends the names of its callers, and of those in the process that it was made for.
+    :ivar suffix: ends the names of its callers, and of those in the process that it was made for; and whether that
+        process is numbered by its arrival alone.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Ticket:
         self.order = context.run(next_order) if order is None else order
         self.meter = meter
         self._numbers = itertools.count()
-        self.suffix = ""
+        self.suffix = "", False
         maker = context.run(current_caller)
         self._pythons = pythons
         self._siblings = Siblings(pythons, name, "" if maker is None else maker.name)
@@ -70,10 +71,12 @@ class Ticket:
         inner.scopes, inner.suffix, inner._siblings = self.scopes, self.suffix, self._siblings
         return inner
 
-    def suffix_in(self, where: messages.Where) -> str:
-        """Return what ends the names of the callers in the process of a position."""
-        number = where.process
-        return self.suffix if number is None else self.suffix + self._siblings.segment(number)
+    def suffix_in(self, where: messages.Where) -> tuple[str, bool]:
+        """Return the suffix in the process of a position."""
+        if where.process is None:
+            return self.suffix
+        (outer, is_outer), (own, is_own) = self.suffix, self._siblings.segment(where.process)
+        return outer + own, is_outer or is_own
 
     def keep_draw(self, draw: Draw) -> int:
         """Keep a draw that the process may retract, and return its number."""
@@ -95,8 +98,8 @@ class Ticket:
         sender.set(LLMCALL if is_inner else PROGRAM)
         if where.caller is not None:
             is_known = where.caller.startswith(messages.TASK_OF_RAY)
-            suffix = "" if is_known else self.suffix_in(where)
-            hold(caller=known_caller(where.caller + suffix))
+            suffix, is_by_arrival = ("", False) if is_known else self.suffix_in(where)
+            hold(caller=known_caller(where.caller + suffix, is_by_arrival=is_by_arrival))
         active = here()
         if active.opened_by == "default" and active.path:
             # a default scope: unlike a thread, a process has a name of its own

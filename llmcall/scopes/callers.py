@@ -39,10 +39,11 @@ class Caller:
     :param main: the main program, or ``None`` if this is it.
     :param origin: in a child process: what says in its parent where it, or its work, was started.
     :param is_concurrent: ``True`` if it makes calls at the same time, so that their order means nothing.
+    :param is_by_arrival: ``True`` if only the arrival of its process tells it from others that run at the same time.
     :param makers: the names of its maker, of the maker's maker and so on, the last one first, as far as they count.
     """
 
-    __slots__ = ("_counts", "is_concurrent", "main", "makers", "name", "origin")
+    __slots__ = ("_counts", "is_by_arrival", "is_concurrent", "main", "makers", "name", "origin")
 
     def __init__(
         self,
@@ -51,12 +52,14 @@ class Caller:
         origin: str = "",
         *,
         is_concurrent: bool = False,
+        is_by_arrival: bool = False,
         makers: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.main = main or self
         self.origin = origin
         self.is_concurrent = is_concurrent
+        self.is_by_arrival = is_by_arrival
         self.makers = makers
         self._counts: dict[str, Iterator[int]] = {}
 
@@ -176,10 +179,10 @@ def current_for_draw() -> Caller | None:
     return current_caller() if _own_calls or held().is_programs else None
 
 
-def known_caller(name: str, origin: str = "") -> Caller | None:
+def known_caller(name: str, origin: str = "", *, is_by_arrival: bool = False) -> Caller | None:
     """Return the caller with a name, or ``None`` if callers have no names now."""
     main = held_by_process().caller
-    return None if main is None else Caller(name, main, origin)
+    return None if main is None else Caller(name, main, origin, is_by_arrival=is_by_arrival)
 
 
 def hold_concurrent() -> None:

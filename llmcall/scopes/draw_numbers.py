@@ -313,8 +313,9 @@ class ReplayedCallers:
         self._has_named = has_named
         self._concerned: dict[ScopedRequest, Callers] = {}
         self._last: dict[tuple[str, str], _Step] = {}  # by scope path and caller
-        # of the callers that threads share which ``threading`` did not start: these threads, by request and name
-        self._threads: dict[tuple[ScopedRequest, str], set[int]] = {}
+        # By request and name: the threads, or processes, that share it. ``None`` is among them if only their arrival
+        # tells them apart: ``threading`` did not start them, or they ran at the same time.
+        self._sharing: dict[tuple[ScopedRequest, str], set[int | str | None]] = {}
 
     @property
     def calls(self) -> int:
@@ -341,9 +342,12 @@ class ReplayedCallers:
             history, after = last.after, history_after(last.after, request[1])
             self._last[path, caller.name] = _Step(history, after, request[1], number)
         recorded = callers.recorded.callers.get(number)
-        threads = self._threads.setdefault((request, caller.name), set())
-        threads.add(get_ident())
-        if len(threads) > 1 and is_unknown_thread():
+        process = process_in(caller.name)
+        sharing = self._sharing.setdefault((request, process or caller.name), set())
+        sharing.add(caller.name if process else get_ident())
+        if caller.is_by_arrival or is_unknown_thread():
+            sharing.add(None)
+        if None in sharing and len(sharing) > 2:
             self._note_moved(Moved(request, number, caller.name, None), callers)
         elif recorded is None:
             if not callers.recorded.callers and callers.are_told_apart:

@@ -15,7 +15,7 @@ from importlib.machinery import ModuleSpec
 
 TYPE_CHECKING = False  # the module typing takes long
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import ModuleType
     from typing import Any
 
@@ -38,7 +38,9 @@ def _begin() -> None:
 
         route, before, hello, ranks, libraries = json.loads(value)
         environment = {name: os.environ[name] for name in ranks if name in os.environ}
-        number = _say(hello, json.dumps([os.getpid(), sys.orig_argv, environment]))
+        number = _say(
+            hello, lambda running: json.dumps([os.getpid(), sys.orig_argv, environment, running])
+        )
         if _spec("llmcall") is not None:  # else it has the addresses in the environment alone
             del os.environ[VARIABLE]
             for name, given in before.items():
@@ -53,18 +55,26 @@ def _begin() -> None:
         following.loader.exec_module(module)
 
 
-def _say(hello: str, text: str) -> int | None:
-    """Say hello to the recording process by a new file, and return its number; ``None`` if that process has ended."""
-    number = 0
+def _say(hello: str, text: Callable[[list[int]], str]) -> int | None:
+    """Say hello to the recording process by a new file, and return its number; ``None`` if that process has ended.
+
+    :param text: returns the hello, given the numbers of those whose processes are running.
+    """
+    number, running = 0, []
     while True:
         try:
             file = os.open(f"{hello}.{number}.hello", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         except FileExistsError:
+            with open(f"{hello}.{number}.hello", encoding="ascii") as earlier:
+                process = (
+                    earlier.read().partition(",")[0].lstrip("[")
+                )  # empty while it is being written
+            running += [number] if os.path.exists(f"/proc/{process}") else []
             number += 1
         except OSError:
             return None
         else:
-            os.write(file, text.encode())
+            os.write(file, text(running).encode())
             os.close(file)
             return number
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..apis.message import RETURNED_REASONING, message_of, message_text, reasoning_in
@@ -141,7 +140,10 @@ class Reply(dict[str, Data]):
         Each has the log probabilities as ``"logprobs"`` if the API gave them.
         """
         choices = choices_of(self.raw)
-        messages = [_with_logprobs(choice) for choice in choices]
+        messages = [message_of(choice) for choice in choices]
+        for message, choice in zip(messages, choices, strict=True):
+            if choice.get("logprobs") is not None:
+                message["logprobs"] = copy.deepcopy(choice["logprobs"])
         if self.keys() & RETURNED_REASONING:
             return [
                 message | reasoning_in(choice)
@@ -173,14 +175,6 @@ class Reply(dict[str, Data]):
         ):
             return None
         return expected.read(self.content)
-
-
-def _with_logprobs(choice: Mapping[str, Data]) -> dict[str, Data]:
-    """Return a choice's message, and its log probabilities if there are any."""
-    message = message_of(choice)
-    if choice.get("logprobs") is not None:
-        message["logprobs"] = copy.deepcopy(choice["logprobs"])
-    return message
 
 
 # What a call's caller gets

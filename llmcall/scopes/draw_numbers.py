@@ -156,11 +156,6 @@ class Callers:
         return number
 
     @property
-    def number_of_calls(self) -> int:
-        """Return the number of draws that are taken."""
-        return sum(len(taken.numbers) for taken in self.taken.values())
-
-    @property
     def are_told_apart(self) -> bool:
         """Return whether there are several, whom not only the order of their calls tells apart."""
         return not self.is_in_order and len({name for _, name in self.taken}) > 1
@@ -245,14 +240,6 @@ def history_text(history: int) -> str:
     return f"{history & 0xFFFF:0{HISTORY_DIGITS}x}" if history else ""
 
 
-def is_unknown_thread() -> bool:
-    """Return whether this thread was not started by ``threading``, but by ``_thread`` or a C library.
-
-    This is a trick: the stand-in that ``threading`` has for it is told by its name.
-    """
-    return current_thread().name.startswith("Dummy-")
-
-
 class Moved(NamedTuple):
     """A call that a caller made otherwise than in the recording.
 
@@ -322,7 +309,8 @@ class ReplayedCallers:
         """Return the number of calls whose answers may have gone to another caller: all calls of the requests that a
         caller made otherwise.
         """
-        return sum(callers.number_of_calls for callers in self._concerned.values())
+        concerned = self._concerned.values()
+        return sum(len(taken.numbers) for callers in concerned for taken in callers.taken.values())
 
     def note(
         self,
@@ -345,7 +333,8 @@ class ReplayedCallers:
         process = process_in(caller.name)
         sharing = self._sharing.setdefault((request, process or caller.name), set())
         sharing.add(caller.name if process else get_ident())
-        if caller.is_by_arrival or is_unknown_thread():
+        # A trick: of a thread that ``_thread`` or a C library started, ``threading`` has a stand-in with this name.
+        if caller.is_by_arrival or current_thread().name.startswith("Dummy-"):
             sharing.add(None)
         if None in sharing and len(sharing) > 2:
             self._note_moved(Moved(request, number, caller.name, None), callers)

@@ -102,15 +102,6 @@ def is_worker() -> bool:
     return _is_forked or is_started_by_multiprocessing()
 
 
-def is_open_in_parent() -> bool:
-    """Return whether a scope was open in the process that started this one, at that moment.
-
-    A fork server forks workers, but others start them.
-    """
-    _read_parent_state()
-    return _was_open_in_parent
-
-
 class _IsOpen:
     """A flag for a new process: whether a scope is open here at the moment of pickling."""
 
@@ -145,8 +136,10 @@ def why_refused() -> str:
     """Return why a call of this context, which is outside any scope, needs one; empty if it needs none."""
     if is_open_elsewhere():
         return IN_A_THREAD
-    if is_worker() and (is_open_in_parent() or os.environ.get(ENVIRONMENT_VARIABLE)):
-        return IN_A_PROCESS
+    if is_worker():
+        _read_parent_state()  # a fork server forks workers, but others start them
+        if _was_open_in_parent or os.environ.get(ENVIRONMENT_VARIABLE):
+            return IN_A_PROCESS
     return ""
 
 

@@ -24,14 +24,6 @@ class HasNotes(Protocol):
         """Return its notes by name."""
 
 
-def _latest(recorded: Data, noted: Data) -> Data:
-    return noted
-
-
-def _unsaid(value: Data) -> str:
-    return ""
-
-
 class Note(Generic[T]):
     """A kind of note, which its feature's ``FEATURE`` names. A file keeps it beside the key, under its name; the
     disk cache does not. Records that differ only in their notes are equal.
@@ -54,8 +46,8 @@ class Note(Generic[T]):
         default: T,
         rule: str = "",
         check: Callable[[Any], object] = bool,
-        merge: Callable[[Any, Any], Data] = _latest,
-        words: Callable[[Any], str] = _unsaid,
+        merge: Callable[[Any, Any], Data] = lambda recorded, noted: noted,
+        words: Callable[[Any], str] = lambda value: "",
     ) -> None:
         self.name = name
         self.type = type

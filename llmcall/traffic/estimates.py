@@ -102,11 +102,10 @@ def uses_server_tools(body: Mapping[str, Data]) -> bool:
     if body.get("web_search_options") is not None:
         return True
     tools = body.get("tools")
-    return isinstance(tools, Sequence) and any(_runs_at_server(tool) for tool in tools)
-
-
-def _runs_at_server(tool: object) -> bool:
-    return isinstance(tool, dict) and tool.get("type", "custom") not in ("function", "custom")
+    return isinstance(tools, Sequence) and any(
+        isinstance(tool, dict) and tool.get("type", "custom") not in ("function", "custom")
+        for tool in tools
+    )
 
 
 def costliest_parts(

@@ -50,7 +50,8 @@ class ClientGate(Gate):
         self._call = call
         self._pool = pool
         self._request = request
-        self._slot = slot or _slot_type(pool)(pool)
+        most = pool.settings.limits_max_concurrent_calls
+        self._slot = slot or (slot_types()[most] if isinstance(most, str) else Slot)(pool)
         self._held: list[Slot | Reservation] = [self._slot]
         self._estimated: tuple[int, int] | None = None  # tokens of prompt and answer
 
@@ -202,12 +203,6 @@ def _unknown_price(model: str, service_tier: str | None) -> ConfigError:
         f"the price of {name} is unknown, and a budget limits usd. Write {name} = INPUT, OUTPUT under [Prices] "
         f"(USD per million tokens), or llmcall.configure(prices={{{name!r}: (INPUT, OUTPUT)}})"
     )
-
-
-def _slot_type(pool: Pool) -> type[Slot]:
-    """Return the class of a send's slot."""
-    most = pool.settings.limits_max_concurrent_calls
-    return slot_types()[most] if isinstance(most, str) else Slot
 
 
 _under_way: set[ClientGate] = set()

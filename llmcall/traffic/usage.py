@@ -267,7 +267,9 @@ def count(
     :param arm: the name of the arm that the scope is in; empty outside any.
     :param cassette: the cassette of the call, or ``None``.
     """
-    scope = _counted_scope(scope)
+    if "~" in scope:
+        # Items of a map have no rows of their own: a million would stay as long as the process.
+        scope = path_before_items(scope)
     with lock:
         if caller_meter is not None:
             caller_meter.add(model, scope, amounts, arm)
@@ -277,13 +279,6 @@ def count(
             cassette.counts.add(model, scope, amounts, arm)
     if served := amounts.get("served"):
         _note_served(model, str(served))
-
-
-def _counted_scope(scope: str) -> str:
-    """Return the scope that counts a call. Items of a map have no rows of their own: a million would stay as
-    long as the process.
-    """
-    return path_before_items(scope) if "~" in scope else scope
 
 
 def _note_served(model: str, served: str) -> None:

@@ -194,9 +194,13 @@ class Cassette(ContextDecorator):
         if not writes:
             return
         keep_in_cache(dropped)
+        run = self.run
+        if run is not None:
+            ended = {"exit_code": self.exit_code} if self.exit_code else {}
+            run = {name: run[name] for name in run if name != "exit_code"} | ended
         header = self.file.records.header._replace(
             settings=tape.settings_of(records),
-            run=self._run_at_end,
+            run=run,
             is_complete=is_complete,
             unanswered=unanswered,
         )
@@ -285,13 +289,6 @@ class Cassette(ContextDecorator):
     def run(self) -> Mapping[str, Data] | None:
         """Return the options of the ``llmcall run`` that recorded it, or records it; ``None`` for a block."""
         return self.file.records.header.run if self.file.goes_on else self.owner.run
-
-    @property
-    def _run_at_end(self) -> Mapping[str, Data] | None:
-        if self.run is None:
-            return None
-        ended = {"exit_code": self.exit_code} if self.exit_code else {}
-        return {name: self.run[name] for name in self.run if name != "exit_code"} | ended
 
     @property
     def default_scope(self) -> ActiveScope | None:

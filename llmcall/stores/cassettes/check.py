@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from ...config import resolve as config
-from ...config.settings import Settings
 from ...keys.http_identity import under_settings
 from ...keys.plain_data import is_same
-from ...keys.request import Data
 from ...support.display import printable
 from ..record import NumberedDraw, draw_of
 from ..records.reader import RecordFile
-
-
-def _settings_with(header: Mapping[str, Data]) -> Settings:
-    """Return the current settings with a header's normalizers and aliases."""
-    normalizers = tuple(header.get("cache_normalize") or ())
-    with config.configured(cache_normalize=normalizers, aliases=header.get("aliases", {})):
-        return config.settings()
-
 
 INCOMPLETE = (
     "the recording is incomplete: its run was interrupted, or it was left open, so it lacks the calls that "
@@ -55,7 +45,10 @@ def findings(file: RecordFile) -> Iterator[Finding]:
     """
     if not file.header.is_complete:
         yield Finding("complete", 0, "", INCOMPLETE)
-    settings = _settings_with(file.header.settings)
+    header = file.header.settings
+    normalizers = tuple(header.get("cache_normalize") or ())
+    with config.configured(cache_normalize=normalizers, aliases=header.get("aliases", {})):
+        settings = config.settings()
     later: list[tuple[int, str, NumberedDraw]] = []  # draws, each with the one before it
     for number, record in enumerate(file, 1):
         sample = record.sample or ""

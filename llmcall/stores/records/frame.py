@@ -84,12 +84,11 @@ def _columns(is_used: Callable[[Record], bool]) -> dict[str, Callable[[Record], 
         "used": is_used,
         "cache_key": attrgetter("cache_key"),
         "request": lambda record: key_of(record.kind, record.request, None),
-        **{name: partial(_has_note, name) for name in additions("given")},
+        **{
+            name: partial(lambda name, record: name in record.notes, name)
+            for name in additions("given")
+        },
     }
-
-
-def _has_note(name: str, record: Record) -> bool:
-    return name in record.notes
 
 
 def _levels_of(scope: str | None) -> list[str]:

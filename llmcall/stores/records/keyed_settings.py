@@ -229,7 +229,8 @@ def overridden_words(before: Settings, layer: Layer, path: str) -> str:
         if here := _setting_text(earlier.value, entry.value):
             is_variable = earlier.rank is Rank.ENVIRONMENT
             file = os.path.basename(earlier.origin).partition(", ")[0]
-            source, prefix = "the environment" if is_variable else file, _config_prefix(name)
+            source, row = "the environment" if is_variable else file, SETTINGS[name]
+            prefix = f"{row.key} = " if row.key else f"[{row.section}] "  # as in config.ini
             recorded = _setting_text(entry.value, earlier.value) or f"no {prefix.rstrip(' =')}"
             overridden.append(
                 f"{prefix}{here} of {source} has no effect: {path} was recorded with {recorded}"
@@ -240,12 +241,6 @@ def overridden_words(before: Settings, layer: Layer, path: str) -> str:
         "To use what is set here, record everything again in the mode 'rewrite', or set it in code"
     )
     return f"{'; '.join(overridden)}. {remedy}"
-
-
-def _config_prefix(name: str) -> str:
-    """Return a setting's key or section, as config.ini writes it before the value."""
-    row = SETTINGS[name]
-    return f"{row.key} = " if row.key else f"[{row.section}] "
 
 
 def _setting_text(value: object, other: Any) -> str:

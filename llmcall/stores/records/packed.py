@@ -153,7 +153,10 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
         if not is_known or type(response) is not dict:
             raise ValueError(NO_RECORD)
         names = tuple(rare[0]) if rare else ()
-        header_notes = _header_notes(layout, rare[1]) if layout >= LAYOUT_OF_NOTE else NO_NOTES
+        header_notes: Notes = NO_NOTES
+        if layout >= LAYOUT_OF_NOTE:  # none if the feature that made the note is not here
+            kinds = known_header_notes().values()
+            header_notes = {kind.name: rare[1] for kind in kinds if kind.layout == layout}
     except UNREADABLE as error:
         raise _unreadable(cache_key, error) from error
     return Record(
@@ -172,11 +175,6 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
         parse_days(days) if days else None,
         header_notes=header_notes,
     )
-
-
-def _header_notes(layout: int, value: Data) -> Notes:
-    """Return the header's note in a row; none if the feature that made it is not here."""
-    return {kind.name: value for kind in known_header_notes().values() if kind.layout == layout}
 
 
 MOST_PLAIN = 1000  # bytes of a held record that are not compressed

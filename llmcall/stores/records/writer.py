@@ -79,7 +79,7 @@ def encode(
             continue
         for digest in texts:
             if digest not in written_texts:
-                yield text_line(digest, texts[digest])
+                yield encode_line({"text": digest, "lines": texts[digest].split("\n")})
         written_texts |= texts.keys()
         yield line
 
@@ -117,11 +117,6 @@ def _line_of(
     return record_line(record, location, allow, checked_texts, texts)
 
 
-def text_line(digest: str, text: str) -> str:
-    """Return the line of a long text."""
-    return encode_line({"text": digest, "lines": text.split("\n")})
-
-
 def header_line(header: Header, served: Mapping[str, Data], allow: Sequence[str]) -> str:
     """Return the line of a header as it stands.
 
@@ -157,7 +152,9 @@ def record_line(
     :param texts: gets the long texts, by their digests.
     """
     try:
-        fields = _before_request(record)
+        fields: dict[str, Data] = {name: getattr(record, name) for name in BEFORE_NOTES}
+        fields["arms"] = list(record.arms) or None
+        fields |= dict(sorted(record.notes.items()))
         fields["request"] = record.request
         fields["response"] = stable_response(record.response)
         fields["cost"] = record.cost
@@ -174,13 +171,6 @@ def record_line(
             f"{location}: its request or response is nested too deeply to be recorded"
         ) from None
     return line
-
-
-def _before_request(record: Record) -> dict[str, Data]:
-    """Return the fields that come before the request in a record's line."""
-    fields = {name: getattr(record, name) for name in BEFORE_NOTES}
-    fields["arms"] = list(record.arms) or None
-    return fields | dict(sorted(record.notes.items()))
 
 
 def _recordable_fields(fields: Mapping[str, Data], location: str) -> dict[str, Data]:

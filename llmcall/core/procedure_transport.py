@@ -42,15 +42,9 @@ class ProcedureTransport(AsyncTransport):
         """Yield the chunks of an answer, in this thread."""
         timed = Timed()
         chunks = self.chunks(request, timeout, timed)
-        return None if chunks is None else _TimedChunks(chunks, timed)
+        return None if chunks is None else threads.Each(chunks, timed)
 
     def astream(self, request: Request, timeout: float | None) -> AsyncIterator[Chunk] | None:
         """Yield the chunks of an answer, in the running event loop."""
         chunks = self.chunks(request, timeout, Timed())
         return None if chunks is None else loops.each(chunks)
-
-
-class _TimedChunks(threads.Each[Chunk]):
-    def __init__(self, chunks: AsyncGenerator[Chunk, None], timed: Timed) -> None:
-        super().__init__(chunks)
-        self.timed = timed

@@ -25,6 +25,7 @@ from .effects import (
     Piece,
     Procedure,
     Send,
+    Timed,
     Wait,
     Write,
 )
@@ -168,10 +169,13 @@ class Each(Iterator[T]):
     """The items of an asynchronous generator that awaits effects, in this thread.
 
     A class, not a generator, which the garbage collector would close in the current context.
+
+    :ivar timed: has the deadline of the next item, where nothing else ends the wait for it.
     """
 
-    def __init__(self, items: AsyncGenerator[T, None]) -> None:
+    def __init__(self, items: AsyncGenerator[T, None], timed: Timed | None = None) -> None:
         self._items = items
+        self.timed = timed
 
     def __next__(self) -> T:
         try:

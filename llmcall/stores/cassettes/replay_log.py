@@ -179,7 +179,7 @@ class ReplayLog:
             followers: dict[str, list[Record]] = {}  # by the key of the used record before them
             last_own: dict[tuple[str, str, str], Record] = {}  # by scope, request and caller
             for record in records if scope in unused else ():
-                caller = self._caller_of(record.cache_key) or record.caller
+                caller = self._callers.get(record.cache_key) or record.caller
                 if own := _own_draws(record, caller):
                     last_own[own] = record
             for record, before in unused.get(scope, ()):
@@ -196,8 +196,6 @@ class ReplayLog:
     def unused(self) -> list[Record]:
         """Return the file's records that answered no call and belong to no replayed function."""
         others = self._stored.others(self.has_used)
-        if not self._skipped_scopes:
-            return others
         return list(filter(self.unused_test(self._stored), others))
 
     def unused_test(self, records: Iterable[Record]) -> Callable[[Record], bool]:
@@ -291,10 +289,6 @@ class ReplayLog:
         histories = {number: draw.history for number, draw in draws.items()}
         return RecordedCallers(callers, self._is_recording, histories=histories)
 
-    def _caller_of(self, key: str) -> str | None:
-        """Return the caller of this run that got a record first, or ``None``."""
-        return self._callers.get(key)
-
     def with_callers(
         self, records: Sequence[Record], is_gained: Callable[[str], bool], *, is_complete: bool
     ) -> Sequence[Record]:
@@ -313,7 +307,7 @@ class ReplayLog:
             recorded.append(record.caller)
             if are_told_apart or record.sample is None:
                 key = record.cache_key
-                names.append(self._caller_of(key) or (None if is_gained(key) else record.caller))
+                names.append(self._callers.get(key) or (None if is_gained(key) else record.caller))
             else:
                 names.append(None)
 
@@ -332,18 +326,18 @@ class ReplayLog:
         the records that name a caller.
         """
         named = {record.cache_key: record.scope for record in records if record.caller}
-        own = {key: scope for key, scope in named.items() if self._caller_of(key)}
+        own = {key: scope for key, scope in named.items() if self._callers.get(key)}
         scopes = {*own.values()}
         used = [
             number
             for number, record in enumerate(records)
-            if record.scope in scopes and self._caller_of(record.cache_key)
+            if record.scope in scopes and self._callers.get(record.cache_key)
         ]
         last: dict[tuple[str, str], int] = {}
         found = {}
         for number in sorted(used, key=lambda it: self.first_call(records[it].cache_key)):
             record = records[number]
-            caller = record.scope, self._caller_of(record.cache_key) or ""
+            caller = record.scope, self._callers.get(record.cache_key) or ""
             if record.cache_key in named:
                 found[record.cache_key] = "" if record.arms else history_text(last.get(caller, 0))
             digest = identity(record.kind, record.request).hexdigest()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import random
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -164,20 +162,6 @@ def test_actors_whose_changed_system_messages_name_them_are_paired() -> None:
     )
 
 
-def test_actors_whose_system_messages_begin_alike_keep_their_digests() -> None:
-    """Else two would have one name."""
-    runs = []
-    for answer in ("Yes.", "No."):
-        records = []
-        for name in ("Ada", "Bea"):
-            system = f"You are a villager. Your name is {name}."
-            digest = hashlib.sha256(system.encode()).hexdigest()
-            records += conversation(f"{system[:19]}-{digest[:8]}#0", [("Bread?", answer)], system)
-        runs.append(write_cassette(f"{answer}jsonl", records))
-    shown = str(llmcall.compare(*runs)).splitlines()[1]
-    assert len(set(re.findall(r"You are a villager\.?-[0-9a-f]{8}", shown))) == 2, shown
-
-
 def test_one_changed_prompt_among_equal_ones_is_paired_with_its_own_round() -> None:
     """The rounds after it ask the same words after another history."""
     runs = []
@@ -306,28 +290,6 @@ def test_an_actor_who_remembers_other_things_is_paired_round_by_round(role: str)
         write_cassette(path, records)
     pairs = [(row.answer, row.other_answer) for row in llmcall.compare("a.jsonl", "b.jsonl").rows]
     assert pairs == [(f"a.jsonl {number}", f"b.jsonl {number}") for number in range(6)]
-
-
-@pytest.mark.parametrize("order", [(0, 1, 2, 3, 4, 5, 6, 7), (5, 0, 7, 2, 1, 3, 4, 6), (1, 0)])
-def test_people_in_threads_of_one_scope_are_paired_by_their_system_messages(
-    order: tuple[int, ...],
-) -> None:
-    """Whichever thread was first, whatever changed in all of these messages, and each of their questions."""
-
-    def run(path: str, word: str, order: Sequence[int]) -> Path:
-        calls = list(itertools.product(("Ann", "Ben", "Cem", "Dan"), ("Bread?", "Milk, please?")))
-        records = []
-        for name, question in (calls[number] for number in order):
-            system = {"role": "system", "content": f"You are {name}, a {word} baker."}
-            asked = {"role": "user", "content": question}
-            records.append(chat([system, asked], f"{name} {question} {word}", "run#0"))
-        return write_cassette(path, records)
-
-    first = run("a.jsonl", "good", range(len(order)))
-    found = llmcall.compare(first, run("b.jsonl", "very good", order))
-    assert [row.other_answer for row in found.rows] == [
-        (row.answer or "").replace("good", "very good") for row in found.rows
-    ]
 
 
 def test_a_difference_lists_all_its_reasons() -> None:
@@ -559,19 +521,6 @@ def test_actors_that_make_fewer_or_more_calls_are_one_line() -> None:
     ]
 
 
-def test_calls_in_the_scope_of_the_whole_run_have_its_name() -> None:
-    """No actor's scope is around them."""
-    one, other = (
-        write_cassette(
-            f"{word}.jsonl", [chat(f"{word} bread for Ann and Ben?", "Yes.", "trial-1#0")]
-        )
-        for word in ("White", "Brown")
-    )
-    assert str(llmcall.compare(one, other)).splitlines()[1:] == [
-        "trial-1, call 1: the prompt changed: [-White-] {+Brown+}"
-    ]
-
-
 def test_a_prompt_follows_from_the_first_answer_that_holds_its_words() -> None:
     """Of all with a smaller place or the same one: the first by place, then in the file."""
 
@@ -587,18 +536,6 @@ def test_a_prompt_follows_from_the_first_answer_that_holds_its_words() -> None:
     ]
 
 
-def test_a_prompt_in_which_two_answers_changed_places_follows_from_them() -> None:
-    """Its changed words are the answers, however many equal words stand between them."""
-
-    def run(path: str, ada: str, ben: str) -> Path:
-        heard = f"Ada chose to {ada}. Ben chose to {ben}. And you?"
-        return spoken(path, ("ada", "Bread?", ada), ("ben", "Soup?", ben), ("cem", heard, "wait"))
-
-    found = llmcall.compare(run("a.jsonl", "wait", "buy"), run("b.jsonl", "buy", "wait"))
-    assert causes(found) == [("ada", 0, "draw"), ("ben", 0, "draw")]
-    assert found.divergences[-1].caused_by == ("ada", 0)
-
-
 def test_a_prompt_with_words_of_several_answers_follows_from_the_first() -> None:
     """Each stretch of changed words stands in one of them."""
 
@@ -612,41 +549,6 @@ def test_a_prompt_with_words_of_several_answers_follows_from_the_first() -> None
         ("draw", None),
         ("prompt", ("ann", 0)),
     ]
-
-
-def feed(content: str, likes: int = 0) -> str:
-    """Return a prompt of a platform such as OASIS: posts with numbers, times and likes, as JSON."""
-    posts = [
-        {"post_id": n, "content": text, "created_at": f"2026-11-0{n}", "num_likes": likes}
-        for n, text in enumerate(("My goat ate the tax form.", content), 1)
-    ]
-    return f"After refreshing, you see some posts {json.dumps(posts, indent=4)}. What do you do?"
-
-
-def test_who_reads_another_post_in_json_did_not_change() -> None:
-    """The changed words are the post's."""
-
-    def run(path: str, who: str, said: str) -> Path:
-        tool = {"name": "create_post", "arguments": json.dumps({"content": said})}
-        call = {"id": "c", "type": "function", "function": tool}
-        posts_it = {"role": "assistant", "content": None, "tool_calls": [call]}
-        wrote = chat(f"You are a {who} person. Post.", posts_it, "ann#0")
-        return write_cassette(path, [wrote, chat(feed(said), "Hm.", "ben#0")])
-
-    one = run("a.jsonl", "poor", "No tax!")
-    found = llmcall.compare(one, run("b.jsonl", "rich", "More tax, please."))
-    assert [divergence.caused_by for divergence in found.divergences] == [None, ("ann", 0)]
-
-
-def test_other_likes_of_the_same_post_are_a_change_of_their_own() -> None:
-    """Their number stands in no answer."""
-
-    def run(path: str, likes: int, who: str) -> Path:
-        wrote = "ann", f"You are {who}.", f"I am {who}."
-        return spoken(path, wrote, ("ben", feed("Cheese is a right.", likes), "Hm."))
-
-    found = llmcall.compare(run("a.jsonl", 3, "poor"), run("b.jsonl", 4, "rich"))
-    assert causes(found) == [("ann", 0, "prompt"), ("ben", 0, "prompt")]
 
 
 @pytest.mark.parametrize(
@@ -774,33 +676,6 @@ def test_compare_tells_the_cause_of_random_programs_and_what_follows(
             assert divergence.caused_by in quoted[divergence.scope, divergence.index] & tainted
 
 
-@pytest.mark.parametrize("names", list(permutations(("ada", "ben", "cem"))))
-@pytest.mark.feature("arms")
-def test_arms_compared_tell_the_treated_actor_whatever_the_names(
-    names: tuple[str, str, str],
-) -> None:
-    """The first is treated and speaks; the others quote all that was said in the round."""
-
-    def answer(messages: list[dict[str, Any]]) -> str:
-        return hashlib.sha256(messages[-1]["content"].encode()).hexdigest()[:12]
-
-    client = ScriptedClient(answer)
-
-    def play(price: str) -> None:
-        said: list[str] = []
-        for name in names:
-            with llmcall.scope(name):
-                offer = f"Bread is {price}." if name == names[0] else ""
-                asked = f"{offer} You heard: {', '.join(said)}. And you, {name}?"
-                said.append(client.send_message(asked, temperature=1, on_error="raise").content)
-
-    arms = {"control": {"price": "dear"}, "treated": {"price": "cheap"}}
-    with llmcall.cassette("a.jsonl"):
-        found = llmcall.arms(play, arms, scope="town", repeats=2).compare("control", "treated")
-    assert causes(found) == [(f"{repeat}/{names[0]}", 0, "prompt") for repeat in range(2)]
-    assert len(found.divergences) == 6
-
-
 def echoed(
     subsidy: int, answer: str, scope: str, *, arms: tuple[str, ...] = ()
 ) -> llmcall.types.Record:
@@ -917,35 +792,6 @@ def test_the_words_of_added_and_missing_calls_explain_a_prompt() -> None:
         ("ann", "missing", None),
         ("bob", "prompt", ("abe", 0)),
     ]
-
-
-@pytest.mark.parametrize("heard", ["the one before", "all"])
-def test_one_changed_persona_among_forty_agents_is_one_line(heard: str) -> None:
-    """In 25 rounds, with memory; the line after it counts the agents that only heard of it."""
-
-    def run(path: str, persona: str) -> Path:
-        records, last_answers = [], ["nothing"] * 40
-        memory: list[list[str]] = [[] for _ in last_answers]
-        for day in range(25):
-            answers = []
-            for agent in range(40):
-                sources = [(agent - 1) % 40] if heard == "the one before" else range(40)
-                memory[agent].append(
-                    "; ".join(f"agent {n} said {last_answers[n]}" for n in sources)
-                )
-                who = f"You are agent {agent}, a {persona if agent == 7 else 'thrifty'} buyer."
-                asked = f"{'. '.join(memory[agent][-3:])}. What do you say on day {day}?"
-                messages = [{"role": "system", "content": who}, {**ASKED, "content": asked}]
-                chance = random.Random(str(messages))
-                answers.append(" ".join(chance.choice(WORDS) for _ in range(5)))
-                records.append(chat(messages, answers[-1], f"town/agent-{agent:02}#0"))
-            last_answers = answers
-        return write_cassette(path, sorted(records, key=lambda record: record.scope))
-
-    printed = done("diff", str(run("a.jsonl", "thrifty")), str(run("b.jsonl", "generous")))
-    _, cause, followers = printed.splitlines()
-    assert cause == "agent-07, call 1: the prompt changed: [-thrifty-] {+generous+}"
-    assert followers.endswith("so this may just follow.")
 
 
 WORDS = ("yes", "no", "maybe", "3", "5", "thrifty", "generous", "bread", "milk", "it's", "cheap")

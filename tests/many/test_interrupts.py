@@ -269,28 +269,3 @@ def test_ctrl_c_in_the_moment_in_which_a_map_closes_loses_nothing(step: int) -> 
         if not interrupted.is_pressed:
             break
     assert line > 10
-
-
-def test_ctrl_c_in_whichever_line_of_a_wait_is_a_keyboard_interrupt(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Of the map's own lines, or of the library's that it waits with."""
-    monkeypatch.setattr("llmcall.many.map_run.TICK", 0.005)
-    for line in range(1, 40):
-        begun: list[str] = []
-        interrupted = InterruptedAt(line, begun, 1, "threading.py")
-
-        def work(
-            item: str, begun: list[str] = begun, interrupted: InterruptedAt = interrupted
-        ) -> None:
-            if item == "b":  # the thread has started
-                begun.append(item)
-                while not interrupted.is_pressed:
-                    time.sleep(0.001)
-
-        sys.settrace(interrupted)
-        try:
-            with pytest.raises(KeyboardInterrupt):
-                map(work, (item for item in "ab"), workers=1)
-        finally:
-            sys.settrace(None)

@@ -725,32 +725,6 @@ def test_a_failed_call_in_a_map_shows_only_the_frames_of_its_user(attempts: int)
     assert frames_of(cause) == []
 
 
-def test_ctrl_c_in_a_recorded_function_shows_the_frames_of_its_user() -> None:
-    """They say where the function was stopped."""
-
-    @llmcall.recorded
-    def stopped() -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt) as caught:
-        stopped()
-    assert frames_of(caught.value)[-1] == "stopped"
-
-
-def test_an_error_that_is_its_own_cause_is_raised() -> None:
-    """A transport may raise one."""
-
-    class Failing(llmcall.LLMClient):
-        def send(self, request: Any, timeout: float) -> Any:
-            error = llmcall.ServiceError("broken")
-            error.__cause__ = error
-            raise error
-
-    client = Failing(model="any", on_error="raise", retry_max_attempts=1, cache_mode="off")
-    with pytest.raises(llmcall.ServiceError, match="broken"):
-        client.send_message("Hello")
-
-
 def test_an_error_of_the_function_of_a_map_keeps_its_frames() -> None:
     """It may be a fault of llmcall's."""
     with pytest.raises(ZeroDivisionError) as caught:

@@ -9,8 +9,6 @@ import json
 import multiprocessing
 import operator
 import os
-import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import (
     BrokenExecutor,
@@ -23,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import LONGEST, NEEDS_POSIX, ran
+from commands import NEEDS_POSIX, ran
 from map_functions import (
     AGE,
     CALL,
@@ -239,13 +237,6 @@ def test_settings_apply_in_workers(pool: Executor, monkeypatch: pytest.MonkeyPat
     assert {found[1:3] for found in map(describe, range(4), executor=pool)} == {("gpt-4o", 0.25)}
 
 
-def test_workers_need_no_flag_of_sockets_that_windows_lacks(
-    processes: Executor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delattr("socket.MSG_DONTWAIT")
-    assert map(first, [("a", "b")], executor=processes) == ["a"]
-
-
 def test_the_process_of_a_map_logs_what_its_workers_would_warn_of(
     processes: Executor, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -456,26 +447,6 @@ def test_a_programs_calls_in_an_item_that_failed_are_not_paid_again(
     assert len(model.asked) == 4
 
 
-def answer_of_a_thread(item: str) -> list[str]:
-    """Return what a thread of a worker's own returns."""
-    answers: list[str] = []
-    thread = threading.Thread(target=answers.append, args=(item,))
-    thread.start()
-    thread.join()
-    return answers
-
-
-@EACH_METHOD
-def test_threads_of_a_maps_worker_run_inside_a_cassette(method: str) -> None:
-    """A forked worker has the replacements of its program already, and puts no others before them."""
-    with (
-        llmcall.cassette("pool.jsonl"),
-        ProcessPoolExecutor(1, multiprocessing.get_context(method)) as pool,
-    ):
-        found = map(answer_of_a_thread, "abc", scope="survey", key=str, executor=pool)
-    assert found == [["a"], ["b"], ["c"]]
-
-
 def test_workers_that_ask_the_same_at_once_get_one_answer(pool: Executor) -> None:
     """The first answer that comes is on the cassette, and everybody gets that one, now and in a replay."""
     llmcall.configure(cache_mode="off")
@@ -539,8 +510,9 @@ def test_a_killed_worker_leaves_what_it_was_answered_on_the_cassette() -> None:
     llmcall.configure(cache_mode="off")
     with llmcall.cassette("tape.jsonl", mode="new") as tape:
         context = multiprocessing.get_context("fork")
-        with ProcessPoolExecutor(1, context) as pool, pytest.raises(BrokenExecutor):
+        with ProcessPoolExecutor(1, context) as pool, pytest.raises(BrokenExecutor) as caught:
             map(ask_then_be_killed, "a", executor=pool, scope="survey", key=str)
+        assert caught.value.results == [None]  # type: ignore[attr-defined]
         assert tape.asked == 1
         assert len(map(ask, "a", scope="survey", key=str)) == 1
         assert (tape.asked, tape.replayed, calls()) == (1, 1, 1)
@@ -558,19 +530,6 @@ def test_a_cassette_is_refused_on_other_machines(
     assert calls() == 0
 
 
-def test_nothing_of_a_map_stays_open_in_its_process(processes: Executor) -> None:
-    """Neither threads nor files, though the pool goes on."""
-    with llmcall.cassette("tape.jsonl"), llmcall.budget(calls=9):
-        map(ask, range(4), executor=processes)
-    before = threads_and_files()
-    with llmcall.budget(calls=9):
-        map(ask, range(4), executor=processes)
-    deadline = time.monotonic() + LONGEST
-    while threads_and_files() > before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert threads_and_files() <= before
-
-
 def test_a_long_name_of_the_temporary_folder_keeps_no_worker_from_its_process(
     processes: Executor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -581,11 +540,6 @@ def test_a_long_name_of_the_temporary_folder_keeps_no_worker_from_its_process(
         monkeypatch.setenv(name, str(long_path))
     with llmcall.budget(calls=2):
         assert len(map(ask, "ab", executor=processes)) == 2
-
-
-def threads_and_files() -> tuple[int, int]:
-    """Return how many of both this process has."""
-    return threading.active_count(), len(os.listdir("/proc/self/fd"))
 
 
 def test_a_failure_in_a_worker_is_reported_at_the_end_of_a_recording(
@@ -663,18 +617,6 @@ def test_a_map_inside_a_worker_runs_in_threads_and_counts_its_usage(processes: E
         found = map(nested, [1, 2], executor=processes, scope="outer", key=str)
     assert used.calls == 4
     assert map(nested, [1, 2], scope="outer", key=str) == found
-
-
-def test_a_killed_worker_ends_the_map_with_the_results_so_far() -> None:
-    """A worker that is killed ends the map with the executor's error and the results that there
-    are.
-    """
-    with (
-        ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as made,
-        pytest.raises(BrokenExecutor) as caught,
-    ):
-        map(os._exit, [3], executor=made)
-    assert caught.value.results == [None]  # type: ignore[attr-defined]
 
 
 @pytest.mark.slow

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from clients import Responding
-from servers import completion
 
 import llmcall
 from llmcall import LLMCall, TemplateError
@@ -200,29 +198,6 @@ def test_examples_vary_in_a_table() -> None:
     table = call.table([{"item": "salt"}], vary={"history": levels})
     assert table["value"].tolist() == ["1 Rate salt.", "3 Rate salt."]
     assert table["history"].tolist() == ["none", "some"]
-
-
-@pytest.mark.parametrize("history", ["talk", EXAMPLES])
-@pytest.mark.feature("plans")
-def test_a_plan_knows_what_is_recorded_and_what_it_cost(history: Any) -> None:
-    """Corrections of the recorded answers count, answers to other calls do not."""
-    tokens = {"prompt_tokens": 10, "completion_tokens": 2}
-    client = Responding(
-        *(completion(answer, usage=tokens) for answer in ("Well.", "3", "No.")),
-        model="my-model",
-        prices={"my-model": (1, 10)},
-    )
-    call = LLMCall(
-        system="You count.", user="{{ name }}?", history=history, output_type=int, client=client
-    )
-    rows = [{"name": name, "talk": TALK, "first": "gold"} for name in ("Ann", "Ben", "Cleo")]
-    call.map(rows[:1])
-    client.send_message("Ann?")
-    plan = call.map(rows, dry_run=True)
-    assert (plan.hits, plan.misses) == (1, 2)
-    assert plan.cost is not None
-    answers, corrections = 2 * 2 * 10 / 1e6, 2 * (10 + 2 * 10) / 1e6
-    assert plan.expected_cost == pytest.approx(plan.cost[0] + answers + corrections)
 
 
 def test_a_conversation_is_recorded_and_replayed() -> None:

@@ -463,29 +463,6 @@ def test_a_decorated_function_is_pickled_by_its_name() -> None:
     assert method.llm_call is Person.would_buy.llm_call
 
 
-def test_a_return_type_that_is_no_name_of_the_module_is_refused() -> None:
-    """A local type under ``from __future__ import annotations``; the error says what to do."""
-
-    class Mood(Enum):
-        """A local type."""
-
-        GOOD = "good"
-
-    def mood(text: str) -> Mood:
-        """{{ text }}"""
-        raise NotImplementedError
-
-    assert mood.__annotations__["return"] == "Mood"
-    with pytest.raises(TypeError) as refused:
-        llm(mood)
-    assert re.search(
-        r"return type Mood of test_\w+\.<locals>\.mood cannot be resolved.*define it there, or write "
-        r"@llmcall\.llm\(output_type=Mood\)",
-        str(refused.value),
-    )
-    assert llm(output_type=Mood, client=ScriptedClient(["Good."]))(mood)("?") is Mood.GOOD
-
-
 # Tables
 
 

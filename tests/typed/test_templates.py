@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -297,19 +296,6 @@ def test_an_edited_file_is_read_again(name: str, folder: Path) -> None:
     (folder / name).write_text("Now {{ mood }}.\n", encoding="utf-8")
     (after,) = call.map([{"name": "Lisa", "mood": "good"}])
     assert "Now good." in after and "Now" not in before
-
-
-def test_an_edit_of_the_same_length_and_time_is_read_again(folder: Path) -> None:
-    """A file system's clock may tick more slowly than an author's script writes."""
-    client = ScriptedClient(lambda messages: messages[0]["content"])
-    call = LLMCall(None, "mood.txt", template_path=folder, client=client)
-    path = folder / "mood.txt"
-    path.write_text("Now good.", encoding="utf-8")
-    status = path.stat()
-    before = call()
-    path.write_text("Now evil.", encoding="utf-8")
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert (before, call()) == ("Now good.", "Now evil.")
 
 
 def test_the_method_of_a_dict_that_has_such_a_key_names_the_key() -> None:

@@ -88,20 +88,6 @@ def test_a_varied_table_is_replayed() -> None:
     assert again[ANSWERED].values.tolist() == first[ANSWERED].values.tolist()
 
 
-def test_cells_with_equal_requests_have_the_draws_that_they_have_alone() -> None:
-    """Each request is asked once; a later call, and a second survey, are other draws."""
-    client = numbered()
-    call = call_of(client, user="{{ name }}: bread?")
-    text = "{{ name }}: bread?"
-    with llmcall.scope("s"):
-        table = call.table(ROWS, vary={"user": {"one": text, "same": text}}, key="name")
-        later = call.table(ROWS, key="name")
-        second = call.table(ROWS, vary={"user": {"other": text}}, key="name")
-    assert table["value"].tolist()[:2] == table["value"].tolist()[2:]
-    assert client.usage.calls == 6
-    assert len({*table["value"], *later["value"], *second["value"]}) == 6
-
-
 TWO_CELLS = {"user": VARY["user"], "tone": ["kind"]}
 
 
@@ -116,19 +102,6 @@ def test_rows_of_a_cell_that_fails_have_the_error() -> None:
     failing_cell = call_of(ScriptedClient(answer, cache_mode="auto"))
     table = failing_cell.table(ROWS, vary=TWO_CELLS, on_error="return", scope="s")
     assert table["error"].notna().tolist() == [False, False, True, True]
-
-
-def test_a_key_function_gets_plain_rows_with_their_labels() -> None:
-    """Every cell's, one after the other."""
-    rows: list[Any] = []
-
-    def key(row: Any) -> str:
-        rows.append(row)
-        return str(row["name"])
-
-    call_of(numbered()).table(ROWS[:1], vary={"tone": VARY["tone"]}, scope="s", key=key)
-    assert rows == [{"name": "Ann", "tone": "kind"}, {"name": "Ann", "tone": "curt"}]
-    assert {type(row) for row in rows} == {dict}
 
 
 def buys_function() -> Any:

@@ -159,29 +159,6 @@ def test_auto_never_grows_above_256(held: HeldCalls, monkeypatch: pytest.MonkeyP
     assert found() == [256]
 
 
-@pytest.mark.ci
-def test_auto_retries_a_number_of_calls_that_was_refused_late(
-    held: HeldCalls, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With 4 refused, it grows from 2 to 3, and stays there for three windows for each of three calls."""
-    monkeypatch.setattr("llmcall.features.adaptive_limits.slots.FIRST", 4)
-    held.make(60)
-    held.wait_for(4)
-    held.end(range(1), BUSY)
-    wait_until(3, 2)
-    held.end(range(1, 4))
-    held.wait_for(6)
-    held.end(range(4, 6))
-    for ended in range(6, 32):
-        held.wait_for(ended + 3)
-        assert found() == [3]
-        held.end(range(ended, ended + 1))
-    held.wait_for(35)
-    held.end(range(32, 33))
-    held.wait_for(37)
-    assert found() == [4]
-
-
 def test_auto_does_not_grow_a_number_of_calls_that_was_not_reached() -> None:
     """100 calls one after the other say nothing of more than one at a time."""
     client = ScriptedClient(lambda messages: "yes", **AUTO)

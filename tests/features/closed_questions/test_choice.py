@@ -6,10 +6,8 @@ import hashlib
 import json
 import re
 import sqlite3
-from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
-from itertools import permutations, product
+from itertools import permutations
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
@@ -70,27 +68,6 @@ def orders_in(path: str, options: list[str], order: str) -> list[Any]:
     with llmcall.scope(scope):
         table = choice.table([{"town": "Rye"}], key=lambda _: name, repeats=3)
     return [*map(read_order, table.itertuples())]
-
-
-class ScriptedFirst(ScriptedClient):
-    """Answers with what stands first, in other processes too."""
-
-    def __init__(self) -> None:
-        super().__init__(first)
-
-    def __reduce__(self) -> Any:
-        return ScriptedFirst, ()
-
-
-def cramers_v(pairs: Any) -> float:
-    """Return Cramér's V of two questions' answers, from 0 (independent) to 1."""
-    pairs = list(pairs)
-    both, ones, others = Counter(pairs), *map(Counter, zip(*pairs, strict=True))
-    expected = {
-        pair: ones[pair[0]] * others[pair[1]] / len(pairs) for pair in product(ones, others)
-    }
-    chi_square = sum((both[pair] - count) ** 2 / count for pair, count in expected.items())
-    return float((chi_square / len(pairs) / (min(len(ones), len(others)) - 1)) ** 0.5)
 
 
 def hashed(*lines: object) -> int:
@@ -519,21 +496,6 @@ def test_another_framing_or_model_changes_nobodys_order() -> None:
     assert orders(other, repeats=3) == orders(question(order="shuffle"), repeats=3)
 
 
-@pytest.mark.parametrize(
-    "order",
-    ["shuffle", *(pytest.param(way, marks=pytest.mark.ci) for way in ("reverse", "rotate"))],
-)
-def test_two_questions_have_unrelated_orders(order: str) -> None:
-    """The answers of a model that takes what stands first do not correlate. Of 1,000 persons whose
-    answers are independent, Cramér's V is above .11 less than once in 1,000 times (by chi-square).
-    """
-    persons = [{"town": str(number)} for number in range(1000)]
-    other = question(["red", "green", "blue", "white"], order=order)
-    found = [orders(choice, persons).values() for choice in (question(order=order), other)]
-    firsts = zip(*([read[0] for read in answers] for answers in found), strict=True)
-    assert cramers_v(firsts) < 0.11
-
-
 def test_an_arm_changes_nobodys_order() -> None:
     """The treated read what the others read."""
     with llmcall.scope("survey"), llmcall.arm("treated"):
@@ -550,18 +512,6 @@ def test_outside_a_scope_the_order_depends_on_the_item() -> None:
         name = f"~{hashlib.sha256(text.encode()).hexdigest()[:16]}"
         start = (hashed(name, *OPTIONS) + row.repeat) % 4
         assert read_order(row) == (*OPTIONS[start:], *OPTIONS[:start])
-
-
-@pytest.mark.feature("executors")
-def test_orders_are_the_same_in_other_processes() -> None:
-    """A process pool asks in the orders of threads, outside any scope too."""
-    choice = llmcall.choice("What?", OPTIONS, order="shuffle", client=ScriptedFirst())
-    with ProcessPoolExecutor(2) as pool:
-        for name in ("survey", None):
-            with llmcall.scope(name):
-                here = choice.table(TOWNS, repeats=2)
-                there = choice.table(TOWNS, repeats=2, executor=pool)
-            assert here["order"].tolist() == there["order"].tolist()
 
 
 @pytest.mark.feature("plans")
@@ -639,19 +589,6 @@ def test_a_set_of_options_is_refused() -> None:
         llmcall.choice("Which?", {"tax", "ban"})
 
 
-def test_a_choice_takes_worked_examples() -> None:
-    examples = [
-        {"role": "user", "content": "Rate gold."},
-        {"role": "assistant", "content": "A"},
-    ]
-    client = ScriptedClient(["B"])
-    policy = llmcall.choice("Salt?", ["good", "bad"], history=examples, client=client)
-    assert policy() == "bad"
-    *shown, question = client.requests[0].messages
-    assert shown == examples
-    assert question["content"].startswith("Salt?\n\nA. good\nB. bad")
-
-
 def test_framings_of_a_choice_share_its_order() -> None:
     """Each respondent reads the options in one order, whatever varies."""
     client = ScriptedClient(lambda messages: "A", cache_mode="auto")
@@ -662,17 +599,6 @@ def test_framings_of_a_choice_share_its_order() -> None:
     )
     assert table["order"].tolist()[:4] == table["order"].tolist()[4:]
     assert len({*table["order"]}) > 1
-
-
-def test_a_table_keeps_the_index_of_its_frame() -> None:
-    """Of rows that were filtered from more, whatever the answers are."""
-    pandas = pytest.importorskip("pandas")
-    people = pandas.DataFrame({"name": ["Ann", "Ben", "Cleo"], "age": [30, 7, 50]})
-    adults = people[people["age"] > 17]
-    client = ScriptedClient(lambda messages: "A" if "Ann" in messages[0]["content"] else "None.")
-    table = llmcall.choice("{{ name }}?", ["tea", "milk"], client=client).table(adults)
-    assert table.index.tolist() == [0, 2]
-    assert table["value"].isna().tolist() == [False, True]
 
 
 @pytest.mark.parametrize(("text", "option"), [("{{ wage }}?", "tea"), ("What?", "{{ wage }}")])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -303,33 +302,6 @@ def test_the_deployment_of_azures_path_is_the_model() -> None:
     )
     [record] = records()
     assert (record.model, record.answer) == ("gpt-4o-mine", "5")
-
-
-@pytest.mark.parametrize(
-    ("coding", "content", "words"),
-    [
-        ("br", b"\x1b\xff\x80", "compressed by br: install brotli (br) or zstandard (zstd)"),
-        ("gzip", b"\xff" * 40, "its response is not gzip, or damaged"),
-    ],
-)
-def test_a_compressed_response_that_cannot_be_read_is_named(
-    coding: str, content: bytes, words: str
-) -> None:
-    """With its place; the others are imported."""
-    if coding == "br" and importlib.util.find_spec("brotli"):
-        pytest.skip("brotli is installed, so this response can be read")
-    url, _, answer = EXCHANGES["chat"]
-    good = in_yaml(url, body_of("chat"), answer)[1]
-    headers = {"content-encoding": [coding], **media_type({})}
-    bad = {
-        **good,
-        "response": {**good["response"], "headers": headers, "body": {"string": content}},
-    }
-    data = {"interactions": [good, bad]}
-    path = written("run.yaml", pytest.importorskip("yaml").safe_dump(data).encode())
-    printed = done("import", path, "--to", "imported.jsonl")
-    assert f"2: {path}, interaction 2: " in printed and words in printed
-    assert len(records()) == 1
 
 
 def test_a_layout_may_yield_exchanges() -> None:

@@ -618,29 +618,6 @@ def test_update_waits_for_all_tests_that_share_a_cassette(
     assert project.cassettes() == {UPDATED: left}
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "path"),
-    [
-        (THREE, THREE.replace("'bread', 'milk', 'fish'", "'fish', 'milk tea', 'bread'"), ONE),
-        (SHARED, SHARED.replace("ask('a')", "ask('z'); ask('a')"), UPDATED),
-        (SHARED, SHARED.replace("ask('a')", "ask('c')").replace("test_c", "test_d"), UPDATED),
-    ],
-    ids=["own", "put in", "moved"],
-)
-def test_an_updated_cassette_is_a_fresh_recording(
-    project: Project, before: str, after: str, path: str
-) -> None:
-    """Byte for byte, also where several tests share it."""
-    passed = before.count("def ")
-    project.record(before, passed=passed)
-    project.write(after)
-    project.run("--llm-record=update", passed=passed)
-    updated = (project.path / path).read_bytes()
-    (project.path / path).unlink()
-    project.run("--llm-record=once", passed=passed)
-    assert (project.path / path).read_bytes() == updated
-
-
 REFUSED = "@pytest.mark.llm\ndef test_one():\n    Model(on_error='none').send_message('refused')\n    ask('bread')\n"
 
 

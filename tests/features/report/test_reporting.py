@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 from commands import done
 from files import chat, conversation, embedding, record_of, write_cassette
-from pytest_httpserver import HTTPServer
-from servers import OK, Answer, ScriptedServer, embeddings
 
 import llmcall
 from llmcall.testing import ScriptedClient
@@ -44,22 +42,6 @@ def test_parameters_and_repetitions_are_those_of_the_requests() -> None:
     assert "6 answers to 2 different requests: 3 for each." in text
 
 
-def test_long_values_of_a_parameter_that_begin_alike_are_different_values() -> None:
-    """Each is shown by its beginning; of seven values, the last one is counted."""
-    formats = [
-        {"type": "json_schema", "json_schema": {"name": "a" * 90, "schema": {"title": str(number)}}}
-        for number in range(7)
-    ]
-    records = [
-        chat("Bread?", "Yes.", f"trial#{number}", response_format=form)
-        for number, form in enumerate(formats)
-    ]
-    text = items(str(write_cassette("a.jsonl", records)))["B.3"]
-    (shown,) = re.findall(r"response_format: (.*?)\.(?= )", text)
-    assert shown.count("(1 call)") == 6
-    assert shown.endswith("… (1 call), and 1 other value")
-
-
 def test_calls_that_send_earlier_answers_are_counted() -> None:
     """Two conversations of three calls each: four calls know an earlier answer."""
     turns = [("Bread?", "Yes."), ("And cheese?", "No."), ("Why?", "Dear.")]
@@ -85,25 +67,6 @@ def test_the_models_of_all_apis_are_named_once() -> None:
     assert found["B.3"].startswith(
         "max_tokens of c: 9 (1 call). c: 1 answer to 1 different request"
     )
-
-
-def test_texts_embedded_in_one_call_are_counted_as_texts(httpserver: HTTPServer) -> None:
-    """The server sees one request for embeddings of three texts, and one chat, which one can cut or repeat."""
-    server = ScriptedServer(httpserver, Answer(200, embeddings([1.0], [2.0], [3.0])), OK)
-    settings = {"base_url": server.base_url, "model": "m", "on_error": "raise"}
-    with llmcall.cassette("a.jsonl"), llmcall.OpenAIClient(**settings) as client:
-        client.get_embedding(["bread", "milk", "fish"], dimensions=1)
-        client.send_message("Bread?")
-    assert [request.path for request in server.requests] == [
-        "/v1/embeddings",
-        "/v1/chat/completions",
-    ]
-    found = items("a.jsonl")
-    assert "3 texts through the API: embeddings. 1 call through the API: chat" in found["B.2"]
-    assert "dimensions of text-embedding-3-small: 1 (3 texts)" in found["B.3"]
-    assert "1 answer to 1 different request" in found["B.3"]
-    assert "1 call stood alone; 0 sent" in found["B.5"]
-    assert "1 answer: none cut" in found["E.2"]
 
 
 def test_prompts_of_one_template_are_shown_by_the_first() -> None:

@@ -12,7 +12,6 @@ from unittest import mock
 import openai
 import pytest
 from commands import ran
-from contracts import check_transport
 from openai.types.chat import ChatCompletion
 from pytest_httpserver import HTTPServer
 from servers import (
@@ -31,8 +30,6 @@ from servers import (
 
 import llmcall
 from llmcall import aio
-from llmcall.config.endpoints import Endpoint
-from llmcall.features.xagent.functions import ReplacedSDKTransport
 
 Ask = Callable[..., dict[str, Any]]
 
@@ -436,16 +433,3 @@ with llmcall.cassette("tape.jsonl"):
     print(llmcall.chatcompletion_request(prompt="Hello")["choices"][0]["message"]["content"])
 """
     assert ran(program, "record") == ran(program + 'assert "openai" not in sys.modules\n', "replay")
-
-
-@pytest.mark.parametrize("is_azure", [False, True])
-def test_the_transport_of_a_patched_sdk_keeps_the_contract(is_azure: bool) -> None:
-    pytest.importorskip("openai")
-    version = {"azure_api_version": "2024-10-21"} if is_azure else {}
-    endpoint = Endpoint("patched", ("m",), base_url="http://127.0.0.1:1/v1", **version)
-    name = "AzureOpenAI" if is_azure else "OpenAI"
-    with mock.patch(f"openai.{name}") as sdk, mock.patch(f"openai.Async{name}") as async_sdk:
-        sdk().chat.completions.create().model_dump.return_value = completion()
-        create = async_sdk().chat.completions.create = mock.AsyncMock()
-        create.return_value.model_dump = completion
-        check_transport(lambda: ReplacedSDKTransport(endpoint))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -54,18 +53,6 @@ def test_a_stream_comes_in_pieces_with_its_usage(model_server: ModelServer) -> N
     assert "".join(pieces) == stream.reply.content
     assert stream.reply.usage.input_tokens == 27
     assert stream.reply.usage.output_tokens
-
-
-def test_a_cassette_of_one_wire_replays_on_the_other(
-    model_server: ModelServer, tmp_path: Path
-) -> None:
-    path = tmp_path / "tape.jsonl"
-    with llmcall.cassette(path):
-        recorded = client_of(model_server).send_message(QUESTION, **ASKED)
-    with llmcall.cassette(path, mode="none"):
-        dead = llmcall.OpenAIClient(base_url="http://127.0.0.1:9/v1", model=model_server.model)
-        replayed = dead.send_message(QUESTION, **ASKED)
-    assert (replayed, replayed.cached) == (recorded, True)
 
 
 def test_too_long_a_prompt_is_a_context_length_error(model_server: ModelServer) -> None:

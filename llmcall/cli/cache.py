@@ -16,7 +16,7 @@ from ..review.conversations import read_by_actor, text_lines
 from ..review.runs import RecordedRun
 from ..stores.cache.cache import ResponseCache
 from ..stores.record import Record
-from ..stores.records.served import model_of
+from ..stores.records.header import model_of
 from ..support.display import counted, one_line, printable, quantity, text_table
 from .options import (
     Group,

@@ -22,8 +22,8 @@ from ..keys.request import Data, title_of
 from ..scopes.position import without_repeats
 from ..stores.notes import words_of_notes
 from ..stores.record import Record
+from ..stores.records.header import model_of
 from ..stores.records.line import INLINE_CHARACTERS, text_digest
-from ..stores.records.served import model_of
 from ..support.display import (
     OF_NO_ACTOR,
     OUTSIDE_ANY_SCOPE,

@@ -12,9 +12,8 @@ from ..stores.cache.cache import ResponseCache, shared_cache
 from ..stores.cassettes.cassette import Cassette
 from ..stores.notes import header_notes_of, known_header_notes
 from ..stores.record import Record
-from ..stores.records.header import Header
+from ..stores.records.header import Header, served_by, served_words
 from ..stores.records.reader import read as read_records
-from ..stores.records.served import served_by, served_words
 from ..support.display import counted
 
 SCOPES_SHOWN_BY = "'llmcall show' with the whole run shows the scopes"

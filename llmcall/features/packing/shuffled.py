@@ -21,8 +21,8 @@ from ...scopes.position import Position
 from ...stores.cassettes.cassette import Cassette
 from ...stores.misses.causes import parameters_of
 from ...stores.record import Record
+from ...stores.records.header import model_of
 from ...stores.records.reader import read
-from ...stores.records.served import model_of
 from ...stores.records.writer import write
 from ...support.display import counted
 from ...typed.notes import FORM

@@ -25,7 +25,7 @@ from ...scopes.position import without_repeats
 from ...stores.days import Days
 from ...stores.notes import known_header_notes
 from ...stores.record import Record
-from ...stores.records.served import model_of, served_by, served_words
+from ...stores.records.header import model_of, served_by, served_words
 from ...support.display import as_json, counted, money, printable
 from ...typed.notes import FORM
 

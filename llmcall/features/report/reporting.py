@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ...review.conversations import RecordedCall
 from ...scopes.position import without_repeats
-from ...stores.records.served import days_words, via
+from ...stores.records.header import days_words, via
 from ...support.display import counted, one_line, printable, visible
 from ...typed.notes import FORM
 from .facts import (

@@ -36,8 +36,8 @@ from ...stores.cache.cache import ResponseCache
 from ...stores.cassettes.cassette import Cassette
 from ...stores.cassettes.current import open_current_cassette
 from ...stores.record import Record
+from ...stores.records.header import model_of
 from ...stores.records.reader import read as read_records
-from ...stores.records.served import model_of
 from ...support.arguments import checked
 from ...support.display import counted, printable
 from ...support.frames import data_frame, import_pandas

@@ -23,12 +23,12 @@ from ..cache.cache import ResponseCache, shared_cache
 from ..days import Days
 from ..record import GotFrom, Record
 from ..records.frame import record_frame
+from ..records.header import served_by
 from ..records.keyed_settings import (
     layer_from_header,
     overridden_words,
 )
 from ..records.reader import read
-from ..records.served import served_by
 from .current import open_cassettes
 from .replay_log import ReplayLog
 from .reports import BLOCK, MOVED, REUSED, Owner, left_out_words, unused_words

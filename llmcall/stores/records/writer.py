@@ -17,7 +17,7 @@ from ...support.system import check_replaceable, file_beside
 from ..notes import header_notes_of
 from ..record import Record, scope_of, sorted_scopes
 from .answers import stable_response
-from .header import Header
+from .header import Answered, Header, answered, served_entry
 from .keyed_settings import with_used_models
 from .line import (
     BEFORE_NOTES,
@@ -29,7 +29,6 @@ from .line import (
     text_digest,
 )
 from .reader import content_of, header_in
-from .served import Answered, answered, served_entry
 
 
 def encode(

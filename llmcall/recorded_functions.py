@@ -24,11 +24,11 @@ from .core.prepare import place, unplaced_call
 from .core.seams import Response, Transport
 from .keys.plain_data import map_texts, plain, recordable
 from .keys.request import Data, Request
-from .keys.signatures import OBJECTS, Parameters
 from .scopes.active import here
 from .scopes.position import function_scope
 from .scopes.scope import in_function
 from .stores.cassettes.current import open_current_cassette
+from .support.arguments import OBJECTS, Parameters
 from .support.failures import UnrecordedResult, failed_inside
 from .support.loop_waits import InContext
 from .support.normalizers import normalizer

@@ -13,7 +13,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from ..core import loops, threads
 from ..keys.request import Data
-from ..keys.signatures import Parameters
+from ..support.arguments import Parameters
 from ..support.frames import holds_nothing
 from ..support.tracebacks import door
 from .corrections import Answer

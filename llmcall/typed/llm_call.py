@@ -24,9 +24,8 @@ from ..keys.parameters import refuse_unknown
 from ..keys.plain_data import plain, recordable
 from ..keys.request import Data, UncheckedFormat
 from ..keys.schemas import read_type, response_format, unchecked_format
-from ..keys.signatures import OBJECTS
 from ..models.catalog import parameters_of
-from ..support.arguments import checked, nearest
+from ..support.arguments import OBJECTS, checked, nearest
 from ..support.display import one_line
 from ..support.frames import holds_nothing
 from ..support.normalizers import normalizer

@@ -54,8 +54,7 @@ if TYPE_CHECKING:
 
     from ..core.calls import Call
     from ..keys.request import Data
-    from .client import ProgramClient
-    from .recorder import Recorder
+    from .recorder import ProgramClient, Recorder
 
 CALL_ERRORS = (LLMCallError, TypeError, ValueError)  # of a call; the latter two are wrong arguments
 HAS_ENDED = (

@@ -28,7 +28,7 @@ from llmcall.core.calls import Call
 from llmcall.core.effects import AbandonedError, Leave, Procedure
 from llmcall.core.prepare import prepare_chat, prepare_embeddings
 from llmcall.programs.answering import calls_of
-from llmcall.programs.client import ProgramClient
+from llmcall.programs.recorder import ProgramClient
 from llmcall.programs.requests import request_to_record
 from llmcall.programs.transport import ProgramTransport
 from llmcall.recorded_functions import OwnFunction, prepare_recorded, recorded_result

@@ -24,7 +24,7 @@ from ...keys.plain_data import recordable
 from ...keys.request import Data
 from ...programs import connections
 from ...programs.answering import calls_of
-from ...programs.client import ProgramClient
+from ...programs.recorder import ProgramClient
 from ...programs.requests import SDK_HEADERS, is_of_model_sdk, request_to_record
 from ...programs.transport import ProgramTransport
 from ...stores.days import creation_time

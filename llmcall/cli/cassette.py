@@ -23,11 +23,6 @@ from ..support.display import as_json, counted, printable, visible
 from .options import Group, conflict_option, full_key, json_option, to_option
 from .output import echo, echo_json
 
-_INCOMPLETE = (
-    "the recording is incomplete: its run was interrupted, or it was left open, so it lacks the calls that "
-    "would have followed. Run the program again in the mode 'once', which continues it"
-)
-
 existing_file = click.Path(exists=True, dir_okay=False)
 INCOMPLETE = (
     "the recording is incomplete: its run was interrupted, or it was left open, so it lacks the calls that "
@@ -134,7 +129,7 @@ def check(file: str, as_json: bool) -> None:
     and whether the recording was interrupted. The exit code is 1 if there are any, or if the file cannot be read.
     """
     recording = read(file)
-    found = list(_findings(recording))
+    found = list(findings(recording))
     if as_json:
         echo_json([finding._asdict() for finding in found])
     else:
@@ -179,56 +174,3 @@ def _print_conflicts(conflicts: Iterable[Conflict]) -> None:
     for conflict in conflicts:
         answers = " | ".join(as_json(record.answer) for record in conflict)
         echo(f"conflict: {record_name(conflict[0])}: {visible(answers)}", err=True)
-
-
-class _Finding(NamedTuple):
-    """A problem of a record in a file, or of the file.
-
-    :param about: ``"key"`` or ``"draws"``; ``"complete"`` of the file.
-    :param record: the record's number in the file, from 1; 0 for the file.
-    :param sample: its scope path and draw; empty outside any scope.
-    :param words: the problem.
-    """
-
-    about: str
-    record: int
-    sample: str
-    words: str
-
-    def __str__(self) -> str:
-        if not self.record:
-            return self.words
-        sample = f" ({printable(self.sample)})" if self.sample else ""
-        return f"record {self.record}{sample}: {self.words}"
-
-
-def _findings(file: RecordFile) -> Iterator[_Finding]:
-    """Yield that a recording is incomplete, the records whose key does not match the header, then those that follow
-    a missing draw.
-    """
-    if not file.header.is_complete:
-        yield _Finding("complete", 0, "", _INCOMPLETE)
-    header = file.header.settings
-    normalizers = tuple(header.get("cache_normalize") or ())
-    with config.configured(cache_normalize=normalizers, aliases=header.get("aliases", {})):
-        recorded_under = config.settings()
-    later: list[tuple[int, str, NumberedDraw]] = []  # draws, each with the one before it
-    for number, record in enumerate(file, 1):
-        sample = record.sample or ""
-        request = under_settings(record.request, recorded_under)
-        request.pop("namespace", None)
-        if "namespace" in record.request:
-            request["namespace"] = record.request["namespace"]
-        if not is_same(request, record.request):
-            words = "under the header's settings its request has another key, so no call finds it"
-            yield _Finding("key", number, sample, words)
-        draw = None if sample.endswith("#0") else draw_of(record)
-        if draw is not None and draw.number:
-            later.append((number, sample, draw._replace(number=draw.number - 1)))
-    # A second time, so that a file whose draws are all the first is not held in memory.
-    missing = {before for *_, before in later}
-    missing.difference_update(map(draw_of, file if missing else ()))
-    for number, sample, before in later:
-        if before in missing:
-            words = f"the draw before it, #{before.number}, is missing"
-            yield _Finding("draws", number, sample, words)

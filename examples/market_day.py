@@ -270,7 +270,7 @@ def show(market: Market, since: int = 1) -> None:
         for person, move, is_new in moves:
             mark = paint("*", 33) if market.earlier_keys and is_new else " "
             deed = paint(f"{move.decision:<6} {move.item:<6}", 36)
-            say(move.says, " " * 25, f"{mark} {person.name:<6} {deed}  ")
+            say(move.says, " " * 24, f"{mark} {person.name:<6} {deed}  ")
         print(paint(f"  Prices {changes}", 2))
 
 

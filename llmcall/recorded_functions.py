@@ -212,7 +212,7 @@ class OwnFunction(Function):
         return Response({"value": await self.result(call)})
 
     async def result(self, call: Call | None) -> Any:
-        """Run the function in a context of its own: wherever this ends, no other one changes. Return its result.
+        """Run the function in its own context, so that it changes no other, and return its result.
 
         :param call: the call, in whose scope it runs; ``None``: in that of the code.
         :raises UnrecordedResult: if a call in it failed.

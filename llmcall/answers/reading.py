@@ -84,7 +84,7 @@ def _read_answer(text: str, output_type: object) -> object:
 
 
 def _text_in(text: str) -> str:
-    """Return an answer without reasoning; one that has none is unchanged."""
+    """Return an answer without its reasoning, if any."""
     answer = without_reasoning(text)
     if answer == text:
         return text

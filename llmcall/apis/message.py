@@ -96,7 +96,7 @@ def tool_call_text(name: object, arguments: object) -> str:
 
 
 def as_text(value: object) -> str:
-    """Return a text as it is, and other data as JSON."""
+    """Return a text unchanged, and other data as JSON."""
     if isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False, default=repr)

@@ -170,7 +170,7 @@ def _tool_use(call: Mapping[str, object]) -> dict[str, object]:
 
 
 def _as_chat_choice(choice: Mapping[str, Data]) -> dict[str, Data]:
-    """Return a choice of another API in the words of chat completions, with only the program's own tool calls."""
+    """Return another API's choice in the form of chat completions, with only the program's own tool calls."""
     message, end = dict(choice["message"]), choice["finish_reason"]
     calls = [
         _tool_call(call) for call in message.pop("tool_calls", ()) if call["type"] in PROGRAMS_CALLS

@@ -237,7 +237,7 @@ def connection_error(error: BaseException, url: str, description: str) -> Servic
 
 
 def _has_cause(error: BaseException, kind: type[BaseException]) -> bool:
-    """Return whether an error, or one that led to it, is of a kind."""
+    """Return whether an error or one of its causes is of a kind."""
     cause: BaseException | None = error
     seen: set[int] = set()  # an error that was raised again may be among its own causes
     while cause is not None and id(cause) not in seen:
@@ -249,7 +249,7 @@ def _has_cause(error: BaseException, kind: type[BaseException]) -> bool:
 
 
 def proxy_hint(url: str) -> str:
-    """Return a sentence about the proxy that the environment puts before an address, empty if there is none."""
+    """Return a sentence about the proxy that the environment sets for an address; empty without one."""
     import urllib.request  # takes 60 ms
 
     scheme, host = url.partition("://")[0], host_of(url)

@@ -305,7 +305,7 @@ def _warn_of_section(header: str, path: str) -> None:
 class _OtherKey(NamedTuple):
     """A key of another program.
 
-    :param name: the setting of llmcall that it means; empty if there is none.
+    :param name: the llmcall setting that it means; empty if llmcall has none.
     """
 
     program: str

@@ -72,14 +72,14 @@ class _InCallback:
 
 
 def _context_of_callback(inside: Progress | None = None) -> Context:
-    """Return a context of its own for a callback that awaits, in an event loop."""
+    """Return a new context for a callback that awaits in an event loop."""
     context = copy_context()
     context.run(_InCallback(inside).__enter__)
     return context
 
 
 def acall_callback(begin: Callable[[], Awaitable[T]]) -> Awaitable[T]:
-    """Return the awaitable that a user's function returns, as one that runs in a context of its own."""
+    """Return the awaitable of a user's function, to run in its own context."""
     return InContext(_context_of_callback(), begin)
 
 

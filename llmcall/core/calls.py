@@ -327,7 +327,7 @@ class Call(NamedTuple):
             self.draw.release()
 
     def note(self, **amounts: float | str | None) -> None:
-        """Note what the call used, or what became of it.
+        """Note the call's usage or outcome.
 
         :param amounts: by column of :class:`~llmcall.types.Usage`, or by a name of :class:`.Counts`; ``None`` means
             unknown.
@@ -391,11 +391,11 @@ class InnerCall(Call):
     shared_by = None
 
     def notify(self, event: str, *details: Any) -> None:
-        """Notify nobody."""
+        """Do nothing."""
 
     @property
     def failures(self) -> Failures:
-        """Return a list that nobody reports."""
+        """Return an empty list, never reported."""
         return Failures()
 
     @property

@@ -165,7 +165,7 @@ class OfClient(Kind):
 
 
 class OwnTransport(Kind):
-    """A call with a transport of its own, which sends the request as it is.
+    """A call with its own transport, which sends the request unchanged.
 
     :param transport: sends it.
     """
@@ -349,7 +349,7 @@ class Function(Kind):
 
 
 class Http(OwnTransport):
-    """An HTTP request of a program that is recorded as it is.
+    """A program's HTTP request, recorded unchanged.
 
     :param transport: sends it.
     :param name: its method and path.
@@ -369,7 +369,7 @@ class Http(OwnTransport):
         self.prefers_calling = prefers_calling
 
     def gate(self, call: Call, request: Request) -> Gate:
-        """Return the client's gate; of a request without a body, one that admits everything."""
+        """Return the client's gate; for a request without a body, a gate that admits everything."""
         return call.site.gate(call, request) if call.is_counted else Gate()
 
     def usage_in(self, response: Response) -> Mapping[str, Data]:

@@ -40,7 +40,7 @@ class Store(Protocol):
         ...
 
     def add(self, record: Record) -> Record:
-        """Add an answer; return the one that counts: a stream's own, which was read, or else the first one stored."""
+        """Add an answer; return the answer that counts: a stream's own, which was read, else the first stored."""
         ...
 
     def callers(self, path: str, identity: Identity) -> RecordedCallers:

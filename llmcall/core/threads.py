@@ -208,7 +208,7 @@ def _run_hooked(procedure: Procedure[T]) -> T:
 
 
 def _close_dropped(generator: AsyncGenerator[object, None]) -> None:
-    """Close a generator without references, in a context of its own.
+    """Close an unreferenced generator in its own context.
 
     Before 3.12, Python's garbage collector may run in the middle of ``ContextVar.set``, and a value that
     something it closes sets in the same context then ends the process (a segmentation fault).

@@ -85,7 +85,7 @@ class ForwardedForm:
 
 
 class Sender(Transport):
-    """The transport of another process.
+    """Another process's transport.
 
     :ivar endpoint: the number of the endpoint that the process sends to, among the model's.
     """
@@ -99,7 +99,7 @@ class Sender(Transport):
 
 
 class _OfClientThere(OfClient):
-    """A call that a client of another process sends.
+    """A call that another process's client sends.
 
     :param sender: its transports.
     """
@@ -126,7 +126,7 @@ class ForwardedEmbeddings(_OfClientThere, Embeddings):
 
 
 class ForwardedFunction(Function):
-    """A recorded function of another process.
+    """Another process's recorded function.
 
     :param sender: has the process run it.
     """
@@ -145,7 +145,7 @@ class ForwardedFunction(Function):
 
 
 def kind_of(forwarded: messages.Calls, sender: Sender) -> Kind:
-    """Return the kind of a call of another process."""
+    """Return the kind of another process's call."""
     kind = forwarded.requests[0].kind
     if kind == "function":
         return ForwardedFunction(sender, forwarded.name)

@@ -255,7 +255,7 @@ class Opened(NamedTuple):
 
 
 class Got(NamedTuple):
-    """A chunk arrived; one that is a :class:`.seams.Response` is :class:`Sent`."""
+    """A chunk arrived, other than a :class:`.seams.Response`, which comes as :class:`Sent`."""
 
     data: dict[str, Data] | bytes
 
@@ -400,7 +400,7 @@ def unpacked(data: bytes) -> Any:
 def next_message(buffer: bytearray) -> tuple[int, int, Message] | None:
     """Return the length of the first frame in a buffer, its call's number and its message; ``None`` if it is not whole.
 
-    :raises UnpicklingError: if it is none.
+    :raises UnpicklingError: if it is not a message.
     """
     if len(buffer) < LENGTH.size:
         return None
@@ -412,7 +412,7 @@ def next_message(buffer: bytearray) -> tuple[int, int, Message] | None:
 
 
 def frame(message: Message, call: int = 0) -> bytes:
-    """Return a message as it is sent.
+    """Return a message in the form that is sent.
 
     :param call: the number of the call that it belongs to; 0 for none.
     """

@@ -58,7 +58,7 @@ class Bar:
             self._shown.enter_context(last_in(metering.meters, self._total))
 
     def close(self) -> None:
-        """Show the last figures, and leave the bar as it is."""
+        """Show the last figures and leave the bar standing."""
         self.refresh(is_last=True)
         self._tqdm_bar = None
         self._shown.close()
@@ -70,7 +70,7 @@ class Bar:
             self.refresh()
 
     def end_at(self, done: int) -> None:
-        """Show so many finished draws: at an early end, some have finished that nobody has collected."""
+        """Show this many finished draws. At an early end, some finished draws were never collected."""
         if self._tqdm_bar is not None:
             self._tqdm_bar.n = done
 

@@ -66,8 +66,8 @@ DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/")
 
 
 def passes(recorder: Recorder, method: str, url: str, headers: Mapping[str, str]) -> bool:
-    """Return whether a request passes by its method, address and headers alone: nothing of it is recorded, and no model
-    gets it. It is noted then.
+    """Return whether a request passes, judging by its method, address and headers: it reaches no model and
+    is not recorded, only noted.
     """
     try:
         parts = urlsplit(url)
@@ -158,8 +158,8 @@ async def response_to(
 def _let_pass(
     recorder: Recorder, library: ModuleType, http: httpx.Request, *, is_models_host: bool
 ) -> httpx.Response | None:
-    """Pass an unrecorded request through: return ``None``, or the response to one that is never recorded where
-    nothing is sent.
+    """Pass an unrecorded request through by returning ``None``. Where nothing is sent, return the response
+    for a kind of request that is never recorded.
     """
     path = str(http.url.path)
     is_chat = http.method == "POST" and path.rstrip("/").endswith(CHATS)
@@ -243,8 +243,8 @@ def _arguments(to_record: RequestToRecord, kind: str) -> dict[str, Data] | None:
 
 
 def prepare_http(transport: ProgramTransport, client: ProgramClient) -> Call:
-    """Return the call of a request that is recorded as it is; a request to no model is sent whenever that
-    is allowed.
+    """Return the call of a request that is recorded unchanged. A request to something other than a model is
+    sent whenever sending is allowed.
 
     Fields of the query and the body that are credentials by their names are neither recorded nor
     part of the key.

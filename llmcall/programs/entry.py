@@ -259,7 +259,7 @@ def other_connections(recorder: Recorder) -> Iterator[str]:
 
 
 def remedy_of_sockets(beginning: str) -> str:
-    """Return what to do about a library with sockets of its own; empty if no feature knows.
+    """Return what to do about a library with its own sockets; empty if no feature knows.
 
     :param beginning: the words before "takes a base URL from the environment".
     """

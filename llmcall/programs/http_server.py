@@ -255,7 +255,7 @@ class Server:
         return await self._client.send(request, stream=True)
 
     async def _read(self, receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
-        """Return the body of a request; one that is not whole when the server closes is left.
+        """Return a request's body, unless the server closes before all of it has come.
 
         :raises BadRequest: if it is compressed.
         """

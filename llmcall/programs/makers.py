@@ -29,7 +29,7 @@ KERNEL = re.compile(r"[\\/](ipykernel|IPython)[\\/]")  # folders of the files of
 
 
 def create_task(create: Callable[..., T], loop: object, coroutine: object, **options: Any) -> T:
-    """Make a task, which is a caller of its own, by the function that would have made it."""
+    """Make a task, a new caller, with the function that would have made it."""
     maker = None if llmcall_sends() else current_caller()
     if maker is None:
         return create(loop, coroutine, **options)
@@ -43,7 +43,7 @@ def create_task(create: Callable[..., T], loop: object, coroutine: object, **opt
 
 
 def _is_of_kernel(coroutine: object) -> bool:
-    """Return whether a coroutine is a notebook kernel's own, such as one that runs a cell."""
+    """Return whether a coroutine is a notebook kernel's own, such as that of a cell."""
     code = getattr(coroutine, "cr_code", None)
     return code is not None and KERNEL.search(code.co_filename) is not None
 
@@ -64,7 +64,7 @@ def as_completed(complete: Callable[..., T], awaitables: object, **options: obje
 
 
 def start_thread(start: Callable[[threading.Thread], None], thread: threading.Thread) -> None:
-    """Start a thread, which is a caller of its own, by the function that would have started it."""
+    """Start a thread, a new caller, with the function that would have started it."""
     maker = current_caller()
     if llmcall_sends():
         _run_after(thread, functools.partial(sender.set, LLMCALL))
@@ -99,7 +99,7 @@ def submit_work(
     *args: object,
     **kwargs: object,
 ) -> T:
-    """Submit a function to a pool, as a caller of its own, by the method that would have taken it."""
+    """Submit a function to a pool, as a new caller, with the pool's own method."""
     if llmcall_sends():
 
         def run_as_llmcall() -> R:

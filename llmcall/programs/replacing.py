@@ -75,7 +75,7 @@ class Installation:
 def replace(
     undo: contextlib.ExitStack, owner: object, name: str, replacement: Callable[..., object]
 ) -> None:
-    """Replace a method, or a module's function, by one that takes the original as its first argument.
+    """Replace a method or a module's function. The replacement gets the original as its first argument.
 
     :param undo: gets the callback that restores it.
     """

@@ -65,7 +65,7 @@ class Route(NamedTuple):
         return f"{CALLER}{self.ticket}"
 
     def to(self, url: str) -> str:
-        """Return the server's address of a request to another address, or for one that comes here already."""
+        """Return the server's address for a request, whether its URL is elsewhere or here already."""
         if url.startswith(f"{self.address}/"):
             name, _, rest = url.removeprefix(f"{self.address}/").partition("/")
             return f"{self.address}/{self.caller_part}/{rest if name.startswith(CALLER) else f'{name}/{rest}'}"

@@ -210,5 +210,5 @@ def forgetting(route: Route) -> Callable[..., None]:
 
 
 def forget_after(kept: object, route: Route) -> None:
-    """Forget a route when an object is no longer kept, as it is while what the route was made for goes on."""
+    """Forget a route once the object that uses it is garbage-collected."""
     weakref.finalize(kept, forgetting(route)).atexit = False

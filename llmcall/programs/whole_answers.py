@@ -198,7 +198,7 @@ def _check_gemini(answers: list[dict[str, Data]], *, is_stream: bool) -> None:
 
 
 def _check_last(pieces: list[dict[str, Data]], field: str) -> bool:
-    """Return whether the pieces of an answer have a reason for its end; refuse one that does not end an answer."""
+    """Return whether an answer's pieces have a finish reason; raise if that reason does not end an answer."""
     reasons = [reason for piece in pieces if (reason := piece.get(field))]
     if reasons and (ending := ending_problem(reasons[-1], field)):
         error_class, message = ending

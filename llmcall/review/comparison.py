@@ -64,7 +64,7 @@ def row_of(pair: Pair) -> Row:
 
 
 class Comparison:
-    """A comparison of two or more runs, with the calls at which they diverge; ``str()`` of it is a report.
+    """A comparison of two or more runs, with the calls at which they diverge; ``str()`` gives a report.
 
     :ivar same: the number of calls with the same request and the same answer.
     :ivar changed: the number of calls whose request or answer differs.

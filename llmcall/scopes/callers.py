@@ -186,7 +186,7 @@ def known_caller(name: str, origin: str = "", *, is_by_arrival: bool = False) ->
 
 
 def hold_concurrent() -> None:
-    """Set the caller to this one as one that makes calls at the same time, for the rest of the context."""
+    """Mark the current caller as concurrent, for the rest of the context."""
     caller = current_caller()
     if caller is not None:
         hold(caller=caller.copy(is_concurrent=True))

@@ -104,7 +104,7 @@ ACTOR = "actor"  # the identity of the draws of an actor's scope, which processe
 class Drawn(NamedTuple):
     """A draw, as it is sent to other machines.
 
-    :param branches: those in which the request was drawn.
+    :param branches: the branches in which the request was drawn.
     """
 
     request: ScopedRequest

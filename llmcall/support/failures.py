@@ -77,15 +77,15 @@ def note_inside(error: BaseException) -> None:
 
 
 def is_abandoned(error: BaseException) -> bool:
-    """Return whether an exception means that the answer is no longer wanted: its reader left, or the call was
+    """Return whether an exception means that nothing awaits the answer: its reader left, or the call was
     cancelled.
     """
     return not isinstance(error, (Exception, KeyboardInterrupt))
 
 
 def is_failure(error: BaseException) -> bool:
-    """Return whether an exception means that a call failed: the API's, or one that is not llmcall's, such
-    as a function's own.
+    """Return whether an exception means that a call failed: an API error, or any error from outside llmcall,
+    such as a function's own.
     """
     is_own = isinstance(error, LLMCallError) and not isinstance(error, APIError)
     is_own = is_own or isinstance(error, UnrecordedAnswer)

@@ -131,7 +131,7 @@ class CallListener:
         """Handle an answered call whose answer is stored. This may run in an event loop."""
 
     def used(self, call: Call, amounts: dict[str, Any]) -> None:
-        """Count what a call used, by column of :class:`~llmcall.types.Usage`, or what became of it, by a name of
+        """Count a call's usage, by column of :class:`~llmcall.types.Usage`, or its outcome, by a name in
         :data:`OUTCOMES`; ``None`` is unknown.
         """
 
@@ -175,7 +175,7 @@ def notify(event: str, subject: Any, *details: Any) -> None:
 
 
 def _notify_users(listener: Listener, event: str, subject: Any, *details: Any) -> None:
-    """Notify a user's listener, which gets plain facts and copies: what it changes reaches nobody."""
+    """Notify a user's listener with plain facts and copies, so its changes affect nothing else."""
     if event == "asks" and llmcall_sends():
         return  # a callback's call, perhaps its own: it would be asked without end
     if event == "used":

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class InContext(Awaitable[T]):
-    """An awaitable that runs in a context of its own. Otherwise, a block that sets a context variable and
+    """An awaitable that runs in its own context. Otherwise, a block that sets a context variable and
     awaits would restore it wherever it is closed, even by the garbage collector in another context.
 
     :param begin: returns the awaitable; called, in the context, only once this is awaited: a task that is cancelled

@@ -362,7 +362,7 @@ def refuse_credentials(
             what = f"what looks like {match.kind} ({match.beginning}…)"
             raise CacheError(
                 f"{data_name}: {_location(place)} contains {what if match.beginning else match.kind}. Leave it out or, "
-                "if it is no secret, set [Cassette] ALLOW to a regular expression that matches all of it"
+                "if it is not a secret, set [Cassette] ALLOW to a regular expression that matches all of it"
             )
         if len(safe_texts) == MOST_SAFE_TEXTS:
             safe_texts.clear()
@@ -444,7 +444,7 @@ def refuse_named_credentials(body: Data, allow: Sequence[str], data_name: str) -
         if not any(re.fullmatch(pattern, value) for pattern in allow):
             raise CacheError(
                 f"{data_name}: its field {_location(place)!r} looks like a credential. Send it in a header or, if "
-                "it is no secret, set [Cassette] ALLOW to a regular expression that matches all of it"
+                "it is not a secret, set [Cassette] ALLOW to a regular expression that matches all of it"
             )
 
 

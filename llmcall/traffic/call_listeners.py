@@ -37,7 +37,7 @@ class Outcomes(CallListener):
     """
 
     def used(self, call: Call, amounts: UsageDelta) -> None:
-        """Count what a call used, or what became of it."""
+        """Count a call's usage or outcome."""
         position, model = call.position, call.request.model or call.name
         count(call.at.meter, model, position.path, amounts, position.arm, call.cassette)
 

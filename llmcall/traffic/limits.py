@@ -82,7 +82,7 @@ class Slot:
         return await wait_until_free(look, deadline, "an endpoint had a free slot")
 
     def _check_wait(self, seconds: float, deadline: Deadline, *, is_first: bool) -> None:
-        """Refuse a wait that would pass the deadline; log one that [Limits] alone would not cause."""
+        """Refuse a wait past the deadline; log a wait that [Limits] alone would not cause."""
         names = ", ".join(endpoint.name for endpoint in self._pool.endpoints)
         seconds_left = deadline.time_left()
         if seconds_left is not None and seconds > max(0.0, seconds_left):

@@ -51,7 +51,7 @@ class ArmRun(NamedTuple):
 
 
 class Arms(Mapping[tuple[str, int], Any]):
-    """The results of :func:`llmcall.arms`, by arm and repeat; ``str()`` of it is a summary.
+    """The results of :func:`llmcall.arms`, by arm and repeat; ``str()`` gives a summary.
 
     :ivar names: the arms, in the order given.
     :ivar repeats: the number of repeats.

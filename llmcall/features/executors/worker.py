@@ -78,7 +78,7 @@ class State(NamedTuple):
 
 
 class RemoteTask(NamedTuple):
-    """A task of another process.
+    """A task from another process.
 
     :param token: identifies its map.
     :param ticket: of the worker's calls for this task.

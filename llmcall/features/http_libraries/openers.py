@@ -149,7 +149,7 @@ class _Source(io.RawIOBase):
         return count
 
     def close(self) -> None:
-        """End the reading, in a context of its own: the garbage collector may do it."""
+        """End the reading in its own context: the garbage collector may do it."""
         if not self.closed:
             super().close()
             copy_context().run(self._response.close)

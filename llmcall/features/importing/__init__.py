@@ -10,6 +10,6 @@ FEATURE = Feature(
     commands={"import": "features.importing.command:import_answers"},
     header_notes={"imported": "features.importing.notes:IMPORTED"},
     remedies={
-        "a file that is no cassette": "make a cassette of published answers with 'llmcall import'",
+        "a file that is not a cassette": "make a cassette of published answers with 'llmcall import'",
     },
 )

@@ -51,7 +51,7 @@ MAX_REASON_CHARACTERS = 300
 
 @dataclass(frozen=True)
 class Imported:
-    """The result of :func:`llmcall.import_answers`; ``str()`` of it is a report.
+    """The result of :func:`llmcall.import_answers`; ``str()`` gives a report.
 
     :ivar path: the cassette.
     :ivar records: the number of its answers.

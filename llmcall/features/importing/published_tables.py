@@ -176,7 +176,7 @@ def is_empty(value: object) -> bool:
 
 
 def _data(cell: Data) -> Data:
-    """Return the data in a cell, which may be JSON text, or another cell as it is."""
+    """Return a cell's data, parsed if it is JSON text, else unchanged."""
     if isinstance(cell, str) and cell.lstrip().startswith(("[", "{")):
         with suppress(ValueError, RecursionError):
             return json.loads(cell)

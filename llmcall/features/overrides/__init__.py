@@ -1,4 +1,4 @@
-"""Answers of the user's own in place of the model's."""
+"""The user's own answers instead of the model's."""
 
 from __future__ import annotations
 

@@ -289,7 +289,7 @@ def chat_response(request: Request, message: Message) -> dict[str, Data]:
 
 
 def other_response(recorded: Record, message: Message, place: str) -> dict[str, Data]:
-    """Return the recorded response of another API with a message's text in place of its own, whole or streamed.
+    """Return the recorded response of another API with a message's text instead of its own, whole or streamed.
 
     :param place: what messages call the answer.
     :raises ValueError: if the message is not only a text, or the response has none.
@@ -405,7 +405,7 @@ class OverridingStore(NamedTuple):
         return self.below.has_used(key)
 
     def add(self, record: Record) -> Record:
-        """Add an answer; return the one that counts."""
+        """Add an answer; return the answer that counts."""
         return self.below.add(record)
 
     def callers(self, path: str, identity: Identity) -> RecordedCallers:
@@ -414,7 +414,7 @@ class OverridingStore(NamedTuple):
 
 
 def _around(call: Call, store: Store) -> Store:
-    """Return the store of a call: if an override is open, one that asks it first."""
+    """Return a call's store, which asks an open override first."""
     is_draw = bool(_open) and bool(call.position.path) and call.request.sample is not None
     return OverridingStore(call, store) if is_draw else store
 

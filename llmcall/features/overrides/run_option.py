@@ -37,7 +37,7 @@ OVERRIDE_OPTION = RunOption(
         metavar="NAME:K=TEXT",
         multiple=True,
         callback=read_overrides,
-        help="Answer the K-th call of the actor NAME with TEXT, in place of the model. Repeat the option for several. "
+        help="Answer the K-th call of the actor NAME with TEXT instead of the model. Repeat the option for several. "
         "The exit code is 1 if that call never comes.",
     ),
     override,

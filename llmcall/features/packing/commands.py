@@ -31,7 +31,7 @@ from .verify import verify as verify_study
     multiple=True,
     type=click.Path(),
     metavar="PATH",
-    help="A file or folder whose use llmcall cannot see, such as one that a child process reads.",
+    help="A file or folder whose use llmcall cannot see, such as a child process's input.",
 )
 @click.option(
     "--env",

@@ -39,7 +39,7 @@ STORED = "stored"
 
 @dataclass(frozen=True)
 class ReadBatch(Imported):
-    """What was read of a batch; ``str()`` of it is a report.
+    """The answers read from a batch; ``str()`` gives a report.
 
     :ivar failed: the number of failed answers by reason.
     :ivar others: the numbers of other lines, by what they are.
@@ -158,7 +158,7 @@ class Batch(dict[str, Planned]):
         return ReadBatch("", stored, stored + len(skipped), skipped, failed=failed, others=others)
 
     def _store(self, line: bytes) -> str:
-        """Store the answer in a line; return what became of it."""
+        """Store the answer in a line; return its outcome."""
         try:
             entry = read_object(line, "line")
         except ServiceError:

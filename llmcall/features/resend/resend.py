@@ -326,7 +326,7 @@ def body_again(client: LLMClient, recorded_request: Mapping[str, Data]) -> dict[
 
 
 def send_again(client: LLMClient, recorded_request: Mapping[str, Data], sample: str) -> Reply:
-    """Resend a recorded chat request, exactly as recorded, as a draw of its own.
+    """Resend a recorded chat request exactly as recorded, as a new draw.
 
     No configured default is added to it, and the disk cache neither answers nor keeps it: only the open cassette does.
     No other model answers if the context is too long.

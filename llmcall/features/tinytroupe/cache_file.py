@@ -139,7 +139,7 @@ def _records(key: object, value: object, settings: Settings) -> list[Record]:
 
 
 def _requests(key: object, settings: Settings) -> Iterator[dict[str, Data]]:
-    """Yield the requests that an entry answers, first the one that llmcall itself would send."""
+    """Yield the requests that an entry answers, beginning with llmcall's own form."""
     model, params = _model_and_params(key)
     effort = params.get("reasoning_effort") or settings.reasoning_effort
     request = _request(model, {**params, "reasoning_effort": effort}, settings)

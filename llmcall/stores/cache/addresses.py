@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def is_address(path: str) -> bool:
-    """Return whether a path is the address of a server, or of another storage, and not a directory."""
+    """Return whether a path is the address of a server or another storage, not a directory."""
     return "://" in path
 
 

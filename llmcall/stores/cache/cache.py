@@ -205,7 +205,7 @@ class ResponseCache:
         return self.store(record)
 
     def store(self, record: Record, *, mode: str | None = None, replace: bool = False) -> Record:
-        """Store a record; return the one that counts, which is the first one stored.
+        """Store a record; return the record that counts, the first stored.
 
         If the storage fails, the answer stays in memory until the storage takes it, and one warning
         says so.

@@ -115,7 +115,7 @@ class Storage(ABC):
     # What llmcall's own storages do better
 
     def change(self, key: str, changed: Callable[[Stored], bytes]) -> None:
-        """Change the bytes of a key, if it has some; between reading and writing, nobody else may change them.
+        """Change a key's bytes, if it has some. Nothing else may change them between the read and the write.
 
         :param changed: returns the new bytes; it may be called again.
         """

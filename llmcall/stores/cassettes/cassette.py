@@ -102,7 +102,7 @@ class Cassette(ContextDecorator):
 
     @functools.cached_property
     def opening(self) -> Opening:
-        """Return what opens and closes it. It refers back, so it is made late: a cassette that nobody opens goes at
+        """Return what opens and closes it. It refers back, so it is made late: an unopened cassette is collected at
         once, and says so.
         """
         return Opening(self)

@@ -43,8 +43,8 @@ def forget_all() -> None:
 
 
 def open_current_cassette() -> Cassette | None:
-    """Return the cassette that code opened last, else the one that ``[Cassette] PATH`` names, else
-    ``None``. Opens the latter if it is not open, and closes the one that the settings named before.
+    """Return the cassette that code opened last, else that of ``[Cassette] PATH``, else ``None``. Opens the
+    latter if it is not open, and closes the cassette that the settings named before.
     """
     global _opened_as
     innermost = open_cassettes[-1:]  # a copy, since other threads may close it

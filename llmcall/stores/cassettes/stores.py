@@ -54,7 +54,7 @@ class CacheStore(NamedTuple):
         return record
 
     def add(self, record: Record) -> Record:
-        """Add an answer; return the one that counts: the one that was read, or else the first one stored."""
+        """Add an answer; return the answer that counts: the one read, else the first stored."""
         if self.position is not None:
             if self.position.caller is not None and not self.position.is_in_order:
                 record = record.replace(caller=self.position.caller)
@@ -150,7 +150,7 @@ class CassetteStore(NamedTuple):
         return self._put(record.replace(caller=None), source)
 
     def add(self, record: Record) -> Record:
-        """Add an answer; return the one that counts on the cassette."""
+        """Add an answer; return the answer that counts on it."""
         from ..records.answers import same_answer  # not needed for a recorded answer
 
         source = GotFrom.FUNCTION if record.kind == "function" else GotFrom.SERVER
@@ -208,7 +208,7 @@ class CassetteStore(NamedTuple):
         return recorded._replace(callers=callers, again=again)
 
     def _put(self, record: Record, source: GotFrom) -> Record:
-        """Put an answer on the cassette, and return the one that counts there."""
+        """Put an answer on the cassette; return the answer that counts there."""
         if self.position is None:
             return record
         kept = self.cassette.tape.add(record, self.position, source, self.replaces)

@@ -122,7 +122,7 @@ def no_header() -> CacheCorruptError:
 
 def _not_a_cassette(line: bytes) -> CacheCorruptError:
     """Return the error for a file that is not a cassette, by its first line."""
-    remedy = additions("remedies").get("a file that is no cassette")
+    remedy = additions("remedies").get("a file that is not a cassette")
     if line.startswith(b"version https://git-lfs.github.com/"):
         return CacheCorruptError(
             "this is a Git LFS pointer, and the cassette itself is not here: fetch it with 'git lfs pull'"

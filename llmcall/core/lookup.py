@@ -36,31 +36,21 @@ def waits_for_record(call: Call) -> bool:
 def found(call: Call, record: Record | None) -> Record | None:
     """Return what a look-up of a call found; ``None`` if the call has to be made.
 
-    :raises CacheMissError: if nothing is recorded, and the cassette, or else the cache's mode, forbids calls; or if
-        the recorded answer does not fit the call.
+    :raises CacheMissError: if nothing is recorded, and the cassette, or else the cache's mode, forbids calls; if
+        a listener refuses it; or if the recorded answer does not fit the call.
     """
     if record is None:
         if not call.may_call:
             call.refuse(_miss_error(call))
-        _let_listeners_refuse(call)
+        if call.request.kind != "function":  # that may run; only calls inside it can be refused
+            try:
+                notify("asks", call)  # a test that must not reach a model refuses it
+            except CacheMissError as error:
+                call.refuse(error)
         return None
     if call.request.expected is not None:
         refuse_misfit(call, record)
     return record
-
-
-def _let_listeners_refuse(call: Call) -> None:
-    """Let a listener refuse the call, as in a test that must not reach a model. A recorded function may run;
-    only calls inside it can be refused.
-
-    :raises CacheMissError: if a listener refuses it.
-    """
-    if call.request.kind == "function":
-        return
-    try:
-        notify("asks", call)  # an unrecorded call may be refused, too
-    except CacheMissError as error:
-        call.refuse(error)
 
 
 def refuse_misfit(call: Call, record: Record) -> None:

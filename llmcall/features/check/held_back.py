@@ -121,7 +121,7 @@ class _Replay(CallListener):
                 calls=before.calls + cassette.counts.sums["replayed_calls"],
                 moved=before.moved + tape.callers.calls,
                 used=before.used | {key[:KEY] for key in tape.log.used_keys()},
-                unused=before.unused + len(tape.unused()),
+                unused=before.unused + len(tape.log.unused()),
                 has_seed=before.has_seed or (cassette.run or {}).get("seed") is not None,
             )
 

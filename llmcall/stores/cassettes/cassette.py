@@ -154,7 +154,7 @@ class Cassette(ContextDecorator):
         is_complete = ended_well and (tape.has_calls or self.is_complete)
         mode = MODES[self.mode]
         tape.drops_unused = mode.moves_unused and ended_well and tape.has_calls and not has_failures
-        unused = tape.unused() if ended_well and owner.knows_use else []
+        unused = tape.log.unused() if ended_well and owner.knows_use else []
         dropped = tape.dropped(unused)
         if mode.reads:
             is_changed = tape.differs_from_file(
@@ -345,7 +345,7 @@ class Cassette(ContextDecorator):
         outside any scope, such as embeddings. If the function was called outside any scope, they also
         include the records in outermost scopes that this run did not enter.
         """
-        return self.tape.unused()
+        return self.tape.log.unused()
 
     def to_frame(self, levels: Sequence[str] | None = None) -> pandas.DataFrame:
         """Return a pandas DataFrame with a row for each record, by scope. The cassette need not be open.

@@ -56,12 +56,6 @@ class Owner:
         """Report what the cassette did, when it closes."""
         notice("%s: %s", path, line)
 
-    def mode_that_adds(self, path: Path) -> str:
-        """Return the mode that records missing answers. A changed program leaves records unused, and ``update``
-        moves them out.
-        """
-        return "update" if path.exists() else "once"
-
     def command(self, path: Path) -> str:
         """Return the command that opens the cassette; empty if none does."""
         return ""

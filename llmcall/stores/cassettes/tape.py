@@ -270,10 +270,6 @@ class Tape:
         stored = [record for record in stored if record.cache_key not in self._gained]
         return self.log.in_order(stored, [record for record, _ in self._gained.values()])
 
-    def unused(self) -> list[Record]:
-        """Return the file's records that answered no call; see :meth:`Cassette.unused`."""
-        return self.log.unused()
-
     def dropped(self, unused: Sequence[Record]) -> list[Record]:
         """Return the unused records that the file loses. Further draws of the run's requests stay, so as to leave
         no gap among them.

@@ -257,7 +257,8 @@ def _search_source(cassette: Cassette) -> Source:
 
 def cassette_remedy(cassette: Cassette) -> str:
     """Return how to record missing answers: code or a command, and on the next line its effect."""
-    mode = cassette.owner.mode_that_adds(cassette.path)
+    # A changed program leaves records unused, and this mode moves them out.
+    mode = "update" if cassette.path.exists() else "once"
     moves = ", moves unused ones to the disk cache" if MODES[mode].moves_unused else ""
     after = " after the recording" if MODES[cassette.mode].records else ""
     return (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -198,38 +197,3 @@ def test_examples_vary_in_a_table() -> None:
     table = call.table([{"item": "salt"}], vary={"history": levels})
     assert table["value"].tolist() == ["1 Rate salt.", "3 Rate salt."]
     assert table["history"].tolist() == ["none", "some"]
-
-
-def test_a_conversation_is_recorded_and_replayed() -> None:
-    """In scopes: two people draw answers of their own."""
-
-    def talked(client: Any) -> list[str]:
-        call = LLMCall(system="You haggle.", user="{{ ask }}?", history="talk", client=client)
-        values = []
-        for name in ("Ann", "Ben"):
-            messages: Any = []
-            with llmcall.scope(name):
-                for ask in ("Bread", "Salt"):
-                    answer = call.run(talk=messages, ask=ask)
-                    messages = answer.messages
-                    values.append(answer.value)
-        return values
-
-    numbers = iter(range(4))
-    client = ScriptedClient(lambda messages: f"{next(numbers)} coins")
-    with llmcall.cassette("talk.jsonl"):
-        live = talked(client)
-    with llmcall.cassette("talk.jsonl", mode="none"):
-        assert talked(client) == live == ["0 coins", "1 coins", "2 coins", "3 coins"]
-
-
-def test_a_miss_names_the_example_that_changed(tmp_path: Path) -> None:
-    client = Echo()
-    with llmcall.cassette(tmp_path / "a.jsonl"):
-        LLMCall(user="Rate salt.", history=EXAMPLES[2:], client=client)()
-    changed = [{"role": "user", "content": "Rate dust."}, EXAMPLES[3]]
-    with (
-        pytest.raises(llmcall.CacheMissError, match=r"messages\[0\]\.content \(user\)"),
-        llmcall.cassette(tmp_path / "a.jsonl", mode="none"),
-    ):
-        LLMCall(user="Rate salt.", history=changed, client=client)()

@@ -393,31 +393,6 @@ def test_twins_in_an_item_of_a_maps_worker_replay_their_own_answers(
         assert map(post_as_twins, [(model.address, waits)], **options) == recorded
 
 
-@pytest.mark.parametrize("workers", [2, pytest.param(1, marks=pytest.mark.ci)])
-@pytest.mark.feature("arms")
-def test_twins_in_the_arms_of_maps_workers_share_their_own_answers(
-    workers: int, model: NumberedServer
-) -> None:
-    """Arm by arm and at the same time, in whatever order the twins of an arm come, and in a replay."""
-    llmcall.configure(cache_mode="off")
-    with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
-        pool.submit(calls).result()
-
-        def play(waits: tuple[float, float]) -> list[list[str]]:
-            item = model.address, waits
-            return map(post_as_twins, [item], key=lambda _: "a", executor=pool)
-
-        def study(mode: str, *waits: tuple[float, float]) -> list[list[str]]:
-            arms = {str(number): {"waits": wait} for number, wait in enumerate(waits)}
-            with llmcall.cassette("pool.jsonl", mode=mode):
-                runs = llmcall.arms(play, arms, scope="survey", workers=workers)
-            return [*runs["0", 0], *runs["1", 0]]
-
-        one, other = study("once", (0.0, 0.5), (1.0, 0.0))
-        assert (one, sorted(one)) == (other, ["answer 0", "answer 1"])
-        assert study("none", (0.5, 0.0), (0.0, 0.5)) == [one, one]
-
-
 @pytest.mark.parametrize("elsewhere", [False, True])
 @pytest.mark.parametrize("in_arm", [False, True])
 @pytest.mark.feature("arms")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -251,18 +250,6 @@ def test_a_batch_with_too_many_requests_says_to_split_the_rows() -> None:
     with pytest.raises(ValueError, match=r"50,001 requests.*Split the rows"):
         plan.write_batch(IN)
     assert not Path(IN).exists()
-
-
-@pytest.mark.ci
-def test_a_thousand_requests_take_seconds() -> None:
-    count = counting(a_client())
-    began = time.perf_counter()
-    plan = count.map(ROWS, repeats=500, scope="study", dry_run=True)
-    assert plan.write_batch(IN) == 1000
-    provider(answered)
-    assert str(plan.read_batch(OUT)) == "1,000 answers stored"
-    assert len(count.map(ROWS, repeats=500, scope="study")) == 2
-    assert time.perf_counter() - began < 10
 
 
 def test_a_clients_own_api_has_the_form_of_chats() -> None:

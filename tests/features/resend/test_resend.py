@@ -261,38 +261,6 @@ def test_the_new_answers_replay_byte_for_byte(httpserver: HTTPServer) -> None:
     assert Path(AGAIN).read_bytes() == written
 
 
-def test_a_complete_file_takes_no_other_sample(model: Model) -> None:
-    """The mode ``new`` adds to it."""
-    record(model, 20)
-    llmcall.resend(STUDY, calls=5)
-    asked = model.asked
-    with pytest.raises(llmcall.CacheMissError):
-        llmcall.resend(STUDY, calls=9)
-    assert model.asked == asked
-    with llmcall.configured(cassette_mode="new"):
-        llmcall.resend(STUDY, calls=9)
-    assert model.asked == asked + 4
-
-
-def test_what_was_interrupted_goes_on_and_sends_nothing_twice(model: Model) -> None:
-    """The answers until then are in the file."""
-    record(model, 10)
-
-    def interrupt(messages: list[Any], chance: random.Random) -> str:
-        if model.asked == 14:
-            raise KeyboardInterrupt
-        return "3"
-
-    model.answer = interrupt
-    with llmcall.configured(limits_max_concurrent_calls=1), pytest.raises(KeyboardInterrupt):
-        llmcall.resend(STUDY, share=1)
-    kept = len(samples())
-    model.answer = lambda messages, chance: "4"
-    frame = llmcall.resend(STUDY, share=1)
-    assert model.asked == 14 + 10 - kept
-    assert Counter(frame[frame["when"] == "now"]["answer"]) == {"3": kept, "4": 10 - kept}
-
-
 def test_an_empty_answer_is_counted_and_asked_again(
     model: Model, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -10,7 +10,6 @@ import functools
 import importlib
 import json
 import logging
-import os
 import pickle
 import re
 import threading
@@ -668,17 +667,6 @@ def test_a_key_that_a_file_refers_to_may_stand_in_dotenv() -> None:
     endpoint = read(EAST_KEY).endpoints[0]
     assert endpoint.key() == "from.env"
     assert "from.env" not in repr(endpoint.api_key)
-
-
-def test_a_named_pipe_is_read_once_as_dotenv() -> None:
-    """A password manager asks its user at each reading."""
-    os.mkfifo(".env")
-    writer = threading.Thread(target=written, args=(".env", "OPENAI_API_KEY=piped\n"))
-    writer.start()
-    for _ in range(2):
-        assert llmcall.settings().api_key == "piped"
-        llmcall.reset()
-    writer.join()
 
 
 def answered(settings: Settings | None = None, **overrides: Any) -> None:

@@ -7,9 +7,7 @@ from __future__ import annotations
 import configparser
 import inspect
 import json
-import os
 import re
-import shutil
 import textwrap
 from pathlib import Path
 from types import ModuleType
@@ -155,22 +153,6 @@ def test_an_estimate_of_tokens_imports_no_library() -> None:
     """A model without a known vocabulary needs none, only a reader of ``.env``."""
     program = 'assert llmcall.count_tokens("hello", "some-model").estimated'
     assert not imported_by(program) & (HEAVY - {"dotenv"})
-
-
-@pytest.mark.ci
-def test_the_package_calls_and_records_from_a_zip(tmp_path: Path) -> None:
-    """As zipapps and some job runners bring it."""
-    archive = shutil.make_archive(str(tmp_path / "bundle"), "zip", ROOT.parent, ROOT.name)
-    printed = ran(
-        """
-        client = ScriptedClient(["Yes."], model="gpt-4o-mini")
-        with llmcall.cassette("run.jsonl") as tape:
-            client.send_message("Bread?", temperature=1)
-        print(tape.records, llmcall.__file__)
-        """,
-        PYTHONPATH=archive,
-    )
-    assert printed == f"1 {archive}{os.sep}llmcall{os.sep}__init__.py"
 
 
 def test_the_reference_says_what_each_mode_of_a_cassette_does() -> None:

@@ -126,28 +126,6 @@ def test_all_objects_of_a_cache_read_the_answer_that_it_could_not_store(tmp_path
     client.cache.close()
 
 
-@pytest.mark.parametrize("way", ["asend_message", "astream_message"])
-def test_an_event_loop_asks_a_storage_of_ones_own_in_a_thread(way: str, tmp_path: Path) -> None:
-    import asyncio
-
-    seen: list[bool] = []
-
-    class Watching(JsonFile, scheme="watching"):
-        def get(self, key: str) -> tuple[bytes | None, float] | None:
-            seen.append(threading.current_thread() is threading.main_thread())
-            return super().get(key)
-
-    async def ask() -> None:
-        asked = getattr(client_at(f"watching://{tmp_path / 'a.json'}"), way)("Hello")
-        if way == "asend_message":
-            await asked
-        else:
-            assert [piece async for piece in asked]
-
-    asyncio.run(ask())
-    assert seen and not any(seen)
-
-
 def test_a_package_plugs_its_storage_in_by_an_entry_point(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ import signal
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import AbstractContextManager
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -214,11 +215,11 @@ def _fork(fork: Callable[[], Any]) -> Any:
     """Name the process that is about to be forked. That may import modules which have hooks of a fork, so it comes
     before those are called: else only the hooks after the fork would be.
     """
-    with importing:  # the child would have half a library, and wait for the other half for ever
-        if starting.route is not None:
-            return fork()
-        with starting.process(started.new_route("process", "fork")):
-            return fork()
+    named: AbstractContextManager[None] = contextlib.nullcontext()
+    if starting.route is None:
+        named = starting.process(started.new_route("process", "fork"))
+    with named, importing:  # else the child would wait for ever for the other half of a library
+        return fork()
 
 
 @before_fork

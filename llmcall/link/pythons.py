@@ -150,7 +150,8 @@ def _pythons(process: int) -> Iterator[tuple[int, list[str]]]:
         if not tells_only(words):
             yield process, words
         return
-    for path in glob.glob(f"/proc/{process}/task/*/children"):
+    # one that ends has no command any more, and still its children
+    for path in glob.glob(f"/proc/{process}/task/*/children") if words else ():
         with contextlib.suppress(OSError), open(path, encoding="ascii") as file:
             for child in map(int, file.read().split()):
                 yield from _pythons(child)

@@ -212,7 +212,7 @@ _FORMS = (
         "a key by its name",
         "key",
         r"(?i)(?:api[-_ ]?key|secret_?(?:access_?)?key|(?:account|sharedaccess)key)"
-        rf"{_ASSIGNMENT}([a-z0-9/+]{{32,}})(?![a-z0-9_(-]|\.[a-z])",
+        rf"{_ASSIGNMENT}([a-z0-9/+]{{32,}})(?![a-z0-9(-]|_[a-z0-9]|\.[a-z])",
     ),
 )
 _MODELS_KINDS = {kind for _, kind, _ in _MODELS_MARKS}

@@ -435,6 +435,7 @@ FORMS = {
     ),
     "url": ("https://alice:" + fake(12) + "@example.org/x", "password in a URL"),
     "azure": ("api-" + "key: " + fake(32, HEX), "key by its name"),
+    "azure in bold": ("__api-" + "key: " + fake(32, HEX) + "__", "key by its name"),
     "azure storage": (
         "AccountName=a;Account" + "Key=" + fake(86, LETTERS_DIGITS + "+/") + "==",
         "key by its name",

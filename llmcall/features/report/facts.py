@@ -205,7 +205,8 @@ class RunFacts:
                 "Whether they were asked again or could be read was not recorded",
             )
         counts = [f"{f'{marks[mark]:,}' if marks[mark] else 'none'} {mark}" for mark in known]
-        ended = ", ".join(counts) if any(map(marks.__getitem__, known)) else f"none {_or(known)}"
+        none = f"none {', '.join(known[:-1])} or {known[-1]}"
+        ended = ", ".join(counts) if any(map(marks.__getitem__, known)) else none
         found = f"{answers}: {ended}"
         if unended:
             others = f". The others: {ended}" if unended < len(self.spoken) else ""
@@ -228,10 +229,6 @@ SYSTEM_PROMPT, USER_PROMPT = "system", "user"
 SYSTEM_ROLES = ("system", "developer")
 LOCAL = "local"  # what records of the small model hold instead of a host
 MAX_DRAWS = 8  # named in words
-
-
-def _or(words: Sequence[str]) -> str:
-    return f"{', '.join(words[:-1])} or {words[-1]}"
 
 
 def _is_named(record: Record) -> bool:

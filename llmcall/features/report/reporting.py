@@ -137,7 +137,14 @@ def checklist(found: RunFacts, code: Sequence[str] = ()) -> list[ChecklistItem]:
                 f"{counted(len(found.run.records), 'request')} with answers: the recording has each, whole."
             ],
         ),
-        ChecklistItem("Optional: calls, tokens, cost", list(_amounts(found))),
+        ChecklistItem(
+            "Optional: calls, tokens, cost",
+            [
+                f"{label.capitalize()}: {words}."
+                for label, words in facts(found).items()
+                if label in ("calls", "tokens in", "tokens out", "cost")
+            ],
+        ),
     ]
 
 
@@ -248,12 +255,6 @@ def _questions_of(answers: Sequence[AskedCall]) -> Iterator[str]:
     for answer in answers:
         question = answer.question
         yield answer.request if question is None or question in mixed else question
-
-
-def _amounts(found: RunFacts) -> Iterator[str]:
-    for label, words in facts(found).items():
-        if label in ("calls", "tokens in", "tokens out", "cost"):
-            yield f"{label.capitalize()}: {words}."
 
 
 def _tools(calls: Sequence[RecordedCall], *, is_imported: bool) -> str:

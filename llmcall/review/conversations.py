@@ -251,7 +251,7 @@ def _answer_messages(record: Record) -> list[Utterance]:
 
 
 def _answers(record: Record, spoken: Sequence[Utterance]) -> Iterator[Utterance]:
-    """Yield the answers of a call, from the messages of its answer; several if ``n`` is above 1."""
+    """Yield a call's answers from its messages; several if ``n`` is above 1."""
     choices = choices_of(record.response)
     for choice, utterance in zip(choices, spoken, strict=True):
         which = f", choice {choice.get('index', 0) + 1} of {len(choices)}" if choices[1:] else ""
@@ -312,7 +312,7 @@ def record_name(record: Record) -> str:
 
 
 def describe_arms(record: Record) -> str:
-    """Return in words which arms used a record; empty without arms."""
+    """Say which arms used a record; empty without arms."""
     label = "arm" if len(record.arms) == 1 else "arms"
     return f"{label} {', '.join(record.arms)}" if record.arms else ""
 

@@ -52,7 +52,7 @@ class OutputDifference(NamedTuple):
     remedy: str = ""
 
     def lines(self, before: str, after: str) -> list[str]:
-        """Return the difference in words.
+        """Describe the difference.
 
         :param before: the name of the first output.
         :param after: that of the second.

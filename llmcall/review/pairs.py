@@ -308,7 +308,7 @@ def _speaker(call: PlacedCall) -> Hashable:
 
 
 def _caller(call: PlacedCall) -> Hashable:
-    """Return what those of one caller have in common."""
+    """Return what one caller's calls have in common."""
     return call.kind, call.system, call.caller
 
 

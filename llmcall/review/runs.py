@@ -42,19 +42,19 @@ class RecordedRun(NamedTuple):
 
     @property
     def origin(self) -> str:
-        """Return in words where answers come from that llmcall did not record; empty if it recorded all."""
+        """Say where answers come from that llmcall did not record; empty if it recorded all."""
         notes = header_notes_of([record.header_notes for record in self.records])
         kinds = known_header_notes()
         return "; ".join(kinds[name].words(value) for name, value in notes.items())
 
     @property
     def served(self) -> list[str]:
-        """Return in words which models answered, and on which days."""
+        """Say which models answered, and on which days."""
         return served_words(served_by(self.records))
 
     @property
     def unanswered(self) -> str:
-        """Return in words how many calls failed in the run that wrote the file; empty if none."""
+        """Say how many calls failed in the run that wrote the file; empty if none."""
         number = max((header.unanswered for header in self.headers), default=0)
         return f"{counted(number, 'call')} got no answer: failed or filtered" if number else ""
 

@@ -207,7 +207,7 @@ def _template_error(
 
 
 def _problem(error: Exception, variables: Mapping[str, object]) -> str:
-    """Return in words why a template could not be rendered."""
+    """Say why a template could not be rendered."""
     if isinstance(error, jinja2.UndefinedError):
         missing = re.fullmatch(r"'(.*)' is undefined", str(error))
         return missing_variable(missing[1], variables) if missing else str(error)

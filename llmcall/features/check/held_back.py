@@ -173,7 +173,7 @@ class _Replay(CallListener):
 
 
 def _words(moved: Moved, record: Record) -> str:
-    """Return in words how a call differs from the recording."""
+    """Say how a call differs from the recording."""
     call = f"{moved.caller} asks {one_line(record.prompt, WORDS)!r} in scope {moved.request[0]}"
     if moved.recorded == moved.caller:
         return f"{call} in a different order than in the recording"

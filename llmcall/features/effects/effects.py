@@ -81,7 +81,7 @@ class _Means(NamedTuple):
         return [self.pairs[arm].dropna().tolist() for arm in ARMS]
 
     def too_few(self) -> str:
-        """Return in words why units are too few for an interval; empty if they are not."""
+        """Say why units are too few for an interval; empty if they suffice."""
         fewest = min(map(len, self.samples()))
         words = counted(fewest, "pair" if self.is_paired else "unit")
         where = "" if self.is_paired else " in an arm"
@@ -104,7 +104,7 @@ class _Means(NamedTuple):
                 )
 
     def interval(self, level: float) -> Interval | str:
-        """Return the interval of the effect, or in words why there is none."""
+        """Return the effect's interval, or say why there is none."""
         if few := self.too_few():
             return few
         samples = self.samples()

@@ -404,7 +404,7 @@ def _entry(path: Path) -> dict[str, Data]:
 def differences_of_import(
     imported: Data, recording: Path, packed: Mapping[str, Path], folder: Path, *, is_whole: bool
 ) -> list[str] | str:
-    """Import the files of a cassette again, and return in words what differs, or why it cannot be done.
+    """Import a cassette's files again, and say what differs or why this is impossible.
 
     :param imported: the note in the cassette's header.
     :param packed: the files that are at hand, by their SHA-256.

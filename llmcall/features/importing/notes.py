@@ -51,7 +51,7 @@ def imported_note(source: Source, made_of: Mapping[str, Data], skipped: Counter[
 
 
 def _details(source: Source) -> dict[str, str]:
-    """Return what the answers were made of, in words, by label."""
+    """Describe what the answers were made of, by label."""
     if not isinstance(source, Mapping) or SOURCE not in source:
         return {}
     files = [f"{file['name']} (SHA-256 {file['sha256']})" for file in source.get("files", ())]

@@ -242,7 +242,7 @@ def turn_response(
 
 
 def _as_recorded(raw: dict[str, Data]) -> dict[str, Data]:
-    """Return an answer as a chat records it: those of the Messages API, Gemini and Ollama become chat completions."""
+    """Return an answer as a chat records it: Messages API, Gemini and Ollama answers become chat completions."""
     if any("message" not in choice for choice in objects_in(raw.get("choices"))):
         return converted(raw)
     is_recorded = "choices" in raw or isinstance(raw.get("output"), list)

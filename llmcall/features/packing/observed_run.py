@@ -179,7 +179,7 @@ def unused_records(run: Observation, path: str, recording: RecordFile) -> dict[s
 
 
 def describe_unused(path: str, names: Mapping[str, str]) -> str:
-    """Return in words which records of a cassette were not used."""
+    """Say which records of a cassette were not used."""
     more = f" and {len(names) - MAX_NAMED_RECORDS:,} more" if len(names) > MAX_NAMED_RECORDS else ""
     listed = ", ".join([*names.values()][:MAX_NAMED_RECORDS])
     return f"{path}: {counted(len(names), 'record')} that no call used: {listed}{more}"

@@ -243,7 +243,7 @@ def _raise_problems(problems: Iterable[str]) -> None:
 
 
 def _recording_problems(project: Path, recordings: Mapping[str, RecordFile]) -> list[str]:
-    """Return in words why some recordings cannot be packed."""
+    """Say why some recordings cannot be packed."""
     problems = [
         f"{path} is an incomplete recording: its run ended with an exception, or did not close it. Run "
         "the program again in the mode 'once' to record the rest; after open(), call close()"
@@ -260,7 +260,7 @@ def _recording_problems(project: Path, recordings: Mapping[str, RecordFile]) -> 
 
 
 def _run_problems(observation: Observation, project: Path) -> Iterator[str]:
-    """Yield in words why a run cannot be packed."""
+    """Yield the reasons why a run cannot be packed."""
     if observation.problems:
         yield "\n  ".join(observation.problems)
     for address in dict.fromkeys(observation.connections):
@@ -280,7 +280,7 @@ def _run_problems(observation: Observation, project: Path) -> Iterator[str]:
 
 
 def _second_run_problems(checks: Iterable[Check]) -> list[str]:
-    """Return the differences of the run with only the packed files, in words."""
+    """Describe how the run with only the packed files differs."""
     problems = [
         "\n  ".join([f"{check.name}: {check.found}", *check.details])
         for check in checks
@@ -309,7 +309,7 @@ def _copy_recording(
 
 
 def _pruned(path: str, recording: RecordFile, keys: Collection[str]) -> str:
-    """Return in words how many records are left out."""
+    """Say how many records are left out."""
     answers = counted(len(recording), "recorded answer")
     return f"{path}: {len(keys):,} of {answers} were left out (--prune)"
 

@@ -34,7 +34,7 @@ AT_START = frozenset(sys.modules)  # includes what .pth files import, such as se
 
 
 class Trace:
-    """A log of the files that Python opens, and a refusal of its connections.
+    """An audit hook that logs the files Python opens and refuses connections.
 
     :param log: the file that gets a line for each event.
     :param program: the address of the program that started this process, which alone it may reach.

@@ -62,7 +62,7 @@ class Change(NamedTuple):
 
 
 def numbers_from_answers(changed: int, numbers: int) -> str:
-    """Return in words how many numbers come from the answers."""
+    """Say how many numbers come from the answers."""
     verb = "comes" if 1 in (changed, numbers) else "come"
     return f"{changed:,} of {counted(numbers, 'number')} {verb} from the answers"
 

@@ -228,7 +228,7 @@ def _changed_files(package: Path, manifest: Manifest) -> Iterator[str]:
 
 
 def _added_files(package: Path, manifest: Manifest, unpacked: Path | None) -> Iterator[str]:
-    """Yield the files that the manifest does not have; in a folder, those of a reader's own tools are left out.
+    """Yield the files that the manifest lacks, except a reader's own tool files in a folder.
 
     :param unpacked: the folder of a ZIP file's entries.
     """

@@ -1,4 +1,4 @@
-"""Dry runs: what of a map is recorded, and what the rest would cost; the rest as a batch, at half the price."""
+"""Dry runs: which calls of a map are recorded, what the rest would cost, and the rest as a half-price batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cassette of a test: the arguments of its marker, and its file."""
+"""A test's cassette: its marker's arguments, and its file."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ class RunFacts:
 
     @property
     def given(self) -> dict[str, str]:
-        """Return in words how many answers no model gave, by the word for these."""
+        """Say how many answers no model gave, by kind."""
         return {
             word: f"{counted(number, 'answer')} given by the author, not by a model"
             for word, number in self._given.items()
@@ -172,13 +172,13 @@ class RunFacts:
 
     @property
     def function_results(self) -> str:
-        """Return in words how many results recorded functions gave; empty without any."""
+        """Say how many results recorded functions gave; empty without any."""
         counts = self.functions.items()
         return ", ".join(f"{name} ({counted(count, 'result')})" for name, count in counts)
 
     @property
     def named_draws(self) -> str:
-        """Return in words how many draws the program named by ``sample=``; empty if none is known. In a scope, only
+        """Say how many draws the program named with ``sample=``; empty if none is known. In a scope, only
         a text is known from a counted draw.
         """
         draws = [asked.call.draw for asked in self.asked if _is_named(asked.record)]
@@ -215,7 +215,7 @@ class RunFacts:
 
     @property
     def missing(self) -> list[str]:
-        """Return in words the answers that are not there: calls without one, and pruned ones."""
+        """Describe the missing answers: calls without an answer, and pruned answers."""
         unknown = "Whether calls got no answer was not recorded" if self.run.origin else ""
         return [*filter(None, [self.run.unanswered or unknown]), *self.run.pruned]
 
@@ -314,20 +314,20 @@ def _details(run: RecordedRun) -> dict[str, str]:
 
 
 def _actors(scopes: Collection[str]) -> str:
-    """Return in words how many actors there are; the repeats of a ``map`` are one actor."""
+    """Say how many actors there are; the repeats of a ``map`` are one actor."""
     count = len({without_repeats(scope)[0] for scope in scopes})
     repeats = f" ({len(scopes):,} with repeats)" if count < len(scopes) else ""
     return f"{count:,}{repeats}" if count else ""
 
 
 def _arms(found: RunFacts) -> str:
-    """Return in words how many records each arm used, and how many several arms share."""
+    """Say how many records each arm used, and how many several arms share."""
     words = [f"{name} ({count:,})" for name, count in found.arms.items()]
     return ", ".join(words) + (f"; {found.shared:,} shared" if found.shared else "")
 
 
 def recorded_sum(amounts: Sequence[float | None], format_sum: Callable[[float], str]) -> str:
-    """Return the sum of the recorded amounts in words, and of how many answers it is; empty without answers."""
+    """State the sum of the recorded amounts, and how many answers it covers; empty without answers."""
     if not amounts:
         return ""
     recorded = [amount for amount in amounts if amount is not None]

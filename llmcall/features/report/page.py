@@ -192,7 +192,7 @@ def _variables(
 
 
 def _facts(call: RecordedCall) -> str:
-    """Return the draw, the arms, the tokens and the cost of a call, in words."""
+    """Describe a call's draw, arms, tokens and cost."""
     usage, cost = call.record.usage, call.record.cost
     parts = [
         f"draw #{visible(call.draw)}" if call.draw else "",
@@ -260,7 +260,7 @@ def page(
 def _read(
     all_found: Sequence[RunFacts], survey: Survey, shown: Iterable[Pair]
 ) -> Iterator[tuple[int, RecordedCall]]:
-    """Count all calls of the runs, and yield those to show, each with the number of its run."""
+    """Count all calls of the runs, and yield the calls to show, each with its run's number."""
     wanted = {of for pair in shown for of in enumerate(pair.keys)}
     for number, found in enumerate(all_found):
         for _, places, calls in conversations(found.run):

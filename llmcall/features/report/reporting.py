@@ -179,7 +179,7 @@ def _models(found: RunFacts) -> Iterator[str]:
 
 
 def _not_by_a_model(found: RunFacts) -> Iterator[str]:
-    """Yield in words the answers that are missing, or come from elsewhere."""
+    """Describe the answers that are missing or come from elsewhere."""
     yield from (f"{word.capitalize()}: {words}" for word, words in found.given.items())
     if found.functions:
         yield f"Recorded functions, which are no model: {found.function_results}"

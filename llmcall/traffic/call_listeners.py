@@ -58,7 +58,13 @@ class Outcomes(CallListener):
         words += f": {type(error).__name__}"
         if isinstance(error, APIError) and call.is_counted:
             words += f". {error.remedy}"
-        attempt = _attempt_key(call, error)
+        # What a program's own connection raised reaches the program, whose SDK may try again.
+        is_attempt = (
+            error.failure.is_retried_by_program
+            if isinstance(error, APIError)
+            else call.kind.has_own_transport
+        )
+        attempt = call.request.cache_key if is_attempt else None
         if call.is_counted and not progress.is_counted:
             self.used(call, {"errors": 1} if attempt is None else {FAILED: attempt})
         same = ref(error) if isinstance(error, APIError) else None
@@ -69,18 +75,6 @@ class Outcomes(CallListener):
         if call is not None:
             self.used(call, {"errors": 1, "refused": 1})
             report_refused(call.position.path, call.label, error)
-
-
-def _attempt_key(call: Call, error: BaseException) -> str | None:
-    """Return the key by which a further attempt of a call is found: what a program's own connection raised reaches
-    the program, whose SDK may try again. ``None`` if the failure is final.
-    """
-    is_attempt = (
-        error.failure.is_retried_by_program
-        if isinstance(error, APIError)
-        else call.kind.has_own_transport
-    )
-    return call.request.cache_key if is_attempt else None
 
 
 def report_refused(scope: str, label: str, error: Exception) -> None:

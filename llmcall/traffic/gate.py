@@ -164,7 +164,14 @@ class ClientGate(Gate):
             return Amounts(calls=1)
         tier = tier_of(self._request.body)
         if needs.limits_usd and self._pool.price(service_tier=tier) is None:
-            raise _unknown_price(self._pool.model, tier)
+            # A model that has a price may lack one at its tier.
+            model = self._pool.model
+            name = f"{model} {tier}" if tier in DEARER_TIERS else model
+            raise ConfigError(
+                f"the price of {name} is unknown, and a budget limits usd. Write {name} = INPUT, OUTPUT under "
+                "[Prices] (USD per million tokens), or "
+                f"llmcall.configure(prices={{{name!r}: (INPUT, OUTPUT)}})"
+            )
         if self._estimated is None:
             return spending_of(0, None)
         return spending_of(sum(self._estimated), self._highest_cost(self._estimated))
@@ -193,16 +200,6 @@ class ClientGate(Gate):
         if price is None or cost is None:
             return Used(tokens, served=served_via(answer))
         return Used(tokens, cost.total, price.source, served_via(answer))
-
-
-def _unknown_price(model: str, service_tier: str | None) -> ConfigError:
-    """Return the error for a model without a price while an open budget limits USD."""
-    # A model that has a price may lack one at its tier.
-    name = f"{model} {service_tier}" if service_tier in DEARER_TIERS else model
-    return ConfigError(
-        f"the price of {name} is unknown, and a budget limits usd. Write {name} = INPUT, OUTPUT under [Prices] "
-        f"(USD per million tokens), or llmcall.configure(prices={{{name!r}: (INPUT, OUTPUT)}})"
-    )
 
 
 _under_way: set[ClientGate] = set()

@@ -162,19 +162,16 @@ class Database(diskcache.Cache):  # type: ignore[misc]
         :raises sqlite3.DatabaseError: if a damaged tree leads in circles.
         """
         last = 0
-        while page := self._page(last):
+        while True:
+            with using_database:
+                page = self._sql(_ROWS, (last, PAGE)).fetchall()
+            if not page:
+                return
             for number, key, value, stored_at in page:
                 if number <= last:
                     raise sqlite3.DatabaseError("its rows are out of order")
                 last = number
                 yield str(key), value, stored_at
-
-    def _page(self, last: int) -> list[tuple[int, object, bytes | None, float]]:
-        with using_database:
-            rows: list[tuple[int, object, bytes | None, float]] = self._sql(
-                _ROWS, (last, PAGE)
-            ).fetchall()
-        return rows
 
     @contextmanager
     def at_once(self) -> Iterator[None]:

@@ -234,7 +234,14 @@ class ReplayLog:
         """
         orders = self._arms.get(record.cache_key, {})
         if self._is_recording and self._skipped_scopes and record.arms:
-            skipped = self._arms_skipped(record.scope)
+            levels = record.scope.split("/")
+            paths = ["/".join(levels[:depth]) for depth in range(1, len(levels) + 1)]
+            # The arms in which the function around its scope was replayed, each with its call of the function.
+            skipped = {
+                arm: order
+                for path in paths
+                for arm, order in self._skipped_scopes.get(path, {}).items()
+            }
             orders = {arm: skipped[arm] for arm in record.arms if arm in skipped} | orders
         arms = tuple(sorted(orders, key=orders.__getitem__))
         is_of_run = is_gained or (drops_unused and self.has_used(record.cache_key))
@@ -242,16 +249,6 @@ class ReplayLog:
             both = (arms, record.arms) if self._is_recording else (record.arms, arms)
             arms = tuple(dict.fromkeys(name for names in both for name in names))
         return record if arms == record.arms else record.replace(arms=arms)
-
-    def _arms_skipped(self, scope: str) -> dict[str, CallOrder]:
-        """Return the arms in which the function around a scope was replayed, each with its call of the function."""
-        levels = scope.split("/")
-        paths = ("/".join(levels[:depth]) for depth in range(1, len(levels) + 1))
-        return {
-            arm: order
-            for path in paths
-            for arm, order in self._skipped_scopes.get(path, {}).items()
-        }
 
     def used_keys(self) -> list[str]:
         """Return the keys of the records that the run got."""

@@ -118,7 +118,12 @@ def search(request: Request, source: Source) -> SearchResult:
     changes = differences(record.request, requested)
     if all(str(change.recorded).split() == str(change.requested).split() for change in changes):
         reordered = []  # only blanks differ
-    elif not reordered and _is_reordered(changes):
+    elif not reordered and all(
+        isinstance(difference.recorded, str)
+        and isinstance(difference.requested, str)
+        and have_same_parts(difference.recorded, difference.requested)
+        for difference in changes
+    ):
         reordered.append(record.scope)
     all_used = least == (True, False, True)
     return SearchResult(looked_in, "", record, samples, sorted(scopes), reordered, all_used)
@@ -137,16 +142,6 @@ def _order_free(data: Data) -> Data:
     if isinstance(data, list):
         return sorted(map(_order_free, data), key=canonical_text)
     return sorted_parts(data) if isinstance(data, str) else data
-
-
-def _is_reordered(changes: Iterable[Difference]) -> bool:
-    """Return whether two requests differ only in the order of their texts' parts."""
-    return all(
-        isinstance(difference.recorded, str)
-        and isinstance(difference.requested, str)
-        and have_same_parts(difference.recorded, difference.requested)
-        for difference in changes
-    )
 
 
 def _size(fields: Mapping[str, Data]) -> int:

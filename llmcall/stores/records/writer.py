@@ -70,7 +70,11 @@ def encode(
         hidden_names = _names(found[number - 1]) if found[number - 1] in hidden else ()
         try:
             texts: dict[str, str] = {}
-            line = _line_of(record, number, allow, checked_texts, hidden_names, texts)
+            sample = "" if record.sample is None else f" (sample {secrets.masked(record.sample)!r})"
+            location = f"record {number}{sample}"
+            # names that the header would have for its sake, and cannot
+            secrets.refuse_credentials({"served": list(hidden_names)}, allow, location)
+            line = record_line(record, location, allow, checked_texts, texts)
         except (CacheError, TypeError, ValueError) as error:
             if left_out is None:
                 raise
@@ -95,25 +99,6 @@ def _names(pair: Answered) -> tuple[str, ...]:
     """Return what a header says of the model that gave an answer: its name, fingerprints, hosts and providers."""
     model, days = pair
     return (model or "", *(days.fingerprints + days.hosts + days.providers if days else ()))
-
-
-def _line_of(
-    record: Record,
-    number: int,
-    allow: Sequence[str],
-    checked_texts: set[int],
-    served: Sequence[str],
-    texts: dict[str, str],
-) -> str:
-    """Return the line of a record; see :func:`encode` for what it raises.
-
-    :param served: names that the header would have for its sake, and cannot.
-    :param texts: gets its long texts, by digest.
-    """
-    sample = "" if record.sample is None else f" (sample {secrets.masked(record.sample)!r})"
-    location = f"record {number}{sample}"
-    secrets.refuse_credentials({"served": list(served)}, allow, location)
-    return record_line(record, location, allow, checked_texts, texts)
 
 
 def header_line(header: Header, served: Mapping[str, Data], allow: Sequence[str]) -> str:
@@ -157,7 +142,15 @@ def record_line(
         fields["request"] = record.request
         fields["response"] = stable_response(record.response)
         fields["cost"] = record.cost
-        entry = _recordable_fields(fields, location)
+        entry = {
+            name: (
+                _recordable_response(value, f"{location}: {name}")
+                if name == "response"
+                else recordable(value, f"{location}: {name}")
+            )
+            for name, value in fields.items()
+            if value is not None
+        }
         secrets.refuse_credentials(entry, allow, location, checked_texts)
         entry["key"] = record.cache_key
         for name in ("request", "response"):
@@ -170,19 +163,6 @@ def record_line(
             f"{location}: its request or response is nested too deeply to be recorded"
         ) from None
     return line
-
-
-def _recordable_fields(fields: Mapping[str, Data], location: str) -> dict[str, Data]:
-    """Return the fields of a line that have a value, as plain data."""
-    return {
-        name: (
-            _recordable_response(value, f"{location}: {name}")
-            if name == "response"
-            else recordable(value, f"{location}: {name}")
-        )
-        for name, value in fields.items()
-        if value is not None
-    }
 
 
 def _recordable_response(response: Mapping[str, Data], location: str) -> Data:

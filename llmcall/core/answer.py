@@ -18,12 +18,7 @@ from ..apis.chunks import Assembler
 from ..apis.masking import mask
 from ..apis.token_usage import total_cost
 from ..config.endpoints import Endpoint
-from ..errors import (
-    APIError,
-    ContextLengthError,
-    LLMCallError,
-    RequestTimeoutError,
-)
+from ..errors import APIError, ContextLengthError, LLMCallError, RequestTimeoutError
 from ..stores.record import Record
 from ..support import clock
 from ..support.failures import note_inside

@@ -8,14 +8,7 @@ from types import coroutine
 from typing import Any, Literal, TypeVar, overload
 
 from ..support.loop_waits import in_thread, until_done
-from ..support.waits import (
-    NotAtOnceError,
-    at_once,
-    check_stops,
-    enter_call,
-    leave_call,
-    stops,
-)
+from ..support.waits import NotAtOnceError, at_once, check_stops, enter_call, leave_call, stops
 from . import callbacks
 from .effects import (
     AbandonedError,

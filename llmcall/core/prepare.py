@@ -8,19 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..answers.expected import expected_form
 from ..errors import ConfigError, ScopeError
-from ..keys.keys import (
-    OpenIdentity,
-    canonical_json,
-    canonical_messages,
-    identity,
-    open_identity,
-)
+from ..keys.keys import OpenIdentity, canonical_json, canonical_messages, identity, open_identity
 from ..keys.messages import checked_messages
-from ..keys.parameters import (
-    checked_parameters,
-    keyed_parameters,
-    with_effort,
-)
+from ..keys.parameters import checked_parameters, keyed_parameters, with_effort
 from ..keys.request import Request, UncheckedFormat
 from ..scopes.active import ActiveScope, here, next_order, scope_of_call
 from ..scopes.callers import current_for_draw

@@ -31,13 +31,7 @@ class Exchange:
     :ivar is_read: ``True`` if the reader of a stream has read some of the answer.
     """
 
-    def __init__(
-        self,
-        call: Call,
-        calls: Sequence[Call],
-        *,
-        must_fit_window: bool,
-    ) -> None:
+    def __init__(self, call: Call, calls: Sequence[Call], *, must_fit_window: bool) -> None:
         self.call = call
         self._calls = calls
         self.must_fit_window = must_fit_window
@@ -172,12 +166,7 @@ class Exchange:
             gate.settle(used.tokens, used.cost, calls)
             self._count(used, calls)
 
-    async def read_stream(
-        self,
-        chunks: Chunks,
-        gate: Gate,
-        assembler: Assembler,
-    ) -> Response:
+    async def read_stream(self, chunks: Chunks, gate: Gate, assembler: Assembler) -> Response:
         """Return the whole of a streamed answer, and emit it as it arrives.
 
         Chunks without content are held back until the first one with content: until then, the call can be

@@ -95,11 +95,7 @@ def joined_days(days: Days | None, other_days: Days | None) -> Days | None:
 
 def days_entry(days: Days) -> dict[str, Data]:
     """Return some days as JSON data."""
-    lists = {
-        "hosts": days.hosts,
-        "providers": days.providers,
-        "fingerprints": days.fingerprints,
-    }
+    lists = {"hosts": days.hosts, "providers": days.providers, "fingerprints": days.fingerprints}
     known = {name: list(texts) for name, texts in lists.items() if texts}
     return {"first": days.first, "last": days.last, **known}
 

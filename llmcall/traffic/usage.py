@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..additions import additions
 from ..scopes.position import path_before_items
-from ..support.display import (
-    USD_COLUMNS,
-    html_table,
-    natural,
-    printable,
-    quantity,
-    text_table,
-)
+from ..support.display import USD_COLUMNS, html_table, natural, printable, quantity, text_table
 from ..support.failures import Counts
 from ..support.frames import import_pandas
 from ..support.notices import first, warn_once

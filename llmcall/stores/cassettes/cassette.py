@@ -24,10 +24,7 @@ from ..days import Days
 from ..record import GotFrom, Record
 from ..records.frame import record_frame
 from ..records.header import served_by
-from ..records.keyed_settings import (
-    layer_from_header,
-    overridden_words,
-)
+from ..records.keyed_settings import layer_from_header, overridden_words
 from ..records.reader import read
 from .current import open_cassettes
 from .replay_log import ReplayLog

@@ -100,11 +100,7 @@ def search(request: Request, source: Source) -> SearchResult:
                 samples.append(record.sample)
             elif _size(fields) == size and _order_free(fields) == order_free:
                 reordered.append(record.scope)
-            rank = (
-                fields != requested,
-                record.scope != path,
-                source.is_used(record.cache_key),
-            )
+            rank = (fields != requested, record.scope != path, source.is_used(record.cache_key))
             if rank < least:
                 nearest, least = [record], rank
             elif rank == least:
@@ -191,10 +187,7 @@ OTHER_ORDER = (
 
 
 def find_causes(
-    request: Request,
-    result: SearchResult,
-    differences: Sequence[Difference],
-    settings: Settings,
+    request: Request, result: SearchResult, differences: Sequence[Difference], settings: Settings
 ) -> list[str]:
     """Return the certain causes of a miss, one sentence each.
 

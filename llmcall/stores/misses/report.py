@@ -10,13 +10,7 @@ from ...config.cassette_modes import MODES
 from ...config.settings import Settings
 from ...errors import CacheMissError
 from ...keys.keys import short_key
-from ...keys.request import (
-    Data,
-    Request,
-    messages_of,
-    text_with_placeholders,
-    title_of,
-)
+from ...keys.request import Data, Request, messages_of, text_with_placeholders, title_of
 from ...support.display import OUTSIDE_ANY_SCOPE, printable, shortened, wrapped
 from ...support.secrets import masked
 from ..differences import Difference, differences

@@ -15,14 +15,7 @@ from ..days import Days, days_entry, joined_days, parse_days
 from ..notes import NO_NOTES, Notes
 from ..record import Record
 from .keyed_settings import joined_settings, settings_differences
-from .line import (
-    CHANGED_BY_HAND,
-    CONFLICT,
-    RESTORE,
-    header_notes_in,
-    notes_in,
-    parse_line,
-)
+from .line import CHANGED_BY_HAND, CONFLICT, RESTORE, header_notes_in, notes_in, parse_line
 from .readable import is_plain_chat, unreadable
 
 # The options of ``llmcall run``, and the program's exit code if it was not 0, by their types.

@@ -166,7 +166,7 @@ def _classified(
     codes = f"{error.get('code')} {error.get('type')} {inner_code}".lower()
     # Some servers report a long prompt as a failure of their own (500: vLLM behind Xinference, Ollama).
     may_be_too_long = status not in (401, 403, 429) and (status < 500 or status in (500, 503))
-    if TOO_LONG.search(codes) or (may_be_too_long and says_too_long(message)):
+    if TOO_LONG.search(codes) or (may_be_too_long and CONTEXT_TEXTS.search(message)):
         return ContextLengthError, lengths_in(error, message)
     if FILTER_CODE.search(codes) or FILTERED.search(message):
         return ContentFilterError, {}
@@ -269,26 +269,19 @@ def add_proxy(error: APIError, url: str) -> None:
         error.args = (f"{error}{proxy_hint(url)}",)
 
 
-def likely_address(url: str) -> str | None:
-    """Return the address that ``BASE_URL`` should probably be, or ``None`` if it looks right.
+def add_likely_address(error: APIError, url: str) -> None:
+    """Add the address that ``BASE_URL`` should probably be to a 404, unless the error is about the model.
 
     :param url: without a query.
     """
-    address = url.rstrip("/")
-    suggestion = address
+    address = suggestion = url.rstrip("/")
     for ending in CALL_PATHS:
         suggestion = suggestion.removesuffix(ending)
     if not VERSION.search(suggestion):
         suggestion += "/v1"
-    return None if suggestion == address else suggestion
-
-
-def add_likely_address(error: APIError, url: str) -> None:
-    """Add the likely address to a 404, unless the error is about the model."""
-    suggestion = likely_address(url)
-    if error.status_code != 404 or suggestion is None:
+    if error.status_code != 404 or suggestion == address:
         return
-    if suggestion.startswith(url.rstrip("/")) and "model" in f"{error.code} {error}".lower():
+    if suggestion.startswith(address) and "model" in f"{error.code} {error}".lower():
         return
     error.args = (f"{error} (BASE_URL is {url}; did you mean {suggestion}?)",)
 
@@ -326,11 +319,6 @@ REQUESTED = re.compile(r"you requested (?:a total of |about )?(\d{1,18}) tokens"
 ANSWER = re.compile(
     r"(?<!\d)(\d{1,18}) (?:tokens )?(?:in|for) the (?:completion|output)", re.IGNORECASE
 )
-
-
-def says_too_long(message: str) -> bool:
-    """Return whether a server's message says that a prompt is too long."""
-    return CONTEXT_TEXTS.search(message) is not None
 
 
 def lengths_in(error: dict[str, Data], message: str) -> dict[str, Data]:

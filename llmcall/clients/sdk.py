@@ -236,7 +236,12 @@ class SDKTransport(ProcedureTransport):
             method = "post"
             path, arguments["body"] = path_and_body(request, self._deployment, stream=stream)
         if self._token is not None:
-            arguments["options"]["headers"]["Authorization"] = await self._fresh_token()
+            token = check_credential(
+                await key_from(self._token),
+                "what the api_key function returned",
+                "a token: one word of text",
+            )
+            arguments["options"]["headers"]["Authorization"] = Hidden(f"Bearer {token}")
         return methodcaller(method, path, **arguments)
 
     def _raise_mapped(
@@ -265,16 +270,6 @@ class SDKTransport(ProcedureTransport):
         if api_error is not error:
             raise api_error from error
 
-    async def _fresh_token(self) -> str:
-        """Return the header with the token that the user's function returns."""
-        assert self._token is not None
-        token = check_credential(
-            await key_from(self._token),
-            "what the api_key function returned",
-            "a token: one word of text",
-        )
-        return Hidden(f"Bearer {token}")
-
     def _arguments_for(self, request: Request, timeout: float | None) -> dict[str, Data]:
         """Return the arguments of the SDK's method that sends a request, apart from its body."""
         for name, text in request.headers.items():
@@ -298,14 +293,10 @@ class SDKTransport(ProcedureTransport):
         }
 
     async def _free_client(self, *, blocks: bool) -> Any:
-        """Return a client for one call: in a thread, a client that no other call uses."""
-        if not blocks:
-            return await self._client_of_loop()
-        with self._lock:
-            return self._idle.pop() if self._idle else self._new_client(is_async=False)
-
-    async def _client_of_loop(self) -> openai.AsyncOpenAI:
-        """Return the asynchronous client of the running event loop."""
+        """Return a client for one call: in a thread, one that no other call uses; else, the event loop's."""
+        if blocks:
+            with self._lock:
+                return self._idle.pop() if self._idle else self._new_client(is_async=False)
         import asyncio
 
         loop = asyncio.get_running_loop()

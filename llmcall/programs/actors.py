@@ -59,7 +59,11 @@ class Actors:
             if isinstance(actor, str) and actor.startswith(prefix):
                 self._actor, self._roles = _pattern(actor, prefix), roles
         if isinstance(actor, str) and actor.startswith(HEADER):
-            _check_header(actor)
+            name = actor.removeprefix(HEADER)
+            if not HEADER_NAME.fullmatch(name):
+                raise ArgumentError(
+                    f'actor is {actor!r}; after "{HEADER}" it must name a header, such as "{HEADER}X-Actor"'
+                )
 
     def scope_of(
         self,
@@ -128,14 +132,6 @@ def _stays_here(request: ProgramRequest) -> str | None:
         "it cannot be sent to this process: actor= must be a function that can be imported, not a lambda or a "
         "nested function"
     )
-
-
-def _check_header(actor: str) -> None:
-    name = actor.removeprefix(HEADER)
-    if not HEADER_NAME.fullmatch(name):
-        raise ArgumentError(
-            f'actor is {actor!r}; after "{HEADER}" it must name a header, such as "{HEADER}X-Actor"'
-        )
 
 
 def _pattern(actor: str, prefix: str) -> re.Pattern[str]:

@@ -116,7 +116,12 @@ async def response_to(
             http, recorder.recording.hosts, is_models_host=is_models_host
         )
         if llmcall_sends():
-            _check_calls_no_model(http, to_record, is_models_host=is_models_host)
+            # by user code, where nothing may be sent
+            if is_models_host or (to_record is not None and to_record.calls_model):
+                raise LLMCallError(
+                    f"{_address(http)} is not sent: a replay sends nothing, and requests of functions that llmcall "
+                    "calls, such as an actor function, are never recorded"
+                )
             return None
         if (is_models_host or to_record is not None) and recorder.is_left(library, url.host):
             return None
@@ -174,17 +179,6 @@ def _let_pass(
     sight = Sight.MODEL_REQUEST if is_models_host or is_chat else Sight.OTHER_REQUEST
     recorder.note(sight, _address(http))
     return None
-
-
-def _check_calls_no_model(
-    http: httpx.Request, to_record: RequestToRecord | None, *, is_models_host: bool
-) -> None:
-    """Check that what user code sends where nothing may be sent, such as an actor function, calls no model."""
-    if is_models_host or (to_record is not None and to_record.calls_model):
-        raise LLMCallError(
-            f"{_address(http)} is not sent: a replay sends nothing, and requests of functions that llmcall "
-            "calls, such as an actor function, are never recorded"
-        )
 
 
 def _address(http: httpx.Request) -> str:

@@ -161,7 +161,23 @@ class Server:
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._socket)
         try:
-            self._server = self._new_server()
+            from ..support.libraries import uvicorn
+
+            config = uvicorn.Config(
+                self._answer,
+                log_config=None,
+                log_level="critical",
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                http="h11",
+                interface="asgi3",
+                proxy_headers=False,
+                server_header=False,
+                date_header=False,
+                timeout_keep_alive=KEEP_ALIVE,
+            )
+            self._server = uvicorn.Server(config)
         except ImportError:
             self._socket.close()  # whoever connects is refused
             note_refusal(ConfigError(NEEDS_SERVE))
@@ -177,25 +193,6 @@ class Server:
         for task in self._reading:  # requests that are half sent
             task.cancel()
         self._serving.add_done_callback(lambda _: thread.end())
-
-    def _new_server(self) -> uvicorn.Server:
-        from ..support.libraries import uvicorn
-
-        config = uvicorn.Config(
-            self._answer,
-            log_config=None,
-            log_level="critical",
-            access_log=False,
-            lifespan="off",
-            ws="none",
-            http="h11",
-            interface="asgi3",
-            proxy_headers=False,
-            server_header=False,
-            date_header=False,
-            timeout_keep_alive=KEEP_ALIVE,
-        )
-        return uvicorn.Server(config)
 
     async def _serve(self) -> None:
         library, server = self._library, self._server

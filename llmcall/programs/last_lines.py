@@ -83,7 +83,10 @@ def summary_lines(
         lines.append(f"{calls} may have another caller's answer. Name the actors: --actor")
     is_of_earlier_run = supplied if cassette is None else cassette.supplied
     if is_of_earlier_run and not recorder.sends_nothing:
-        lines.append(_how_to_repeat(cassette, another))
+        own = "" if cassette is None else " and a new cassette"
+        lines.append(
+            f"the answers from the cache come {FROM_CACHE}. For new ones, use {another}{own}"
+        )
     if cassette is not None and cassette.unused_words:
         lines.append(cassette.unused_words)
     return lines
@@ -116,9 +119,3 @@ def _spent(counts: Counts) -> Iterator[str]:
     for name, number in unknown.items():
         if number:
             yield f"{name} unknown for {counted(number, 'call')}"
-
-
-def _how_to_repeat(cassette: Cassette | None, another: str) -> str:
-    """Return how another run gets new answers instead of the cache's."""
-    own = "" if cassette is None else " and a new cassette"
-    return f"the answers from the cache come {FROM_CACHE}. For new ones, use {another}{own}"

@@ -234,8 +234,7 @@ def check_no_error(event: dict[str, object]) -> None:
     """Raise the error that an event of a stream reports; OpenRouter's error events also hold the text so
     far.
     """
-    error = event.get("error")
-    if error:
+    if error := event.get("error"):
         details = error if isinstance(error, dict) else {"message": error}
         service_error = ServiceError(
             f"the server sent an error inside the stream: {details.get('message') or error}"

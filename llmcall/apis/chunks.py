@@ -288,8 +288,7 @@ def _deltas(message: Mapping[str, Data], tokens: list[str]) -> Iterator[dict[str
         pieces = tokens if tokens and name == "content" else WORDS.findall(text)
         yield from ({name: piece} for piece in pieces)
     done = {*first, *texts, "tool_calls"}
-    rest = {name: value for name, value in message.items() if name not in done}
-    if rest:
+    if rest := {name: value for name, value in message.items() if name not in done}:
         yield rest
     for number, call in enumerate(message.get("tool_calls") or ()):
         function = call.get("function")

@@ -126,27 +126,17 @@ def _detail(usage: Mapping[str, object], details_name: str, name: str) -> int | 
 
 def total_cost(costs: Iterable[float | None]) -> float | None:
     """Return the sum of costs in USD, or ``None`` if one is unknown."""
-    known_costs = []
-    for cost in costs:
-        if cost is None:
-            return None
-        known_costs.append(cost)
-    return math.fsum(known_costs)
+    given = [*costs]
+    known = [cost for cost in given if cost is not None]
+    return math.fsum(known) if len(known) == len(given) else None
 
 
 def spent_words(usage: TokenUsage, cost: float | None) -> list[str]:
     """Return the known tokens and cost in words."""
-    counts = []
-    if usage.input_tokens is not None:
-        counts.append(f"{usage.input_tokens:,} input")
-    if usage.output_tokens is not None:
-        counts.append(f"{usage.output_tokens:,} output")
-    words = []
-    if counts:
-        words.append(f"{', '.join(counts)} tokens")
-    if cost is not None:
-        words.append(money(cost))
-    return words
+    named = (("input", usage.input_tokens), ("output", usage.output_tokens))
+    counts = [f"{count:,} {name}" for name, count in named if count is not None]
+    words = [f"{', '.join(counts)} tokens"] if counts else []
+    return words if cost is None else [*words, money(cost)]
 
 
 def tier_of(data: object) -> str | None:

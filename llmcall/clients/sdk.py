@@ -358,8 +358,7 @@ class SDKTransport(ProcedureTransport):
         import asyncio
 
         self.close()
-        entry = self._loop_clients.pop(asyncio.get_running_loop(), None)
-        if entry is not None:
+        if (entry := self._loop_clients.pop(asyncio.get_running_loop(), None)) is not None:
             _, closing = entry
             await closing.aclose()
 

@@ -100,8 +100,7 @@ def under_settings(request: Mapping[str, Data], settings: Settings) -> dict[str,
             request.get("query", {}),
             request.get("body"),
         )
-    normalize = normalizer(settings.cache_normalize)
-    if normalize is not None:
+    if (normalize := normalizer(settings.cache_normalize)) is not None:
         texts = {name: new_request[name] for name in NORMALIZED if name in new_request}
         new_request |= normalized_texts(texts, normalize)
     if namespace:

@@ -205,8 +205,7 @@ def keyed_parameters(parameters: Mapping[str, object], allow: Sequence[str]) -> 
     if "extra_query" in keyed:
         query = keyed.pop("extra_query").items()
         # Azure Functions take their key in "code".
-        keyed_query = dict(without_query_credentials(query, "extra_query", also=("code",)))
-        if keyed_query:
+        if keyed_query := dict(without_query_credentials(query, "extra_query", also=("code",))):
             keyed["extra_query"] = keyed_query
     if "tools" in keyed:
         keyed["tools"] = [

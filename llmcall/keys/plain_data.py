@@ -91,7 +91,9 @@ def _plain_number(value: object, location: str, *, for_record: bool) -> int | fl
             if for_record and not -LARGEST <= int(value) <= LARGEST:
                 raise ValueError(f"{location} is a number with too many digits to be recorded")
             return int(value)
-        if is_numpy_bool(value):
+        # NumPy's truth value, which Python's abstract classes do not know
+        numpy = sys.modules.get("numpy")
+        if numpy is not None and isinstance(value, numpy.bool_):
             return bool(value)
         if not isinstance(value, Real) or (for_record and isinstance(value, Rational)):
             kinds = (
@@ -119,12 +121,6 @@ def _finite(text: str) -> float:
 
 # Reads JSON as the standard has it: without NaN and the infinities.
 STRICT_JSON = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
-
-
-def is_numpy_bool(value: object) -> bool:
-    """Return whether a value is NumPy's truth value, which Python's abstract classes do not know."""
-    numpy = sys.modules.get("numpy")
-    return numpy is not None and isinstance(value, numpy.bool_)
 
 
 def with_article(value: object) -> str:

@@ -152,8 +152,7 @@ async def response_to(
     except CALL_ERRORS as error:
         failed = error
     # Outside the block above: the exception keeps the causes that the program's client gave it.
-    broken = connection_failure(library, failed)
-    if broken is not None:
+    if (broken := connection_failure(library, failed)) is not None:
         raise broken
     if isinstance(failed, UnrecordedAnswer):
         recorder.note(Sight.MODEL_REQUEST, _address(http))
@@ -168,8 +167,7 @@ def _let_pass(
     """
     path = str(http.url.path)
     is_chat = http.method == "POST" and path.rstrip("/").endswith(CHATS)
-    unsent = unsent_response(path)
-    if unsent is not None:
+    if (unsent := unsent_response(path)) is not None:
         is_named = http.url.host in recorder.recording.hosts
         if not (recorder.sends_nothing and (is_models_host or is_named)):
             return None

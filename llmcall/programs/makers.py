@@ -168,8 +168,7 @@ def _name(function: object) -> str:
     """Return the name of a coroutine's or function's code, which is the same in every run."""
     function = getattr(function, "__func__", function)
     for name in ("cr_code", "__code__", "gi_code", "ag_code"):
-        code = getattr(function, name, None)
-        if code is not None:
+        if (code := getattr(function, name, None)) is not None:
             return str(code.co_name)
     kind = function if isinstance(function, type) else type(function)
     return kind.__name__

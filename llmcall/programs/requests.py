@@ -142,8 +142,7 @@ class RequestToRecord(NamedTuple):
     def base_url(self) -> str:
         """Return the address of the API, or of the host if the path is another API's."""
         address = self.address
-        call_path = CALL_PATH.search(address)
-        if call_path is not None:
+        if (call_path := CALL_PATH.search(address)) is not None:
             return address[: call_path.start()]
         return f"{self.http.url.scheme}://{self.http.url.netloc.decode()}"
 

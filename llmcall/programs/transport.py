@@ -319,9 +319,8 @@ def with_charset(media_type: bytes) -> bytes:
     return media_type + b"; charset=utf-8" if is_unknown else media_type
 
 
-async def _read_body(response: httpx.Response, blocks: bool) -> bytes:
-    content: bytes = await resolved(response.read() if blocks else response.aread())
-    return content
+async def _read_body(response: httpx.Response, blocks: bool) -> None:
+    await resolved(response.read() if blocks else response.aread())
 
 
 def _texts(body: Data) -> list[str]:

@@ -101,8 +101,7 @@ def rows_of(items: Any) -> Iterator[Any]:
     """
     if is_frame(items):
         names = list(items.columns)
-        duplicates = [name for name in names if names.count(name) > 1]
-        if duplicates:
+        if duplicates := [name for name in names if names.count(name) > 1]:
             raise ValueError(
                 f"the rows have two columns {duplicates[0]!r}: rename or drop one of them"
             )
@@ -115,8 +114,7 @@ def _rows_of_frame(frame: pandas.DataFrame, names: list[Any]) -> Iterator[dict[A
     is_incomplete = is_missing.any(axis=1).tolist()
     # A float32 of 0.1 is sent as 0.1, not as the 0.10000000149011612 that itertuples makes of it.
     kinds = dict(zip(names, frame.dtypes, strict=True))
-    narrow = [name for name, kind in kinds.items() if kind.kind == "f" and kind.itemsize < 8]
-    if narrow:
+    if narrow := [name for name, kind in kinds.items() if kind.kind == "f" and kind.itemsize < 8]:
         frame = frame.astype(dict.fromkeys(narrow, str)).astype(dict.fromkeys(narrow, float))
     for number, values in enumerate(frame.itertuples(index=False, name=None)):
         row = dict(zip(names, values, strict=True))

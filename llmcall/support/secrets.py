@@ -357,8 +357,7 @@ def refuse_credentials(
         text = f"{name}: {value}" if _suggests_secret(name) else value
         if hash(text) in safe_texts:
             continue
-        match = find(text, allow)
-        if match is not None:
+        if (match := find(text, allow)) is not None:
             what = f"what looks like {match.kind} ({match.beginning}…)"
             raise CacheError(
                 f"{data_name}: {_location(place)} contains {what if match.beginning else match.kind}. Leave it out or, "

@@ -105,8 +105,7 @@ def last_in(stack: list[T], item: T) -> Iterator[None]:
         yield
     finally:
         with lock:
-            indexes = [index for index, other in enumerate(stack) if other is item]
-            if indexes:
+            if indexes := [index for index, other in enumerate(stack) if other is item]:
                 del stack[indexes[-1]]
 
 

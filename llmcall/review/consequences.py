@@ -215,7 +215,9 @@ class Changes:
 
 
 def _stretches_in(difference: Difference) -> frozenset[Stretch]:
-    return stretches_of(*(field_text(side) or "" for side in sides_of(difference)))
+    return stretches_of(
+        *(field_text(side) or "" for side in (difference.recorded, difference.requested))
+    )
 
 
 def _could_read(call: ChangedCall, earlier: ChangedCall, side: int) -> bool:
@@ -260,11 +262,6 @@ def is_in_prompt(difference: Difference) -> bool:
     field = difference.place.removeprefix("body.")
     names: tuple[str, ...] = PROMPT_FIELDS if field == difference.place else CONTENT_FIELDS
     return re.split(r"[.\[]", field)[0] in names
-
-
-def sides_of(difference: Difference) -> tuple[object, object]:
-    """Return a field's value in the first run and in the other one."""
-    return difference.recorded, difference.requested
 
 
 def field_text(value: object) -> str | None:

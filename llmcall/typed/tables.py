@@ -66,7 +66,7 @@ def _cells(
         "repeat": repeat,
         **({"value": conversation.value} if has_value else {}),
         **{column: _field(value, name) for column, name in field_columns.items()},
-        "error": error_text(error),
+        "error": None if error is None else f"{type(error).__name__}: {error}",
         "tries": conversation.tries,
         "unread": conversation.unread,
         "refusal": conversation.refusal,
@@ -213,11 +213,6 @@ class RowMethods:
         frame = frame.reset_index(drop=True)
         table = frame.loc[frame.index.repeat(repeats)].reset_index(drop=True).join(values)
         return table.set_axis(index) if is_frame(given) else table
-
-
-def error_text(error: BaseException | None) -> str | None:
-    """Return an exception's class and message, as a table holds it."""
-    return None if error is None else f"{type(error).__name__}: {error}"
 
 
 def _plain_cell(value: object) -> object:

@@ -325,7 +325,7 @@ def _means(
     if any(missing):
         counts = f"{missing[0]:,} in {treated!r} and {missing[1]:,} in {control!r}"
         notice("the effect on %r leaves out missing units and values: %s", column, counts)
-    is_share = bool(len(present)) and is_yes_or_no(present)
+    is_share = bool(len(present)) and all(map(import_pandas().api.types.is_bool, present))
     return _Means(pairs, column, is_paired, is_share, missing)
 
 
@@ -419,11 +419,6 @@ def skewness(numbers: Sequence[float]) -> float:
 
     with _of_equal_numbers():
         return float(scipy.stats.skew(numbers))
-
-
-def is_yes_or_no(values: pandas.Series) -> bool:
-    """Return whether values are yes and no, which is a type."""
-    return all(map(import_pandas().api.types.is_bool, values))
 
 
 def import_statistics(purpose: str) -> None:

@@ -346,7 +346,8 @@ def _notes(package: Path, manifest: Manifest, project: Path) -> Iterator[str]:
         if file.is_file() and file_digest(file) != packed.sha256:
             yield f"look at {packed.path}: the packed result differs from the file in the project"
     for packed in manifest.files:
-        if packed.file != REPORT and not is_wheel(packed.file):  # the report repeats the recordings
+        # neither the report, which repeats the recordings, nor the wheel
+        if packed.file != REPORT and not packed.file.startswith(f"{FILE_NAME}-"):
             yield from personal_lines(packed.file, read_text(package / packed.file))
     yield from personal_lines("printed text", manifest.printed)
 
@@ -461,11 +462,6 @@ def write_wheel(folder: Path) -> str:
         for path, data in files.items():
             archive.writestr(zip_entry(path), data)
     return name
-
-
-def is_wheel(file: str) -> bool:
-    """Return whether a file of a package, by its path there, is llmcall's wheel."""
-    return file.startswith(f"{FILE_NAME}-")
 
 
 def _distribution() -> Distribution:

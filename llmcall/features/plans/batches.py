@@ -75,10 +75,6 @@ class Planned(NamedTuple):
         entry = {"custom_id": request.cache_key, "method": "POST", "url": f"/v1{path}"}
         return json.dumps({**entry, "body": body}) + "\n"
 
-    def is_answered(self) -> bool:
-        """Return whether the disk cache has its answer."""
-        return self.client.cache.get(self.request.cache_key) is not None
-
     def store(self, line: dict[str, object]) -> None:
         """Store the answer in a batch's line, and count its usage.
 
@@ -166,7 +162,7 @@ class Batch(dict[str, Planned]):
         planned = self.get(str(entry.get("custom_id")))
         if planned is None:
             return "of no request of this plan"
-        if planned.is_answered():
+        if planned.client.cache.get(planned.request.cache_key) is not None:
             return "stored before"
         planned.store(entry)
         return STORED

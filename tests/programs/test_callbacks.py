@@ -56,14 +56,18 @@ def by_requests(address: str, body: dict[str, Any]) -> Any:
     return requests.post(f"{address}/chat/completions", json=body, timeout=60).json()
 
 
+def by(sdk: openai.OpenAI, body: dict[str, Any]) -> Any:
+    """Ask by a client of the OpenAI SDK."""
+    return json.loads(sdk.chat.completions.with_raw_response.create(**body).text)
+
+
 def by_an_sdk(address: str, body: dict[str, Any]) -> Any:
     """Ask by the OpenAI SDK."""
     with (
         openai.DefaultHttpxClient(verify=False) as http_client,
         openai.OpenAI(base_url=address, api_key=KEY, http_client=http_client) as sdk,
     ):
-        answer: Any = sdk.chat.completions.with_raw_response.create(**body)
-        return json.loads(answer.text)
+        return by(sdk, body)
 
 
 def by_llmcall(address: str, body: dict[str, Any]) -> Any:
@@ -77,8 +81,7 @@ def by_llmcall(address: str, body: dict[str, Any]) -> Any:
 def by_a_recorded_client(address: str, body: dict[str, Any]) -> Any:
     """Ask by an SDK with a client that records what a program sends."""
     with openai.OpenAI(base_url=address, api_key=KEY, http_client=llmcall.http_client()) as sdk:
-        answer: Any = sdk.chat.completions.with_raw_response.create(**body)
-        return json.loads(answer.text)
+        return by(sdk, body)
 
 
 async def in_a_task(address: str, body: dict[str, Any]) -> Any:

@@ -506,25 +506,23 @@ def test_a_type_constrained_by_more_than_bounds_is_sent_as_a_schema(field: Any) 
     assert "JSON schema: {" in prompt_for(Annotated[int, field])
 
 
-def test_a_number_out_of_its_bounds_is_asked_again_with_them() -> None:
-    client = ScriptedClient(["101", "Answer: 100"], model="my-model")
-    assert (
-        LLMCall(user="?", output_type=Annotated[int, Field(ge=0, le=100)], client=client)() == 100
-    )
-    again = client.requests[1].messages[-1]["content"]
-    assert again.endswith("\nAnswer with only a whole number from 0 to 100.")
+FITTING = 'a text that fits this JSON schema: {"maxLength": 3, "type": "string"}'
 
 
-def test_a_text_that_breaks_its_constraint_is_asked_again_as_text() -> None:
-    """A model that was asked for JSON would put quotes around it."""
-    client = ScriptedClient(["Maybe", "Yes"], model="my-model")
-    assert (
-        LLMCall(user="?", output_type=Annotated[str, Field(max_length=3)], client=client)() == "Yes"
-    )
-    again = client.requests[1].messages[-1]["content"]
-    assert again.endswith(
-        '\nAnswer with only a text that fits this JSON schema: {"maxLength": 3, "type": "string"}'
-    )
+@pytest.mark.parametrize(
+    ("kind", "answers", "value", "asked"),
+    [
+        (Annotated[int, Field(ge=0, le=100)], ["101", "Answer: 100"], 100, "a whole number from 0 to 100."),
+        (Annotated[str, Field(max_length=3)], ["Maybe", "Yes"], "Yes", FITTING),
+    ],
+)  # fmt: skip
+def test_a_value_that_breaks_its_constraint_is_asked_again_with_it(
+    kind: Any, answers: list[str], value: Any, asked: str
+) -> None:
+    """A text as text: a model that was asked for JSON would put quotes around it."""
+    client = ScriptedClient(answers, model="my-model")
+    assert LLMCall(user="?", output_type=kind, client=client)() == value
+    assert client.requests[1].messages[-1]["content"].endswith(f"\nAnswer with only {asked}")
 
 
 COMPOSED, DECOMPOSED = "Caf\u00e9", "Cafe\u0301"

@@ -9,7 +9,7 @@ import json
 import multiprocessing
 import operator
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import (
     BrokenExecutor,
     Executor,
@@ -317,12 +317,19 @@ def test_a_worker_that_is_killed_keeps_nothing_of_a_budget_or_a_limit() -> None:
         assert budget.spent.calls == 1
 
 
-def test_a_budget_is_refused_on_other_machines(processes_elsewhere: Executor) -> None:
+@pytest.mark.parametrize(
+    ("block", "words"),
+    [
+        (lambda: llmcall.budget(calls=3), "Run the map without a budget"),
+        (lambda: llmcall.cassette("tape.jsonl"), r"tape\.jsonl is open.*or on this machine"),
+    ],
+    ids=["budget", "cassette"],
+)
+def test_a_budget_or_a_cassette_is_refused_on_other_machines(
+    block: Callable[[], Any], words: str, processes_elsewhere: Executor
+) -> None:
     """A worker that cannot reach the map's process names the remedy, and asks nothing."""
-    with (
-        llmcall.budget(calls=3),
-        pytest.raises(llmcall.CacheError, match="Run the map without a budget"),
-    ):
+    with block(), pytest.raises(llmcall.CacheError, match=words):
         map(ask, "a", executor=processes_elsewhere)
     assert calls() == 0
 
@@ -491,18 +498,6 @@ def test_a_killed_worker_leaves_what_it_was_answered_on_the_cassette() -> None:
         assert tape.asked == 1
         assert len(map(ask, "a", scope="survey", key=str)) == 1
         assert (tape.asked, tape.replayed, calls()) == (1, 1, 1)
-
-
-def test_a_cassette_is_refused_on_other_machines(
-    processes_elsewhere: Executor,
-) -> None:
-    """A worker that cannot reach the map's process says so, and asks nothing."""
-    with (
-        llmcall.cassette("tape.jsonl"),
-        pytest.raises(llmcall.CacheError, match=r"tape\.jsonl is open.*or on this machine"),
-    ):
-        map(ask, "a", executor=processes_elsewhere)
-    assert calls() == 0
 
 
 def test_a_long_name_of_the_temporary_folder_keeps_no_worker_from_its_process(

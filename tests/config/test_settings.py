@@ -10,6 +10,7 @@ import functools
 import importlib
 import json
 import logging
+import os
 import pickle
 import re
 import threading
@@ -847,3 +848,14 @@ def test_an_unknown_setting_is_an_error_with_the_nearest_name() -> None:
         llmcall.settings().origin("MODLE")
     with pytest.raises(TypeError, match=r"has no setting 'modle'\. Did you mean 'model'\?"):
         llmcall.configure(modle="a")
+
+
+def test_a_named_pipe_is_read_once_as_dotenv() -> None:
+    """A password manager asks its user at each reading."""
+    os.mkfifo(".env")
+    writer = threading.Thread(target=written, args=(".env", "OPENAI_API_KEY=piped\n"))
+    writer.start()
+    for _ in range(2):
+        assert llmcall.settings().api_key == "piped"
+        llmcall.reset()
+    writer.join()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -328,3 +329,16 @@ def test_mustache_prints_no_address(tmp_path: Path) -> None:
     (tmp_path / "it.mustache").write_text("{{it}}", encoding="utf-8")
     with pytest.raises(TemplateError, match="it prints a object, which has no text"):
         rendered(None, {"it": object()}, "it", tmp_path)
+
+
+def test_an_edit_of_the_same_length_and_time_is_read_again(folder: Path) -> None:
+    """A file system's clock may tick more slowly than an author's script writes."""
+    client = ScriptedClient(lambda messages: messages[0]["content"])
+    call = LLMCall(None, "mood.txt", template_path=folder, client=client)
+    path = folder / "mood.txt"
+    path.write_text("Now good.", encoding="utf-8")
+    status = path.stat()
+    before = call()
+    path.write_text("Now evil.", encoding="utf-8")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert (before, call()) == ("Now good.", "Now evil.")

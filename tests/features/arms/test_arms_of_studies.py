@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import signal
+import statistics
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +17,7 @@ from clients import numbered
 from commands import LONGEST, NEEDS_POSIX, ran, start
 from map_functions import Dice
 from pytest_httpserver import HTTPServer
-from servers import OK, ScriptedServer
+from servers import OK, Answer, ScriptedServer, embeddings
 
 import llmcall
 from llmcall.testing import ScriptedClient
@@ -317,6 +321,24 @@ def test_arms_that_share_no_answer_are_warned_of(caplog: pytest.LogCaptureFixtur
     assert "'control' and 'treated' shared no answer in 2 repeats" in warning
 
 
+def test_arms_that_share_embeddings_alone_are_warned_of(
+    httpserver: HTTPServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An embedding is the same for all, so it shows nothing of the pairing."""
+    server = ScriptedServer(httpserver, Answer(200, embeddings([1.0])), OK)
+    settings = {"base_url": server.base_url, "cache_mode": "auto", "on_error": "raise"}
+
+    def play(name: str) -> None:
+        client.get_embedding("Bread", dimensions=1)
+        client.send_message(f"You are in {name}.", temperature=1)
+
+    with llmcall.OpenAIClient(**settings) as client:
+        arms = {name: {"name": name} for name in ("control", "treated")}
+        llmcall.arms(play, arms, scope="app", workers=1)
+    assert len(server.requests) == 3
+    assert "'control' and 'treated' shared no answer in 1 repeat" in caplog.text
+
+
 def test_a_recorded_function_is_no_call_of_a_study() -> None:
     """Only the calls of models are counted, though each arm records the function's result."""
     client = numbered()
@@ -354,3 +376,74 @@ def test_arms_that_failed_in_a_kept_scope_go_on_from_there() -> None:
         for arm, repeat in runs
     )
     assert client.usage.calls == 4
+
+
+def test_arms_whose_client_has_no_cache_are_told_that_it_shares_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """In each study: that one call has none is said once in a process."""
+    client = numbered(cache_mode="off")
+    for study in ("first", "second"):
+        caplog.clear()
+        llmcall.arms(lambda: ask(client), {"a": {}, "b": {}}, scope=study)
+        assert "shared no answer in 1 repeat" in caplog.text
+        assert "whether their calls have cache=False or cache_mode='off'" in caplog.text
+
+
+# Known truth
+
+REPLICATIONS = 200
+EFFECT = 0.2
+
+
+HOUSEHOLDS = range(10)
+
+
+def willing(client: llmcall.LLMClient, household: int) -> float:
+    """Return how willing a household is, from 0 to 1; it also makes a call that does not matter."""
+    with llmcall.scope(household):
+        reply = client.send_message("How willing?", temperature=1)
+        client.send_message("Hello", temperature=1)
+    assert reply is not None and reply.content is not None
+    return float(reply.content)
+
+
+def in_order(client: llmcall.LLMClient) -> list[float]:
+    """Ask one household after the other."""
+    return [willing(client, household) for household in HOUSEHOLDS]
+
+
+def in_shuffled_threads(client: llmcall.LLMClient) -> list[float]:
+    """Ask the households in threads, which begin in another order each time."""
+    shuffled = random.sample(HOUSEHOLDS, len(HOUSEHOLDS))
+    with ThreadPoolExecutor(3) as pool:
+        return list(pool.map(llmcall.bind(lambda person: willing(client, person)), shuffled))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [in_order, in_shuffled_threads])
+def test_paired_arms_are_unbiased_and_vary_less(
+    how: Callable[[llmcall.LLMClient], list[float]],
+) -> None:
+    """Over 200 replications the effect is found, with a smaller variance than that of apart runs."""
+    chance = random.Random(7)
+    client = ScriptedClient(
+        lambda messages: str(chance.random()), cache_mode="off", on_error="raise"
+    )
+
+    def adoption(subsidy: bool) -> float:
+        threshold = 0.3 + (EFFECT if subsidy else 0.0)
+        return statistics.mean(age < threshold for age in how(client))
+
+    arms = {"control": {"subsidy": False}, "treated": {"subsidy": True}}
+    with llmcall.cassette("study.jsonl", mode="rewrite"):
+        runs = llmcall.arms(adoption, arms, scope="paired", repeats=REPLICATIONS)
+    assert client.usage.calls == runs.shared == REPLICATIONS * 20
+    paired = [runs["treated", repeat] - runs["control", repeat] for repeat in range(REPLICATIONS)]
+    shuffled = [
+        runs["treated", repeat] - runs["control", (repeat + 1) % REPLICATIONS]
+        for repeat in range(REPLICATIONS)
+    ]
+    error = statistics.stdev(paired) / REPLICATIONS**0.5
+    assert abs(statistics.mean(paired) - EFFECT) < 4 * error
+    assert statistics.variance(paired) < statistics.variance(shuffled) / 1.5

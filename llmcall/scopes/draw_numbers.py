@@ -130,8 +130,9 @@ class Callers:
 
         A caller gets the first free number that was recorded for it, or that it took in another arm, in the order in
         which these were taken. Without one, it gets the lowest that was recorded for an identical process, which
-        another caller may have started. Otherwise it gets the lowest new number, which is recorded; but first the
-        lowest that is left of a complete recording: only what no record answers is requested. Where a recording that
+        another caller may have started. In an arm, it gets the lowest if one caller alone made the request in others.
+        Otherwise it gets the lowest new number, which is recorded; but first the lowest that is left of a complete
+        recording: only what no record answers is requested. Where a recording that
         goes on opens a scope again, the numbers of before come first, whoever asks, as in a run that nothing
         interrupted.
         """
@@ -147,6 +148,8 @@ class Callers:
             is_further = recorded.is_of_cache and caller in recorded.callers.values()
             if number is None and not (self._has_gap or is_further):
                 number = lowest_free(counted)
+        if number is None and branches and len(self._own) == 1:
+            number = lowest_free(counted)
         if number is None:
             number = lowest_free(counted, taken.numbers[-1] + 1 if taken.numbers else 0)
             while number in self.owners:
@@ -157,8 +160,8 @@ class Callers:
 
     @property
     def are_told_apart(self) -> bool:
-        """Return whether there are several, whom not only the order of their calls tells apart."""
-        return not self.is_in_order and len({name for _, name in self.taken}) > 1
+        """Return whether an arm, or what is outside, has several whom not only the order of their calls tells apart."""
+        return not self.is_in_order and len(self.taken) > len({arm for arm, _ in self.taken})
 
     def _first_of(
         self, caller: str, counted: Sequence[Numbers], start: int = 0

@@ -420,6 +420,19 @@ def in_shuffled_threads(client: llmcall.LLMClient) -> list[float]:
         return list(pool.map(llmcall.bind(lambda person: willing(client, person)), shuffled))
 
 
+def test_arms_whose_threads_begin_in_another_order_share_their_draws(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Each household is in a scope of its own. A replay begins them in yet another order, and says nothing."""
+    for mode in "rewrite", "none":
+        client = ScriptedClient([str(number / 20) for number in range(20)], cache_mode="off")
+        arms = {"a": {"client": client}, "b": {"client": client}}
+        with llmcall.cassette("study.jsonl", mode=mode):
+            runs = llmcall.arms(in_shuffled_threads, arms, scope="study")
+        assert runs.shared == 20
+    assert not caplog.records
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [in_order, in_shuffled_threads])
 def test_paired_arms_are_unbiased_and_vary_less(

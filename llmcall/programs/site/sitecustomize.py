@@ -15,7 +15,7 @@ from importlib.machinery import ModuleSpec
 
 TYPE_CHECKING = False  # the module typing takes long
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from types import ModuleType
     from typing import Any
 
@@ -38,9 +38,7 @@ def _begin() -> None:
 
         route, before, hello, ranks, libraries = json.loads(value)
         environment = {name: os.environ[name] for name in ranks if name in os.environ}
-        number = _say(
-            hello, lambda running: json.dumps([os.getpid(), sys.orig_argv, environment, running])
-        )
+        number = _say(hello, [os.getpid(), sys.orig_argv, environment])
         if _spec("llmcall") is not None:  # else it has the addresses in the environment alone
             del os.environ[VARIABLE]
             for name, given in before.items():
@@ -55,26 +53,27 @@ def _begin() -> None:
         following.loader.exec_module(module)
 
 
-def _say(hello: str, text: Callable[[list[int]], str]) -> int | None:
+def _say(hello: str, facts: list[object]) -> int | None:
     """Say hello to the recording process by a new file, and return its number; ``None`` if that process has ended.
 
-    :param text: returns the hello, given the numbers of those whose processes are running.
+    :param facts: go into the file, with the numbers of the earlier hellos whose processes are running.
     """
+    import json
+
     number, running = 0, []
     while True:
         try:
             file = os.open(f"{hello}.{number}.hello", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         except FileExistsError:
             with open(f"{hello}.{number}.hello", encoding="ascii") as earlier:
-                process = (
-                    earlier.read().partition(",")[0].lstrip("[")
-                )  # empty while it is being written
+                # empty while that process writes it
+                process = earlier.read().partition(",")[0].lstrip("[")
             running += [number] if os.path.exists(f"/proc/{process}") else []
             number += 1
         except OSError:
             return None
         else:
-            os.write(file, text(running).encode())
+            os.write(file, json.dumps([*facts, running]).encode())
             os.close(file)
             return number
 

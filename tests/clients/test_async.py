@@ -5,7 +5,6 @@ event loops.
 from __future__ import annotations
 
 import asyncio
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -295,7 +294,6 @@ WATCHED = """
 
 
 @pytest.mark.newest_only
-@pytest.mark.skipif(find_spec("blockbuster") is None, reason="no blockbuster")
 def test_no_awaited_call_blocks_a_watched_loop(model: NumberedServer, tmp_path: Path) -> None:
     """BlockBuster forbids an event loop to touch a disk: neither the first call nor later ones, nor opening a
     cassette fails there, and each answer is stored."""

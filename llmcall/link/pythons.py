@@ -150,7 +150,7 @@ def _pythons(process: int) -> Iterator[tuple[int, list[str]]]:
         if not tells_only(words):
             yield process, words
         return
-    # one that ends has no command any more, and still its children
+    # an ending process has no command any more, but still has children
     for path in glob.glob(f"/proc/{process}/task/*/children") if words else ():
         with contextlib.suppress(OSError), open(path, encoding="ascii") as file:
             for child in map(int, file.read().split()):

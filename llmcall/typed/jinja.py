@@ -203,7 +203,8 @@ def _template_error(
         for frame, line in walk_tb(error.__traceback__)
         if frame.f_code.co_filename in paths
     ]
-    return TemplateError(f"{[paths[0], *lines][-1]}: {_problem(error, variables)}")
+    innermost = lines[-1] if lines else paths[0]
+    return TemplateError(f"{innermost}: {_problem(error, variables)}")
 
 
 def _problem(error: Exception, variables: Mapping[str, object]) -> str:

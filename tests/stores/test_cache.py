@@ -26,7 +26,6 @@ from servers import TOOL_CALL, RedisProcess
 
 import llmcall
 from llmcall import CacheCorruptError, CacheError, CacheMissError, ConfigError, ResponseCache
-from llmcall.additions import additions
 from llmcall.testing import ScriptedClient
 from llmcall.types import Record
 
@@ -98,13 +97,6 @@ def test_a_question_is_asked_once(cache_path: str) -> None:
     assert len(first.cache) == 1
 
 
-def test_replay_answers_what_is_recorded(cache_path: str) -> None:
-    """The model is not asked."""
-    answer_to(client_at(cache_path), "known")
-    client = client_at(cache_path, (), mode="replay")
-    assert answer_to(client, "known") == ("one", True)
-
-
 ways_to_ask = pytest.mark.parametrize(
     "way",
     [
@@ -121,17 +113,11 @@ ways_to_ask = pytest.mark.parametrize(
 def test_replay_raises_for_what_is_not_recorded_whatever_on_error_says(
     way: Any, on_error: str, cache_path: str
 ) -> None:
-    """Nothing is asked."""
+    """Nothing is asked; the error names the place, and the mode that asks."""
     client = client_at(cache_path, mode="replay")
-    with pytest.raises(CacheMissError):
+    with pytest.raises(CacheMissError, match="MODE = auto") as caught:
         way(client, {"on_error": on_error})
     assert not client.requests
-
-
-def test_a_miss_names_the_mode_that_asks_and_the_place(cache_path: str) -> None:
-    """It is the error of a replay."""
-    with pytest.raises(CacheMissError, match="MODE = auto") as caught:
-        client_at(cache_path, mode="replay").send_message("unknown")
     # a long path is broken into lines
     assert "://" not in cache_path or cache_path in str(caught.value)
 
@@ -380,10 +366,13 @@ def two_records() -> ResponseCache:
     return client.cache  # type: ignore[no-any-return]
 
 
-def test_a_frame_has_the_columns_that_are_documented(two_records: ResponseCache) -> None:
-    """They stand in this order, those of features last."""
+def test_a_frame_has_a_row_for_each_record_and_the_documented_columns(
+    two_records: ResponseCache,
+) -> None:
+    """Rows stand in the order of storing; columns in this order, and then those of features."""
     pytest.importorskip("pandas")
-    assert list(two_records.to_frame().columns) == [
+    frame = two_records.to_frame()
+    assert list(frame.columns)[:15] == [
         "scope",
         "draw",
         "kind",
@@ -399,14 +388,7 @@ def test_a_frame_has_the_columns_that_are_documented(two_records: ResponseCache)
         "used",
         "cache_key",
         "request",
-        *additions("given"),
     ]
-
-
-def test_a_frame_has_a_row_for_each_record(two_records: ResponseCache) -> None:
-    """They stand in the order of storing, with scope and draw."""
-    pytest.importorskip("pandas")
-    frame = two_records.to_frame()
     assert list(frame["prompt"]) == ["How many?", "And now?"]
     assert list(frame["answer"]) == ["Two.", "Two."]
     assert (frame["scope"][1], frame["draw"][1]) == ("trial/lisa", 0)
@@ -439,11 +421,12 @@ def test_a_frame_says_which_records_calls_of_this_process_used(cache_path: str) 
 
 
 def test_a_frame_has_the_levels_of_the_scopes() -> None:
-    """Each level that is named has a column; a repeat is no level, and a shorter scope lacks some."""
+    """Each level that is named has a column, also by a text alone; a repeat is no level, a shorter scope lacks some."""
     pytest.importorskip("pandas")
     client = client_at(answers=lambda messages: "Two.")
     with llmcall.scope("rep-1"):
         answer_to(client, "How many?")
+        assert client.cache.to_frame(levels="rep")["rep"].tolist() == ["rep-1"]
         llmcall.map(lambda _: answer_to(client, "And now?"), ["lisa"], key=str, repeats=2)
     frame = client.cache.to_frame(levels=["rep", "agent"])
     assert list(frame.columns[:4]) == ["scope", "rep", "agent", "draw"]

@@ -86,27 +86,6 @@ def test_a_cache_loaded_into_itself_by_another_handle_adds_nothing(
     assert len(source) == 3
 
 
-def test_an_export_has_a_header_and_records_by_scope_path(
-    source: ResponseCache, tmp_path: Path
-) -> None:
-    """It is UTF-8 JSON Lines."""
-    text = (tmp_path / "export.jsonl").read_text(encoding="utf-8")
-    head, *lines = map(json.loads, text.splitlines())
-    assert "llmcall" in head
-    samples = [line.get("sample") for line in lines if "request" in line]
-    assert samples == [None, "actor-a#0", "actor-b#0"]
-
-
-def test_an_export_has_the_records_that_where_selects(
-    source: ResponseCache, tmp_path: Path
-) -> None:
-    """It returns how many."""
-    some = tmp_path / "some.jsonl"
-    assert source.export(some, where=lambda record: record.kind == "embedding") == 1
-    (line,) = some.read_text(encoding="utf-8").splitlines()[1:]
-    assert json.loads(line)["kind"] == "embedding"
-
-
 def test_an_export_of_no_record_writes_nothing(source: ResponseCache, tmp_path: Path) -> None:
     """An earlier recording stays."""
     tape, new = tmp_path / "tape.jsonl", tmp_path / "new.jsonl"
@@ -121,9 +100,11 @@ def test_an_export_of_no_record_writes_nothing(source: ResponseCache, tmp_path: 
 def test_an_export_replaces_an_earlier_export_and_no_other_file(
     source: ResponseCache, tmp_path: Path
 ) -> None:
-    """So does ``cassette merge``."""
+    """So does ``cassette merge``. It returns how many records it has: all, or those that ``where`` selects."""
     export, notes = tmp_path / "export.jsonl", tmp_path / "notes.md"
     assert source.export(export, where=lambda record: record.kind == "embedding") == 1
+    _, line = export.read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["kind"] == "embedding"
     assert source.export(export) == 3
     notes.write_text("Dear diary,\n", encoding="utf-8")
     with pytest.raises(CacheCorruptError, match=r"notes\.md:1: this is not a cassette of llmcall"):
@@ -216,7 +197,7 @@ def test_a_file_of_other_keys_is_loaded_with_a_warning(
 
 
 def test_an_export_stands_by_the_levels_of_its_scopes() -> None:
-    """Records below a scope follow it, before the next scope; those in no scope come first."""
+    """Records below a scope follow it, before the next scope; those in no scope come first, after the header."""
     client = ScriptedClient(lambda messages: "yes", cache_mode="auto", on_error="raise")
     for path in ("a-b", "a/b", "a", ""):
         with ExitStack() as stack:
@@ -224,7 +205,8 @@ def test_an_export_stands_by_the_levels_of_its_scopes() -> None:
                 stack.enter_context(llmcall.scope(name))
             client.send_message("Hello", temperature=1)
     client.cache.export("exported.jsonl")
-    _, *lines = Path("exported.jsonl").read_text("utf-8").splitlines()
+    header, *lines = Path("exported.jsonl").read_text("utf-8").splitlines()
+    assert "llmcall" in json.loads(header)
     samples = [json.loads(line).get("sample") for line in lines]
     assert samples == [None, "a#0", "a/b#0", "a-b#0"]
 
@@ -350,9 +332,6 @@ def test_no_pickle_that_is_loaded_runs_code(protocol: int, tmp_path: Path) -> No
                 with suppress(CacheError, ValueError):
                     cache.load(tmp_path / "api.pickle")
     assert not (tmp_path / "planted").exists()
-
-
-# New keys
 
 
 # Salvage

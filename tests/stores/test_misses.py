@@ -217,15 +217,11 @@ def test_a_notebook_shows_the_users_frames_alone(call: str, words: str) -> None:
     assert "File " not in text
 
 
-def test_a_miss_of_a_cassette_that_does_not_exist_says_that_it_does_not_exist() -> None:
-    """The explanation says that nothing is recorded there."""
+def test_a_miss_says_that_its_cassette_does_not_exist_or_is_incomplete() -> None:
+    """An exception ended the recording, so the answer may have been lost."""
     message = flat(missed(QUESTION, tape="none.jsonl"))
     assert "the cassette none.jsonl, which does not exist: 0 records" in message
     assert "no chat request is recorded there" in message
-
-
-def test_a_miss_of_an_incomplete_cassette_says_that_it_is_incomplete() -> None:
-    """An exception ended the recording, so the answer may have been lost."""
     with pytest.raises(ZeroDivisionError), llmcall.cassette("part.jsonl"):
         ask()(recorder())
         raise ZeroDivisionError

@@ -132,20 +132,13 @@ def record(
 
 @pytest.mark.parametrize("answers", [WHOLE, EVENTS], ids=["whole", "streamed"])
 @pytest.mark.parametrize("api", ASKED)
-def test_a_header_names_the_model_and_its_days(api: str, answers: dict[str, Any]) -> None:
-    """By the server's name, as it does of chats."""
+def test_header_frame_and_show_have_what_they_have_of_a_chat(
+    api: str, answers: dict[str, Any]
+) -> None:
+    """The model that was asked, the one that answered and when, what it used and cost, and why it ended."""
     header = record("tape.jsonl", answers[api], api)
     days = {"first": today(), "last": today(), "hosts": ["api.example"]}
     assert header["served"] == {"m-2026-05-01": days}
-
-
-@pytest.mark.parametrize("answers", [WHOLE, EVENTS], ids=["whole", "streamed"])
-@pytest.mark.parametrize("api", ASKED)
-def test_a_frame_has_the_models_the_tokens_and_the_finish_reason(
-    api: str, answers: dict[str, Any]
-) -> None:
-    """The model that was asked, the one that answered, what it used and cost, and why it ended."""
-    record("tape.jsonl", answers[api], api)
     (row,) = llmcall.cassette("tape.jsonl").to_frame().to_dict("records")
     assert (row["model"], row["served"]) == ("m", "m-2026-05-01")
     assert (row["input_tokens"], row["output_tokens"]) == (12, 3)
@@ -154,6 +147,10 @@ def test_a_frame_has_the_models_the_tokens_and_the_finish_reason(
     ends = {"responses": "completed", "messages": "end_turn"}
     assert row["finish_reason"] == ends.get(api, "STOP")
     assert row["refusal"] is None
+    shown = commands.done("show", "tape.jsonl")
+    assert "user\n    Bread?\n→ assistant\n    Yes.\n" in shown
+    assert 'model="m"' in shown or "/models/m:generateContent" in shown
+    assert "okens" in shown
 
 
 def test_a_model_that_the_answer_does_not_name_is_called_as_it_was_asked_for() -> None:
@@ -168,18 +165,6 @@ def test_the_cache_knows_an_answer_of_an_api_by_its_model() -> None:
     assert json.loads(commands.cache("stats", "--json"))["models"] == {"m": 1}
     assert [row["model"] for row in json.loads(commands.cache("ls", "--json"))] == ["m"]
     assert commands.cache("ls").splitlines()[1].split()[1] == "m"
-
-
-@pytest.mark.parametrize("answers", [WHOLE, EVENTS], ids=["whole", "streamed"])
-@pytest.mark.parametrize("api", ASKED)
-def test_question_and_answer_of_an_api_are_shown_as_those_of_a_chat(
-    api: str, answers: dict[str, Any]
-) -> None:
-    record("tape.jsonl", answers[api], api)
-    shown = commands.done("show", "tape.jsonl")
-    assert "user\n    Bread?\n→ assistant\n    Yes.\n" in shown
-    assert 'model="m"' in shown or "/models/m:generateContent" in shown
-    assert "okens" in shown
 
 
 def test_the_items_of_tools_are_shown_as_those_of_a_chat() -> None:
@@ -280,15 +265,17 @@ def test_a_streamed_answer_that_another_hears_is_one_cause() -> None:
     ]
 
 
-def test_an_answer_that_was_cut_is_shown_with_its_end() -> None:
-    record("cut.jsonl", CUT, cache_mode="off")
-    assert "→ assistant, ended by max_output_tokens\n    Yes." in commands.done("show", "cut.jsonl")
-
-
-def test_a_refusal_is_shown_as_a_refusal() -> None:
-    """With the text in which the model refused."""
-    record("refused.jsonl", {**RESPONSE, "output": REFUSAL}, cache_mode="off")
-    assert "→ assistant\n    refuses: I cannot." in commands.done("show", "refused.jsonl")
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (CUT, "→ assistant, ended by max_output_tokens\n    Yes."),
+        ({**RESPONSE, "output": REFUSAL}, "→ assistant\n    refuses: I cannot."),
+    ],
+    ids=["cut", "refused"],
+)
+def test_an_answer_that_was_cut_or_refused_is_shown_so(answer: Any, expected: str) -> None:
+    record("tape.jsonl", answer, cache_mode="off")
+    assert expected in commands.done("show", "tape.jsonl")
 
 
 def with_ids(data: Any, number: int) -> Any:

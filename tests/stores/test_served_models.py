@@ -241,13 +241,6 @@ def test_a_recording_that_goes_on_joins_the_days() -> None:
     assert f"answered by {SNAPSHOT} (2026-03-01 to {today()})" in commands.done("show", PATH)
 
 
-def test_a_file_without_days_has_unknown_ones() -> None:
-    """Nobody guesses them when it is read."""
-    recorded(PATH, "Hi")
-    with_header(PATH, served=None)
-    assert cassette(PATH).served == {SNAPSHOT: None}
-
-
 def test_days_are_all_that_two_recordings_differ_in() -> None:
     """The same calls give the same bytes on another day, but for the days."""
     recorded(PATH, "Hi", "Bye", cache_mode="off")
@@ -299,7 +292,8 @@ def without_days() -> str:
 
 
 def test_show_names_the_models_and_their_days(without_days: str) -> None:
-    """It says that days are unknown if they are."""
+    """It says that days are unknown if they are: nobody guesses them when a file is read."""
+    assert cassette(without_days).served == {SNAPSHOT: None}
     assert f"answered by {SNAPSHOT} ({today()})" in commands.done("show", PATH)
     assert f"answered by {SNAPSHOT} (days not recorded)" in commands.done("show", without_days)
 

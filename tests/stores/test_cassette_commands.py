@@ -16,13 +16,19 @@ import pytest
 from clients import Responding
 from commands import LONGEST, done
 from commands import run as run_command
-from files import HOSTILE, chat, conversation, embedding, function, read_records, write_cassette
+from files import (
+    HOSTILE,
+    chat,
+    conversation,
+    embedding,
+    function,
+    read_records,
+    record_of,
+    write_cassette,
+)
 from servers import CALLING, completion
 
 import llmcall
-from llmcall.core.parents import add_notes
-from llmcall.keys.keys import key_of
-from llmcall.scopes.position import NotesContext
 from llmcall.testing import ScriptedClient
 from llmcall.types import Record
 
@@ -43,22 +49,13 @@ def market() -> Path:
 
 
 def test_show_prints_conversations_as_plain_text(market: Path) -> None:
-    """The settings and the models that answered stand above them."""
+    """The settings and the models that answered stand above them. A terminal obeys nothing that an answer holds."""
     shown = done("show", market)
+    assert "\x1b" not in shown
     assert shown.startswith(
         'configured model: "m"\nanswered by m-2026 (days not recorded)\n\n=== day/bart\n\n--- call 1  #0  m\nuser\n'
     )
     assert "→ assistant\n    Perhaps.\n" in shown
-
-
-def test_show_prints_the_same_each_time(market: Path) -> None:
-    """So git can compare it."""
-    assert done("show", market) == done("show", market)
-
-
-def test_show_prints_nothing_that_a_terminal_would_obey(market: Path) -> None:
-    """An answer may hold it."""
-    assert "\x1b" not in done("show", market)
 
 
 def test_what_a_header_says_of_its_run_is_printed_without_what_a_terminal_obeys() -> None:
@@ -517,7 +514,7 @@ def test_check_names_wrong_keys_and_missing_draws(monkeypatch: pytest.MonkeyPatc
     header, first, _, last = Path(TAPE).read_text(encoding="utf-8").splitlines(keepends=True)
     other = json.loads(first)
     other["request"]["messages"][0]["content"] = "It is 12:31."
-    other["key"] = key_of("chat", other["request"], "s#0")
+    other["key"] = record_of("chat", "s#0", other["request"], {}).cache_key
     Path(TAPE).write_text(f"{header}{json.dumps(other)}\n{last}", "utf-8")
     found = json.loads(done("cassette", "check", TAPE, "--json", code=1))
     assert [(finding["about"], finding["record"], finding["sample"]) for finding in found] == [
@@ -533,34 +530,6 @@ def test_check_names_a_request_that_was_changed_by_hand() -> None:
     assert f"{TAPE}:2: its key is not that of its request" in done(
         "cassette", "check", TAPE, code=1
     )
-
-
-def test_a_note_that_is_added_to_an_answer_is_in_the_file() -> None:
-    """Its call needs no note of its own."""
-    with llmcall.cassette(TAPE):
-        reply = ScriptedClient(["Perhaps."]).send_message("Tea?")
-        add_notes(reply.cache_key, {"unread": True})
-    assert '"unread": true' in Path(TAPE).read_text(encoding="utf-8")
-    assert "  unread\nuser\n" in done("show", TAPE)
-
-
-def test_a_call_has_the_notes_of_all_blocks_around_it() -> None:
-    form = {"name": "<user>", "digest": "00", "variables": {"drink": "Tea"}}
-    inner, outer = NotesContext(lambda: {"form": form}), NotesContext(lambda: {"unread": True})
-    with llmcall.cassette(TAPE), outer, inner:
-        ScriptedClient(["Perhaps."]).send_message("Tea?")
-    line = json.loads(Path(TAPE).read_text("utf-8").splitlines()[1])
-    assert (line["unread"], line["form"]) == (True, form)
-
-
-def test_a_note_that_no_feature_lists_is_an_error_before_a_call_is_paid() -> None:
-    client = ScriptedClient(["Perhaps."])
-    with llmcall.cassette(TAPE), NotesContext(lambda: {"mood": 1}):
-        with pytest.raises(LookupError, match="'mood'"):
-            client.send_message("Tea?")
-        with pytest.raises(LookupError, match="'mood'"):
-            add_notes("0" * 64, {"mood": 1})
-    assert client.requests == []
 
 
 def test_check_names_a_recording_that_broke_off() -> None:

@@ -19,14 +19,19 @@ from typing import Any
 
 import pytest
 from clients import http
+from commands import done
+from files import record_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+import llmcall
 from llmcall import CacheCorruptError, CacheError
-from llmcall.keys.keys import key_of
+from llmcall.core.parents import add_notes
+from llmcall.scopes.position import NotesContext
 from llmcall.stores.records import reader, writer
 from llmcall.stores.records.header import Header
 from llmcall.support import secrets as credentials
+from llmcall.testing import ScriptedClient
 from llmcall.types import Record
 
 HEADER = '{"llmcall": 1, "settings": {}}\n'
@@ -54,7 +59,7 @@ def chat(
         "choices": [{"index": 0, "message": {"role": "assistant", "content": answer}}],
         "model": "m",
     }
-    return Record(key_of("chat", request, sample), "chat", sample, request, response, 0.25)
+    return record_of("chat", sample, request, response, 0.25)
 
 
 def function(request: Any, response: Any | None = None, sample: str | None = None) -> Record:
@@ -359,6 +364,37 @@ def test_an_answer_with_halves_of_characters_is_read_back(texts: list[str]) -> N
     assert found == [json.loads(json.dumps(record.response)) for record in records] + [
         chat("last", answer="whole").response
     ]
+
+
+# Notes beside the key
+
+
+def test_a_note_that_is_added_to_an_answer_is_in_the_file() -> None:
+    """Its call needs no note of its own."""
+    with llmcall.cassette("tape.jsonl"):
+        reply = ScriptedClient(["Perhaps."]).send_message("Tea?")
+        add_notes(reply.cache_key, {"unread": True})
+    assert '"unread": true' in Path("tape.jsonl").read_text(encoding="utf-8")
+    assert "  unread\nuser\n" in done("show", "tape.jsonl")
+
+
+def test_a_call_has_the_notes_of_all_blocks_around_it() -> None:
+    form = {"name": "<user>", "digest": "00", "variables": {"drink": "Tea"}}
+    inner, outer = NotesContext(lambda: {"form": form}), NotesContext(lambda: {"unread": True})
+    with llmcall.cassette("tape.jsonl"), outer, inner:
+        ScriptedClient(["Perhaps."]).send_message("Tea?")
+    line = json.loads(Path("tape.jsonl").read_text("utf-8").splitlines()[1])
+    assert (line["unread"], line["form"]) == (True, form)
+
+
+def test_a_note_that_no_feature_lists_is_an_error_before_a_call_is_paid() -> None:
+    client = ScriptedClient(["Perhaps."])
+    with llmcall.cassette("tape.jsonl"), NotesContext(lambda: {"mood": 1}):
+        with pytest.raises(LookupError, match="'mood'"):
+            client.send_message("Tea?")
+        with pytest.raises(LookupError, match="'mood'"):
+            add_notes("0" * 64, {"mood": 1})
+    assert client.requests == []
 
 
 # Credentials

@@ -10,12 +10,12 @@ from typing import Any
 
 import commands
 import pytest
+from files import record_of
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 import llmcall
 from llmcall import CacheCorruptError, ResponseCache
-from llmcall.keys.keys import key_of
 from llmcall.testing import ScriptedClient
 
 HEADER = {"llmcall": 1, "settings": {"model": "m"}}
@@ -63,7 +63,7 @@ def file_of(*records: dict[str, Any]) -> Path:
 
 def chat(request: Any, response: Any) -> dict[str, Any]:
     """Return the line of a chat."""
-    key = key_of("chat", request, None)
+    key = record_of("chat", None, request, response).cache_key
     return {"kind": "chat", "request": request, "response": response, "key": key}
 
 

@@ -121,10 +121,10 @@ def under_run(program: str, *options: str, code: int = 0, given: str = "") -> tu
     return process.stdout, process.stderr
 
 
-def run(*arguments: Any, text: str | None = None) -> Result:
-    """Run ``llmcall`` with arguments, and with a text as its standard input."""
+def run(*arguments: Any, text: str | None = None, charset: str = "utf-8") -> Result:
+    """Run ``llmcall`` with arguments, and with a text as its standard input; its outputs have a character set."""
     refresh()  # a process of its own would read environment and files
-    return CliRunner().invoke(main, [*map(str, arguments)], input=text)
+    return CliRunner(charset).invoke(main, [*map(str, arguments)], input=text)
 
 
 def done(*arguments: Any, code: int = 0, text: str | None = None) -> str:

@@ -9,17 +9,18 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import entry_points
 
 import click
 import pytest
 from commands import NEEDS_POSIX
-from files import chat, write_cassette
+from files import chat, write_cassette, written
 
 import llmcall
-from llmcall.cli.main import main
 from llmcall.testing import ScriptedClient
 
 pytestmark = pytest.mark.newest_only
+(COMMAND,) = entry_points(group="console_scripts", name="llmcall")
 RED, GREEN, YELLOW, CYAN, RESET = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[36m", "\x1b[0m"
 
 
@@ -51,7 +52,7 @@ def printed(*arguments: str, is_terminal: bool = True) -> str:
         contextlib.redirect_stderr(output),
         contextlib.suppress(SystemExit),
     ):
-        main(arguments)
+        COMMAND.load()(arguments)
     output.seek(0)
     return output.read()
 
@@ -163,15 +164,13 @@ def test_changed_words_of_a_miss_have_their_colour_on_each_of_its_lines(
 @pytest.mark.ci
 def test_run_shows_a_miss_and_warnings_with_colours() -> None:
     """On the terminal that standard error is; the program's own output stays as it is."""
-    client = ScriptedClient(["Yes."])
-    with llmcall.cassette("run.jsonl"), llmcall.scope("run"):
-        client.send_message("Bread for Ann?")
+    for path in ("run.jsonl", "unused.jsonl"):
+        with llmcall.cassette(path), llmcall.scope("run"):
+            ScriptedClient(["Yes."]).send_message("Bread for Ann?")
     code = """import llmcall
-from llmcall.support.notices import notice
-notice("a word")
+with llmcall.cassette("unused.jsonl"): pass
 llmcall.client().send_message("Bread for Ben?", on_error="raise")"""
-    with open("program.py", "w", encoding="utf-8") as file:
-        file.write(code)
+    written("program.py", code)
     parent, child = os.openpty()
     run = "run", "--cassette", "run.jsonl", "--mode", "none", "program.py"
     subprocess.run([sys.executable, "-m", "llmcall", *run], stderr=child, check=False)
@@ -179,4 +178,4 @@ llmcall.client().send_message("Bread for Ben?", on_error="raise")"""
     shown = os.read(parent, 65536).decode()
     os.close(parent)
     assert f"{CYAN}  asked{RESET}" in shown and f"{RED}[-Ann-]{RESET}" in shown
-    assert re.search(r"\x1b\[33m[^\x1b]*a word", shown)
+    assert f"{YELLOW}unused.jsonl: 1 record was not used" in shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import pickle
 import socket
@@ -34,9 +35,6 @@ from llmcall import (
     RateLimitError,
     ServiceError,
 )
-
-# any body, any header: a grammar for a property test
-from llmcall.clients.api_errors import failure, requested_wait
 from llmcall.testing import ScriptedClient
 
 TOO_LARGE = (
@@ -77,6 +75,19 @@ def asked(
     server = ScriptedServer(httpserver, *answers)
     with client_for(server.base_url, **settings) as client:
         return client.send_message(QUESTION, on_error="return"), server, client
+
+
+PORTS = itertools.count(1)
+
+
+def error_of(status: int, body: Any = None, **headers: str) -> Any:
+    """Return the error of a call that a server answers so: another one each time, since one that names a wait rests."""
+    written = {name: text.encode() for name, text in headers.items()}
+    transport = http.MockTransport(lambda _: http.Response(status, json=body, headers=written))
+    address = f"http://localhost:{next(PORTS)}/v1"
+    with openai.DefaultHttpxClient(transport=transport, verify=False) as http_client:
+        client = OpenAIClient(base_url=address, http_client=http_client, retry_max_attempts=1)
+        return client.send_message(QUESTION, on_error="return")
 
 
 @pytest.mark.parametrize(("status", "fields", "kind", "requests"), STATUSES)
@@ -445,8 +456,8 @@ def test_a_429_names_the_wait_in_many_ways(
     """The error has it in seconds, reckoned from the server's own date. OpenAI sends some of these headers with
     every response.
     """
-    assert failure(500, {}, headers={"x-ratelimit-reset-requests": "6m0s"}).retry_after is None
-    error = failure(429, {"error": fields}, headers=headers)
+    assert error_of(500, **{"x-ratelimit-reset-requests": "6m0s"}).retry_after is None
+    error = error_of(429, {"error": fields}, **headers)
     assert error.retry_after == (None if seconds is None else pytest.approx(seconds, abs=1e-6))
 
 
@@ -470,7 +481,7 @@ def test_a_wait_that_googles_body_names_is_kept_by_the_deadline(httpserver: HTTP
 )
 def test_a_wait_is_read_in_milliseconds_or_seconds(headers: dict[str, str], seconds: float) -> None:
     """Milliseconds, being more exact, go before."""
-    assert requested_wait(headers) == seconds
+    assert error_of(503, **headers).retry_after == seconds
 
 
 YEARS = {"retry-after": str(10 * 365 * 86400)}
@@ -494,7 +505,7 @@ def test_a_wait_until_a_date_is_the_time_from_the_responses_own_date(minutes: in
         "date": formatdate(sent, usegmt=True),
         "retry-after": formatdate(sent + 100, usegmt=True),
     }
-    assert requested_wait(headers) == 100.0
+    assert error_of(503, **headers).retry_after == 100.0
 
 
 JSON = st.recursive(
@@ -513,20 +524,23 @@ JSON = st.recursive(
 @given(status=st.integers(400, 599), body=JSON)
 def test_any_refusal_is_an_error_that_has_its_status(status: int, body: Any) -> None:
     """The body may be anything."""
-    error = failure(status, body)
+    error = error_of(status, body)
     assert error.status_code == status
     assert str(error).startswith(f"{status}: ")
 
 
 @given(
-    st.text(max_size=40)
-    | st.sampled_from(["1e300", "9" * 400, "Mon, 01 Jan 99999 00:00:00 GMT", "1e400"])
+    name=st.sampled_from(
+        ["retry-after", "retry-after-ms", "x-ratelimit-reset", "x-ratelimit-reset-tokens"]
+    ),
+    text=st.text(max_size=40)
+    | st.sampled_from(["1e300", "9" * 400, "Mon, 01 Jan 99999 00:00:00 GMT", "1e400"]),
 )
-def test_any_retry_after_is_a_number_of_seconds_or_ignored(text: str) -> None:
+def test_any_retry_after_is_a_number_of_seconds_or_ignored(name: str, text: str) -> None:
     """A server may write anything into Retry-After."""
-    for name in ("retry-after", "retry-after-ms", "x-ratelimit-reset", "x-ratelimit-reset-tokens"):
-        waited = requested_wait({name: text}, {"details": [{**RETRY_INFO, "retryDelay": text}]})
-        assert waited is None or 0 <= waited < float("inf")
+    body = {"error": {"details": [{**RETRY_INFO, "retryDelay": text}]}}
+    waited = error_of(429, body, **{name: text}).retry_after
+    assert waited is None or 0 <= waited < float("inf")
 
 
 # The files of the functions that programs call, and what raises their errors.

@@ -18,13 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
-from commands import LONGEST, PRICED, RunningProgram, done
+from commands import LONGEST, PRICED, RunningProgram, done, run
 from pytest_httpserver import HTTPServer
 from servers import NumberedServer, chunk, completion, event
 from werkzeug import Response
-
-from llmcall.cli.main import main
 
 A = "--cassette", "a.jsonl"
 NONE = *A, "--mode", "none"
@@ -315,8 +312,8 @@ def test_a_command_of_which_a_call_was_refused_ends_with_1(
 
 def test_what_it_says_is_in_the_encoding_of_its_output() -> None:
     """Other characters are escaped, as Python or, where both outputs are one, as JSON does."""
-    command = ["serve", "--cassette", "café.jsonl", "--", "./no-such-café"]
-    ended = CliRunner(charset="ascii").invoke(main, command)
+    command = "serve", "--cassette", "café.jsonl", "--", "./no-such-café"
+    ended = run(*command, charset="ascii")
     assert ended.exit_code == 127
     assert len(re.findall(r"caf\\(?:xe9|u00e9)", ended.output)) == 2
 

@@ -13,7 +13,6 @@ from commands import LONGEST
 from servers import OK, ScriptedServer
 
 import llmcall
-from llmcall.scopes.active import default_scope, new_program_scope
 
 
 @pytest.fixture
@@ -189,13 +188,6 @@ def test_an_actor_function_that_fails_is_named(server: ScriptedServer) -> None:
     ):
         scopes_of(server, conversation("Bread?"), actor=who)
     assert server.requests == []
-
-
-def test_actors_keep_their_scopes_beside_a_default_one(server: ScriptedServer) -> None:
-    """The scope that an actor has does not stand below it; a request without an actor stands in it."""
-    asked = conversation("I am Lisa."), conversation("Bread?")
-    with default_scope(new_program_scope()):
-        assert scopes_of(server, *asked, actor=r"user:I am (\w+)") == ["Lisa", "run"]
 
 
 SYSTEMS: dict[str, dict[str, Any]] = {

@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import operator
 import os
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import (
     BrokenExecutor,
@@ -135,12 +136,11 @@ def processes() -> Iterator[Executor]:
 @pytest.fixture
 def processes_elsewhere(processes: Executor, monkeypatch: pytest.MonkeyPatch) -> Executor:
     """Give an executor whose processes cannot reach this one, as those of other machines."""
-    from llmcall.link import wire as machinery
 
     def refuse(*_: Any) -> None:
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(machinery, "connected", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)  # which the forked processes inherit
     return processes
 
 

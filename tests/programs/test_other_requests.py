@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
-from clients import Server, http, lasting, program, streamed_answer
+from clients import Server, http, lasting, program
 from servers import event
 
 import llmcall
@@ -64,9 +65,10 @@ def test_requests_that_differ_in_host_or_query_have_different_keys(server: Serve
     assert same.json()["id"] == live[0]
 
 
-BODIES = {
+CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Bread?"}]}
+BODIES: dict[str, Any] = {
     "responses": {"model": "m", "input": "Bread?"},
-    "v1/messages": {"model": "m", "messages": [{"role": "user", "content": "Bread?"}]},
+    "v1/messages": CHAT,
     "v1beta/models/g:generateContent": {"contents": [{"parts": [{"text": "Bread?"}]}]},
     "v1beta/models/g:streamGenerateContent": {"contents": [{"parts": [{"text": "Bread?"}]}]},
 }
@@ -102,7 +104,6 @@ CIRCUMSTANCES = {
     "prompt_cache_retention": "24h",
     "serviceTier": "flex",
 }
-CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Bread?"}]}
 ASKING = {
     **BODIES,
     "v1/chat/completions": CHAT,
@@ -238,16 +239,11 @@ ODD_CHATS: list[dict[str, Any]] = [
     {"model": "m", "prompt": "Bread?"},
     {"model": "m", "messages": []},
     {"model": "m", "messages": ["Bread?"]},
-    {"model": "m", "messages": [{"role": "user", "content": "Bread?"}], "temperature": "hot"},
+    {**CHAT, "temperature": "hot"},
     {"model": "m", "messages": [{"role": "user", "content": 3}]},
-    {"model": 3, "messages": [{"role": "user", "content": "Bread?"}]},
-    {"model": "m", "messages": [{"role": "user", "content": "Bread?"}], "tools": ["price_of"]},
-    {
-        "model": "m",
-        "messages": [{"role": "user", "content": "Bread?"}],
-        "max_tokens": 9,
-        "max_completion_tokens": 8,
-    },
+    {**CHAT, "model": 3},
+    {**CHAT, "tools": ["price_of"]},
+    {**CHAT, "max_tokens": 9, "max_completion_tokens": 8},
 ]
 
 
@@ -280,9 +276,7 @@ def test_an_error_of_llmcalls_own_makes_no_other_record_of_a_chat(
     added.start()
     request.addfinalizer(added.stop)
     with pytest.raises(openai.APIStatusError, match="a fault of llmcall's own"):
-        program(server).chat.completions.create(
-            model="m", messages=[{"role": "user", "content": "Bread?"}]
-        )
+        program(server).chat.completions.create(**CHAT)
     assert not server.requests
 
 
@@ -297,9 +291,7 @@ def test_a_fault_of_llmcalls_own_in_preparing_a_chat_makes_no_other_record(
 
     monkeypatch.setattr("llmcall.core.prepare.next_order", fail)
     with pytest.raises(openai.APIStatusError, match="a fault of llmcall's own"):
-        program(server).chat.completions.create(
-            model="m", messages=[{"role": "user", "content": "Bread?"}]
-        )
+        program(server).chat.completions.create(**CHAT)
     with pytest.raises(openai.APIStatusError, match="a fault of llmcall's own"):
         program(server).embeddings.create(model="m", input="Bread?")
     assert not server.requests
@@ -366,12 +358,11 @@ def test_a_field_that_may_be_a_credential_is_refused(
 
 def test_a_credential_beyond_the_api_is_left_out_of_a_chats_record(server: Server) -> None:
     """It is sent, and is no part of the key either."""
-    asked: Any = {"model": "m", "messages": [{"role": "user", "content": "Bread?"}]}
     create = program(server).chat.completions.create
-    first = create(**asked, extra_body={"api_key": PLAIN_KEY}).choices[0].message.content
+    first = create(**CHAT, extra_body={"api_key": PLAIN_KEY}).choices[0].message.content
     assert json.loads(server.requests[0].content)["api_key"] == PLAIN_KEY
     assert PLAIN_KEY not in written()
-    assert create(**asked, extra_body={"api_key": "b"}).choices[0].message.content == first
+    assert create(**CHAT, extra_body={"api_key": "b"}).choices[0].message.content == first
 
 
 CHAT_KEYS = pytest.mark.parametrize(
@@ -477,11 +468,7 @@ def reporter(**overrides: Any) -> Any:
 URL = "https://api.example/v1"
 ASKED = {
     "responses": {"model": "m", "input": "Bread?", "max_output_tokens": 20},
-    "messages": {
-        "model": "m",
-        "messages": [{"role": "user", "content": "Bread?"}],
-        "max_tokens": 20,
-    },
+    "messages": {**CHAT, "max_tokens": 20},
 }
 
 
@@ -493,19 +480,13 @@ def streams(request: pytest.FixtureRequest) -> bool:
 
 @pytest.mark.parametrize("api", ASKED)
 def test_usage_is_what_the_answer_of_an_api_reports(api: str, streams: bool) -> None:
-    """Input, cached and output tokens are counted and priced by model."""
-    with reporter() as client, llmcall.track() as usage:
+    """Input, cached and output tokens are counted and priced by model, and for a budget."""
+    with reporter() as client, llmcall.track() as usage, llmcall.budget(usd=1) as budget:
         client.post(f"{URL}/{api}", json={**ASKED[api], "stream": streams})
     part = usage.by_model["m"]
     assert (part.calls, part.input_tokens, part.cached_input_tokens) == (1, 100, 40)
     assert part.output_tokens == 10
     assert part.cost == pytest.approx((60 + 40 * 0.5 + 10 * 10) / 1e6)
-
-
-@pytest.mark.parametrize("api", ASKED)
-def test_a_budget_counts_what_the_answer_of_an_api_reports(api: str, streams: bool) -> None:
-    with reporter() as client, llmcall.budget(usd=1) as budget:
-        client.post(f"{URL}/{api}", json={**ASKED[api], "stream": streams})
     assert (budget.spent.calls, budget.spent.tokens) == (1, 110)
     assert budget.spent.usd == pytest.approx((60 + 40 * 0.5 + 10 * 10) / 1e6)
 
@@ -760,26 +741,16 @@ def test_an_answer_that_failed_is_asked_for_again() -> None:
     assert (usage.calls, usage.retries, usage.errors) == (1, 2, 0)
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}},
-        {"status": "queued", "error": None},
-        {"status": "in_progress"},
-        [{"type": "response.incomplete", "response": {"status": "incomplete"}}],
-    ],
-    ids=str,
-)
-def test_an_answer_that_is_cut_or_goes_on_is_recorded(answer: Any) -> None:
-    """It is what was asked for: the tokens that are allowed, or the name to ask for the rest by."""
-    with in_turn(answer) as client:
-        first, second = posts(client, "responses")
-    assert first == second
+CUT = {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
 
 
 @pytest.mark.parametrize(
     ("api", "answer"),
     [
+        ("responses", CUT),
+        ("responses", {"status": "queued", "error": None}),
+        ("responses", {"status": "in_progress"}),
+        ("responses", [{"type": "response.incomplete", "response": {"status": "incomplete"}}]),
         (GEMINI, gemini("Two", reason="MAX_TOKENS")),
         (GEMINI, gemini(reason="STOP")),
         (GEMINI_STREAM, [gemini("Two", reason=None), gemini(""), {"usageMetadata": {}}]),
@@ -788,7 +759,8 @@ def test_an_answer_that_is_cut_or_goes_on_is_recorded(answer: Any) -> None:
     ],
     ids=str,
 )
-def test_a_whole_answer_of_gemini_and_of_completions_is_recorded(api: str, answer: Any) -> None:
+def test_an_answer_that_is_whole_or_cut_or_goes_on_is_recorded(api: str, answer: Any) -> None:
+    """It is what was asked for: the tokens that are allowed, or the name to ask for the rest by."""
     with in_turn(answer) as client:
         first, second = posts(client, api)
     assert first == second
@@ -870,16 +842,20 @@ class Dripping(http.SyncByteStream):  # type: ignore[misc]
             yield (f"event: {name}\n".encode() if name else b"") + event(sent)
 
 
+def streaming(body: Callable[[], Any]) -> Any:
+    """Return the transport of a server that answers each request with a stream."""
+    headers = {"content-type": "text/event-stream"}
+    return http.MockTransport(lambda _: http.Response(200, headers=headers, stream=body()))
+
+
 def streamed(body: Dripping, api: str, mode: str = "once") -> list[bytes]:
     """Read a streamed answer of an API, or of a host that is named, and return its pieces."""
     url = f"https://{api}/ask" if api in HOSTS else f"{URL}/{api}"
     asked = {**ASKED.get(api, {}), "stream": True}
-    headers = {"content-type": "text/event-stream"}
-    transport = http.MockTransport(lambda _: http.Response(200, headers=headers, stream=body))
     pieces = []
     with (
         llmcall.cassette("run.jsonl", mode=mode, hosts=HOSTS),
-        http.Client(transport=transport) as client,
+        http.Client(transport=streaming(lambda: body)) as client,
         client.stream("POST", url, json=asked) as response,
     ):
         for piece in response.iter_bytes():
@@ -916,38 +892,6 @@ def test_a_stream_that_breaks_off_has_passed_on_and_is_not_recorded(
     assert not Path("run.jsonl").exists()
 
 
-def test_a_stream_that_the_sdk_leaves_at_done_is_recorded() -> None:
-    """The SDK of openai closes the response of its completions there."""
-    chunks = [{"id": "c", "choices": [{"index": 0, "text": text}]} for text in "ab"]
-    answer = b"".join(map(event, [*chunks, b"[DONE]"]))
-    texts = []
-    for mode in ("once", "none"):
-        http_client = llmcall.http_client(
-            transport=http.MockTransport(lambda _: streamed_answer(answer))
-        )
-        sdk = openai.OpenAI(api_key="none", http_client=http_client)
-        with llmcall.cassette("run.jsonl", mode=mode):
-            stream = sdk.completions.create(model="m", prompt="Bread?", stream=True)
-            texts.append([chunk.choices[0].text for chunk in stream])
-    assert texts == [["a", "b"]] * 2
-
-
-def test_a_stream_that_a_program_leaves_at_its_last_event_is_recorded() -> None:
-    """Some frameworks stop reading there."""
-    body = Dripping(RESPONSES_EVENTS)
-    headers = {"content-type": "text/event-stream"}
-    transport = http.MockTransport(lambda _: http.Response(200, headers=headers, stream=body))
-    with (
-        llmcall.cassette("run.jsonl") as tape,
-        http.Client(transport=transport) as client,
-        client.stream("POST", f"{URL}/responses", json={**ASKED["responses"], "stream": True}) as r,
-    ):
-        pieces = r.iter_bytes()
-        for _ in RESPONSES_EVENTS:
-            next(pieces)
-    assert tape.recorded == 1
-
-
 GEMINI_EVENTS = [
     {"candidates": [{"content": {"parts": [{"text": "Yes"}]}}]},
     {"candidates": [{"content": {"parts": [{"text": "."}]}, "finishReason": "STOP"}]},
@@ -971,13 +915,16 @@ COMPLETION_EVENTS = [
     {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 2}},
     b"[DONE]",
 ]
+DONE_EVENTS = [*({"choices": [{"index": 0, "text": text}]} for text in "ab"), b"[DONE]"]
 # By the path: the events, and how many of them a program reads that stops where the answer ends.
 LEFT = {
+    "v1/responses": (RESPONSES_EVENTS, 3),  # some frameworks stop at the last event
     "v1/messages": (MESSAGES_EVENTS, 3),
     "v1beta/models/g:streamGenerateContent": (GEMINI_EVENTS, 2),
     "v1beta/interactions": (INTERACTION_EVENTS, 2),
     "v1/chat/completions": (CHAT_EVENTS, 3),
     "v1/completions": (COMPLETION_EVENTS, 2),
+    "openai/v1/completions": (DONE_EVENTS, 3),  # openai's SDK stops at [DONE]
 }
 unread: list[Any] = []  # responses that a program keeps and never closes
 
@@ -993,11 +940,7 @@ def test_a_stream_is_whole_when_its_answer_has_ended_whatever_the_program_reads_
     events, read = LEFT[path]
     body = {**ASKING.get(path, {"model": "m", "input": "Bread?"}), "stream": True, "n": 1}
     body["n"] += path == "v1/chat/completions"
-    headers = {"content-type": "text/event-stream"}
-    transport = http.MockTransport(
-        lambda _: http.Response(200, headers=headers, stream=Dripping(events))
-    )
-    client = http.Client(transport=transport)
+    client = http.Client(transport=streaming(lambda: Dripping(events)))
     request = client.build_request("POST", f"https://api.example/{path}", json=body)
     with llmcall.cassette("run.jsonl") as tape:
         response = client.send(request, stream=True)
@@ -1035,13 +978,11 @@ class Held(http.AsyncByteStream):  # type: ignore[misc]
 def test_an_asynchronous_stream_that_is_left_early_has_closed_its_response(path: str) -> None:
     """As without llmcall, when the block around it ends: its connection is free again."""
     body = Held(LEFT[path][0])
-    headers = {"content-type": "text/event-stream"}
-    transport = http.MockTransport(lambda _: http.Response(200, headers=headers, stream=body))
     asked = {**ASKING.get(path, {"model": "m", "input": "Bread?"}), "stream": True}
 
     async def leave() -> bool:
         async with (
-            http.AsyncClient(transport=transport) as client,
+            http.AsyncClient(transport=streaming(lambda: body)) as client,
             client.stream("POST", f"https://api.example/{path}", json=asked) as response,
         ):
             await anext(response.aiter_bytes())

@@ -414,27 +414,11 @@ def test_an_answer_that_never_fits_its_response_format_is_an_error_that_says_whe
 @pytest.mark.parametrize(
     ("choice", "words"),
     [
-        (
-            {
-                "finish_reason": "length",
-                "message": {"role": "assistant", "content": '{"name": "Li'},
-            },
-            '{"name": "Li',
-        ),
+        ({"finish_reason": "length", "message": {"content": '{"name": "Li'}}, '{"name": "Li'),
         (
             {
                 "finish_reason": "tool_calls",
-                "message": {
-                    "role": "assistant",
-                    "content": "Let me look.",
-                    "tool_calls": [
-                        {
-                            "id": "1",
-                            "type": "function",
-                            "function": {"name": "look", "arguments": "{}"},
-                        }
-                    ],
-                },
+                "message": {"content": "Let me look.", "tool_calls": [TOOL_CALL]},
             },
             "Let me look.",
         ),

@@ -638,6 +638,19 @@ def test_the_choices_of_a_response_are_draws() -> None:
     assert three[0].usage == one.usage and three[1].usage.input_tokens is None
 
 
+# Raw answers of APIs that are none
+ERRORS: list[tuple[Any, str]] = [
+    ({"error": {"message": "Rate limit reached", "code": 429}}, "429: Rate limit reached"),
+    ({"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}, "busy"),
+    ({"error": "model 'x' not found"}, "model 'x' not found"),
+    ({"promptFeedback": {"blockReason": "SAFETY"}}, "blockReason SAFETY"),
+    (
+        {"candidates": [{"finishReason": "SAFETY"}], "promptFeedback": {}},
+        "the provider filtered the answer",
+    ),
+]
+
+
 @pytest.mark.parametrize(
     ("column", "value", "words"),
     [
@@ -646,17 +659,35 @@ def test_the_choices_of_a_response_are_draws() -> None:
         ("max_tokens", "1.5", "max_tokens is 1.5; it must be a whole number"),
         ("prompt", "", "its prompt is empty"),
         ("answer", "", "the answer is empty"),
+        *(
+            (
+                "scope",
+                name,
+                "its scope has the name",
+            )  # no name is cut: participants would be draws of one
+            for name in ("Participant #1", "#1", "a//b", "/Ann", "Ann/")
+        ),
+        *(("answer", json.dumps(raw), words) for raw, words in ERRORS),
     ],
 )
 def test_a_row_with_a_cell_that_cannot_be_read_is_skipped_with_its_line(
     column: str, value: str, words: str
 ) -> None:
     """All other rows are imported."""
-    good = {"prompt": "How much?", "answer": "5\n6", "temperature": "1", "max_tokens": "5"}
+    good = {
+        "scope": "Ann",
+        "prompt": "How much?",
+        "answer": "5\n6",
+        "temperature": 1,
+        "max_tokens": 5,
+    }
     path = csv_by_csv([good, {**good, column: value}, good])
     printed = done("import", path, "--to", GAMES, "-m", MODEL)
-    assert f"  2: {path}:4: {words}" in printed.replace("no answer: ", "")
-    assert len(records()) == 2
+    assert f"  2: {path}:4: " in printed and words in printed
+    assert [(record.sample, record.answer) for record in records()] == [
+        ("Ann#0", "5\n6"),
+        ("Ann#1", "5\n6"),
+    ]
 
 
 def test_a_row_with_examples_in_its_prompt_is_one_record() -> None:
@@ -713,27 +744,6 @@ def test_a_raw_answer_in_a_row_is_read_by_the_reader_of_its_api(api: str, write:
     assert replayed() == record.answer == "5"
     tokens = (None, None) if api in ("message", "interactions") else (1000, 100)
     assert record.usage[:2] == tokens
-
-
-@pytest.mark.parametrize(
-    ("raw", "words"),
-    [
-        ({"error": {"message": "Rate limit reached", "code": 429}}, "429: Rate limit reached"),
-        ({"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}, "busy"),
-        ({"error": "model 'x' not found"}, "model 'x' not found"),
-        ({"promptFeedback": {"blockReason": "SAFETY"}}, "blockReason SAFETY"),
-        (
-            {"candidates": [{"finishReason": "SAFETY"}], "promptFeedback": {}},
-            "the provider filtered the answer",
-        ),
-    ],
-)
-def test_an_error_of_an_api_in_a_row_is_skipped_with_its_reason(raw: Any, words: str) -> None:
-    rows = [{"prompt": "How much?", "answer": text} for text in ("5", json.dumps(raw))]
-    path = csv_by_csv(rows)
-    assert f"2: {path}:3: " in (printed := done("import", path, "--to", GAMES, "-m", MODEL))
-    assert words in printed
-    assert [record.answer for record in records()] == ["5"]
 
 
 @pytest.mark.parametrize(
@@ -893,18 +903,6 @@ def test_what_is_no_list_of_conversations_is_refused_by_its_value(conversations:
     with pytest.raises(TypeError, match=r"conversations is .*; it must be a list of dicts"):
         llmcall.import_answers(conversations, "out.jsonl")
     assert not Path("out.jsonl").exists()
-
-
-@pytest.mark.parametrize("name", ["Participant #1", "#1", "a//b", "/Ann", "Ann/"])
-def test_a_row_whose_scope_has_a_name_that_no_scope_takes_is_skipped(name: str) -> None:
-    """No name is cut: three participants would be draws of one."""
-    rows = [
-        {"scope": name, "prompt": "How much?", "answer": "5"},
-        {"scope": "Ann", "prompt": "How much?", "answer": "7"},
-    ]
-    printed = done("import", csv_by_csv(rows), "--to", GAMES, "--model", MODEL)
-    assert "1 turn skipped" in printed and "its scope has the name" in printed
-    assert [(record.sample, record.answer) for record in records()] == [("Ann#0", "7")]
 
 
 @pytest.mark.parametrize("answer", ["5", {"role": "assistant", "content": "5"}, response("5")])

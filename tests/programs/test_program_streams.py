@@ -215,26 +215,12 @@ def test_an_unstreamed_answer_is_replayed_as_a_stream(name: str) -> None:
     assert accumulated(program(server)) == expected
 
 
-def test_a_replayed_stream_reports_its_usage_in_a_chunk_of_its_own() -> None:
-    """It comes last and has no choices, as programs that ask for it expect of the API."""
-    asked: Any = {"model": "gpt-4o-mini", "messages": QUESTION}
-    server = Answering(next(iter(RESPONSES.values())))
-    program(server).chat.completions.create(**asked)
-    server.is_gone = True
-    *chunks, last = program(server).chat.completions.create(
-        **asked, stream=True, stream_options={"include_usage": True}
-    )
-    assert last.choices == []
-    assert last.usage is not None
-    assert all(chunk.usage is None for chunk in chunks)
-
-
 def test_a_replayed_stream_gives_each_token_with_its_log_probability() -> None:
     """As the API does: programs read the log probability beside the text."""
     tokens = [token("Tw"), token("o")]
     logprobs = {"content": tokens, "refusal": None}
     server = Answering(response(choice({"content": "Two"}, logprobs=logprobs)))
-    asked: Any = {"model": "gpt-4o-mini", "messages": QUESTION, "logprobs": True}
+    asked: Any = {**ASKED, "logprobs": True}
     program(server).chat.completions.create(**asked)
     server.is_gone = True
     pieces = [
@@ -244,29 +230,6 @@ def test_a_replayed_stream_gives_each_token_with_its_log_probability() -> None:
         if choice.logprobs
     ]
     assert pieces == [("Tw", ["Tw"]), ("o", ["o"])]
-
-
-def test_a_replayed_stream_gives_each_tool_call_in_chunks_of_its_own() -> None:
-    """As the API does: the name in the first, the arguments behind it. Programs read only the first
-    call of a chunk.
-    """
-    server = Answering(RESPONSES["tool calls"])
-    asked: Any = {"model": "gpt-4o-mini", "messages": QUESTION}
-    program(server).chat.completions.create(**asked)
-    server.is_gone = True
-    deltas = [
-        [(call.index, call.function.name, call.function.arguments) for call in calls]
-        for chunk in program(server).chat.completions.create(**asked, stream=True)
-        for choice in chunk.choices
-        if (calls := choice.delta.tool_calls)
-    ]
-    arguments = '{"item": "bread"}'
-    assert deltas == [
-        [(0, "price_of", "")],
-        [(0, None, arguments)],
-        [(1, "stock_of", "")],
-        [(1, None, arguments)],
-    ]
 
 
 def test_a_cassette_replays_what_the_program_got() -> None:
@@ -366,7 +329,9 @@ def test_a_program_gets_the_servers_own_stream_while_it_is_recorded(
 def test_a_replayed_stream_has_the_lines_of_the_recorded_one(
     httpserver: HTTPServer, content: bytes
 ) -> None:
-    """But for what is new in each answer, a usage that is not known yet, and comments."""
+    """But for what is new in each answer, a usage that is not known yet, and comments. So the usage comes in a chunk
+    of its own, and a tool call's name before its arguments: programs read only the first call of a chunk.
+    """
     httpserver.expect_ordered_request("/v1/chat/completions").respond_with_data(
         content, content_type="text/event-stream"
     )
@@ -556,18 +521,12 @@ OPENROUTER = {
 }
 
 
-async def aread(server: Answering) -> None:
-    """Read a stream with an asynchronous client."""
-    await aaccumulated(server, retry_max_attempts=1)
-
-
-def read(server: Answering) -> None:
-    """Read a stream."""
-    accumulated(program(server, retry_max_attempts=1))
-
-
 @pytest.mark.parametrize(
-    ("reading", "begun"), [(read, 0), (lambda server: asyncio.run(aread(server)), 2)]
+    ("reading", "begun"),
+    [
+        (lambda server: accumulated(program(server, retry_max_attempts=1)), 0),
+        (lambda server: asyncio.run(aaccumulated(server, retry_max_attempts=1)), 2),
+    ],
 )
 @pytest.mark.parametrize("reported", [TOOL_USE_FAILED, OPENROUTER], ids=["Groq", "OpenRouter"])
 def test_an_error_event_inside_a_stream_keeps_its_code_and_fields(

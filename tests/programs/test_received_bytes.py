@@ -128,8 +128,9 @@ def test_a_server_that_advises_to_retry_is_heard(httpserver: HTTPServer) -> None
     assert found == ["true", "true", "false"]
 
 
+@pytest.mark.parametrize("post", [by_httpx, by_requests])
 def test_a_failure_that_is_not_retried_reaches_the_program_unchanged(
-    httpserver: HTTPServer,
+    post: Callable[[str, Any], Got], httpserver: HTTPServer
 ) -> None:
     """It gets the body and the headers that it gets without llmcall; a connection has its own."""
     path = "/v1/chat/completions"
@@ -137,9 +138,9 @@ def test_a_failure_that_is_not_retried_reaches_the_program_unchanged(
         b'{"error": {"message": "no such model"}}', 404, content_type="application/json"
     )
     url = httpserver.url_for(path)
-    found = [by_httpx(url, CHAT)]
+    found = [post(url, CHAT)]
     with llmcall.cassette("run.jsonl", mode="once"):
-        found.append(by_httpx(url, CHAT))
+        found.append(post(url, CHAT))
     for _, headers in found:
         del headers["date"]
         headers.pop("connection", None)

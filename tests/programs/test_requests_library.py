@@ -16,19 +16,18 @@ import llmcall
 requests = pytest.importorskip("requests")
 
 QUESTION = [{"role": "user", "content": "Bread for 3 coins?"}]
+BODY = {"model": "gpt-4o-mini", "messages": QUESTION, "temperature": 1}
 
 
 class Model:
     """A model's server on the loopback; each answer is another one.
 
-    :ivar failures: statuses that are answered first.
     :ivar moved: how many requests were redirected.
     """
 
     def __init__(self, server: Any) -> None:
         self.address = server.url_for("/v1")
         self.requests: list[werkzeug.Request] = []
-        self.failures: list[int] = []
         self.moved = 0
         self._numbers = itertools.count()
         server.expect_request("/v1/chat/completions").respond_with_handler(self._chat)
@@ -42,8 +41,6 @@ class Model:
 
     def _chat(self, request: werkzeug.Request) -> werkzeug.Response:
         self.requests.append(request)
-        if self.failures:
-            return werkzeug.Response('{"error": {"message": "later"}}', self.failures.pop(0))
         number = next(self._numbers)
         if request.get_json().get("stream"):
             pieces = [*chunks_of("answer ", f"{number}"), b"[DONE]"]
@@ -72,18 +69,14 @@ def model(httpserver: Any) -> Model:
     return Model(httpserver)
 
 
-def ask(model: Model, path: str = "/chat/completions", **options: Any) -> Any:
+def ask(model: Model) -> Any:
     """Ask by ``requests``, and return the response."""
-    body = {"model": "gpt-4o-mini", "messages": QUESTION, "temperature": 1}
-    return requests.post(model.address + path, json=body, timeout=30, **options)
+    return requests.post(f"{model.address}/chat/completions", json=BODY, timeout=30)
 
 
 def text_of(response: Any) -> str:
     """Return the answer's text."""
     return response.json()["choices"][0]["message"]["content"]  # type: ignore[no-any-return]
-
-
-BODY = {"model": "gpt-4o-mini", "messages": QUESTION, "temperature": 1}
 
 
 def test_a_chat_of_requests_is_recorded_and_replayed(model: Model) -> None:
@@ -115,16 +108,6 @@ def test_a_redirect_that_the_library_follows_is_one_call_and_no_failure(
         assert (tape.recorded, tape.replayed) == ((1, 0) if mode == "once" else (0, 1))
     assert (len(model.requests), model.moved) == (1, 1)
     assert "failed" not in caplog.text
-
-
-def test_send_message_replays_a_chat_of_requests(model: Model) -> None:
-    """In one scope, their keys are the same."""
-    with llmcall.patched(), llmcall.scope("s"):
-        ask(model)
-    client = llmcall.OpenAIClient(api_key="none", base_url=model.address, cache_mode="replay")
-    with llmcall.scope("s"):
-        found = client.send_message(QUESTION, model="gpt-4o-mini", temperature=1, on_error="raise")
-    assert found.content == "answer 0"
 
 
 def read_stream(model: Model, read: str) -> str:
@@ -170,16 +153,3 @@ def test_embeddings_and_lists_are_recorded(model: Model) -> None:
     with llmcall.patched(cache_mode="replay"):
         assert run() == live == ([[5, 0.5], [4, 0.5]], {"data": []})
     assert len(model.requests) == 2
-
-
-def test_a_failure_that_remains_comes_as_the_api_sent_it(model: Model) -> None:
-    model.failures = [400]
-    with llmcall.patched():
-        refused = ask(model)
-    assert (refused.status_code, refused.json()) == (400, {"error": {"message": "later"}})
-
-
-def test_a_miss_that_a_program_swallows_is_raised_at_the_end_of_patched(model: Model) -> None:
-    """The program did not look at the status."""
-    with pytest.raises(llmcall.CacheMissError), llmcall.patched(cache_mode="replay"):
-        ask(model)

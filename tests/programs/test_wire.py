@@ -258,17 +258,6 @@ def test_a_changed_body_is_written_as_the_program_writes_json(style: dict[str, A
     assert server.bodies() == [json.dumps({**body, "temperature": 0}, **style).encode()]
 
 
-def test_send_message_replays_a_field_beyond_the_api() -> None:
-    answer = program(Wire()).chat.completions.create(
-        model="gpt-4o-mini",
-        messages=QUESTION,  # type: ignore[arg-type]
-        extra_body={"top_k": 3},
-    )
-    client = llmcall.OpenAIClient(cache_mode="replay", on_error="raise")
-    reply = client.send_message(QUESTION, model="gpt-4o-mini", extra_body={"top_k": 3})
-    assert reply.content == answer.choices[0].message.content
-
-
 def test_get_embedding_replays_a_field_beyond_the_api() -> None:
     program(Wire()).embeddings.create(model="e", input="bread", extra_body={"task": "query"})
     client = llmcall.OpenAIClient(cache_mode="replay", on_error="raise")

@@ -9,9 +9,6 @@ import asyncio
 import contextlib
 import itertools
 import json
-import subprocess
-import sys
-import textwrap
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +19,7 @@ import openai
 import pytest
 import requests
 from clients import KEY, Server, client_for, http, plain_program
-from commands import ASK, LONGEST, PRICED
+from commands import PRICED, under_run
 from pytest_httpserver import HTTPServer
 from servers import NumberedServer, chunk, completion
 
@@ -524,6 +521,11 @@ def test_a_call_inside_a_transport_keeps_to_budgets(model: NumberedServer) -> No
 
 RUN = """
     import llmcall
+    from concurrent.futures import ThreadPoolExecutor
+    def do(work): return work()
+    def answer(text):
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(do, lambda: ask(text)).result()
     class Sending(llmcall.LLMClient):
         def send(self, request, timeout):
             text = answer(request.messages[-1]["content"])
@@ -536,12 +538,6 @@ RUN = """
         for _ in range(2):
             print(pool.submit(do, lambda: ask("Hello")).result())
 """
-SENDS = """
-    def do(work): return work()
-    def answer(text):
-        with ThreadPoolExecutor(1) as pool:
-            return pool.submit(do, lambda: ask(text)).result()
-"""
 
 
 @pytest.mark.ci
@@ -552,27 +548,10 @@ def test_what_a_transport_sends_under_llmcall_run_is_recorded_nowhere(
     model = NumberedServer(httpserver)
     monkeypatch.setenv("MODEL_AT", model.address)
     monkeypatch.setenv("LLMCALL_CONFIG", str(PRICED))
-    preamble = f"{ASK}\nfrom concurrent.futures import ThreadPoolExecutor\n"
-    Path("program.py").write_text(
-        preamble + textwrap.dedent(SENDS) + textwrap.dedent(RUN), encoding="utf-8"
-    )
     printed = []
     for mode in ("once", "none"):
-        command = [
-            sys.executable,
-            "-m",
-            "llmcall",
-            "run",
-            "--cassette",
-            "tape.jsonl",
-            "--mode",
-            mode,
-        ]
-        done = subprocess.run(
-            [*command, "program.py"], capture_output=True, text=True, check=False, timeout=LONGEST
-        )
-        assert done.returncode == 0, done.stderr
-        printed.append(done.stdout.split("\n")[:4])
+        found, _ = under_run(RUN, "--cassette", "tape.jsonl", "--mode", mode)
+        printed.append(found.split("\n")[:4])
     assert printed == [[f"answer {number}" for number in range(4)]] * 2
     assert len(model.asked) == 4
     samples = sorted(str(record.sample) for record in llmcall.cassette("tape.jsonl").all_records())

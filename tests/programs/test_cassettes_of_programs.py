@@ -151,27 +151,6 @@ def test_a_library_may_be_imported_in_the_block(model: NumberedServer) -> None:
     assert printed == ["1 0\n", "0 1\n"]
 
 
-def test_a_decorated_function_is_recorded() -> None:
-    server = Server()
-
-    @llmcall.cassette(TAPE)
-    def run() -> str:
-        return ask(plain_program(server))
-
-    assert run() == run() == "answer number 0"
-    assert len(server.requests) == 1
-
-
-def test_open_and_close_record_across_cells() -> None:
-    client = plain_program(Server())
-    tape = llmcall.cassette(TAPE).open()
-    first = ask(client)
-    tape.close()
-    with llmcall.cassette(TAPE, mode="none"):
-        assert ask(client) == first
-    assert ask(client) != first
-
-
 def test_a_refusal_that_the_program_swallowed_is_raised_at_the_end() -> None:
     """An error that leaves the block is its own."""
     with llmcall.cassette(TAPE):
@@ -210,37 +189,6 @@ def test_a_cassette_that_the_settings_name_records_the_sdk_from_llmcalls_first_c
         llmcall.reset()
     assert answers == ["answer number 0"] * 2
     assert ask(client) == "answer number 1"
-
-
-def test_blocks_nest_and_a_call_is_recorded_once() -> None:
-    """The innermost cassette has the file."""
-    client = plain_program(Server())
-    with llmcall.cassette("outer.jsonl") as outer, llmcall.patched(cache_mode="off"):
-        ask(client, seed=1)
-        with llmcall.cassette("inner.jsonl") as inner:
-            ask(client, seed=2)
-        ask(client, seed=3)
-    assert (outer.asked, inner.asked) == (2, 1)
-
-
-def test_after_the_last_block_every_class_is_as_before() -> None:
-    """Nothing of llmcall's stays in the libraries of the process."""
-    import asyncio
-    from concurrent.futures import ThreadPoolExecutor
-
-    def state() -> list[Any]:
-        return [
-            http.Client._transport_for_url,
-            threading.Thread.start,
-            ThreadPoolExecutor.submit,
-            asyncio.BaseEventLoop.create_task,
-            tuple(sys.meta_path),
-        ]
-
-    before = state()
-    with llmcall.cassette(TAPE):
-        assert state() != before
-    assert state() == before
 
 
 PROJECT = """

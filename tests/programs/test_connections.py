@@ -139,7 +139,9 @@ def raised_by(ask: Ask, url: str, failure: str) -> Exception:
 def test_a_connection_that_fails_raises_what_it_raises_without_llmcall(
     way: str, failure: str
 ) -> None:
-    """In ``patched`` and in a cassette; the server sees as many requests."""
+    """In ``patched`` and in a cassette, so a program's ``except openai.APIConnectionError`` works; the server sees as
+    many requests.
+    """
     found = []
     blocks = contextlib.nullcontext(), llmcall.patched(), llmcall.cassette("run.jsonl")
     for block in blocks:
@@ -147,19 +149,6 @@ def test_a_connection_that_fails_raises_what_it_raises_without_llmcall(
             error = raised_by(WAYS[way], url, failure)
         found.append((type(error), type(error.__cause__ or error.__context__), len(seen)))
     assert found[0] == found[1] == found[2]
-
-
-@pytest.mark.parametrize("way", ["SDK", "async SDK", "response", "embedding"])
-@pytest.mark.parametrize(
-    ("failure", "expected"),
-    [("refused", openai.APIConnectionError), ("silent", openai.APITimeoutError)],
-)
-def test_the_sdk_raises_its_own_connection_errors(
-    way: str, failure: str, expected: type[Exception]
-) -> None:
-    """So a program's ``except openai.APIConnectionError`` works."""
-    with failing(failure) as (url, _), llmcall.patched():
-        assert type(raised_by(WAYS[way], url, failure)) is expected
 
 
 def test_an_http_client_of_llmcall_passes_the_librarys_exception_on() -> None:

@@ -385,25 +385,6 @@ def test_other_hosts_are_left_alone() -> None:
     assert api.asked.count("GET /v1/files/f/content") == 2
 
 
-def test_calls_of_a_server_inside_the_programs_process_are_recorded() -> None:
-    """Though the request that makes it ask passes."""
-    api = API()
-    asking = client(api)
-
-    def serve(request: Any) -> Any:
-        body = {"model": "m", "messages": QUESTION}
-        return asking.post(f"{KNOWN}/chat/completions", json=body)
-
-    found = []
-    for mode in ("once", "none"):
-        with llmcall.cassette(TAPE, mode=mode):
-            own = http.Client(transport=http.MockTransport(serve))
-            answer = own.post("https://shop.example/ask", json={})
-            found.append(answer.json()["choices"][0]["message"]["content"])
-    assert found == ["answer 0"] * 2
-    assert len(api.asked) == 1
-
-
 @pytest.mark.parametrize(
     ("path", "cost"),
     [("/v1/conversations", 0), ("/v1/moderations", 0), ("/v2/rerank", None), ("/api/chat", None)],

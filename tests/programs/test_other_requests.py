@@ -993,27 +993,6 @@ def test_an_asynchronous_stream_that_is_left_early_has_closed_its_response(path:
         assert asyncio.run(leave())
 
 
-def test_a_conversation_that_the_api_keeps_replays(server: Server) -> None:
-    """As openai-agents' OpenAIConversationsSession makes one: created, added to, listed, deleted."""
-
-    def converse() -> list[Any]:
-        base = "https://api.openai.com/v1/conversations"
-        with http.Client(transport=server.transport) as client:
-            conversation = client.post(base, json={"items": []}).json()["id"]
-            items = f"{base}/{conversation}/items"
-            return [
-                client.post(items, json={"items": [{"role": "user", "content": "Bread?"}]}).json(),
-                client.get(items, params={"order": "desc"}).json(),
-                client.delete(f"{base}/{conversation}").json(),
-            ]
-
-    with llmcall.cassette("run.jsonl"):
-        live = converse()
-    with llmcall.cassette("run.jsonl", mode="none"):
-        assert converse() == live
-    assert len(server.requests) == 4
-
-
 @pytest.mark.parametrize("levels", [300, 450, 990])
 def test_a_body_nested_too_deeply_for_a_file_passes_as_the_program_sent_it(levels: int) -> None:
     """Nothing is recorded of it."""

@@ -15,8 +15,6 @@ import openai
 import pytest
 from clients import KEY, QUESTION, Server, ask, http, plain_program, program
 from commands import LONGEST
-from pytest_httpserver import HTTPServer
-from servers import NumberedServer
 
 import llmcall
 
@@ -113,24 +111,6 @@ def test_equal_calls_of_a_program_get_answers_of_their_own(
     assert samples() == RUN
     with llmcall.cassette(TAPE, mode="none"):
         assert asking(server) == answers
-
-
-def test_requests_of_other_apis_are_draws_too(httpserver: HTTPServer) -> None:
-    requests = pytest.importorskip("requests")
-    model = NumberedServer(httpserver)
-    body = {"model": "gpt-4o-mini", "messages": QUESTION}
-
-    def run() -> list[str]:
-        responses = [
-            requests.post(f"{model.address}/chat/completions", json=body) for _ in range(TIMES)
-        ]
-        return [response.json()["choices"][0]["message"]["content"] for response in responses]
-
-    with llmcall.cassette(TAPE):
-        answers = run()
-    assert len(set(answers)) == TIMES
-    with llmcall.cassette(TAPE, mode="none"):
-        assert run() == answers
 
 
 # The ways to open a cassette

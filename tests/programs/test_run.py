@@ -674,28 +674,6 @@ def test_attempts_that_a_programs_sdk_makes_again_are_retries(
 
 
 @pytest.mark.ci
-def test_an_answer_that_a_run_asked_for_itself_is_not_one_of_an_earlier_run(
-    httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without a cassette, a text whose embedding is asked for again is answered by the cache."""
-    monkeypatch.setenv("MODEL_AT", httpserver.url_for("/v1"))
-    httpserver.expect_request("/v1/embeddings").respond_with_json(embeddings([0.5]))
-    _, reported = ran(
-        """
-        import llmcall
-        llmcall.configure(base_url=os.environ["MODEL_AT"], api_key="k")
-        for _ in range(2):
-            llmcall.client().get_embedding("Bread?")
-        """
-    )
-    first, second = reported.splitlines()
-    assert first.startswith("1 asked (8 tokens, <$0.0001), 1 from the cache: ")
-    assert second.startswith(
-        "the answers from the cache come from an earlier run, or from identical calls in this one. "
-    )
-
-
-@pytest.mark.ci
 def test_answers_from_the_cache_name_another_scope_if_one_is_named(model: NumberedServer) -> None:
     """Without a cassette, the answers are all that another repeat has of its own."""
     for words in ["1 asked (15 tokens, <$0.0001)", "1 from the cache"]:

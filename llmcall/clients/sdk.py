@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,6 +24,7 @@ from ..keys.parameters import ESSENTIAL_FIELDS
 from ..keys.request import Data, Request
 from ..support.libraries import random_numbers_kept
 from ..support.secrets import note_request
+from ..support.waits import resolved
 from ..traffic.gate import note_sent, note_sent_async
 from . import chat, responses_api
 from .api_errors import (
@@ -143,50 +145,48 @@ class SDKTransport(ProcedureTransport):
         """
         timed = Timed()
         timed.deadline = Deadline.after(timeout)
-        post = await self._prepare(request, timeout, models_path)
-        blocks = await Blocks()
-        client = await self._free_client(blocks=blocks)
-        response: httpx.Response | None = None
         body = bytearray()
-        try:
-            response = await _response_to(post, client, blocks)
-            try:
-                async for data in self._data(response, timed, blocks):
-                    body += data
-            finally:
-                await _close(response, blocks)
+        post = await self._prepare(request, timeout, models_path)
+        async with self._sent(request, post) as (response, blocks):
+            async for data in self._data(response, timed, blocks):
+                body += data
             answer = raise_reported(read_object(bytes(body), "answer"))
             if request.wire == "responses":
                 answer = responses_api.without_request(answer)
             return Response(answer, request_id(response.headers), status_code=OK)
-        except BaseException as error:
-            self._raise_mapped(error, request, response)
-            raise
-        finally:
-            if blocks:
-                self._idle.append(client)
 
     async def chunks(
         self, request: Request, timeout: float | None, timed: Timed
     ) -> AsyncGenerator[dict[str, Data], None]:
         """Yield the information in the headers, then the chunks of a streamed answer."""
+        wire = responses_api if request.wire == "responses" else chat
         post = await self._prepare(request, timeout, stream=True)
+        async with self._sent(request, post) as (response, blocks):
+            yield Response({}, request_id(response.headers), status_code=OK)
+            data = self._data(response, timed, blocks)
+            read = chat.streamed_chunks(
+                data, wire.chunks_of_event, wire.chunks_of_answer, wire.AT_DONE
+            )
+            async for chunk in read:
+                yield chunk
+
+    @contextlib.asynccontextmanager
+    async def _sent(
+        self, request: Request, post: Callable[[Any], Any]
+    ) -> AsyncIterator[tuple[httpx.Response, bool]]:
+        """Send a request by a client of the SDK; give a block the response before its body is read, and whether
+        that blocks the thread.
+        """
         blocks = await Blocks()
         client = await self._free_client(blocks=blocks)
         response: httpx.Response | None = None
-        wire = responses_api if request.wire == "responses" else chat
         try:
-            response = await _response_to(post, client, blocks)
+            response = await resolved(post(client))
+            note_request(response.request, is_local=is_loopback(str(response.request.url)))
             try:
-                yield Response({}, request_id(response.headers), status_code=OK)
-                data = self._data(response, timed, blocks)
-                read = chat.streamed_chunks(
-                    data, wire.chunks_of_event, wire.chunks_of_answer, wire.AT_DONE
-                )
-                async for chunk in read:
-                    yield chunk
+                yield response, blocks
             finally:
-                await _close(response, blocks)
+                await resolved(response.close() if blocks else response.aclose())
         except BaseException as error:
             self._raise_mapped(error, request, response)
             raise
@@ -366,21 +366,6 @@ class SDKTransport(ProcedureTransport):
 def _close_all(clients: list[openai.OpenAI]) -> None:
     while clients:
         clients.pop().close()
-
-
-async def _response_to(post: Callable[[Any], Any], client: object, blocks: bool) -> httpx.Response:
-    """Send a request by a client of the SDK, and return the HTTP response before its body is read."""
-    sent = post(client)
-    response: httpx.Response = sent if blocks else await sent
-    note_request(response.request, is_local=is_loopback(str(response.request.url)))
-    return response
-
-
-async def _close(response: httpx.Response, blocks: bool) -> None:
-    if blocks:
-        response.close()
-    else:
-        await response.aclose()
 
 
 class Hidden(str):

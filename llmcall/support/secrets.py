@@ -65,12 +65,9 @@ _SETTING = pattern(
     r"""[=:][ \t]{0,40}["']?([^\s"'#;,{}\[]+)""",
     re.MULTILINE,
 )
-_NO_VALUES = frozenset(
-    {"none", "null", "true", "false", "yes", "no", "~", "-", "0", "x", "xx", "xxx"}
-)
-# Dummies that people write where a local server wants some key.
+# No values, and dummies that people write where a local server wants some key.
 _DUMMY = re.compile(
-    r"empty|dummy|fake|unused|local|ollama|lm-studio|(?:sk-)?(?:not|no)[-_](?:needed|required|key)(?:[-_]required)?"
+    r"none|null|true|false|yes|no|[-~0]|x{1,3}|empty|dummy|fake|unused|local|ollama|lm-studio|(?:sk-)?(?:not|no)[-_](?:needed|required|key)(?:[-_]required)?"
     r"|(?:gpt|claude|gemini|gemma|llama|mistral|qwen|deepseek)[-_.:0-9]\S*",  # models' names
     re.IGNORECASE,
 )
@@ -215,6 +212,7 @@ _FORMS = (
         rf"{_ASSIGNMENT}([a-z0-9/+]{{32,}})(?![a-z0-9(-]|_[a-z0-9]|\.[a-z])",
     ),
 )
+_USED = _CredentialForm("a credential that a request used", "", "")
 _MODELS_KINDS = {kind for _, kind, _ in _MODELS_MARKS}
 _KEYWORDS = frozenset(keyword for form in _FORMS for keyword in form.keywords.split("|"))
 # A field's value is searched together with its name if the name contains one of these.
@@ -234,12 +232,8 @@ def find(text: str, allow: Sequence[str] = ()) -> Match | None:
     """
     for form, match in _secrets_in(text):
         if not any(_covers(pattern, match) for pattern in allow):
-            return Match(form.kind, match.start(), match.end(), match[0][:BEGINNING_LENGTH])
-    for secret in tuple(_used):
-        if secret in text:
-            [match, *_] = re.finditer(re.escape(secret), text)
-            if not any(_covers(pattern, match) for pattern in allow):
-                return Match("a credential that a request used", match.start(), match.end(), "")
+            beginning = "" if form is _USED else match[0][:BEGINNING_LENGTH]
+            return Match(form.kind, match.start(), match.end(), beginning)
     return None
 
 
@@ -253,9 +247,7 @@ def note_used(values: Iterable[str], *, is_local: bool = False, by_request: bool
     shortest = SHORTEST_LOCAL if is_local else SHORTEST_USED
     for value in values:
         for secret in (value.rpartition(" ")[2], basic_password(value)):
-            if len(secret) < shortest or WORDS.fullmatch(secret) or _DUMMY.fullmatch(secret):
-                continue
-            if _PLACEHOLDER.search(secret):
+            if len(secret) < shortest or WORDS.fullmatch(secret) or _stands_for_one(secret):
                 continue
             sought = secret[:SOUGHT_CHARACTERS]
             if len(_used) == MOST_USED and sought not in _used:
@@ -321,8 +313,7 @@ def find_setting(text: str, allow: Sequence[str]) -> Match | None:
     """
     for match in _SETTING.finditer(text):
         name, value = match.groups()
-        is_value = value.lower() not in _NO_VALUES and not _DUMMY.fullmatch(value)
-        if not (is_value and names_credential(name)) or _PLACEHOLDER.search(value):
+        if not names_credential(name) or _stands_for_one(value):
             continue
         if not any(_covers(pattern, match) or re.fullmatch(pattern, value) for pattern in allow):
             return Match(f"the credential {name}", match.start(1), match.end(2), name)
@@ -331,12 +322,8 @@ def find_setting(text: str, allow: Sequence[str]) -> Match | None:
 
 def masked(text: str) -> str:
     """Return a text of the same length with asterisks for what looks like a credential."""
-    while find(text):
-        for secret in tuple(_used):  # another thread may note one at any time
-            if secret in text:
-                end = r"\S*" if len(secret) == SOUGHT_CHARACTERS else ""
-                text = re.sub(re.escape(secret) + end, lambda match: "*" * len(match[0]), text)
-        for _, match in list(_secrets_in(text)):
+    while matches := list(_secrets_in(text)):
+        for _, match in matches:
             text = text[: match.start()] + "*" * len(match[0]) + text[match.end() :]
     return text
 
@@ -448,17 +435,28 @@ def refuse_named_credentials(body: Data, allow: Sequence[str], data_name: str) -
 
 
 def _secrets_in(text: str) -> Iterator[tuple[_CredentialForm, re.Match[str]]]:
-    """Yield what looks like a credential, with its form: all of the first form, then of the next."""
+    """Yield what looks like a credential, with its form: all of the first form, then of the next; last what a request
+    used.
+    """
     lowercase_text = text.lower()
-    if not any(map(lowercase_text.__contains__, _KEYWORDS)):  # most texts: quicker than one by one
-        return
-    for form in _FORMS:
+    is_plain = not any(map(lowercase_text.__contains__, _KEYWORDS))  # quicker than one by one
+    for form in () if is_plain else _FORMS:
         if any(keyword in lowercase_text for keyword in form.keywords.split("|")):
             for match in re.finditer(form.pattern, text):
                 secret = match[1]
                 is_real = len({*secret}) >= form.fewest and not _PLACEHOLDER.search(secret)
                 if is_real and (form.fewest < FEWEST_CHARACTERS or _RANDOM.search(secret)):
                     yield form, match
+    for used in tuple(_used):  # another thread may note one at any time
+        if used in text:
+            rest = r"\S*" if len(used) == SOUGHT_CHARACTERS else ""
+            for match in re.finditer(re.escape(used) + rest, text):
+                yield _USED, match
+
+
+def _stands_for_one(value: str) -> bool:
+    """Return whether a value only stands for a credential, or for none."""
+    return bool(_DUMMY.fullmatch(value) or _PLACEHOLDER.search(value))
 
 
 def _covers(expression: str, match: re.Match[str]) -> bool:
@@ -466,20 +464,20 @@ def _covers(expression: str, match: re.Match[str]) -> bool:
     return any(other.start() <= match.start() and other.end() >= match.end() for other in matches)
 
 
-# Where something is in plain data: the place around it, and its name or index there; ``None`` instead of these for a
-# name itself. Words are made of it only for an error.
-Place: TypeAlias = "tuple[Place, str | int | None] | tuple[()]"
+# Where something is in plain data: the names and indexes that lead to it; ``None`` at the end for a name itself. Words
+# are made of it only for an error.
+Place: TypeAlias = "tuple[str | int | None, ...]"
 
 
 def _location(place: Place) -> str:
     """Return a place in words, such as ``request.messages[2].content``."""
-    if not place:
-        return ""
-    around, part = place
-    before = _location(around)
-    if part is None:
-        return f"a key of {before or 'the data'}"
-    return f"{before}[{part}]" if isinstance(part, int) else f"{before}.{part}".lstrip(".")
+    words = ""
+    for part in place:
+        if part is None:
+            return f"a key of {words or 'the data'}"
+        words += f"[{part}]" if isinstance(part, int) else f".{part}"
+        words = words.lstrip(".")
+    return words
 
 
 def _texts_in(data: Data, place: Place = (), name: str = "") -> Iterator[tuple[Place, str, str]]:
@@ -490,11 +488,11 @@ def _texts_in(data: Data, place: Place = (), name: str = "") -> Iterator[tuple[P
         yield place, name, data
     elif isinstance(data, dict):
         for key, item in data.items():
-            yield (place, None), "", key
-            yield from _texts_in(item, (place, key), key)
+            yield (*place, None), "", key
+            yield from _texts_in(item, (*place, key), key)
     elif isinstance(data, list):
         for index, item in enumerate(data):
-            yield from _texts_in(item, (place, index))
+            yield from _texts_in(item, (*place, index))
 
 
 @lru_cache(maxsize=1000)

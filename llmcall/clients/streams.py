@@ -13,6 +13,7 @@ from weakref import WeakSet, proxy
 
 from ..core import threads
 from ..keys.request import Data
+from ..support.loop_waits import awaited
 from ..support.system import after_fork_in_child, at_exit, running_loop
 
 if TYPE_CHECKING:
@@ -212,10 +213,7 @@ class AsyncStream(_AnyStream):
         while getcoroutinestate(self._procedure) in (CORO_CREATED, CORO_SUSPENDED):
             with suppress(Exception):
                 self._procedure.close()
-        threads.run(self._closed())
-
-    async def _closed(self) -> None:
-        await self._pieces.aclose()
+        threads.run(awaited(self._pieces.aclose()))
 
     async def __aenter__(self) -> AsyncStream:
         return self

@@ -21,6 +21,7 @@ from . import messages
 
 PATH = "cache_path"
 KEYS = ("api_key", "azure_ad_token", "azure_ad_token_provider", "_openai_key", "_azure_key")
+MADE_HERE = ("pool", "settings")  # fields of a site that each process has of its own
 FACTS_KEPT = 1_000
 # By client, or by settings: the settings of its last call and, by models, the facts, pickled.
 _known: weakref.WeakKeyDictionary[Any, tuple[object, dict[object, bytes]]] = (
@@ -45,14 +46,8 @@ def facts_of(call: Call) -> bytes:
 
 def _site_data(site: Site) -> dict[str, Any]:
     """Return the fields of a site, without keys and settings."""
-    return {
-        "model": site.model,
-        "endpoints": tuple(_keyless(endpoint) for endpoint in site.endpoints),
-        "hosts": site.hosts,
-        "capabilities": site.capabilities,
-        "effort": site.effort,
-        "api_type": site.api_type,
-    }
+    fields = {name: value for name, value in vars(site).items() if name not in MADE_HERE}
+    return {**fields, "endpoints": tuple(map(_keyless, site.endpoints))}
 
 
 # The paths of caches by what :func:`keyless` showed of them.
@@ -66,7 +61,7 @@ def keyless(name: str, value: Any) -> Any:
     if name in KEYS or callable(value):
         return None
     if name == "endpoints":
-        return tuple(_keyless(endpoint) for endpoint in value or ())
+        return tuple(map(_keyless, value or ()))
     if name not in ("base_url", "azure_endpoint", PATH):
         return value
     shown = without_password(value)

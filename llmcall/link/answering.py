@@ -7,30 +7,9 @@ from collections.abc import Mapping, Sequence
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from ..core import loops
+from ..core import effects, kinds, loops
 from ..core.answer import answer_calls
 from ..core.calls import Call, InnerCall
-from ..core.effects import (
-    AbandonedError,
-    Chunks,
-    Effect,
-    Emit,
-    Leave,
-    Next,
-    Open,
-    Procedure,
-    Send,
-)
-from ..core.kinds import (
-    Chat,
-    Embeddings,
-    Function,
-    Http,
-    Kind,
-    OfClient,
-    ProgramChat,
-    ProgramEmbeddings,
-)
 from ..core.parents import parents
 from ..core.prepare import place_as, place_in, place_without_draw, unplaced_call
 from ..core.seams import Chunk, Response, Transport
@@ -98,7 +77,7 @@ class Sender(Transport):
         raise NotImplementedError
 
 
-class _OfClientThere(OfClient):
+class _OfClientThere(kinds.OfClient):
     """A call that another process's client sends.
 
     :param sender: its transports.
@@ -117,15 +96,15 @@ class _OfClientThere(OfClient):
         return self._sender
 
 
-class ForwardedChat(_OfClientThere, Chat):
+class ForwardedChat(_OfClientThere, kinds.Chat):
     """A chat of another process's client."""
 
 
-class ForwardedEmbeddings(_OfClientThere, Embeddings):
+class ForwardedEmbeddings(_OfClientThere, kinds.Embeddings):
     """Embeddings of another process's client."""
 
 
-class ForwardedFunction(Function):
+class ForwardedFunction(kinds.Function):
     """Another process's recorded function.
 
     :param sender: has the process run it.
@@ -141,16 +120,16 @@ class ForwardedFunction(Function):
         """Have the process run the function, in the scope of its call."""
         scope = function_scope(request.hashed, request.sample)
         with in_function(scope, draws=request.sample is not None):
-            return await Send(self._sender, request, timeout)
+            return await effects.Send(self._sender, request, timeout)
 
 
-def kind_of(forwarded: messages.Calls, sender: Sender) -> Kind:
+def kind_of(forwarded: messages.Calls, sender: Sender) -> kinds.Kind:
     """Return the kind of another process's call."""
     kind = forwarded.requests[0].kind
     if kind == "function":
         return ForwardedFunction(sender, forwarded.name)
     if kind == "http":
-        return Http(
+        return kinds.Http(
             sender,
             forwarded.name,
             calls_model=forwarded.calls_model,
@@ -158,7 +137,7 @@ def kind_of(forwarded: messages.Calls, sender: Sender) -> Kind:
         )
     if forwarded.is_clients:
         return ForwardedChat(sender) if kind == "chat" else ForwardedEmbeddings(sender)
-    return ProgramChat(sender) if kind == "chat" else ProgramEmbeddings(sender)
+    return kinds.ProgramChat(sender) if kind == "chat" else kinds.ProgramEmbeddings(sender)
 
 
 class CallOfProcess:
@@ -240,14 +219,14 @@ class CallOfProcess:
             data = [record_data(record) for record in records]
             paths = [call.position.path for call in calls]
             return messages.Answered(data, paths, calls[0].is_taped, self._meter.noted, draw)
-        except AbandonedError:
+        except effects.AbandonedError:
             return messages.Over(self._meter.noted)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - its process raises it
             raiser, number = getattr(error, "raised_there", (None, None))
             own = number if raiser is self else None
             return messages.Unanswered(error_data(error), own, self._meter.noted)
 
-    async def _drive(self, calls: Sequence[Call], procedure: Procedure[Any]) -> Any:
+    async def _drive(self, calls: Sequence[Call], procedure: effects.Procedure[Any]) -> Any:
         """Drive a procedure to its end, and return its result.
 
         :raises AbandonedError: if the reader of the stream leaves.
@@ -256,32 +235,32 @@ class CallOfProcess:
         try:
             while isinstance(
                 outcome := await loops.run(procedure, error, is_read=True, execute=self._execute),
-                Emit,
+                effects.Emit,
             ):
                 text, chunk = outcome.piece
                 told = await self.query(messages.Emit(text, chunk, calls[0].is_taped))
-                error = AbandonedError() if isinstance(told, messages.Leave) else None
+                error = effects.AbandonedError() if isinstance(told, messages.Leave) else None
             return outcome.result
         finally:
             error = None  # its traceback holds this frame
             procedure.close()
 
-    async def _execute(self, effect: Effect[Any]) -> Any:
+    async def _execute(self, effect: effects.Effect[Any]) -> Any:
         """Return the result of an effect."""
         match effect:
-            case Send():
+            case effects.Send():
                 return self._response(await self._begin(effect))
-            case Open():
+            case effects.Open():
                 return self._opened(await self._begin(effect))
-            case Next():
+            case effects.Next():
                 return await self._next(effect)
-            case Leave():
+            case effects.Leave():
                 if self._is_open:
                     await self.query(messages.Leave())
                 return None
         return await loops.perform(effect)
 
-    async def _begin(self, effect: Send | Open) -> Any:
+    async def _begin(self, effect: effects.Send | effects.Open) -> Any:
         """Have the process send a request, and return its answer."""
         check_stops(stops())
         request, context = effect.request, copy_context()
@@ -295,7 +274,7 @@ class CallOfProcess:
                     request._replace(hashed={}, headers={}, expected=None),
                     self._sender.endpoint,
                     effect.timeout,
-                    isinstance(effect, Open),
+                    isinstance(effect, effects.Open),
                 )
             )
         finally:
@@ -308,13 +287,13 @@ class CallOfProcess:
         response.source = told.source
         return response
 
-    def _opened(self, told: messages.Opened) -> Chunks | None:
+    def _opened(self, told: messages.Opened) -> effects.Chunks | None:
         if told.class_name is None:
             return None
         self._sender.class_name, self._is_open = told.class_name, True
-        return Chunks(None, self._sender)
+        return effects.Chunks(None, self._sender)
 
-    async def _next(self, effect: Next) -> Chunk | None:
+    async def _next(self, effect: effects.Next) -> Chunk | None:
         told = await self.query(messages.Next(effect.timeout))
         if not isinstance(told, messages.Ended):
             return chunk_in(told)

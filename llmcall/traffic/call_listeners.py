@@ -12,15 +12,7 @@ from ..errors import APIError, BudgetExceededError, CacheMissError, ScopeError
 from ..keys.request import Data
 from ..scopes.repeated import RepeatedAnswers
 from ..stores.record import Record
-from ..support.failures import (
-    ABANDONED,
-    MISSED,
-    OVER_BUDGET,
-    UNSCOPED,
-    is_abandoned,
-    is_failure,
-    process_failures,
-)
+from ..support import failures
 from ..support.listeners import CallListener, listen
 from ..support.notices import warn_once
 from ..support.waits import Progress
@@ -45,14 +37,14 @@ class Outcomes(CallListener):
         """Note a call that failed, had no budget or was cancelled; a stream reports by itself that its reader left."""
         progress, words, path = call.progress or Progress(), call.label, call.position.path
         calls_model = call.request.kind != "function"
-        has_failed, is_left = is_failure(error), is_abandoned(error)
+        has_failed, is_left = failures.is_failure(error), failures.is_abandoned(error)
         if isinstance(error, BudgetExceededError) and calls_model:  # a function's own calls note it
             self.used(call, {"refused": 1})
-            call.failures.add(path, words, OVER_BUDGET)
+            call.failures.add(path, words, failures.OVER_BUDGET)
         if (has_failed or is_left) and calls_model and not progress.was_sent:
             self.used(call, {"unsent": 1})
         if is_left and not progress.is_read:
-            call.failures.add(path, words, ABANDONED)
+            call.failures.add(path, words, failures.ABANDONED)
         if not has_failed:
             return
         words += f": {type(error).__name__}"
@@ -85,8 +77,8 @@ def report_refused(scope: str, label: str, error: Exception) -> None:
     :param error: a ``CacheMissError`` or a ``ScopeError``.
     """
     assert isinstance(error, (CacheMissError, ScopeError))
-    reason = UNSCOPED if isinstance(error, ScopeError) else MISSED
-    process_failures.add(scope, label, reason)
+    reason = failures.UNSCOPED if isinstance(error, ScopeError) else failures.MISSED
+    failures.process_failures.add(scope, label, reason)
 
 
 class AnswerWarnings(CallListener):

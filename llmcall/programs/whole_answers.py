@@ -108,17 +108,21 @@ def check_answer(to_record: RequestToRecord, content: bytes, media_type: str) ->
         answers = [read_object(content, "answer")]
     for answer in answers:
         _check_success(answer)
+        if reason := object_in(answer.get("promptFeedback")).get("blockReason"):  # Gemini's
+            raise ContentFilterError(f"the provider blocked the prompt (blockReason {reason})")
         for name in ("response", "interaction"):
             if isinstance(inner := answer.get(name), dict):
                 _check_success(inner)
-    if api == GEMINI:
-        _check_gemini(answers, is_stream=is_stream)
-        return
-    if api == COMPLETIONS:
-        choices = [choice for answer in answers for choice in objects_in(answer.get("choices"))]
-        has_ended = [_check_last(pieces, "finish_reason") for pieces in by_index(choices).values()]
-        if is_stream and not (stream.done or any(has_ended)):
-            raise _broken_off("finish_reason or [DONE]")
+    if api in ENDED:
+        field, reason = ENDED[api]
+        choices = by_index([piece for answer in answers for piece in objects_in(answer.get(field))])
+        has_ended = [_check_last(pieces, reason) for pieces in choices.values()]
+        # "If empty, the model has not stopped generating the tokens", Google says of ``finishReason``.
+        is_whole = all(has_ended) if api == GEMINI else any(has_ended) or not is_stream
+        if is_stream and not choices:
+            is_whole = False
+        if not (is_whole or stream.done):
+            raise _broken_off(reason)
         return
     if api == MESSAGES:
         _check_last(
@@ -177,24 +181,6 @@ def _check_success(answer: dict[str, Data]) -> None:
         raise
     if status == "incomplete":
         _check_last([object_in(answer.get("incomplete_details"))], "reason")
-
-
-def _check_gemini(answers: list[dict[str, Data]], *, is_stream: bool) -> None:
-    """Check an answer of Gemini's API, whole or in the objects of its stream.
-
-    "If empty, the model has not stopped generating the tokens", Google says of ``finishReason``.
-    """
-    for answer in answers:
-        if reason := object_in(answer.get("promptFeedback")).get("blockReason"):
-            raise ContentFilterError(f"the provider blocked the prompt (blockReason {reason})")
-    choices = by_index(
-        [piece for answer in answers for piece in objects_in(answer.get("candidates"))]
-    )
-    if is_stream and not choices:
-        raise _broken_off("candidates")
-    for pieces in choices.values():
-        if not _check_last(pieces, "finishReason"):
-            raise _broken_off("finishReason")
 
 
 def _check_last(pieces: list[dict[str, Data]], field: str) -> bool:

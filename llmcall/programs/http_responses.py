@@ -228,7 +228,7 @@ def _streamed(
         else:
             stream.close()
 
-    headers = transport.headers or _headers(EVENTS if is_chat else transport.media_type)
+    headers = transport.headers or _headers(EVENTS if is_chat else "")
     body = body_class(library)(pieces(), close)
     response: httpx.Response = library.Response(
         transport.status, headers=headers, stream=body, extensions=_extensions(transport.status)

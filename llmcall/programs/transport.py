@@ -60,8 +60,7 @@ class ProgramTransport(ProcedureTransport):
     :param is_retried: ``True`` if llmcall retries the request, not the program's SDK.
     :ivar last_response: the response to the last attempt, or ``None`` without one.
     :ivar headers: the headers of the last response that the program gets, too, if it is an answer.
-    :ivar media_type: of an answer that is passed on as it comes.
-    :ivar status: of that answer.
+    :ivar status: of an answer that is passed on as it comes.
     :ivar has_opened: ``True`` if the server streams the answer to a chat.
     """
 
@@ -78,7 +77,6 @@ class ProgramTransport(ProcedureTransport):
         self._is_retried = is_retried and bool(to_record.http.content)  # others pass through
         self.last_response: httpx.Response | None = None
         self.headers: list[tuple[bytes, bytes]] = []
-        self.media_type = ""
         self.status = OK
         self._send_below = send_below
         self.has_opened = False
@@ -233,7 +231,7 @@ class ProgramTransport(ProcedureTransport):
         """
         blocks = await Blocks()
         async with self._response(request, timeout, blocks) as response:
-            self.media_type, self.status = _media_type(response), response.status_code
+            self.status = response.status_code
             comes_in_pieces = _is_recordable(response)
             if comes_in_pieces:
                 if checked_api(self.to_record) is None:

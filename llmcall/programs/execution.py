@@ -117,6 +117,7 @@ class Execution(CallListener):
         atexit.register(patches.close)  # after all else
         listen(self)
         recorder.report_first = self._report_first
+        recorder.binds_cassettes = is_none
         end_streams_at_exit()  # after this execution's end: the program may still read them then
         atexit.register(self._end)
 
@@ -150,11 +151,6 @@ class Execution(CallListener):
         # The summary has the first refusal, and a count.
         atexit.register(process_failures.forget, *REFUSED)
         sys.exit(self._code)
-
-    def opened(self, cassette: Cassette) -> None:
-        """Let a cassette of the program only read, where nothing may be sent: a map's workers keep to it, too."""
-        if self._is_none:
-            cassette.mode = "none"
 
     def asks(self, call: Call) -> None:
         """Check that a call that no record answers may be sent.

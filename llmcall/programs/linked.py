@@ -10,7 +10,6 @@ from ..core.parents import parents
 from ..errors import CacheMissError
 from ..link import messages
 from ..link.plain_values import error_data
-from ..support.listeners import CallListener, listen, stop_listening
 from ..support.notices import warn_once
 from ..support.tracebacks import ends_shown_by, show
 from .patches import patched_by
@@ -20,22 +19,9 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from ..link.child import Parent
-    from ..stores.cassettes.cassette import Cassette
     from .interceptors import Sight
 
 RECORDING_HAS_ENDED = "the recording of the process that started this one has ended"
-
-
-class _OwnCassettes(CallListener):
-    """A listener that lets the cassettes of a child only replay, where nothing may be sent."""
-
-    def __init__(self, recorder: LinkedRecorder) -> None:
-        self._recorder = recorder
-
-    def opened(self, cassette: Cassette) -> None:
-        """Let a cassette only read."""
-        if self._recorder.sends_nothing:
-            cassette.mode = "none"
 
 
 class LinkedRecorder(Recorder):
@@ -43,6 +29,8 @@ class LinkedRecorder(Recorder):
 
     :param parent: the recording process, if that may end before this one.
     """
+
+    binds_cassettes = True
 
     def __init__(self, options: RecordingOptions, parent: Parent | None) -> None:
         super().__init__(
@@ -112,10 +100,5 @@ def recording_linked(options: RecordingOptions, parent: Parent | None = None) ->
     """Record the clients of this process for a block, for the process that answers its calls."""
     recorder = LinkedRecorder(options, parent)
     shown = ends_shown_by(recorder.show) if options.prints_first else contextlib.nullcontext()
-    own_cassettes = _OwnCassettes(recorder)
-    listen(own_cassettes)
-    try:
-        with shown, patched_by(recorder):
-            yield
-    finally:
-        stop_listening(own_cassettes)
+    with shown, patched_by(recorder):
+        yield

@@ -6,10 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 
-from ..core.calls import Call
-from ..stores.record import Record
 from ..support import secrets
-from ..support.listeners import CallListener, listen
 
 # SDKs cannot be made without these, even in a replay, which sends nothing.
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY")
@@ -74,19 +71,3 @@ def without_keys(environment: Mapping[str, str]) -> dict[str, str]:
 
 def _is_used(value: str) -> bool:
     return len(value) >= SHORTEST_KEY and secrets.is_used(value)
-
-
-class _UsedKeys(CallListener):
-    """A listener that notes the keys of requests that a record answers, in this process's memory alone.
-
-    A replay's children get placeholders for them: one that sends by itself, with a key in a variable of
-    the program's own, would pay.
-    """
-
-    def answered(self, call: Call, record: Record) -> None:
-        """Note the keys of a call."""
-        if record.is_hit:
-            call.note_keys()
-
-
-listen(_UsedKeys())

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from ..stores.cassettes.cassette import Cassette
     from ..stores.record import Record
     from .requests import RequestToRecord
 
@@ -181,7 +182,10 @@ class Recorder(Interceptor):
     :ivar models: the addresses of models that the settings name or that were called.
     :ivar has_ended: ``True`` if the program's process is ending, so that nothing more can be recorded.
     :ivar made_in: the scope in which it was made.
+    :ivar binds_cassettes: ``True`` if the cassettes that the program opens only read, too, where it sends nothing.
     """
+
+    binds_cassettes = False
 
     def __init__(
         self,
@@ -360,9 +364,18 @@ class ProgramCalls(CallListener):
     program's SDK tried again is an attempt of the same call.
     """
 
+    def opened(self, cassette: Cassette) -> None:
+        """Let a cassette of the program only read, where nothing may be sent: a map's workers keep to it, too."""
+        if any(recorder.binds_cassettes and recorder.sends_nothing for recorder in recordings()):
+            cassette.mode = "none"
+
     def answered(self, call: Call, record: Record) -> None:
-        """No longer count an earlier attempt as failed, if a record answers this one."""
+        """No longer count an earlier attempt as failed, if a record answers this one. Note the key of a replayed
+        request: a replay's children get placeholders for keys, and one that sends by itself would pay.
+        """
         call.take_back_failure()
+        if record.is_hit:
+            call.note_keys()
 
     def refused(self, call: object, error: Exception) -> None:
         """Count the error."""

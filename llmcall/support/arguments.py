@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
 from types import NoneType
@@ -166,14 +167,9 @@ def _signature(function: Callable[..., Any]) -> tuple[inspect.Signature, dict[st
 
 def _demanded(annotation: str) -> _Demanded | None:
     """Return the types that an annotation demands, or ``None`` if part of it is unknown."""
-    depth, parts = 0, [""]
-    for character in annotation:
-        depth += (character == "[") - (character == "]")
-        if character == "|" and not depth:
-            parts.append("")
-        else:
-            parts[-1] += character
-    kinds = [_KINDS.get(part.partition("[")[0].strip()) for part in parts]
+    while "[" in annotation:
+        annotation = re.sub(r"\[[^\[\]]*\]", "", annotation)  # the innermost brackets
+    kinds = [_KINDS.get(part.strip()) for part in annotation.split("|")]
     if None in kinds:
         return None
     found = cast("list[tuple[tuple[type, ...], str]]", kinds)

@@ -58,15 +58,8 @@ class Needs(NamedTuple):
 
 def needs() -> Needs:
     """Return what open budgets need to know of a send."""
-    if not open_budgets:
-        return Needs()
-    budgets = tuple(open_budgets)
-    limits_tokens = any(budget.limit.keys() - {"calls"} for budget in budgets)
-    return Needs(
-        is_open=True,
-        limits_tokens=limits_tokens,
-        limits_usd=any(budget.usd is not None for budget in budgets),
-    )
+    limits: set[str] = set().union(*(budget.limit for budget in tuple(open_budgets)))
+    return Needs(bool(open_budgets), bool(limits - {"calls"}), "usd" in limits)
 
 
 class Reservation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 
 from ..apis.shapes import choices_of
 from ..apis.token_usage import TokenUsage
@@ -28,20 +29,15 @@ def estimate(kind: str, body: Mapping[str, Data], capabilities: Capabilities) ->
     :param body: the body that is sent.
     :param capabilities: the model's capabilities.
     """
-    model = body.get("model", "")  # which an address may name instead
+    # an address may name the model instead
+    count = partial(count_tokens, model=body.get("model", ""), encoding=capabilities.encoding)
     if kind == "embedding":
-        tokens = sum(
-            count_tokens(text, model, encoding=capabilities.encoding) for text in body["input"]
-        )
-        return tokens, 0
-    messages = body["messages"]
-    prompt = int(
-        count_tokens(messages, model, encoding=capabilities.encoding, tools=body.get("tools"))
-    )
+        return sum(map(count, body["input"])), 0
+    prompt = int(count(body["messages"], tools=body.get("tools")))
     response_format = body.get("response_format")
     if isinstance(response_format, dict) and "json_schema" in response_format:
         # A schema is billed as part of the prompt.
-        prompt += count_tokens(json.dumps(response_format), model, encoding=capabilities.encoding)
+        prompt += count(json.dumps(response_format))
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
     answers = body.get("n") or 1
     longest = limit or _longest_answer(prompt, capabilities)

@@ -241,12 +241,10 @@ _clients: WeakSet[ConfiguredClient] = WeakSet()
 _connections_of_parent: list[object] = []
 
 
+@after_fork_in_child
 def _leave_connections_of_parent() -> None:
     """Give the clients of a forked process connections and locks of their own."""
     for client in list(_clients):
         _connections_of_parent.append(client._transports)
         client._resolved = None
         client._transports = {}
-
-
-after_fork_in_child(_leave_connections_of_parent)

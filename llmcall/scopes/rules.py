@@ -122,14 +122,12 @@ def _read_parent_state() -> None:
         _was_open_in_parent = True
 
 
+@after_fork_in_child
 def _leave_scopes() -> None:
     """Leave all scopes in a forked process, as a spawned one does."""
     global _is_forked, _was_open_in_parent
     _is_forked, _was_open_in_parent = True, bool(_open)
     _open.clear()
-
-
-after_fork_in_child(_leave_scopes)
 
 
 def why_refused() -> str:

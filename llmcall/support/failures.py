@@ -258,10 +258,8 @@ def _warn() -> None:
     process_failures.warn()
 
 
+@after_fork_in_child
 def _forget_failures() -> None:
     """Forget, in a forked process, what its parent will report."""
     vars(process_failures).update(vars(Failures()))
     _warn_at_exit.cache_clear()
-
-
-after_fork_in_child(_forget_failures)

@@ -193,7 +193,7 @@ class ServiceError(APIError):
 class RequestTimeoutError(ServiceError):
     """Raised when an attempt's timeout or the call's deadline passes."""
 
-    remedy = "Raise timeout= (or TIMEOUT under [OpenAI]), and deadline= if there is one"
+    remedy = "Raise timeout= (or TIMEOUT in [OpenAI]), and deadline= if there is one"
 
 
 class ContentFilterError(APIError):

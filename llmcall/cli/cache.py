@@ -254,5 +254,5 @@ def salvage(response_cache: ResponseCache, folder: str) -> None:
         raise CacheError(f"no record in {response_cache.path} can be read, so nothing was written")
     echo(
         f"{counted(count, 'record')} copied from {response_cache.path} to {without_password(folder)}; to use the new "
-        f"cache, set PATH = {without_password(folder)} under [Cache]"
+        f"cache, set PATH = {without_password(folder)} in [Cache]"
     )

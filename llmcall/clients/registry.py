@@ -89,7 +89,7 @@ def _new_client(name: str) -> LLMClient:
         hint = nearest(name, api_types) or "."
         raise ConfigError(
             f"unknown api_type {name!r}{hint} Known: {', '.join(api_types)} (register_client adds one). A model "
-            "is named by MODEL under [OpenAI], or by model= of a call"
+            "is named by MODEL in [OpenAI], or by model= of a call"
         )
     new_client = registered
     if callable(registered) and not isinstance(registered, LLMClient):

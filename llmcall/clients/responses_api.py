@@ -159,7 +159,7 @@ def chunks_of_answer(answer: dict[str, Data]) -> Iterator[dict[str, Data]]:
 def _unsupported(what: str, remedy: str) -> ValueError:
     return ValueError(
         f"the Responses API does not support {what}: {remedy}, or send the call by chat completions "
-        "(API = chat under [OpenAI], or api='chat')"
+        "(API = chat in [OpenAI], or api='chat')"
     )
 
 

@@ -334,7 +334,7 @@ def _find_setting(section: str, key: str, location: str, other: _OtherKey | None
         return rows[key]
     if other is None:
         others = [place for place, keys in KEYS.items() if key in keys]
-        hint = f". It belongs under [{others[0]}]" if others else nearest(key, rows)
+        hint = f". It belongs in [{others[0]}]" if others else nearest(key, rows)
         path, _, name = location.rpartition(", [")
         warn_once(f"unknown setting [{name} ({path}){hint}")
         return None

@@ -106,7 +106,7 @@ class Exchange:
             name, limit = "deadline", options.deadline
         if limit is not None:
             error.args = (
-                f"{error}; waited {seconds:.3g} s of {name}={limit:g} ({name.upper()} under [OpenAI])",
+                f"{error}; waited {seconds:.3g} s of {name}={limit:g} ({name.upper()} in [OpenAI])",
             )
         error.retryable = error.retryable and not self.was_unanswered
         self.was_unanswered = True

@@ -168,7 +168,7 @@ class ClientGate(Gate):
             model = self._pool.model
             name = f"{model} {tier}" if tier in DEARER_TIERS else model
             raise ConfigError(
-                f"the price of {name} is unknown, and a budget limits usd. Write {name} = INPUT, OUTPUT under "
+                f"the price of {name} is unknown, and a budget limits usd. Write {name} = INPUT, OUTPUT in "
                 "[Prices] (USD per million tokens), or "
                 f"llmcall.configure(prices={{{name!r}: (INPUT, OUTPUT)}})"
             )

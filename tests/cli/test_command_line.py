@@ -753,7 +753,7 @@ def test_the_doctor_names_a_cache_that_cannot_be_used(unusable: str) -> None:
     llmcall.configure(cache_path=unusable, cache_mode="replay")
     check = checks(code=1)["cache"]
     assert unusable in check["found"] + check["remedy"]
-    assert "set another PATH under [Cache]" in check["remedy"]
+    assert "set another PATH in [Cache] of config.ini" in check["remedy"]
 
 
 def test_the_doctor_says_that_tokens_are_estimated() -> None:

@@ -168,7 +168,7 @@ ERRORS = error_table(
     # clients
     (LOST, lambda: unknown(lambda: API.client("opnai"))),
     (
-        "ConfigError: ...A model is named by MODEL under [OpenAI], or by model= of a call",
+        "ConfigError: ...A model is named by MODEL in [OpenAI], or by model= of a call",
         lambda: unknown(lambda: API.client("gpt-6-luna")),
     ),
     ("TypeError: client() ...OpenAIClient(model=…)", lambda: API.client(model="gpt-6-luna")),

@@ -496,7 +496,7 @@ def test_the_syntax_of_config_ini_is_read_as_documented(
         ),
         (
             "[Cache]\nTEMPERATURE = 0\n",
-            "config.ini). It belongs under [OpenAI]",
+            "config.ini). It belongs in [OpenAI]",
         ),
         (
             "[Endpoint a]\nMODELS = m\nAPIKEY = x\n",

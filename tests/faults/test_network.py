@@ -97,7 +97,7 @@ def test_a_deadline_ends_the_call_of_a_server_that_drips(name: str, way: str) ->
         error = asked(client, way)
     assert type(error) is RequestTimeoutError, repr(error)
     # the deadline may pass before a request is sent
-    assert not server.requests or f"of deadline={SOON:g} (DEADLINE under [OpenAI])" in str(error)
+    assert not server.requests or f"of deadline={SOON:g} (DEADLINE in [OpenAI])" in str(error)
     assert len(server.requests) <= 1
 
 
@@ -225,7 +225,7 @@ def test_a_timeout_ends_each_attempt(name: str, way: str) -> None:
     ):
         error = asked(client, way, timeout=SOON)
     assert type(error) is RequestTimeoutError
-    assert f"of timeout={SOON:g} (TIMEOUT under [OpenAI])" in str(error)
+    assert f"of timeout={SOON:g} (TIMEOUT in [OpenAI])" in str(error)
     assert (error.endpoint, error.attempts) == ("127.0.0.1", 2)
     assert len(server.requests) <= 2  # the time may be over before a request is sent
 

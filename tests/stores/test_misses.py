@@ -134,7 +134,7 @@ def test_a_miss_shows_what_differs_from_the_nearest_record(name: str, store: str
     if store == "cache":
         recorded(recorder())
         error = missed(replayed, ScriptedClient(cache_mode="replay"))
-        assert "MODE = auto under [Cache]" in flat(error)
+        assert "MODE = auto in [Cache]" in flat(error)
     else:
         with llmcall.cassette("run.jsonl", mode="rewrite"):
             recorded(recorder())

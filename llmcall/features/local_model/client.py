@@ -58,7 +58,7 @@ def find_model(model: str | None = None) -> pathlib.Path:
         path = pathlib.Path(model).expanduser()
         if not path.is_file():
             raise ConfigError(
-                f"there is no file {model}, which the model (model=, MODEL under [OpenAI]) names"
+                f"there is no file {model}, which the model (model=, MODEL in [OpenAI]) names"
             )
         return path.resolve()
     with suppress(importlib.metadata.PackageNotFoundError):

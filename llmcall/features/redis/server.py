@@ -93,7 +93,7 @@ class RedisServer(Storage):
         if isinstance(
             error, (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError)
         ):
-            what = f"refuses access ({words}): set user and password under [Cache]: PATH = redis://USER:PASSWORD@HOST:PORT/DATABASE"
+            what = f"refuses access ({words}): set user and password in [Cache]: PATH = redis://USER:PASSWORD@HOST:PORT/DATABASE"
         elif isinstance(error, redis.exceptions.ResponseError):
             what = f"refuses a command ({words})"
         else:

@@ -207,7 +207,7 @@ class Directory(Storage):
             return CacheError(f"the cache {self.name} cannot be read ({error}): {NO_FILES}")
         return CacheCorruptError(
             f"the cache database {self._file} is damaged ({error}); run 'llmcall cache --path {self.name} salvage "
-            "NEW_FOLDER', which copies what can be read, and set PATH = NEW_FOLDER under [Cache]"
+            "NEW_FOLDER', which copies what can be read, and set PATH = NEW_FOLDER in [Cache]"
         )
 
 

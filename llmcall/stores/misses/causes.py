@@ -273,9 +273,7 @@ def _cause_of_field(difference: Difference, settings: Settings) -> str:
         origin = settings.origin("cache_namespace")
         return f"[Cache] NAMESPACE is different here ({origin})"
     if field == "response_format" and None in (recorded, requested):
-        return (
-            "STRUCTURED_OUTPUT under [Model …] decides whether the schema of an output type is sent"
-        )
+        return "STRUCTURED_OUTPUT in [Model …] decides whether the schema of an output type is sent"
     value = getattr(settings, field) if field in CONFIGURED else None
     if value is not None and value == requested:
         return f"the setting {field.upper()} is {shown_value(requested, LONGEST_VALUE)}: {settings.origin(field)}"
@@ -289,8 +287,8 @@ def _cause_of_missing_setting(difference: Difference, settings: Settings) -> str
         return ""
     line = f"{field.upper()} = {shown_value(difference.recorded, LONGEST_VALUE)}"
     return (
-        f"no setting sets {field} here; if one did when this was recorded, write {line} below "
-        "[OpenAI] in config.ini"
+        f"no setting sets {field} here; if one did when this was recorded, write {line} in "
+        "[OpenAI] of config.ini"
     )
 
 

@@ -216,7 +216,7 @@ def cache_remedy(settings: Settings, *, bypasses_cache: bool = False) -> str:
         return f"a call is sent and its answer recorded: [Cache] MODE is {settings.cache_mode}"
     condition = "without cache=False, " if bypasses_cache else ""
     return (
-        f"run once {condition}with cache_mode='auto', MODE = auto under [Cache] or LLMCALL_CACHE_MODE=auto; replay "
+        f"run once {condition}with cache_mode='auto', MODE = auto in [Cache] or LLMCALL_CACHE_MODE=auto; replay "
         f"mode, which never calls, is set by {settings.origin('cache_mode')}"
     )
 

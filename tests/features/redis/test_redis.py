@@ -292,7 +292,7 @@ def test_a_missing_or_wrong_password_is_an_error_that_shows_none(
 ) -> None:
     """The error says where user and password belong."""
     with ResponseCache("redis://" + login.format(locked[0])) as cache:
-        remedy = r"refuses access \(.*\): set user and password under"
+        remedy = r"refuses access \(.*\): set user and password in"
         with pytest.raises(CacheError, match=remedy) as caught:
             cache.get(asked("a"))
         assert "other-word" not in shown_of(caught.value) + str(cache.path)

@@ -25,8 +25,8 @@ from .output import echo, echo_json
 
 existing_file = click.Path(exists=True, dir_okay=False)
 INCOMPLETE = (
-    "the recording is incomplete: its run was interrupted, or it was left open, so it lacks the calls that "
-    "would have followed. Run the program again in the mode 'once', which continues it"
+    "the recording is incomplete: its run was interrupted, or the cassette was not closed. Run the program again "
+    "in mode 'once', which continues the recording"
 )
 
 
@@ -50,7 +50,7 @@ def merge(one: str, other: str, to: str, on_conflict: str) -> None:
     if differences and first.header.settings and second.header.settings:  # an empty file has none
         raise CacheError(
             f"{one} and {other} were recorded under different settings: {differences}; keep both files, or record one "
-            "again under the settings of the other"
+            "again with the other's settings"
         )
     combined = combine([*first], [*second], on_conflict)
     _print_conflicts(combined.conflicts)
@@ -105,7 +105,9 @@ def findings(file: RecordFile) -> Iterator[Finding]:
         if "namespace" in record.request:
             request["namespace"] = record.request["namespace"]
         if not is_same(request, record.request):
-            words = "under the header's settings its request has another key, so no call finds it"
+            words = (
+                "with the header's settings, its request has a different key, so no call finds it"
+            )
             yield Finding("key", number, sample, words)
         draw = None if sample.endswith("#0") else draw_of(record)
         if draw is not None and draw.number:
@@ -164,8 +166,8 @@ def forget(file: str, key: tuple[str, ...]) -> None:
     cache = shared_cache(settings().cache_path)
     cached = cache.delete(keys=keys)
     echo(
-        f"{counted(len(keys), 'record')} dropped from {file}, {cached:,} from the cache {cache.path}; the mode "
-        "'update' requests what is missing",
+        f"{counted(len(keys), 'record')} dropped from {file}, {cached:,} from the cache {cache.path}; mode 'update' "
+        "requests what is missing",
         err=True,
     )
 

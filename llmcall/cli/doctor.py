@@ -122,6 +122,8 @@ def _cache_check(client: LLMClient) -> Check:
             folders = (Path(path), *Path(path).parents)
             tempfile.TemporaryFile(dir=next(it for it in folders if it.exists())).close()
     except (ConfigError, CacheError, OSError) as error:
-        remedy = f"no answer can be stored in {path}: set another PATH in [Cache] of config.ini"
+        remedy = (
+            f"llmcall cannot store answers in {path}: set another PATH in [Cache] of config.ini"
+        )
         return Check("cache", False, str(error), remedy)
     return Check("cache", True, f"{path}: {count}")

@@ -55,7 +55,7 @@ PLACE = re.compile(
     r"|unsupported_country|ip_not_authorized",
     re.IGNORECASE,
 )
-PLACE_REMEDY = "Ask from a country and a network that the server allows; the key was not refused"
+PLACE_REMEDY = "Call from a country and a network that the server allows; it did not reject the key"
 # The codes of failures that come with the status 200 and are the request's (openai 3.57, ResponseError).
 REQUESTS_FAULT = re.compile("image|data_residency_mismatch")
 
@@ -258,7 +258,7 @@ def proxy_hint(url: str) -> str:
     if not proxy or urllib.request.proxy_bypass(host):
         return ""
     return (
-        f" The environment puts the proxy {without_password(proxy)} before {host}: "
+        f" The environment sends requests to {host} through the proxy {without_password(proxy)}: "
         f"set NO_PROXY={host} to bypass it."
     )
 

@@ -140,8 +140,8 @@ class OpenAIClient(LLMClient):
         names = {endpoint.namespace or "" for endpoint in self._configured_endpoints(model)} or {""}
         if len(names) > 1:
             raise ConfigError(
-                f"the endpoints of {model} name different namespaces ({', '.join(sorted(map(repr, names)))}): "
-                "any of them may answer, so give all of them the same NAMESPACE"
+                f"the endpoints of {model} have different namespaces ({', '.join(sorted(map(repr, names)))}), "
+                "and any of them may answer: give all of them the same NAMESPACE"
             )
         return names.pop() or of_cache
 

@@ -97,8 +97,8 @@ class _AnyStream(EndedAtExit):
         """
         if self._is_left:
             raise ValueError(
-                f"the stream of {self.request.model} was closed before its end, so nothing more will come, and its "
-                "answer is not recorded; read it to its end inside its with block"
+                f"the stream of {self.request.model} was closed early, so its answer is incomplete and not recorded: "
+                "read it to the end inside its with block"
             )
 
 

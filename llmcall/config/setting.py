@@ -162,7 +162,7 @@ def checked_fields(rows: Mapping[str, Setting], fields: object, location: str) -
     checked = {}
     for name, value in fields.items():
         if name not in rows:
-            raise ConfigError(f"{location}: there is no setting {name!r}{nearest(name, rows)}")
+            raise ConfigError(f"{location}: unknown setting {name!r}{nearest(name, rows)}")
         if value is not None:
             checked[name] = rows[name].check(value, f"{location} {rows[name].key}")
     return {name: value for name, value in checked.items() if value not in (UNSET, None)}

@@ -132,7 +132,7 @@ class Settings:
         """
         setting_name = name.lower().removeprefix("llmcall_")
         if setting_name not in SETTINGS:
-            raise ValueError(f"there is no setting {name!r}{nearest(setting_name, SETTINGS)}")
+            raise ValueError(f"unknown setting {name!r}{nearest(setting_name, SETTINGS)}")
         return self.setting_value(setting_name).origin
 
     def setting_value(self, name: str) -> SettingValue:

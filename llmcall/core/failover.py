@@ -54,8 +54,8 @@ class Failover:
         longest = max(LONGEST_RETRY_AFTER, self._call.settings.retry_max_waiting_time)
         if error.retry_after is not None and error.retry_after > longest:
             warn_once(
-                f"{endpoint.name or self._call.name} asks to wait {error.retry_after:,.0f} s; llmcall waits "
-                f"{longest:,.0f} s at most, and never beyond a call's deadline",
+                f"{endpoint.name or self._call.name} asks for a wait of {error.retry_after:,.0f} s; llmcall "
+                f"waits at most {longest:,.0f} s, and never beyond a call's deadline",
                 about=("long wait", endpoint.name),
             )
             error.retry_after = longest
@@ -98,9 +98,8 @@ class Failover:
             return False
         if free_after < seconds and self._is_first_status(endpoint, 429):
             warn_once(
-                f"{self._call.label}: endpoint {endpoint.name} is not used for {seconds:.2f} s "
-                f"({type(error).__name__}: {error}); llmcall uses another one, now and whenever this "
-                "happens again",
+                f"{self._call.label}: llmcall does not use endpoint {endpoint.name} for {seconds:.2f} s "
+                f"({type(error).__name__}: {error}), and calls another one. It does so whenever this happens again",
                 about=("rests", endpoint.name),
             )
             return True

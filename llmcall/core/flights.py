@@ -115,8 +115,8 @@ async def _send_beside(call: Call, flight: Flight, send: SendCalls) -> Records:
     one.
     """
     warn_once(
-        f"{call.label} was made inside another call while the same request is under way, which might wait for "
-        "it, so it is sent separately. Read a stream to its end first, or give each call a scope",
+        f"{call.label} was made inside another call while the same request is under way. Each might wait for the "
+        "other, so llmcall sends it separately. Read a stream to its end first, or give each call a scope",
         about=("beside a flight", call.request.cache_key),
     )
     if flight.leader.is_read:

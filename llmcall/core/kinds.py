@@ -398,8 +398,8 @@ def _report_left_out(requested: Mapping[str, Data], sent: Mapping[str, Data]) ->
     for name in sorted(requested.keys() - sent.keys() - {"max_tokens"}):
         if requested[name] != NEUTRAL.get(name, ...):
             warn_once(
-                f"{model} does not support {name}, so llmcall leaves it out. Another value makes another "
-                "request, but no difference to the answers",
+                f"{model} does not support {name}, so llmcall leaves it out. Changing it changes the request's "
+                "key, but not the model's answers",
                 about=("unsupported", model, name),
             )
 

@@ -145,7 +145,7 @@ class Pieces(Iterator[Piece]):
 
     def _advance(self, error: BaseException | None) -> Emit | Ended | None:
         if not self._is_used.acquire(blocking=False):
-            raise ValueError("the stream is being read already")
+            raise ValueError("the stream is already being read")
         try:
             if self._has_ended or not (self._has_begun or error is None):
                 self._has_ended = True

@@ -184,9 +184,9 @@ class ItemNames:
         count = sum(self._counts[cell_name] for cell_name in self._differing)
         example = next(iter(self._differing.values()))
         warn_once(
-            'give map a key= that differs for each item, such as key="id" or key=["country", "id"]: '
-            f"{count} items share the name of their scope with a different item (for example "
-            f"{example}), and swap their answers if you sort them, or insert or drop one"
+            f"{count} items have the same scope name as a different item (for example {example}), so they swap their "
+            "answers if you sort, insert or drop items. Give map a key= that differs for each item, such as "
+            'key="id" or key=["country", "id"]'
         )
 
 

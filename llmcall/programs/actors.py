@@ -83,8 +83,8 @@ class Actors:
         if name is None:
             if request.method == "POST" and not label.endswith(EMBEDDINGS):
                 warn_once(
-                    f"a request names no actor (the first: {label}) and is in the surrounding scope. If "
-                    "several actors send such requests, choose names that these requests have, too",
+                    f"some requests name no actor (the first: {label}) and belong to the surrounding scope. If several "
+                    "actors send such requests, choose an actor= that names them, too",
                     about="no actor",
                 )
             return contextlib.nullcontext()

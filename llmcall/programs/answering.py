@@ -119,8 +119,8 @@ async def response_to(
             # by user code, where nothing may be sent
             if is_models_host or (to_record is not None and to_record.calls_model):
                 raise LLMCallError(
-                    f"{_address(http)} is not sent: a replay sends nothing, and requests of functions that llmcall "
-                    "calls, such as an actor function, are never recorded"
+                    f"{_address(http)} is not sent: a replay sends nothing, and llmcall never records requests "
+                    "from functions that it calls, such as an actor function"
                 )
             return None
         if (is_models_host or to_record is not None) and recorder.is_left(library, url.host):

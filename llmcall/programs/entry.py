@@ -253,7 +253,7 @@ def other_connections(recorder: Recorder) -> Iterator[str]:
     """Yield a line about the connections to other hosts by clients that are not recorded: one may be a model's."""
     if connected := recorder.seen[Sight.OTHER_CONNECTION]:
         yield (
-            f"the program connected to {', '.join(connected)} by a library that llmcall does not record"
+            f"the program connected to {', '.join(connected)} through a library that llmcall does not record"
             + remedy_of_sockets(": if it")
         )
 

@@ -51,8 +51,8 @@ if TYPE_CHECKING:
 
 TOKEN_BYTES = 16
 NEEDS_SERVE = (
-    "a program in another language called a model, or one whose Python has no llmcall. The server that answers it "
-    "needs uvicorn: pip install 'llmcall-sim[serve]'"
+    "a program in another language, or in a Python without llmcall, called a model. To record it, llmcall needs "
+    "uvicorn: pip install 'llmcall-sim[serve]'"
 )
 SCOPE_NAME = SCOPE_HEADER.encode()
 # A sender that waits longer than this for a model has given up; its SDK has a shorter timeout of its own.

@@ -378,8 +378,8 @@ def without_query_credentials(
     for name, value in query:
         if names_credential(name, include_ambiguous=True) or name in also:
             warn_once(
-                f"{address}: the parameter {name!r} of the query is a credential by its name; it is sent, but it is "
-                "neither recorded nor part of the key"
+                f"{address}: judging by its name, the query parameter {name!r} is a credential. llmcall sends it, but "
+                "neither records it nor makes it part of the key"
             )
         else:
             yield name, value

@@ -208,7 +208,7 @@ def check_replaceable(path: str, mark: bytes = b"") -> None:
     with open(path, "rb") as file:
         if mark not in file.read(1000):
             raise CacheError(
-                f"{path} exists, and llmcall did not write such a file: name another one, or remove it"
+                f"{path} exists, and llmcall did not write it: name another file, or remove this one"
             )
 
 

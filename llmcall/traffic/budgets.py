@@ -119,7 +119,7 @@ class Reservation:
             others = {other for budget in budgets for other in tuple(budget.reserved)}
         if self.is_inside and all(other.answer_has_begun for other in others):
             raise BudgetExceededError(
-                "all that is left is reserved by streams, and this call is made inside one: "
+                "open streams reserve all that is left of the budget, and this call is made inside one: "
                 "read a stream to its end, or close it, before the next call, or raise the budget"
             )
         return Blocked(wakeup)

@@ -93,7 +93,7 @@ class Slot:
             error.note(is_late=True)
             raise error
         if is_first and seconds > WINDOW:
-            notice("%s: no call is sent there for %.0f s", names, seconds)
+            notice("%s: llmcall sends no calls there for %.0f s", names, seconds)
 
     def note_sent(self) -> None:
         """Count the send as sent from now on; a second time changes nothing."""

@@ -494,7 +494,7 @@ def test_a_wait_of_years_fails_at_once_before_a_deadline(
     answer = refusal(429, "slow down", headers=YEARS)
     error, server, _ = asked(httpserver, answer, deadline=60)
     assert (type(error), len(server.requests)) == (RateLimitError, 1)
-    assert "asks to wait 315,360,000 s; llmcall waits 3,600 s at most" in caplog.text
+    assert "asks for a wait of 315,360,000 s; llmcall waits at most 3,600 s" in caplog.text
 
 
 @pytest.mark.parametrize("minutes", [-30 * 525_960, -10, 0, 10, 100 * 525_960])

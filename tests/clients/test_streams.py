@@ -337,7 +337,7 @@ def aread_on(client: llmcall.LLMClient) -> None:
 def test_reading_a_stream_after_it_was_left_is_an_error(reading: Leave) -> None:
     """It names the model; else the text would seem to end there."""
     client = ScriptedClient(lambda messages: "one two three", model="m", cache_mode="off")
-    with pytest.raises(ValueError, match=r"the stream of m was closed before its end.*with block"):
+    with pytest.raises(ValueError, match=r"the stream of m was closed early.*with block"):
         reading(client)
     assert client.send_message("Hello").content == "one two three"  # type: ignore[union-attr]
 

@@ -588,12 +588,12 @@ def test_a_broken_file_is_an_error_that_shows_no_key(text: str | bytes, message:
         ("timeout", 1e12, "is not a number of seconds above 0, at most 2000000"),
         ("cache_normalize", "(", "is not a regular expression"),
         ("cassette_allow", "(a", "is not a regular expression"),
-        ("models", {"a": {"window": 1}}, "[Model a]: there is no setting 'window'"),
+        ("models", {"a": {"window": 1}}, "[Model a]: unknown setting 'window'"),
         ("endpoints", [Endpoint("a"), Endpoint("a")], "there are two endpoints 'a'"),
         (
             "endpoints",
             [{"name": "a", "apikey": SECRET}],
-            "[Endpoint a]: there is no setting 'apikey'. Did you mean 'api_key'?",
+            "[Endpoint a]: unknown setting 'apikey'. Did you mean 'api_key'?",
         ),
         ("api_key", "sk-very secret", "not an API key or token: one word of text, or a function"),
         ("base_url", "Bearer very-secret", "is not an address"),
@@ -844,7 +844,7 @@ def test_settings_are_frozen() -> None:
 
 def test_an_unknown_setting_is_an_error_with_the_nearest_name() -> None:
     """When it is asked for, and when it is set."""
-    with pytest.raises(ValueError, match=r"there is no setting 'MODLE'\. Did you mean 'model'\?"):
+    with pytest.raises(ValueError, match=r"unknown setting 'MODLE'\. Did you mean 'model'\?"):
         llmcall.settings().origin("MODLE")
     with pytest.raises(TypeError, match=r"has no setting 'modle'\. Did you mean 'model'\?"):
         llmcall.configure(modle="a")

@@ -404,8 +404,8 @@ def test_different_items_of_one_name_are_warned_of(
 ) -> None:
     """Only their order tells them apart: a warning counts them, and names the remedy."""
     ask_rows(rows, **options)
-    assert f"{count} items share the name of their scope with a different item" in caplog.text
-    assert "give map a key=" in caplog.text
+    assert f"{count} items have the same scope name as a different item" in caplog.text
+    assert "Give map a key=" in caplog.text
 
 
 # Errors

@@ -412,7 +412,7 @@ def test_what_an_actor_function_sends_is_recorded_nowhere(model: NumberedServer)
         assert of_the_program(Server()) == answers
     assert Path("sent.jsonl").read_bytes() == Path("fresh.jsonl").read_bytes()
     with (
-        pytest.raises(llmcall.LLMCallError, match="are never recorded"),
+        pytest.raises(llmcall.LLMCallError, match="never records requests from functions"),
         llmcall.cassette("sent.jsonl", mode="none", actor=actor),
     ):
         assert of_the_program(Server()) == answers

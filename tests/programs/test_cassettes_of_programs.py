@@ -369,5 +369,5 @@ def test_a_block_without_a_call_names_the_hosts_that_unrecorded_clients_connecte
         connection.request("GET", "/")
         assert connection.getresponse().read() == b"Two."
         connection.close()
-    words = f"the program connected to localhost:{httpserver.port} by a library that llmcall does not record"
+    words = f"the program connected to localhost:{httpserver.port} through a library that llmcall does not record"
     assert words in caplog.text

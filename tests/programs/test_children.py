@@ -411,7 +411,7 @@ def test_what_all_children_would_warn_of_is_printed_once_by_the_run(model: Numbe
     )
     printed, reported = ran(*A, "--actor", "system")
     assert printed.split() == ["answer", "0", "answer", "1"]
-    assert reported.count("a request names no actor") == 1
+    assert reported.count("some requests name no actor") == 1
 
 
 @pytest.mark.ci

@@ -313,7 +313,7 @@ def test_a_credential_in_a_query_is_sent_and_not_recorded(
     assert server.requests[0].url.params[name] == PLAIN_KEY
     assert PLAIN_KEY not in written()
     assert PLAIN_KEY not in caplog.text
-    assert f"the parameter {name!r} of the query is a credential by its name" in caplog.text
+    assert f"judging by its name, the query parameter {name!r} is a credential" in caplog.text
     assert posting(server, f"{url}another", "replay", json={"n": 1}).json() == first
 
 

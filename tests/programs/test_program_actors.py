@@ -157,8 +157,8 @@ def test_a_request_that_names_no_actor_stands_in_the_scope_around_it(
         )
     assert names == ["day-1", "day-1/Lisa", "day-1"]
     words = (
-        "a request names no actor (the first: POST /v1/chat/completions) and is in the surrounding scope. "
-        "If several actors send such requests, choose names that these requests have, too"
+        "some requests name no actor (the first: POST /v1/chat/completions) and belong to the surrounding scope. "
+        "If several actors send such requests, choose an actor= that names them, too"
     )
     assert caplog.messages.count(words) == 1
 

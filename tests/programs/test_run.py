@@ -121,7 +121,7 @@ def test_only_scope_puts_all_below_a_name(model: NumberedServer) -> None:
 def test_a_request_that_names_no_actor_stands_in_the_runs_scope(model: NumberedServer) -> None:
     """Actors keep their own paths, and one warning names the others."""
     _, reported = ran("ask('Milk?'); ask('Bread?')", *A, "--actor", "user:^(Milk)")
-    assert reported.count("a request names no actor") == 1
+    assert reported.count("some requests name no actor") == 1
     assert samples("a.jsonl") == ["Milk#0", "run#0"]
 
 
@@ -1042,7 +1042,7 @@ with contextlib.suppress(httpx.ConnectError):
     httpx.get("http://127.0.0.1:1/" + "a" * 9_000)
 """
 STARTED = "the program started other processes"
-CONNECTED = "by a library that llmcall does not record"
+CONNECTED = "through a library that llmcall does not record"
 PASSED = (
     "these requests were not recorded, since nothing shows that a model answers them: "
     f"GET localhost/health, POST localhost/to/{'*' * 67}, GET 127.0.0.1/{'a' * 186}…"

@@ -527,7 +527,7 @@ def test_check_names_a_request_that_was_changed_by_hand() -> None:
     with llmcall.cassette(TAPE):
         ScriptedClient(["Yes."]).send_message("Tea?")
     Path(TAPE).write_text(Path(TAPE).read_text("utf-8").replace("Tea?", "Coffee?"), "utf-8")
-    assert f"{TAPE}:2: its key is not that of its request" in done(
+    assert f"{TAPE}:2: its key does not match its request" in done(
         "cassette", "check", TAPE, code=1
     )
 

@@ -198,7 +198,7 @@ def test_a_request_that_was_changed_by_hand_is_named_when_it_is_looked_up() -> N
     records = [chat("a"), chat("b")]
     file = decoded(written(records).replace('"content": "a"', '"content": "c"'))
     assert file.get(records[1].cache_key) == records[1]
-    with pytest.raises(CacheCorruptError, match=r"^f\.jsonl:2: its key is not that of its request"):
+    with pytest.raises(CacheCorruptError, match=r"^f\.jsonl:2: its key does not match its request"):
         file.get(records[0].cache_key)
 
 
@@ -245,7 +245,7 @@ DAMAGE = {
     "an option of no run": (RUN % '{"\\u001b[2J": 5}', 'run has {"\\u001b[2J": 5}'),
     "a setting's name that a terminal obeys": (
         '{"llmcall": 1, "settings": {"\\u001b[2J": 1}}',
-        "the header has settings that llmcall lacks",
+        "the header has settings unknown to llmcall",
     ),
     "NaN": (HEADER + GOOD.replace("{}", '{"a": NaN}'), "NaN is not JSON"),
     "surrogate": (HEADER + GOOD.replace("{}", '{"a": "\\ud83d"}'), "lone surrogate"),
@@ -280,7 +280,7 @@ DAMAGE = {
         HEADER + GOOD.replace("{}", '{"a": {"$text": "00"}}'),
         "text 00, which no line contains",
     ),
-    "not escaped": (HEADER + GOOD.replace("{}", '{"$data": {"a": 1}}'), "has no meaning there"),
+    "not escaped": (HEADER + GOOD.replace("{}", '{"$data": {"a": 1}}'), "is not valid there"),
     "no Base64": (HEADER + GOOD.replace("{}", '{"$bytes": "AAé"}'), "not Base64"),
 }
 

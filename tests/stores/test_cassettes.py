@@ -1845,7 +1845,7 @@ def test_a_folder_is_no_cassette(path: str, mode: str) -> None:
 @pytest.mark.parametrize("path", [None, "", 3, b"tape.jsonl"])
 def test_what_is_no_path_is_refused(path: Any) -> None:
     """A text that is empty, too."""
-    with pytest.raises(TypeError, match="is not the path of a cassette; give a file's"):
+    with pytest.raises(TypeError, match="is not the path of a cassette; name a file"):
         cassette(path)
 
 

@@ -143,7 +143,7 @@ def test_a_budget_for_the_outer_call_alone_refuses_a_call_inside_a_transport() -
         return str(ask(asked).content) if messages[-1]["content"] == "outer" else "yes"
 
     asked = ScriptedClient(ask_another, on_error="raise")
-    with llmcall.budget(calls=1), pytest.raises(BudgetExceededError, match="reserved"):
+    with llmcall.budget(calls=1), pytest.raises(BudgetExceededError, match="reserve all"):
         asked.send_message("outer", deadline=LONGEST)
 
 
@@ -285,7 +285,7 @@ def test_an_equal_call_inside_a_stream_asks_itself(
     with asked.stream_message("outer") as stream:
         next(stream)
         assert way(asked)
-    assert "is sent separately" in caplog.text
+    assert "llmcall sends it separately" in caplog.text
 
 
 def test_an_equal_call_of_a_task_that_the_reader_waits_for_asks_itself() -> None:
@@ -314,4 +314,4 @@ def test_two_threads_inside_equal_streams_do_not_wait_for_each_other(
 
     found = in_two_threads(lambda: read("one", "other"), lambda: read("other", "one"))
     assert found == ["one two three"] * 2
-    assert "is sent separately" in caplog.text
+    assert "llmcall sends it separately" in caplog.text

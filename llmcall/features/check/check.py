@@ -187,8 +187,8 @@ CHECK_OPTION = RunOption(
         cls=NumberOption,
         usual=USUAL,
         type=click.IntRange(FEWEST),
-        help=f"Replay the program N times (default: {USUAL}), each time with other delays and another hash seed, and "
-        "compare exit code, output, and what each caller asks.",
+        help=f"Replay the program N times (default: {USUAL}), each time with different delays and a different hash "
+        "seed, and compare exit code, output, and what each caller asks.",
     ),
     before=check_replays,
 )

@@ -79,15 +79,15 @@ class TaskSender:
         settings = _pickled((config.packed(), options), "the settings")
         if budgets.open_budgets:
             refusal = (
-                "a budget is open in the process of the map, and does not limit workers on other machines. Run the "
-                "map without a budget, or on this machine"
+                "the budget around this map cannot limit workers on other machines. Run the map without a budget, "
+                "or on this machine"
             )
         elif cassette is not None:
             shared = additions("remedies").get("a cassette on another machine")
             remedy = f"{shared}, " if shared else ""
             refusal = (
-                f"{cassette.file.real_path} is open in the process of the map, where workers on other machines cannot "
-                f"record or replay. Run the map without a cassette, {remedy}or on this machine"
+                f"workers on other machines cannot record on or replay {cassette.file.real_path}, which is open around "
+                f"this map. Run the map without a cassette, {remedy}or on this machine"
             )
         self._link = Link()
         return State(settings, self._link.address, self._link.admit().ticket, refusal)

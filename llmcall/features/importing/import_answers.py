@@ -177,7 +177,7 @@ def import_located(
     """
     path = os.path.expanduser(os.fspath(to))
     if os.path.lexists(path):
-        raise ArgumentError(f"{path} exists already; remove it, or choose another name")
+        raise ArgumentError(f"{path} already exists; remove it, or choose another name")
     shared_params = {**(params or {}), **({} if model is None else {"model": model})}
     defaults = checked_parameters(shared_params)
     skipped: list[tuple[int, str]] = []
@@ -200,7 +200,7 @@ def import_located(
     if not records:
         first = f": {skipped[0][1]}" if skipped else ""
         count = counted(number, "conversation")
-        raise CacheError(f"no answer in {count} can be imported, and nothing is written{first}")
+        raise CacheError(f"no answer in {count} can be imported, so nothing was written{first}")
     settings = {name: defaults[name] for name in CONFIGURED if name in defaults}
     if first_model:
         settings.setdefault("model", first_model)
@@ -311,13 +311,13 @@ def _turns(conversation: Mapping[str, Data]) -> list[tuple[int, object]]:
     if conversation.get(IS_ROW):
         places = places[-1:]
     if not places:
-        raise ValueError("it has no turn of the assistant")
+        raise ValueError("it has no assistant turn")
     responses = conversation.get("responses")
     if responses is None:
         responses = [None] * len(places)
     if len(responses) != len(places):
         raise ValueError(
-            f"it has {counted(len(responses), 'response')} for {counted(len(places), 'turn')} of the assistant"
+            f"it has {counted(len(responses), 'response')} for {counted(len(places), 'assistant turn')}"
         )
     return list(zip(places, responses, strict=True))
 

@@ -76,7 +76,7 @@ def _check_known(path: str, first: Mapping[str, object]) -> None:
     for names, kind in OTHERS.items():
         if first.keys() >= {*names}:
             raise CacheError(
-                f"{path}: it is {kind}; a layout that yields its exchanges reads it: --layout MODULE:FUNCTION"
+                f"{path}: it is {kind}; to read it, give a layout that yields its exchanges: --layout MODULE:FUNCTION"
             )
 
 

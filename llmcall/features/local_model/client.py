@@ -58,7 +58,7 @@ def find_model(model: str | None = None) -> pathlib.Path:
         path = pathlib.Path(model).expanduser()
         if not path.is_file():
             raise ConfigError(
-                f"there is no file {model}, which the model (model=, MODEL in [OpenAI]) names"
+                f"{model} does not exist; model= (or MODEL in [OpenAI]) must name a .gguf file"
             )
         return path.resolve()
     with suppress(importlib.metadata.PackageNotFoundError):
@@ -277,8 +277,8 @@ def sender(
     async def send(request: httpx.Request) -> httpx.Response:
         if to_record.kind != "chat":
             raise ConfigError(
-                f"{request.method} {to_record.address} is not sent: with API_TYPE = local, a local model answers "
-                "Chat Completions, and nothing is sent. Unset LLMCALL_API_TYPE to send it"
+                f"{request.method} {to_record.address} is not sent: with API_TYPE = local, the local model answers "
+                "Chat Completions, and llmcall sends nothing. Unset LLMCALL_API_TYPE to send the request"
             )
         path = find_model(settings.model)
         address, key = await running(path, settings.context_window)

@@ -137,7 +137,7 @@ class Override(CallListener):
         if self._answers and parents and not open_cassettes:
             raise ScopeError(
                 f"{self._answers[0].place} is opened in a child process, whose calls the parent answers: open it "
-                "there, or give it to llmcall run --override"
+                "in the parent, or pass it to llmcall run --override"
             )
         self._inside = here().parent_of_new_scopes.position
         self._process = os.getpid()
@@ -307,7 +307,7 @@ def other_response(recorded: Record, message: Message, place: str) -> dict[str, 
         made = Record(None, recorded.kind, None, recorded.request, response)
         if [choice["message"].get("content") for choice in made.choices[:1]] == [text]:
             return response
-    raise ArgumentError(f"{place} has no place: the recorded response to that call has no text")
+    raise ArgumentError(f"{place} cannot be used: the recorded response to that call has no text")
 
 
 def _with_text(body: str, old: str, new: str) -> str:
@@ -395,8 +395,8 @@ class OverridingStore(NamedTuple):
         recorded = recorded or call.at.cache.get(key, mode=call.at.settings.cache_mode)
         if recorded is None:
             raise ConfigError(
-                f"{answer.place} is put into the recorded response to that call, but none is recorded: first "
-                "record the run without it"
+                f"{answer.place} goes into the recorded response to that call, but none is recorded: record the "
+                "run without the override first"
             )
         return other_response(recorded, answer.message, answer.place)
 

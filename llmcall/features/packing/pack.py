@@ -216,7 +216,7 @@ def _targets(
     archive = None if zip is None else Path(os.path.abspath(os.path.expanduser(zip)))
     for made in filter(None, (target, archive)):
         if os.path.lexists(made):
-            raise ArgumentError(f"{made} exists already; remove it, or choose another name")
+            raise ArgumentError(f"{made} already exists; remove it, or choose another name")
     return target, archive
 
 
@@ -287,7 +287,7 @@ def _second_run_problems(checks: Iterable[Check]) -> list[str]:
         if check.status == DIFFERS
     ]
     hint = (
-        "with only the packed files, the program does not do the same. Seed its own random numbers, print times to "
+        "with only the packed files, the program behaves differently. Seed its own random numbers, print times to "
         "standard error, and write logs to a temporary folder. Name files that only C code or a child in another "
         "language reads with --add"
     )

@@ -129,7 +129,7 @@ def verify(
     if not path.exists():
         raise ArgumentError(f"{path} does not exist. Give the folder or ZIP file that pack wrote")
     if pages is not None and os.path.lexists(pages):
-        raise ArgumentError(f"{pages} exists already; remove it, or choose another name")
+        raise ArgumentError(f"{pages} already exists; remove it, or choose another name")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         scratch = Path(folder).resolve()
         unpacked = None
@@ -285,9 +285,7 @@ def _shuffled_check(package: Path, manifest: Manifest, replay: Observation, fold
             f"; {changing} of {counted(len(others), 'result')} without numbers {verb} with them"
         )
     if not changes:
-        found = (
-            "No number can be told to come from the answers: no two differ, or there are no results"
-        )
+        found = "No number can be shown to come from the answers: no two answers differ, or there are no results"
     return Check("shuffled answers", NOTE, found, tuple(details))
 
 

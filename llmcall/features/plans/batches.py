@@ -161,7 +161,7 @@ class Batch(dict[str, Planned]):
             return "damaged"
         planned = self.get(str(entry.get("custom_id")))
         if planned is None:
-            return "of no request of this plan"
+            return "for no request in this plan"
         if planned.client.cache.get(planned.request.cache_key) is not None:
             return "stored before"
         planned.store(entry)

@@ -91,7 +91,7 @@ def checklist(found: RunFacts, code: Sequence[str] = ()) -> list[ChecklistItem]:
         ChecklistItem(
             "B.3 Parameters and number of runs",
             [*_parameters(asked), *_repetitions(spoken, found.named_draws)],
-            blanks=["parameters that requests do not hold: the API's defaults on these days"],
+            blanks=["parameters that requests do not set: the API's defaults on these days"],
         ),
         ChecklistItem(
             "B.4 Customization",
@@ -182,7 +182,7 @@ def _not_by_a_model(found: RunFacts) -> Iterator[str]:
     """Describe the answers that are missing or come from elsewhere."""
     yield from (f"{word.capitalize()}: {words}" for word, words in found.given.items())
     if found.functions:
-        yield f"Recorded functions, which are no model: {found.function_results}"
+        yield f"Recorded functions, which are not models: {found.function_results}"
     yield from found.missing
 
 
@@ -265,7 +265,7 @@ def _tools(calls: Sequence[RecordedCall], *, is_imported: bool) -> str:
     return (
         NOT_KNOWN.format("tools or a search")
         if is_imported
-        else "No request holds tools or a search."
+        else "No request contains tools or a search."
     )
 
 
@@ -348,7 +348,7 @@ def _instructed(calls: Sequence[RecordedCall], *, is_imported: bool) -> str:
     count = sum(any(said.sender in SYSTEM_ROLES for said in call.messages) for call in calls)
     if is_imported and not count:
         return NOT_KNOWN.format("system messages")
-    return f"{count:,} of {counted(len(calls), 'call')} hold system messages."
+    return f"{count:,} of {counted(len(calls), 'call')} contain system messages."
 
 
 def _range(numbers: Collection[int]) -> str:

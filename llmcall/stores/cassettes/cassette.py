@@ -74,7 +74,9 @@ class Cassette(ContextDecorator):
         if mode not in MODES:
             raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
         if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
-            raise TypeError(f"{path!r} is not the path of a cassette; give a file's: 'run.jsonl'")
+            raise TypeError(
+                f"{path!r} is not the path of a cassette; name a file, such as 'run.jsonl'"
+            )
         from pathlib import Path  # costs 4 ms, and a call without a cassette imports this module
 
         self.path = Path(os.path.expanduser(path))
@@ -179,7 +181,7 @@ class Cassette(ContextDecorator):
         self.failures.warn(advice, place=f"{self.path}: ")
         is_left = not mode.reads and self.path.exists() and not tape.has_calls
         if is_left and not has_failures:
-            notice("%s is left as it was: no call was answered", self.path)
+            notice("%s was not changed: no call was answered", self.path)
         elif (
             not (tape.has_calls or has_failures or owner.is_settings)
             and self.may_record

@@ -117,8 +117,8 @@ REUSED = f"reused from the disk cache, {FROM_CACHE}. For new ones, use another s
 
 
 MOVED = (
-    "may have another caller's answer, since tasks or threads did not ask for the same as in the recording. Give each "
-    'an actor (actor="system") or a scope'
+    "may have another caller's answer, since tasks or threads did not make the same requests as in the recording. Give "
+    'each an actor (actor="system") or a scope'
 )
 
 

@@ -227,9 +227,7 @@ def _cause_of_sample(sample: str | None, recorded_samples: Sequence[str | None])
     samples = [split_sample(recorded) for recorded in recorded_samples]
     draws = [recorded for scope, recorded in samples if scope == path]
     if draw in draws:
-        return (
-            "the same request is recorded under another key, which no call has now: record it again"
-        )
+        return "the same request is recorded under a key that no call has any more: record it again"
     if draws and draw.isdecimal() and all(map(str.isdecimal, draws)):
         numbers = sorted(map(int, draws))
         this_draw = f"this call is draw {draw} of the request {in_scope}"

@@ -63,7 +63,7 @@ class Header(NamedTuple):
                     f"the header's run has {as_json({name: value}):.80}, which 'llmcall run' does not write; {RESTORE}"
                 )
         if not all(map(str.isidentifier, settings)):
-            raise CacheCorruptError(f"the header has settings that llmcall lacks; {RESTORE}")
+            raise CacheCorruptError(f"the header has settings unknown to llmcall; {RESTORE}")
         days = parse_served(line.get("served", {}))
         complete, notes = line.get("complete", True), header_notes_in(line)
         return cls(settings, run, complete, days, notes, line.get("unanswered", 0))
@@ -135,7 +135,7 @@ def check_record(record: Record, asked: Mapping[str, Data] | None) -> None:
     """
     request = record.request
     if request != asked and key_of(record.kind, request, record.sample) != record.cache_key:
-        raise CacheCorruptError(f"its key is not that of its request; {CHANGED_BY_HAND}")
+        raise CacheCorruptError(f"its key does not match its request; {CHANGED_BY_HAND}")
     is_plain = record.kind != "chat" or is_plain_chat(request, record.response)
     if not is_plain and (problem := unreadable(record)):
         raise CacheCorruptError(f"{problem}; {RESTORE}")

@@ -260,5 +260,5 @@ def resolve_markers(encoded: Data, find_text: Callable[[str], str | None]) -> Da
             "file and record it again; answers in the disk cache are not requested again"
         )
     raise CacheCorruptError(
-        f'the object {{"{marker[:40]}": …}} has no meaning there; {CHANGED_BY_HAND}'
+        f'the object {{"{marker[:40]}": …}} is not valid there; {CHANGED_BY_HAND}'
     )

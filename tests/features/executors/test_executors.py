@@ -300,7 +300,7 @@ def test_a_workers_stream_of_an_answer_that_comes_whole_has_its_text(pool: Execu
 
 def test_a_budget_for_a_workers_stream_alone_refuses_the_call_inside_it(pool: Executor) -> None:
     """The budget is open in the map's process, which knows neither stream nor reader."""
-    refusal = pytest.raises(llmcall.BudgetExceededError, match="reserved by streams")
+    refusal = pytest.raises(llmcall.BudgetExceededError, match="open streams reserve all")
     with llmcall.budget(calls=1), refusal:
         map(ask_inside_a_stream, "a", executor=pool)
 
@@ -321,7 +321,7 @@ def test_a_worker_that_is_killed_keeps_nothing_of_a_budget_or_a_limit() -> None:
     ("block", "words"),
     [
         (lambda: llmcall.budget(calls=3), "Run the map without a budget"),
-        (lambda: llmcall.cassette("tape.jsonl"), r"tape\.jsonl is open.*or on this machine"),
+        (lambda: llmcall.cassette("tape.jsonl"), r"tape\.jsonl, which is open.*or on this machine"),
     ],
     ids=["budget", "cassette"],
 )

@@ -191,12 +191,12 @@ def test_a_legacy_completion_becomes_a_marked_chat() -> None:
         (game("x", ""), "the answer is empty"),
         (game("x", "5", responses=[response("")]), "the answer is empty"),
         (game("x", "5", responses=[response("6")]), 'the turn is "5", the response "6"'),
-        (game("x", "5", responses=[]), "0 responses for 1 turn"),
+        (game("x", "5", responses=[]), "0 responses for 1 assistant turn"),
         (game("x", "5", responses=[None]), "no response"),
         (game("x", "5", responses=[{"error": {"message": "overloaded"}}]), "overloaded"),
         (game("x", "5", responses=[{"choices": "none"}]), "a malformed answer"),
         (game("x", "5", responses=["5"]), "it must be a dict"),
-        ({"messages": [user("How much?")]}, "no turn of the assistant"),
+        ({"messages": [user("How much?")]}, "no assistant turn"),
         ({"messages": [assistant("5")]}, "no message precedes it"),
         ({"messages": [{"role": "bot", "content": "?"}, assistant("5")]}, "messages[0].role"),
         ({"scope": ("x",), "messages": "5"}, "no list of messages"),
@@ -237,7 +237,7 @@ def test_an_existing_file_is_not_written_over() -> None:
         yield
 
     written(GAMES, "mine")
-    with pytest.raises(ValueError, match="exists already"):
+    with pytest.raises(ValueError, match="already exists"):
         llmcall.import_answers(conversations(), GAMES)
     assert Path(GAMES).read_text(encoding="utf-8") == "mine"
 
@@ -815,11 +815,11 @@ VERTEX = b'{"status": "", "processed_time": "2024-11-01T18:13:16", "request": {"
         ("a.jsonl", b'{\n  "prompt": "?",\n  "answer": "5"\n}\n{\n}\n', "jq -c . FILE > FILE.jsonl"),
         ("a.json", b'{\n  "rows": []\n}\n', "a.json: it has no column prompt and answer, and no messages"),
         ("a.ipynb", b'{\n "cells": [],\n "nbformat": 4\n}\n', "no messages, but cells"),
-        ("a.jsonl", BEDROCK, "a.jsonl: it is a batch of Amazon Bedrock; a layout that yields its exchanges"),
-        ("a.jsonl", VERTEX, "a.jsonl: it is the output of a batch of Vertex AI; a layout"),
-        ("a.yml", b'{"http_interactions": []}', "a.yml: it is a cassette of Ruby's or R's VCR; a layout"),
-        ("a.json", b'{"http_interactions": []}', "a.json: it is a cassette of Ruby's or R's VCR; a layout"),
-        ("a.har", b'{"log": {"version": "1.2", "entries": []}}', "a.har: it is a HAR file, a browser's log; a layout"),
+        ("a.jsonl", BEDROCK, "a.jsonl: it is a batch of Amazon Bedrock; to read it, give a layout"),
+        ("a.jsonl", VERTEX, "a.jsonl: it is the output of a batch of Vertex AI; to read it, give a layout"),
+        ("a.yml", b'{"http_interactions": []}', "a.yml: it is a cassette of Ruby's or R's VCR; to read it"),
+        ("a.json", b'{"http_interactions": []}', "a.json: it is a cassette of Ruby's or R's VCR; to read it"),
+        ("a.har", b'{"log": {"version": "1.2", "entries": []}}', "a.har: it is a HAR file, a browser's log; to read"),
         ("a.csv", b"PK\x03\x04\x14\x00", "a.csv is a binary file, not text; save its rows as CSV"),
         ("a.xlsx", b"PK\x03\x04\x14\x00\x00\x00\x08\x00\xe2\xd4", "save the rows of a spreadsheet as CSV"),
         ("a.jsonl", b"\x80\x04\x95\x00", "a.jsonl: the text is not UTF-8"),

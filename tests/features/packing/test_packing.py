@@ -197,7 +197,7 @@ def test_the_pages_are_written_anew(package: Path, tmp_path: Path) -> None:
     mend(package)
     assert llmcall.verify(package, pages=tmp_path / "new").ok
     assert {path.name: path.read_bytes() for path in (tmp_path / "new").iterdir()} == own
-    assert "new exists already" in done("verify", package, "--pages", tmp_path / "new", code=2)
+    assert "new already exists" in done("verify", package, "--pages", tmp_path / "new", code=2)
 
 
 def test_a_package_holds_what_the_run_used(packed: Path) -> None:
@@ -426,7 +426,7 @@ CHANGES = {
     ),
     "a prompt": (
         *(f"recordings/{TAPE}", "a nurse", "a doctor"),
-        *("recordings", "its key is not that of its request"),
+        *("recordings", "its key does not match its request"),
     ),
     "the code": (f"code/{SCRIPT}", "* rate()", "* 2", "result out/table.csv", "+Ada,answer 0,16"),
     "a number of a result": (
@@ -552,7 +552,7 @@ with llmcall.cassette("t.jsonl"):
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        (("yes", "yes"), "No number can be told to come from the answers: no two differ"),
+        (("yes", "yes"), "No number can be shown to come from the answers: no two answers differ"),
         (("yes", "no"), "           said.json: not written with shuffled answers\n"),
     ],
 )
@@ -899,7 +899,7 @@ def test_an_incomplete_recording_stops_the_packing(project: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["tapes", "--", SCRIPT], "exists already"),
+        (["tapes", "--", SCRIPT], "already exists"),
         (["../made", "--", "python", SCRIPT], "the script: python does not exist"),
         (["../made", "--", "-m"], "the program is missing"),
         (["../made", "--", "../other.py"], "does not exist"),

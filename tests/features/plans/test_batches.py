@@ -184,7 +184,7 @@ def test_other_lines_are_counted_and_nothing_is_stored_twice() -> None:
         file.write(f"{json.dumps({'custom_id': 'x', **answered(9)})}\n")
     with llmcall.track() as usage:
         assert str(plan.read_batch(OUT, OUT)) == (
-            "2 answers stored, 2 damaged, 2 of no request of this plan, 2 stored before"
+            "2 answers stored, 2 damaged, 2 for no request in this plan, 2 stored before"
         )
     assert (len(llmcall.ResponseCache(".llmcall/cache")), usage.calls) == (2, 2)
 
@@ -194,7 +194,7 @@ def test_a_batch_is_not_written_over_answers() -> None:
     plan = counting(a_client()).map(ROWS, dry_run=True)
     assert [plan.write_batch(IN), plan.write_batch(IN)] == [2, 2]
     provider(answered)
-    with pytest.raises(llmcall.CacheError, match="llmcall did not write such a file"):
+    with pytest.raises(llmcall.CacheError, match="llmcall did not write it"):
         plan.write_batch(OUT)
     assert str(plan.read_batch(OUT)) == "2 answers stored"
 

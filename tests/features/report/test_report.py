@@ -101,7 +101,7 @@ def test_a_page_replaces_nothing_but_a_page(taken: str) -> None:
     play("b.jsonl", agreed)
     before = Path(taken).read_bytes()
     printed = done("report", "a.jsonl", "--against", "b.jsonl", "-o", taken, code=1)
-    assert "exists, and llmcall did not write such a file" in printed
+    assert "exists, and llmcall did not write it" in printed
     assert Path(taken).read_bytes() == before
 
 

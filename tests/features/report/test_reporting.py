@@ -50,7 +50,7 @@ def test_calls_that_send_earlier_answers_are_counted() -> None:
     for item in ("B.2", "B.5"):
         assert "2 calls stood alone; 4 sent turns of an assistant" in found[item]
     assert "No call continued a conversation kept by the server." in found["B.5"]
-    assert "6 of 6 calls hold system messages" in found["C.2"]
+    assert "6 of 6 calls contain system messages" in found["C.2"]
     assert "You are Ben." in found["C.2"] and "You are Ben." not in found["C.1"]
 
 
@@ -170,7 +170,7 @@ def test_what_no_model_answered_and_draws_that_the_program_named_are_said() -> N
     found = items("a.jsonl")
     assert "2 draws named by the program (sample=): theta." in found["B.3"]
     assert "Overridden: 1 answer given by the author, not by a model." in found["E.2"]
-    assert "functions, which are no model: market.price (2 results)." in found["E.2"]
+    assert "functions, which are not models: market.price (2 results)." in found["E.2"]
 
 
 @pytest.mark.feature("closed_questions")

@@ -28,6 +28,7 @@ from ..keys.parameters import sent_body
 from ..keys.plain_data import map_texts, recordable
 from ..keys.request import Data, Request
 from ..stores.record import Received, Record, make_record
+from ..stores.records.readable import unreadable
 from ..support.display import counted, shortened
 from ..support.notices import warn_once
 from .seams import Gate, Response, Transport
@@ -192,8 +193,7 @@ class Chat(Kind):
     def check(self, request: Request, response: Response, *, must_fit_window: bool) -> None:
         """Refuse an answer that is not complete, or does not fit."""
         check_chat(response)
-        if must_fit_window and is_cut_by_context_window(response, request):
-            raise ContextLengthError("the answer was cut where the context window ended")
+        _check_window(request, response, must_fit_window=must_fit_window)
         misfit = self.misfit(request, response)
         if misfit is not None:  # another attempt may help
             _reject(
@@ -298,15 +298,12 @@ class ProgramChat(OwnTransport, Chat):
     is_programs = True
 
     def check(self, request: Request, response: Response, *, must_fit_window: bool) -> None:
-        """Refuse an answer that is not complete. One without choices, such as the id of a deferred completion, is the
-        program's to read, and is not sent again.
+        """Refuse what no reader of a cassette can read. Every other answer is the program's to judge: also one that was
+        filtered, is empty or broke off.
         """
-        try:
-            super().check(request, response, must_fit_window=must_fit_window)
-        except ServiceError as error:
-            is_reported = "choices" in response or "output" in response or "error" in response
-            error.retryable = error.retryable and is_reported
-            raise
+        if problem := unreadable(make_record(request, response)):
+            _reject(APIError, problem, response)  # sent again, it would be paid again
+        _check_window(request, response, must_fit_window=must_fit_window)
 
 
 class ProgramEmbeddings(OwnTransport, Embeddings):
@@ -520,6 +517,11 @@ def _why_empty(choice: Mapping[str, Data], response: Mapping[str, Data]) -> tupl
         return message, "Lower reasoning_effort, or switch the model's thinking off"
     message = f"the answer is empty: neither text nor a tool call (finish_reason {reason})"
     return message, "Send it again, or change the prompt"
+
+
+def _check_window(request: Request, response: Response, *, must_fit_window: bool) -> None:
+    if must_fit_window and is_cut_by_context_window(response, request):
+        raise ContextLengthError("the answer was cut where the context window ended")
 
 
 def is_cut_by_context_window(response: Mapping[str, Data], request: Request) -> bool:

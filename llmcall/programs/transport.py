@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..apis.bodies import read_object
 from ..apis.masking import mask, secrets_of
-from ..clients.api_errors import connection_error, failure, proxy_hint
+from ..clients.api_errors import connection_error, failure, proxy_hint, raise_reported
 from ..clients.chat import chunks_of_event, streamed_chunks
 from ..config.values import is_loopback
 from ..core.effects import Blocks, Timed
@@ -18,7 +18,7 @@ from ..core.kinds import check_embeddings, ordered_embeddings
 from ..core.options import Deadline
 from ..core.procedure_transport import ProcedureTransport
 from ..core.seams import OK, Response
-from ..errors import APIError, RequestTimeoutError
+from ..errors import APIError, RequestTimeoutError, ServiceError
 from ..keys.plain_data import in_order
 from ..support.failures import UnrecordedAnswer
 from ..support.secrets import note_request
@@ -94,7 +94,16 @@ class ProgramTransport(ProcedureTransport):
             return self._recordable(received)
         if received.status_code != OK:
             raise self._error(received)
-        response = read_object(received.content, "answer", in_order)
+        try:
+            return self._answer(request, received.content)
+        except ServiceError as error:
+            # A failure that the server reports has a status. An answer that nobody can read was paid.
+            error.retryable = error.status_code is not None
+            raise
+
+    def _answer(self, request: Request, content: bytes) -> Mapping[str, Data]:
+        """Return the answer in a body; of embeddings, with a vector for each text of the request."""
+        response = raise_reported(read_object(content, "answer", in_order))
         if request.kind != "embedding":
             return Response(response)
         texts = _texts(self._body(request))

@@ -1,14 +1,12 @@
-"""Checks of answers that are recorded as they are: whether they are whole and successful."""
+"""Checks of answers that are recorded as they are: whether they are whole, and report no failure."""
 
 from __future__ import annotations
 
-from ..apis.bodies import EventStream, parse_events, read_object
-from ..apis.endings import ending_problem
+from ..apis.bodies import EventStream, parse_objects, read_object
 from ..apis.interactions import ANSWERED
 from ..apis.message import object_in, objects_in
-from ..apis.shapes import by_index
 from ..clients.api_errors import raise_reported, reported_failure
-from ..errors import APIError, ContentFilterError, ServiceError
+from ..errors import APIError, ServiceError
 from ..keys.request import Data
 from .requests import RequestToRecord
 
@@ -20,7 +18,7 @@ LAST_EVENTS = {
     "/messages": ("message_stop", "message_delta with a stop_reason"),
     "/interactions": ("interaction.completed",),
 }
-COMPLETIONS, GEMINI, MESSAGES = "/completions", "/models/", "/messages"
+COMPLETIONS, GEMINI = "/completions", "/models/"
 
 # The fields of an event that hold its choices, and why one of them has ended.
 ENDED = {COMPLETIONS: ("choices", "finish_reason"), GEMINI: ("candidates", "finishReason")}
@@ -39,7 +37,8 @@ class AnswerEnd:
     def __init__(self, to_record: RequestToRecord, *, is_chat: bool) -> None:
         self._api = COMPLETIONS if is_chat else _streaming_api(to_record) or ""
         self._stream = EventStream()
-        count = to_record.body.get("n") if isinstance(to_record.body, dict) else None
+        body = object_in(to_record.body)
+        count = body.get("n") or object_in(body.get("generationConfig")).get("candidateCount")
         self._choices = count if isinstance(count, int) else 1
         self._ended: set[str] = set()  # the choices that have ended
 
@@ -56,6 +55,8 @@ class AnswerEnd:
     def _ends(self, event: dict[str, Data]) -> bool:
         if self._api in LAST_EVENTS:
             return _event_name(event) in LAST_EVENTS[self._api]
+        if object_in(event.get("promptFeedback")).get("blockReason"):
+            return True  # Gemini blocked the prompt: no answer follows
         field, reason = ENDED.get(self._api, ("", ""))
         self._ended |= {
             str(choice.get("index", 0))
@@ -84,59 +85,22 @@ def _streaming_api(to_record: RequestToRecord) -> str | None:
 
 
 def check_answer(to_record: RequestToRecord, content: bytes, media_type: str) -> None:
-    """Check that an answer of these APIs, or one in lines of JSON, is whole and successful; accept all
-    other answers.
+    """Check that an answer of these APIs, or one in lines of JSON, reports no failure, and that a stream of it has
+    come to its end. Every other answer is the program's to judge.
 
     :param content: the body of a response that succeeded.
-    :raises APIError: if it failed, was filtered, is empty or broke off.
+    :raises APIError: if it reports a failure, or broke off.
     """
-    api, stream = checked_api(to_record), EventStream()
-    is_stream = media_type == EVENTS
     if media_type.endswith(LINES):
         _check_lines([read_object(line, "line") for line in content.splitlines() if line.strip()])
-    if api is None:
-        streaming_api = _streaming_api(to_record)
-        if is_stream and streaming_api is not None:
-            _check_last_event(streaming_api, list(parse_events(content)))
-        return
-    if is_stream:
-        answers = [answer for answer in stream.feed(content + b"\n") if isinstance(answer, dict)]
-    elif api == GEMINI and content.lstrip().startswith(b"["):  # its stream without alt=sse
-        answers = objects_in(read_object(b'{"stream": %b}' % content, "answer")["stream"])
-        is_stream = True
-    else:
-        answers = [read_object(content, "answer")]
-    for answer in answers:
-        _check_success(answer)
-        if reason := object_in(answer.get("promptFeedback")).get("blockReason"):  # Gemini's
-            raise ContentFilterError(f"the provider blocked the prompt (blockReason {reason})")
-        for name in ("response", "interaction"):
-            if isinstance(inner := answer.get(name), dict):
-                _check_success(inner)
-    if api in ENDED:
-        field, reason = ENDED[api]
-        choices = by_index([piece for answer in answers for piece in objects_in(answer.get(field))])
-        has_ended = [_check_last(pieces, reason) for pieces in choices.values()]
-        # "If empty, the model has not stopped generating the tokens", Google says of ``finishReason``.
-        is_whole = all(has_ended) if api == GEMINI else any(has_ended) or not is_stream
-        if is_stream and not choices:
-            is_whole = False
-        if not (is_whole or stream.done):
-            raise _broken_off(reason)
-        return
-    if api == MESSAGES:
-        _check_last(
-            [*answers, *(object_in(answer.get("delta")) for answer in answers)], "stop_reason"
-        )
-    if is_stream:
-        _check_last_event(api, answers)
-
-
-def _check_last_event(api: str, answers: list[dict[str, Data]]) -> None:
-    """Refuse a stream of an API that lacks the event that ends an answer."""
-    last = LAST_EVENTS.get(api)
-    if last is not None and not any(_event_name(answer) in last for answer in answers):
-        raise _broken_off(" or ".join(last))
+    if checked_api(to_record) is not None:
+        for answer in parse_objects(content.decode(errors="replace")):
+            for part in (answer, answer.get("response"), answer.get("interaction")):
+                _check_success(object_in(part))
+    if media_type == EVENTS and _streaming_api(to_record) is not None:
+        has_ended = AnswerEnd(to_record, is_chat=False)
+        if not has_ended(content + b"\n"):
+            raise ServiceError("the answer broke off before the event that ends it")
 
 
 def _event_name(event: dict[str, Data]) -> str:
@@ -151,11 +115,7 @@ def _check_lines(answers: list[dict[str, Data]]) -> None:
     for answer in answers:
         raise_reported(answer)
     if answers and answers[-1].get("done") is False:
-        raise _broken_off('"done": true')
-
-
-def _broken_off(missing: str) -> ServiceError:
-    return ServiceError(f"the answer broke off: it has no {missing}")
+        raise ServiceError('the answer broke off: it has no "done": true')
 
 
 def _check_success(answer: dict[str, Data]) -> None:
@@ -179,14 +139,3 @@ def _check_success(answer: dict[str, Data]) -> None:
             # whether it may pass, so that another attempt is worth it
             error.retryable = code in (None, "error", *PASSING_FAILURES)
         raise
-    if status == "incomplete":
-        _check_last([object_in(answer.get("incomplete_details"))], "reason")
-
-
-def _check_last(pieces: list[dict[str, Data]], field: str) -> bool:
-    """Return whether an answer's pieces have a finish reason; raise if that reason does not end an answer."""
-    reasons = [reason for piece in pieces if (reason := piece.get(field))]
-    if reasons and (ending := ending_problem(reasons[-1], field)):
-        error_class, message = ending
-        raise error_class(message)
-    return bool(reasons)

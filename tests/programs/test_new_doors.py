@@ -161,15 +161,12 @@ def test_ids_of_an_interactions_tool_calls_are_no_part_of_its_key() -> None:
         streamed("failed"),
         streamed(ends=False),
         event({"event_type": "error", "error": {"code": "500", "message": "lost"}}),
-        [],
-        "Bread",
     ],
     ids=str,
 )
 def test_an_interaction_that_failed_or_broke_off_is_not_recorded(
     answer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor is what is no answer at all."""
     monkeypatch.setenv("LLMCALL_RETRY_MAX_ATTEMPTS", "1")
     transport, _ = answering(answer)
     stream = isinstance(answer, bytes)

@@ -117,6 +117,6 @@ def additions(kind: str) -> Mapping[str, Any]:
 
 
 def load(place: str) -> Any:
-    """Import what stands at a place."""
+    """Import the object that a place names."""
     module, _, name = place.partition(":")
     return getattr(import_module(f"llmcall.{module}"), name)

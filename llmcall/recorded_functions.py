@@ -73,16 +73,15 @@ def recorded(
     that a run and its replay get the same. ``[Cache] NORMALIZE`` applies to the texts of arguments.
     A method's ``self`` (or ``cls``) is part of the key only if it is plain data itself; otherwise,
     two objects with the same arguments share a result, unless each has its own scope. Exceptions
-    are not recorded, nor is a result that was computed while a call in the function failed. The
-    function's own calls to models are in a scope below the current one, another for each of its calls,
-    because a replay does not run the function. For the same reason, its caller sees no context variable that
-    it sets.
+    are not recorded, nor is a result that was computed while a call in the function failed. A replay
+    does not run the function. So each run of it makes its calls to models in a scope of its own, below
+    the current one, and its caller sees no context variable that it sets.
 
     :param name: the name under which results are recorded; ``None`` means module and qualified name.
         Two functions with the same name get each other's results.
     :param version: separates the results from those of an earlier version.
-    :param shared: ``True``: the arms of a scope share its results, as they share a model's answers:
-        for a die, a clock or a search. Otherwise each arm has its own results, because a function
+    :param shared: ``True`` lets the arms of a scope share its results, as they share a model's answers:
+        for a die, a clock or a search. Otherwise, each arm has its own results, because a function
         may read the state of the arm's world.
     :returns: the recorded function; it raises TypeError for an argument or a result that is not
         plain data, and CacheMissError if nothing is recorded and it may not run.

@@ -36,9 +36,7 @@ COUNTS_BY_MODALITY = {
 
 
 def usage_metadata(response: Mapping[str, object]) -> dict[str, object] | None:
-    """Return the tokens that a response of one of Gemini's APIs reports, in the words of the older one,
-    or ``None``.
-    """
+    """Return the tokens that a Gemini response reports, under the older API's names, or ``None``."""
     metadata, usage = response.get("usageMetadata"), response.get("usage")
     if isinstance(metadata, dict):
         return metadata

@@ -39,7 +39,7 @@ _shared: dict[str, LLMClient] = {}
 
 
 def register_client(api_type: str, client: LLMClient | Callable[[Settings], LLMClient]) -> None:
-    """Register the client for an api_type, instead of the current one.
+    """Register a client for an api_type, replacing any earlier one.
 
     :param api_type: the name, as in ``[OpenAI] API_TYPE``.
     :param client: a client, or a function of the settings that returns one.

@@ -82,7 +82,7 @@ class _AnyStream(EndedAtExit):
         self._call.release_draw()
 
     def _suspend(self) -> None:
-        """Hold what stands still between two pieces."""
+        """Keep the stream's procedure alive between two pieces."""
         _suspended[id(self)] = self._procedure, self._pieces
 
     def _leave(self) -> None:
@@ -105,10 +105,9 @@ class _AnyStream(EndedAtExit):
 class Stream(_AnyStream):
     """A streamed answer: ``for text in stream: …``, then ``stream.reply``; a context manager.
 
-    If you leave it early, its connection is closed and nothing is stored; reading on raises ``ValueError``. Usage
-    and budgets count it as a call, not as an error, once its first chunk has
-    arrived: with the tokens that the server had reported, or else with an estimate of the prompt and
-    of the text so far.
+    If you leave it early, llmcall closes the connection and stores nothing; reading on raises ``ValueError``. Once
+    its first chunk has arrived, usage and budgets count it as a call, not as an error: with the tokens that the
+    server had reported, or else with an estimate for the prompt and the text so far.
 
     :ivar reply: the :class:`Reply`; ``None`` before the end and after a failure.
 

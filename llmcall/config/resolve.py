@@ -169,7 +169,7 @@ def settings_for(base: Settings | None, arguments: Layer) -> Settings:
 
 
 def configure(**overrides: object) -> None:
-    """Set settings for the whole process, above environment and files, which are read again.
+    """Set settings for the whole process, overriding environment and files, which are read again.
 
     A relative path starts from the current working directory.
 
@@ -191,7 +191,7 @@ def configure(**overrides: object) -> None:
 
 @contextmanager
 def configured(**overrides: object) -> Iterator[None]:
-    """Set settings for a block, above ``configure``. They apply in this thread or task, and where its
+    """Set settings for a block, overriding ``configure``. They apply in this thread or task, and where its
     context is inherited: in its tasks and in the threads of ``map``, but not in threads that you start.
 
     :param overrides: settings by name, as for ``configure``.
@@ -211,7 +211,7 @@ def configured(**overrides: object) -> Iterator[None]:
 
 
 def force_api_type(api_type: str | None) -> None:
-    """Choose the client for the whole process, above all other settings.
+    """Choose the client for the whole process, overriding all other settings.
 
     :param api_type: the name of a registered client; ``None`` withdraws the choice.
     :raises ConfigError: if it is not text.
@@ -227,7 +227,7 @@ def force_api_type(api_type: str | None) -> None:
 def force_api_cache(
     cache_api_calls: bool | None, cache_file_name: str | os.PathLike[str] | None = None
 ) -> None:
-    """Turn the request cache on or off for the whole process, above all other settings.
+    """Turn the request cache on or off for the whole process, overriding all other settings.
 
     :param cache_api_calls: ``True`` turns it on, and a mode of ``off`` becomes ``auto``; ``False``
         turns it off; ``None`` withdraws the choice.

@@ -37,7 +37,7 @@ WHOLE_SECTIONS = {
 
 
 class Settings:
-    """The settings, frozen; two are equal only if they are the same object.
+    """All settings, frozen. Two are equal only if they are the same object.
 
     Times are in seconds, prices in USD per million tokens. ``None`` means not set.
     ``settings()`` makes them; ``replace`` gives a changed copy.

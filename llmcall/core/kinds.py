@@ -405,7 +405,7 @@ def _report_left_out(requested: Mapping[str, Data], sent: Mapping[str, Data]) ->
 
 
 def check_embeddings(response: Mapping[str, Data], count: int) -> None:
-    """Refuse an embeddings response that does not hold one vector of finite numbers a text.
+    """Refuse an embeddings response that does not hold one vector of finite numbers per text.
 
     :param count: how many texts were sent.
     :raises ServiceError: if it is malformed.

@@ -90,9 +90,9 @@ class Transport(ABC):
 
     ``request.kind`` is ``"chat"`` or ``"embedding"``, ``request.body`` what the API takes
     (``model``, ``messages`` or ``input``, and parameters), ``request.headers`` extra HTTP headers.
-    Failures are raised as subclasses of :class:`llmcall.APIError`; those with ``retryable`` set are tried
-    again. An object of another class with a method ``send`` is a transport, too, and so are its other methods
-    with the names of these.
+    Raise a subclass of :class:`llmcall.APIError` for a failure; llmcall retries those with ``retryable`` set. Any
+    other object with a method ``send`` is a transport, too; llmcall also uses its other methods with the names
+    of these.
 
     :ivar renewable: ``True`` if a refused key may be replaced, because a function returns it for each attempt.
 

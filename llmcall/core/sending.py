@@ -142,7 +142,7 @@ class Exchange:
         gate: Gate,
         endpoint: Endpoint,
     ) -> None:
-        """Count what a send used that failed, or whose reader left.
+        """Count what a failed or abandoned send used.
 
         The server reports this with the answer. For part of a stream, it is counted here, because
         most servers report it only at the end.

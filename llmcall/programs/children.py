@@ -416,7 +416,7 @@ atexit.register(lambda: _recorded.close())
 
 
 def begin(route: Route, process: int | None = None, *, is_function: bool = True) -> None:
-    """Have the process that started this one record its calls, and those of what it starts, unless it does so already.
+    """Ask the parent to record this process's calls and its children's, unless it already does.
 
     In the recording process, whose threads may run a pool's work, this does nothing.
 

@@ -42,8 +42,8 @@ def http_client(
 
     :param actor: names the actor of a request: a function of a :class:`llmcall.types.ProgramRequest` that returns
         a scope's name or ``None``; ``"system"`` (each system message, after the normalizers of the settings,
-        is an actor); ``"system:REGEX"`` or ``"user:REGEX"`` (the first group in the first such message
-        is the name, or the match); or ``"header:NAME"`` (the header's value is). A request that names no
+        is an actor); ``"system:REGEX"`` or ``"user:REGEX"`` (the name is the first group, or the match, in the
+        first such message); or ``"header:NAME"`` (the name is the header's value). A request that names no
         actor is in the surrounding scope; without one, in an open cassette in the scope ``run``.
     :param transport: sends requests that are not recorded. The default is the SDK's, which also uses
         the environment's proxies.
@@ -105,9 +105,9 @@ def patched(
     """Record and replay the requests of every HTTP client of the process, for a block.
 
     The block records the clients of httpx, httpx2 and requests in any library, including those made
-    before it, whatever their transports. A request outside any scope is in the scope ``run``. One of
-    llmcall's own errors reaches the program as an error of the SDK (in requests: as a response with
-    the status 409); the first one is raised again at the end of the block.
+    before it, whatever their transports. A request outside any scope is in the scope ``run``. An llmcall
+    error reaches the program as an error of its SDK (with requests: as a response with the status
+    409); the end of the block raises the first one again.
 
     :param actor: names the actor of a request; see :func:`http_client`.
     :param hosts: further hosts whose JSON requests are recorded, besides those to models.
@@ -136,10 +136,10 @@ def cassette(
     the openai SDK and of every other client of httpx, httpx2 or requests.
 
     It is a context manager and a decorator; ``.open()`` and ``.close()`` serve cells of a notebook.
-    Outside any scope, identical requests of a program are draws of the scope ``run``, counted from 0 at
-    each opening; identical calls of llmcall's own share an answer, unless ``llmcall run`` recorded the
-    file: then they are also draws, and its ``--scope``, ``--actor`` and ``--seed`` hold. If calls were
-    refused and the code in the block went on, the first of these errors is raised at its end.
+    Outside any scope, a program's identical requests are draws of the scope ``run``, counted from 0 at
+    each opening, and llmcall's own identical calls share an answer. If ``llmcall run`` recorded the file,
+    they are draws, too, and its ``--scope``, ``--actor`` and ``--seed`` apply. If calls were refused and the
+    code in the block went on, the end of the block raises the first of these errors.
 
     :param path: the file, JSON Lines; ``~`` is the user's home.
     :param mode: ``none`` (or ``replay``) only reads. ``once`` records if there is no file or its recording is

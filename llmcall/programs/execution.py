@@ -212,8 +212,8 @@ class Execution(CallListener):
             os._exit(1)  # Python has no other way to exit with another code now
 
     def _end_program(self, code: int) -> NoReturn:
-        """End the process at once, with what must be written: the program has become another one, so nothing else of it
-        runs, no ``finally`` and no function that is called at exit.
+        """Write what must be written, and end the process at once. The program has become another one, so nothing else
+        of it runs: no ``finally`` block and no exit handler.
         """
         self._error, self._code = SystemExit(code), code
         self._end()

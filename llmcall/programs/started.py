@@ -186,7 +186,7 @@ def new_route(kind: str, label: str, program: str = "") -> Route | None:
 
 
 def innermost() -> Routes | None:
-    """Return what makes the routes of what this process starts, or ``None`` if that is not recorded."""
+    """Return the maker of routes for new children, or ``None`` if children are not recorded."""
     innermost = making[-1:]  # a copy, since other threads may leave it
     return innermost[0] if innermost else None
 

@@ -77,7 +77,7 @@ def checked_api(to_record: RequestToRecord) -> str | None:
 
 
 def _streaming_api(to_record: RequestToRecord) -> str | None:
-    """Return the API whose events end the answer to a request, also to one without a body that reads it again."""
+    """Return the API whose events end the answer to a request; one without a body reads such an answer again."""
     if to_record.body is not None:
         return checked_api(to_record)
     path = to_record.api_path or ""

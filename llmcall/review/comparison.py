@@ -237,12 +237,11 @@ def compare(
 ) -> Comparison:
     """Compare a run with others of the same program.
 
-    Actors are matched by their scope paths, without a first level that names the whole run; if a
-    scope is given with each run, by their paths below it. Actors whose changed system messages name them
-    (``actor="system"``) are matched by the words of these. An actor's calls are matched by identical
-    requests and draws, in whatever order; then by requests that differ in parameters alone. Between these, the
-    other calls of one caller or system message are matched in order, or by their words where these
-    clearly say otherwise.
+    Actors are matched by scope path, ignoring a first level that names the whole run; if each run comes
+    with a scope, by the path below it. Actors that are named by their system messages (``actor="system"``) are
+    matched by the words of these if they changed. An actor's calls are matched first by identical request and
+    draw, in any order, then by requests that differ only in parameters. The calls between these, of one caller
+    or system message, are matched in order, unless their words clearly say otherwise.
 
     :param run: a cassette (its path or a :class:`~llmcall.types.Cassette`), an exported file, a cache or
         its directory; or a tuple of one of them and a scope: ``(cache, "rep-1")``.

@@ -50,10 +50,10 @@ class Arm(Scope):
 def arm(name: str | float) -> Arm:
     """Branch the current scope: if two arms send the same request, they share its answer.
 
-    In an arm the scope path stays as it is. A draw takes the lowest number that neither the arm nor
+    An arm does not change the scope path. A draw takes the lowest number that neither the arm nor
     the scope itself has taken. So identical requests in two arms are one call, and calls between two
-    arms belong to all of them. An arm that is entered again continues its count. Its name is part
-    of no prompt and no key, but each arm has its own results of recorded functions.
+    arms belong to all of them. An arm that is reopened continues its count. Its name enters
+    no prompt and no key, but recorded functions have separate results in each arm.
 
     :param name: a text or a number.
     :returns: a context manager; entering it raises ``ScopeError`` outside a scope and inside
@@ -78,7 +78,7 @@ def arm(name: str | float) -> Arm:
 def seed() -> int:
     """Return a seed for the program's own random numbers, the same in every arm and run of a scope.
 
-    It is made of the scope path: the first 8 bytes, big-endian, of the SHA-256 of ``seed``, a
+    It is derived from the scope path: the first 8 bytes, big-endian, of the SHA-256 of ``seed``, a
     newline and the path.
 
     :raises ScopeError: outside a scope.

@@ -160,7 +160,7 @@ class Callers:
 
     @property
     def are_told_apart(self) -> bool:
-        """Return whether an arm, or what is outside, has several whom not only the order of their calls tells apart."""
+        """Return whether one arm (or no arm) has several callers that differ in more than the order of calls."""
         return not self.is_in_order and len(self.taken) > len({arm for arm, _ in self.taken})
 
     def _first_of(

@@ -220,14 +220,13 @@ class Bound(Generic[P, T]):
 def bind(function: Callable[P, T]) -> Bound[P, T]:
     """Return a function that runs in the current scope, in any thread, executor or process.
 
-    In a cassette, its records appear where they would if it ran in the current context. So if arms run concurrently
-    in threads, the file does not depend on which was faster.
+    In a cassette, its records stand where they would if it ran in the current context. So if arms run in threads, the
+    file does not depend on which thread was faster.
 
     :param function: a function, picklable if it goes to another process; it may be asynchronous.
-    :returns: a callable with the same arguments. A process that this one records draws from this one's
-        numbers. In any other process, they are counted from 0 again for each task: tasks that make the
-        same request share an answer there, and a warning says so; in an arm, running it raises ``ScopeError``: use
-        ``llmcall.map(…, executor=…)``.
+    :returns: a callable with the same arguments. A recorded child process continues this process's draws. Any other
+        process counts them from 0 for each task, so tasks that make the same request share an answer there, and a
+        warning says so. In an arm, running it there raises ``ScopeError``: use ``llmcall.map(…, executor=…)``.
     :raises ScopeError: in a thread that has no scope while another has one open, and between two
         steps of a generator that left the scope open.
 

@@ -50,7 +50,7 @@ class GotFrom(enum.Flag):
 
 
 class Received(NamedTuple):
-    """The receipt of an answer that a server gave to this call.
+    """A server's answer to this call, as received: its latency, identifier and cost.
 
     :param latency: seconds from sending to the end of the answer.
     :param request_id: the server's identifier of the request, or ``None``.

@@ -43,12 +43,12 @@ class CallInfo(NamedTuple):
 
 
 class Listener:
-    """A listener to calls and cassettes of this process while its block is open, or from :meth:`start` to
-    :meth:`stop`; a subclass overrides what it needs.
+    """An object notified of this process's calls and cassettes, while its block is open or from :meth:`start` to
+    :meth:`stop`. A subclass overrides what it needs.
 
     An answer is stored before a listener is notified. What it raises reaches the caller as a
-    :class:`llmcall.LLMCallError` that names its class and method. What a listener or another callback sends is
-    unrecorded, and no listener hears of it.
+    :class:`llmcall.LLMCallError` that names its class and method. Requests that a listener or another callback
+    sends are not recorded, and no listener is notified of them.
 
     >>> class Printer(llmcall.types.Listener):
     ...     def answered(self, call, record):

@@ -289,8 +289,8 @@ def budget(usd: float | None = None, tokens: int | None = None, calls: int | Non
     """Limit what the calls of a block may spend: ``with llmcall.budget(usd=2) as budget: …``, then
     ``budget.spent``.
 
-    Before a call begins, it reserves the maximum that it could use. Once it is answered, only what it
-    used counts. A failed attempt gives its reservation back, except for the part of a stream
+    Each call first reserves the most it could use. Once it is answered, only what it used
+    counts. A failed attempt returns its reservation, except for the part of a stream
     that had arrived. Hits are free.
 
     :param usd: US dollars; a model without a price is refused.

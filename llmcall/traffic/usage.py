@@ -35,7 +35,7 @@ class UnderWay(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """The usage of calls.
+    """The usage of calls: their numbers, tokens and costs.
 
     :param calls: calls answered by a model, including streams that were not read to their end if their
         answers had begun.

@@ -25,10 +25,10 @@ GetReply: TypeAlias = Callable[["SendMessage"], Awaitable[Any]]
 
 
 class Answer(NamedTuple):
-    """The result of a call.
+    """The result of an :class:`llmcall.LLMCall`: the value, with its reply and messages.
 
     :param value: the answer, parsed into the output type.
-    :param reply: the reply that has this answer.
+    :param reply: the reply that holds this answer.
     :param messages: all messages, the answer included.
 
     >>> ask = llmcall.LLMCall(user="{{ greeting }}", max_tokens=16)

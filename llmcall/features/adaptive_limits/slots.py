@@ -83,7 +83,7 @@ def _limit_of(state: EndpointState) -> Limit:
 
 
 class AdaptiveSlot(Slot):
-    """The slot of one send at an endpoint whose own number is sought."""
+    """The slot of one send at an endpoint whose limit is ``auto``."""
 
     most_calls = LARGEST
 

@@ -277,8 +277,8 @@ def arms(
     :raises ValueError: without an arm or a repeat, or for a wrong name.
     :raises ConfigError: if the cache's mode is ``off`` and no cassette is open, so that nothing can
         be shared.
-    :raises KeyboardInterrupt: as :func:`llmcall.map` does. Every exception that leaves has
-        ``.results``: those that finished, by arm and repeat.
+    :raises KeyboardInterrupt: as :func:`llmcall.map` does. Every exception that it raises while it runs has
+        ``.results``: the finished ones, by arm and repeat.
 
     >>> def price(tax):
     ...     return 3 + tax

@@ -40,9 +40,9 @@ COLUMNS = (
 
 
 class UnitsNeeded(NamedTuple):
-    """The units that an interval of a given width needs, by the spread of a pilot.
+    """The number of units that an interval of a given width needs, estimated from a pilot.
 
-    :param units: their number; of an unpaired comparison, in both arms together, half in each.
+    :param units: the number; without pairs, of both arms together, half in each.
     :param cost: USD, each arm by its costs in the pilot's column ``cost``, or ``None`` if it has none or a cost is
         unknown.
     :param paired: ``True`` if each unit is in both arms.
@@ -130,8 +130,8 @@ def effect(
 ) -> pandas.DataFrame:
     """Estimate the effect of a treatment from a table: the mean difference between two arms.
 
-    Each unit counts with its mean in an arm. If units are in both arms, the effect is the
-    mean difference within units, with Student's interval; a unit that lacks an arm is missing.
+    Each unit counts once per arm, with its mean there. If units are in both arms, the effect is the
+    mean difference within units, with Student's interval; a unit that lacks an arm counts as missing.
     Otherwise it is the difference between the arms' means over units, with Welch's interval. Yes
     and no (``bool``) get the additions of Bonett and Price (2012) or of Agresti and Caffo (2000).
 
@@ -147,9 +147,9 @@ def effect(
     :returns: a row for each column, with ``estimate``; ``low`` and ``high``, the ends of the interval,
         NaN if there is none; ``level``; ``n_treated`` and ``n_control``, the units that count;
         ``paired``; ``missing_treated`` and ``missing_control``, the units that lack this arm plus its missing values.
-        Values without a unit, or that are not finite numbers, are missing. A warning gives both numbers, says why an
-        interval is missing, and where fewer than 10 units are skewed (above 1, by scipy's ``skew``), so that
-        intervals contain the truth less often.
+        Values without a unit, or that are not finite numbers, are missing. A warning gives both numbers, and says why
+        an interval is missing. It also says if fewer than 10 units are skewed (above 1, by scipy's ``skew``):
+        their intervals contain the truth less often.
     :raises ConfigError: if pandas and scipy are not installed (the extra ``study``).
     :raises TypeError, ValueError: for an unknown column or arm, a column of texts, or if ``level`` is not between 0
         and 1.
@@ -211,7 +211,7 @@ def units_needed(
     :param pilot: a table with results of a few units; see :func:`llmcall.effect` for it and for the other
         arguments.
     :param value: of several columns, the one with the most units counts.
-    :param width: of the interval that :func:`llmcall.effect` is to give, in the value's unit.
+    :param width: the width that the interval of :func:`llmcall.effect` should have, in the value's unit.
     :returns: the units, and what they would cost.
     :raises ConfigError: if pandas and scipy are not installed (the extra ``study``).
     :raises TypeError, ValueError: as of :func:`llmcall.effect`; if the pilot shows no spread, or no number of

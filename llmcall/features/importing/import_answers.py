@@ -107,8 +107,8 @@ def import_answers(
     """Convert published answers to a cassette. It works like a recorded one: replay it,
     compare it, send a sample of it again, pack it.
 
-    Each turn of the assistant becomes a record whose request is the messages before it. Identical requests in
-    one scope become draws, in their order; outside any scope the first has no sample, and the next have
+    Each assistant turn becomes a record; its request is the messages before it. Identical requests in
+    one scope become draws, in order; outside any scope, the first has no sample, and the next have
     ``sample=1``, ``sample=2`` …. Each choice of a response is also a draw. Settings and environment don't
     matter: the same input gives the same bytes.
 
@@ -117,7 +117,7 @@ def import_answers(
         * ``scope``: a tuple of names, one for each level; a name is what :func:`llmcall.scope` takes.
         * ``messages``: all messages, the assistant's turns included. A turn ``{"role": "assistant"}`` without
           content takes it from its response.
-        * ``responses``: the API's whole answers as dicts, one for each turn of the assistant: chat
+        * ``responses``: the API's whole answers as dicts, one for each assistant turn: chat
           completions, answers of the Responses or Messages API, of Gemini or Ollama, or legacy completions,
           which are marked. Without them, the turn itself is the answer.
         * ``model``, ``params``: as the arguments, for this conversation.

@@ -70,7 +70,7 @@ class Exchanges:
         return ProgramClient(**OVERRIDES)
 
     def records_of(self, exchange: Mapping[str, object]) -> list[Record]:
-        """Return the records that a recording has of an exchange, outside any scope; of embeddings, one a text.
+        """Return the records that a recording has of an exchange, outside any scope; of embeddings, one per text.
 
         :param exchange: a ``request`` and its ``response``, in the form of VCR's cassettes.
         :raises LLMCallError, TypeError, ValueError: if no program's recording has the request, or the answer

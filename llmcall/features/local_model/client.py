@@ -268,8 +268,8 @@ class LocalClient(OpenAIClient):
 def sender(
     library: ModuleType, to_record: RequestToRecord, settings: Settings
 ) -> Callable[[httpx.Request], Awaitable[httpx.Response]]:
-    """Return what takes the place of the transport that would send a program's request: the model in this process
-    answers its chats, whatever their address, key and model.
+    """Return a replacement for the transport of a program's request: the model in this process answers its chats,
+    whatever their address, key and model.
 
     :param library: the request's module, ``httpx`` or ``httpx2``.
     """

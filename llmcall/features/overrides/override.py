@@ -423,7 +423,7 @@ stores_around.append(_around)
 
 
 def override(answers: Mapping[tuple[str, int], str | Mapping[str, object]]) -> Override:
-    """Give some calls your own answers in a block: what if Ben had said no?
+    """Answer some calls of a block yourself: what if Ben had said no?
 
     An overridden call is not sent. The calls that it changes are new requests, and the others replay.
 

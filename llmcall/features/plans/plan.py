@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 class Plan(NamedTuple):
-    """The plan of a map. You can add plans with ``+`` and ``sum``; an item in both counts twice.
+    """The plan of a map: what is recorded, and what the rest would cost. Plans add up (``+``, ``sum``); an item in two
+    plans counts twice.
 
     :param hits: the number of draws whose answers, corrections included, are recorded.
     :param misses: the number of draws that are not recorded; where calls are allowed, they are sent. Only

@@ -123,8 +123,8 @@ def resend(
     """Send a sample of a recording's chat requests once more, and return the old and new answers.
 
     The requests are sent exactly as they were recorded, with their histories, as new draws, by the
-    configured client. Every request is equally likely. Requests with normalized text, with an image or sound
-    of which only the digest is recorded, or converted from a legacy completion, are left out and counted.
+    configured client. Every request is equally likely. The sample leaves out, and counts, requests with
+    normalized text, with images or sounds recorded only as digests, or converted from legacy completions.
 
     :param run: the recording: a cassette (a path or a ``Cassette``), an export, a cache, or one of
         these and a scope in a tuple. It stays as it is.

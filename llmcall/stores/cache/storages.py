@@ -35,12 +35,12 @@ class Change(NamedTuple):
 class Storage(ABC):
     """A store of bytes under keys, for a cache: a directory is one.
 
-    A subclass with a ``scheme`` serves the addresses ``SCHEME://REST`` of ``[Cache] PATH``; it is made with the
-    REST. Of two with one scheme, the one that was defined last does; those of llmcall's features are
-    taken. Where its module is not imported, the entry point SCHEME in the group ``llmcall.storages`` names it.
-    When a method that stores returns, every reader gets the bytes. Threads use it at the same time. A failure
-    is raised as an ``OSError`` or a :class:`llmcall.CacheError`; an answer that was paid for then stays in memory
-    until it can be stored.
+    A subclass with a ``scheme`` serves the addresses ``SCHEME://REST`` in ``[Cache] PATH``; llmcall creates it with
+    REST. If two subclasses have one scheme, the one defined last serves it; the schemes of llmcall's features are
+    taken. If its module is not imported, the entry point SCHEME in the group ``llmcall.storages`` names it.
+    Once a method that stores has returned, every reader gets the bytes. Several threads use it at once. Raise an
+    ``OSError`` or a :class:`llmcall.CacheError` for a failure: llmcall then keeps a paid answer in memory until it
+    can be stored.
 
     :cvar is_on_server: whether its methods may wait for a server or for a slow disk, so that an event loop
         runs them in a thread.

@@ -48,10 +48,10 @@ class Cassette(ContextDecorator):
 
     :ivar path: the file.
     :ivar records: the number of its records.
-    :ivar replayed: the number of calls that it answered; of embeddings, each text counts, as it has a record.
-    :ivar recorded: the number of records that it gained.
-    :ivar asked: the number of gained records from a server.
-    :ivar supplied: the number of gained records that came from the disk cache.
+    :ivar replayed: the number of calls that it answered; each text of embeddings counts, as it has a record.
+    :ivar recorded: the number of new records.
+    :ivar asked: the number of new records that a server answered.
+    :ivar supplied: the number of new records that came from the disk cache.
 
     >>> with llmcall.cassette("greetings.jsonl") as tape:
     ...     llmcall.client().send_message("Good morning!", max_tokens=16).content
@@ -308,17 +308,17 @@ class Cassette(ContextDecorator):
 
     @property
     def recorded(self) -> int:
-        """Return the number of gained records."""
+        """Return the number of new records."""
         return self.tape.count()
 
     @property
     def asked(self) -> int:
-        """Return the number of gained records from a server."""
+        """Return the number of new records that a server answered."""
         return self.tape.count(GotFrom.SERVER)
 
     @property
     def supplied(self) -> int:
-        """Return the number of gained records that came from the disk cache."""
+        """Return the number of new records that came from the disk cache."""
         return self.tape.count(GotFrom.CACHE)
 
     @property

@@ -355,7 +355,7 @@ class ReplayLog:
 
 
 def with_history(record: Record, history: str | None) -> Record:
-    """Return a record with what its caller had asked before; without a caller, with nothing.
+    """Return a record with its caller's history: what the caller had asked before. Without a caller, it has none.
 
     :param history: ``None`` if this run did not make the call.
     """
@@ -368,7 +368,7 @@ def with_history(record: Record, history: str | None) -> Record:
 
 
 def _own_draws(record: Record, caller: str | None) -> tuple[str, str, str] | None:
-    """Return what a caller's draws of one request have in common, or ``None`` of a record without a caller or draw."""
+    """Return the scope, request and caller that a record's draw belongs to; ``None`` without a caller or draw."""
     draw = draw_of(record)
     return None if caller is None or draw is None else (draw[0], draw[1], caller)
 

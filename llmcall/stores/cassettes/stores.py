@@ -164,8 +164,8 @@ class CassetteStore(NamedTuple):
         return self._put(first_record, source)
 
     def put_given(self, record: Record) -> Record:
-        """Put an answer that no model gave in the place of what is recorded, and return it. What a model answered
-        there goes to the disk cache.
+        """Replace a recorded answer by one that no model gave, and return the new record. The model's answer goes to
+        the disk cache.
         """
         tape, position = self.cassette.tape, self.position
         if position is None:

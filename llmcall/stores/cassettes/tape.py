@@ -258,7 +258,7 @@ class Tape:
         return len(self.stored) + sum(key not in self.stored for key in self._gained)
 
     def count(self, source: GotFrom | None = None) -> int:
-        """Return the number of gained records, or of those from a source."""
+        """Return the number of new records, or of those from one source."""
         gained = [*self._gained.values()]
         return sum(source is None or source in sources for _, sources in gained)
 

@@ -428,7 +428,7 @@ def begin(route: Route, process: int | None = None, *, is_function: bool = True)
         return
     _recorded.close()  # an earlier recording's
     options, layers = pickle.loads(route.told)
-    outlives = route.outlives and not options.sends_nothing
+    outlives = route.outlives and not route.sends_nothing
     parent = Parent(route.link, route.ticket, outlives=outlives, process=process)
     with contextlib.ExitStack() as stack:
         # A cassette from its own settings would not see what the recording process answers.

@@ -33,14 +33,7 @@ class LinkedRecorder(Recorder):
     binds_cassettes = True
 
     def __init__(self, options: RecordingOptions, parent: Parent | None) -> None:
-        super().__init__(
-            options.actor,
-            options.overrides,
-            options.hosts,
-            function="patched()",
-            sends_nothing=options.sends_nothing,
-            is_linked=True,
-        )
+        super().__init__(**options.arguments, function="patched()", is_linked=True)
         self.models.update(options.models)
         self._parent = parent
 

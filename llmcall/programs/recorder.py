@@ -150,16 +150,14 @@ class Recording(NamedTuple):
 
 
 class RecordingOptions(NamedTuple):
-    """The options of a recording, as another process gets them: see :class:`Recording`.
+    """The options of a recording, as another process gets them.
 
+    :param arguments: of a :class:`Recorder`, by name.
     :param models: the addresses of models that are known.
     :param prints_first: ``True`` if the recording process prints the first miss when it comes.
     """
 
-    actor: Actor | None
-    overrides: Mapping[str, object]
-    hosts: frozenset[str]
-    sends_nothing: bool
+    arguments: dict[str, Any]
     models: frozenset[tuple[str, int]]
     prints_first: bool
 
@@ -329,17 +327,18 @@ class Recorder(Interceptor):
     def options(self) -> RecordingOptions:
         """Return the recording's options for another process: picklable, without keys or passwords."""
         recording = self.recording
-        actor = None if recording.actors is None else recording.actors.for_children()
-        overrides = {
-            name: keyless(name, value)
-            for name, value in recording.overrides.items()
-            if name not in KEYS
+        arguments = {
+            "actor": recording.actors and recording.actors.for_children(),
+            "overrides": {
+                name: keyless(name, value)
+                for name, value in recording.overrides.items()
+                if name not in KEYS
+            },
+            "hosts": recording.hosts,
+            "sends_nothing": self.sends_nothing,
         }
-        models = frozenset(self.known_models())
-        prints_first = self.report_first is not bool
-        return RecordingOptions(
-            actor, overrides, recording.hosts, self.sends_nothing, models, prints_first
-        )
+        models, prints_first = frozenset(self.known_models()), self.report_first is not bool
+        return RecordingOptions(arguments, models, prints_first)
 
     def hear(self, note: messages.Refused | messages.Saw) -> None:
         """Note what another process saw of its program."""

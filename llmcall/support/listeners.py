@@ -158,11 +158,6 @@ _entries: Sequence[CallListener | Listener] = ()  # a user's: one for each start
 methods_by_event: dict[str, tuple[Callable[..., None], ...]] = dict.fromkeys(EVENTS, ())
 
 
-def current_listeners() -> tuple[CallListener | Listener, ...]:
-    """Return the listeners, each once."""
-    return (*{id(entry): entry for entry in _entries}.values(),)
-
-
 def notify(event: str, subject: Any, *details: Any) -> None:
     """Notify all listeners of an event.
 
@@ -206,7 +201,7 @@ def stop_listening(listener: CallListener | Listener) -> None:
 def _set_entries(entries: Sequence[CallListener | Listener]) -> None:
     global _entries
     _entries = entries
-    listeners = current_listeners()
+    listeners = {id(entry): entry for entry in entries}.values()  # each once
     for event in EVENTS:
         hearing = (_method_of(listener, event) for listener in listeners)
         methods_by_event[event] = tuple(filter(None, hearing))

@@ -118,7 +118,7 @@ class _UserAsyncTransport(_UserTransport, AsyncTransport):
         return self._own.astream(request, timeout) if "astream" in self._methods else None
 
 
-class _UserStreams(AsyncTransport):
+class _UserStreams(_UserAsyncTransport):
     """A transport with a client's own streams.
 
     :param stream: the client's method.
@@ -131,23 +131,15 @@ class _UserStreams(AsyncTransport):
     def __init__(
         self, stream: Callable[..., Iterator[Chunk]], below: AsyncTransport, class_name: str
     ) -> None:
+        super().__init__(below, ("asend", "close", "aclose"))
         self.class_name = class_name
-        self._stream = stream
-        self._below = below
         self.renewable = below.renewable
+        self._stream = stream
 
     @property
     def source(self) -> str:
         """The address of the transport below."""
-        return self._below.source
-
-    def send(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
-        """Return the response."""
-        return self._below.send(request, timeout)
-
-    async def asend(self, request: Request, timeout: float | None) -> Mapping[str, Data]:
-        """Return the response."""
-        return await self._below.asend(request, timeout)
+        return self._own.source  # type: ignore[no-any-return]
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[Chunk] | None:
         """Yield the chunks of the client's own stream."""
@@ -155,12 +147,4 @@ class _UserStreams(AsyncTransport):
 
     def list_models(self, timeout: float) -> list[str] | None:
         """Return the names of the models."""
-        return self._below.list_models(timeout)
-
-    def close(self) -> None:
-        """Close the transport below."""
-        self._below.close()
-
-    async def aclose(self) -> None:
-        """Close the transport below."""
-        await self._below.aclose()
+        return self._own.list_models(timeout)  # type: ignore[no-any-return]

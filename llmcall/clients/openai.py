@@ -224,13 +224,8 @@ class OpenAIClient(LLMClient):
         """
         if key := endpoint.key():
             return ("azure_ad_token" if callable(key) else "api_key"), key
-        settings = self.settings
-        return (
-            "azure_ad_token",
-            settings.azure_ad_token_provider
-            or settings.azure_ad_token
-            or _entra_token_provider(endpoint),
-        )
+        token = self.settings.azure_ad_token_provider or self.settings.azure_ad_token
+        return "azure_ad_token", token or _entra_token_provider(endpoint)
 
 
 class AzureClient(OpenAIClient):

@@ -227,12 +227,9 @@ def unrecorded_lines(recorder: Recorder) -> Iterator[str]:
     which other clients connected.
     """
     for address in recorder.seen[Sight.MODEL_REQUEST]:
-        words = (
-            "was refused"
-            if recorder.sends_nothing
-            else "was sent and not recorded, so a replay refuses it"
-        )
-        yield f"{address} {words}: llmcall records JSON that is posted to a model and answered in JSON"
+        sent = "was sent and not recorded, so a replay refuses it"
+        outcome = "was refused" if recorder.sends_nothing else sent
+        yield f"{address} {outcome}: llmcall records JSON that is posted to a model and answered in JSON"
     *names, last = recorded_libraries()
     libraries = f"{', '.join(names)} and {last}"
     recorded = (
@@ -240,13 +237,10 @@ def unrecorded_lines(recorder: Recorder) -> Iterator[str]:
     )
     remedy = remedy_of_sockets(". If a library with sockets of its own")
     for host in recorder.seen[Sight.MODEL_CONNECTION]:
+        what = f"requests that other clients sent to {host} are not recorded, so a replay cannot answer them"
         if recorder.sends_nothing:
-            yield f"a replay refused a connection to {host}. {recorded}{remedy}"
-        else:
-            yield (
-                f"requests that other clients sent to {host} are not recorded, so a replay cannot "
-                f"answer them. {recorded}{remedy}"
-            )
+            what = f"a replay refused a connection to {host}"
+        yield f"{what}. {recorded}{remedy}"
 
 
 def other_connections(recorder: Recorder) -> Iterator[str]:

@@ -68,9 +68,8 @@ _MODULES = {
     "tqdm": "tqdm.auto",
 }
 importing = ProcessLock()
-_whole: dict[
-    str, object
-] = {}  # the libraries of one module that were imported, by whichever thread
+# The libraries of one module that were imported, by whichever thread
+_whole: dict[str, object] = {}
 
 
 class _Keeping(threading.local):

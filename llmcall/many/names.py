@@ -94,10 +94,8 @@ def _unusual_as_plain_data(value: Any) -> object:
     if hasattr(value, "model_dump") and not isinstance(value, type):
         return _tagged(kind, _as_plain_data(value.model_dump()))
     if is_dataclass(value) and not isinstance(value, type):
-        return _tagged(
-            kind,
-            {name: _as_plain_data(getattr(value, name)) for name in value.__dataclass_fields__},
-        )
+        fields = {name: _as_plain_data(getattr(value, name)) for name in value.__dataclass_fields__}
+        return _tagged(kind, fields)
     for base in type(value).__mro__:
         if base.__module__ == "enum":
             return _tagged(kind, value.name)
@@ -168,11 +166,8 @@ class ItemNames:
         count = self._counts[cell_name]
         self._counts[cell_name] += 1
         first_content = self._first_contents.setdefault(cell_name, content)
-        if (
-            count
-            and cell_name not in self._differing
-            and (content is None or content != first_content)
-        ):
+        differs = content is None or content != first_content
+        if count and differs and cell_name not in self._differing:
             item_text = one_line(printable(repr(item)), MAX_TEXT_CHARACTERS)
             self._differing[cell_name] = f"{item_label(index)}, {item_text}"
         return f"{name}{OCCURRENCE}{count}" if count else name

@@ -52,8 +52,7 @@ def set_placeholder_keys(*, replace: bool = False) -> None:
     :param replace: ``True`` if keys that are set get one, too, whatever the provider, and whatever the variable if
         the value has the form of a provider's key.
     """
-    names = {name for name in KEYS if replace or not os.environ.get(name)}
-    os.environ.update(dict.fromkeys(names, PLACEHOLDER))
+    os.environ.update({name: PLACEHOLDER for name in KEYS if not os.environ.get(name)})
     if replace:
         os.environ.update(without_keys(os.environ))
 

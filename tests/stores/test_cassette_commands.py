@@ -498,7 +498,7 @@ def test_a_normalizer_of_the_recording_that_is_not_set_here_is_no_warning(
         with llmcall.cassette("tape.jsonl", mode="none"):
             pass
         assert ("has no effect" in caplog.text) is is_told
-    assert "record everything again in the mode 'rewrite'" in caplog.text
+    assert "record everything again in mode 'rewrite'" in caplog.text
 
 
 def test_check_names_wrong_keys_and_missing_draws(monkeypatch: pytest.MonkeyPatch) -> None:

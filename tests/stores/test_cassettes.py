@@ -1041,7 +1041,7 @@ def record_before_the_model_changes() -> None:
 
 OVERRIDDEN = "no effect: "  # in the line that names settings that the file's own override
 TO_USE_THEM = (
-    "To use what is set here, record everything again in the mode 'rewrite', or set it in code"
+    "To use what is set here, record everything again in mode 'rewrite', or set it in code"
 )
 
 

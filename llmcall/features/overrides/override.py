@@ -246,7 +246,7 @@ def _check_file(cassette: Cassette) -> None:
     header = header_in(cassette.path) if MODES[cassette.mode].adds else None
     if header is not None and header.is_complete:
         raise ConfigError(
-            f"{cassette.path} is complete and keeps its recorded answers, which an override in the mode "
+            f"{cassette.path} is complete and keeps its recorded answers, which an override in mode "
             f"{cassette.mode!r} would replace: record into a new cassette. Calls that do not change get these answers "
             f"there, from the disk cache; 'llmcall cache load {cassette.path}' puts them into it"
         )

@@ -246,7 +246,7 @@ def _recording_problems(project: Path, recordings: Mapping[str, RecordFile]) -> 
     """Say why some recordings cannot be packed."""
     problems = [
         f"{path} is an incomplete recording: its run ended with an exception, or did not close it. Run "
-        "the program again in the mode 'once' to record the rest; after open(), call close()"
+        "the program again in mode 'once' to record the rest; after open(), call close()"
         for path, recording in recordings.items()
         if not recording.header.is_complete
     ]

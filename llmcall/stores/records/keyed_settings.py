@@ -237,9 +237,7 @@ def overridden_words(before: Settings, layer: Layer, path: str) -> str:
             )
     if not overridden:
         return ""
-    remedy = (
-        "To use what is set here, record everything again in the mode 'rewrite', or set it in code"
-    )
+    remedy = "To use what is set here, record everything again in mode 'rewrite', or set it in code"
     return f"{'; '.join(overridden)}. {remedy}"
 
 

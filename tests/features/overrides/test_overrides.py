@@ -135,7 +135,7 @@ def test_a_complete_file_keeps_its_recorded_answers(town: Town, mode: str) -> No
         town.play()
     before = Path("a.jsonl").read_bytes()
     town.sent.clear()
-    words = f"a.jsonl is complete .* in the mode '{mode}' would replace: record into a new cassette"
+    words = f"a.jsonl is complete .* in mode '{mode}' would replace: record into a new cassette"
     with (
         pytest.raises(llmcall.ConfigError, match=words),
         cassette("a.jsonl", mode=mode),

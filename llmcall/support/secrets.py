@@ -67,7 +67,8 @@ _SETTING = pattern(
 )
 # No values, and dummies that people write where a local server wants some key.
 _DUMMY = re.compile(
-    r"none|null|true|false|yes|no|[-~0]|x{1,3}|empty|dummy|fake|unused|local|ollama|lm-studio|(?:sk-)?(?:not|no)[-_](?:needed|required|key)(?:[-_]required)?"
+    r"none|null|true|false|yes|no|[-~0]|x{1,3}"
+    r"|empty|dummy|fake|unused|local|ollama|lm-studio|(?:sk-)?(?:not|no)[-_](?:needed|required|key)(?:[-_]required)?"
     r"|(?:gpt|claude|gemini|gemma|llama|mistral|qwen|deepseek)[-_.:0-9]\S*",  # models' names
     re.IGNORECASE,
 )

@@ -90,11 +90,13 @@ class Match(NamedTuple):
 
     :param kind: its kind in words.
     :param start: the index of its first character.
+    :param end: the index after its last character.
     :param beginning: its first characters; empty for one that a request used.
     """
 
     kind: str
     start: int
+    end: int
     beginning: str
 
 
@@ -232,7 +234,7 @@ def find(text: str, allow: Sequence[str] = ()) -> Match | None:
     for form, match in _secrets_in(text):
         if not any(_covers(pattern, match) for pattern in allow):
             beginning = "" if form is _USED else match[0][:BEGINNING_LENGTH]
-            return Match(form.kind, match.start(), beginning)
+            return Match(form.kind, match.start(), match.end(), beginning)
     return None
 
 
@@ -315,7 +317,7 @@ def find_setting(text: str, allow: Sequence[str]) -> Match | None:
         if not names_credential(name) or _stands_for_one(value):
             continue
         if not any(_covers(pattern, match) or re.fullmatch(pattern, value) for pattern in allow):
-            return Match(f"the credential {name}", match.start(1), name)
+            return Match(f"the credential {name}", match.start(1), match.end(2), name)
     return None
 
 

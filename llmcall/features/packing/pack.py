@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
@@ -56,6 +56,7 @@ from .package import (
     file_digest,
     is_left_out,
     lay_out,
+    new_path,
     write_zip,
     zip_entry,
 )
@@ -139,7 +140,7 @@ def pack(
     >>> [file for file, role in package.files.items() if role != "about"]
     ['code/greet.py', 'recordings/greeting.jsonl']
     """
-    target, archive = _targets(folder, zip)
+    target, archive = new_path(folder), None if zip is None else new_path(zip)
     project = Path.cwd().resolve()
     program = checked_command(project, command)
     recording_paths = project_paths(project, cassettes, "--cassette")
@@ -168,9 +169,16 @@ def pack(
             role = CODE if path.lower().endswith(CODE_ENDINGS) else DATA
             if (project / path).is_file():
                 copy_file(project / path, package / FOLDERS[role] / path)
+        pruned = {}
         for path, names in unused.items():
-            recorded = package / FOLDERS[RECORDING] / path
-            _copy_recording(project / path, recorded, recordings[path], () if whole else names)
+            recording, packed = recordings[path], package / FOLDERS[RECORDING] / path
+            if whole or not names:
+                copy_file(project / path, packed)
+                continue
+            kept = [record for record in recording if record.cache_key not in names]
+            write(packed, recording.header, kept)
+            answers = counted(len(recording), "recorded answer")
+            pruned[path] = f"{path}: {len(names):,} of {answers} were left out (--prune)"
         for path in run.files_written:
             copy_file(copied / path, package / FOLDERS[RESULT] / path)
         for pattern in TAKEN_ALONG:
@@ -185,13 +193,9 @@ def pack(
             python=platform.python_version(),
             packages=run.packages,
             unused={path: len(names) for path, names in unused.items() if whole and names},
-            pruned={
-                path: _pruned(path, recordings[path], names)
-                for path, names in unused.items()
-                if names and not whole
-            },
+            pruned=pruned,
+            files=_packed_files(package),
         )
-        manifest = replace(manifest, files=_packed_files(package))
         _write(package / NAME, manifest.text())
         texts = files_below(package)  # all others are made of them
         _raise_problems(credentials(package, texts, config.settings().cassette_allow))
@@ -206,18 +210,6 @@ def pack(
         shutil.copytree(package, target)
     files = {file.file: file.role for file in manifest.files}
     return Package(target, archive, files, tuple(notes))
-
-
-def _targets(
-    folder: str | os.PathLike[str], zip: str | os.PathLike[str] | None
-) -> tuple[Path, Path | None]:
-    """Return the folder and the ZIP file to make; neither may exist."""
-    target = Path(os.path.abspath(os.path.expanduser(folder)))
-    archive = None if zip is None else Path(os.path.abspath(os.path.expanduser(zip)))
-    for made in filter(None, (target, archive)):
-        if os.path.lexists(made):
-            raise ArgumentError(f"{made} already exists; remove it, or choose another name")
-    return target, archive
 
 
 def _environment(recordings: Mapping[str, RecordFile]) -> dict[str, str]:
@@ -295,23 +287,6 @@ def _second_run_problems(checks: Iterable[Check]) -> list[str]:
 
 
 # The contents of the package
-
-
-def _copy_recording(
-    source: Path, target: Path, recording: RecordFile, unused_keys: Collection[str]
-) -> None:
-    """Copy a recording without some records."""
-    if not unused_keys:
-        copy_file(source, target)
-        return
-    records = [record for record in recording if record.cache_key not in unused_keys]
-    write(target, recording.header, records)
-
-
-def _pruned(path: str, recording: RecordFile, keys: Collection[str]) -> str:
-    """Say how many records are left out."""
-    answers = counted(len(recording), "recorded answer")
-    return f"{path}: {len(keys):,} of {answers} were left out (--prune)"
 
 
 def _write_about_files(package: Path, manifest: Manifest) -> Manifest:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import stat
 import zipfile
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ...errors import LLMCallError
+from ...errors import ArgumentError, LLMCallError
 
 NAME = "manifest.json"
 DISTRIBUTION = "llmcall-sim"
@@ -73,7 +74,7 @@ class Manifest:
     packages: dict[str, str]
     unused: dict[str, int]
     pruned: dict[str, str]
-    files: list[PackedFile] = field(default_factory=list)
+    files: list[PackedFile]
 
     def text(self) -> str:
         """Return it as JSON."""
@@ -127,6 +128,17 @@ def lay_out(package: Path, manifest: Manifest, folder: Path) -> None:
             copy_file(source, folder / file.path)
     for path in manifest.folders:
         (folder / path).mkdir(parents=True, exist_ok=True)
+
+
+def new_path(named: str | os.PathLike[str]) -> Path:
+    """Return the absolute path of a file or folder to make.
+
+    :raises ValueError: if there is one.
+    """
+    path = Path(os.path.abspath(os.path.expanduser(named)))
+    if os.path.lexists(path):
+        raise ArgumentError(f"{path} already exists; remove it, or choose another name")
+    return path
 
 
 def copy_file(source: Path, target: Path) -> None:

@@ -34,6 +34,7 @@ from .package import (
     file_digest,
     is_left_out,
     lay_out,
+    new_path,
     read_manifest,
     unpack_zip,
 )
@@ -128,8 +129,7 @@ def verify(
     path = Path(os.path.expanduser(package))
     if not path.exists():
         raise ArgumentError(f"{path} does not exist. Give the folder or ZIP file that pack wrote")
-    if pages is not None and os.path.lexists(pages):
-        raise ArgumentError(f"{pages} already exists; remove it, or choose another name")
+    pages_folder = None if pages is None else new_path(pages)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         scratch = Path(folder).resolve()
         unpacked = None
@@ -160,8 +160,8 @@ def verify(
         if all(check.status != DIFFERS for check in checks if check.name == "recordings"):
             run = merged_run(path, manifest)
             facts = packed_facts(RunFacts.of(run), manifest)
-            if pages is not None:
-                write_pages(Path(pages), path, manifest)
+            if pages_folder is not None:
+                write_pages(pages_folder, path, manifest)
             checks += _remake_checks(path, manifest, scratch / "remade")
         if all(check.status != DIFFERS for check in checks[1:]):
             shuffled = _shuffled_check(path, manifest, replay, run_folder)

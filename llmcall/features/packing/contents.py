@@ -125,35 +125,17 @@ def requirements(wheel: str, manifest: Manifest) -> str:
 
 
 def write_pages(folder: Path, package: Path, manifest: Manifest) -> None:
-    """Write the pages about a study to a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in pages(package, manifest).items():
-        (folder / name).write_text(text, encoding="utf-8", newline="\n")
-
-
-def pages(package: Path, manifest: Manifest) -> dict[str, str]:
-    """Return the pages about a study, which follow from its recordings and its manifest, by their names."""
+    """Write the pages about a study to a folder. They follow from its recordings and its manifest."""
     recorded = merged_run(package, manifest)
     found = RunFacts.of(recorded)
-    return {
+    pages = {
         REPORT: page(recorded),
         REPORTING: reporting(manifest, found),
         README: readme(package, manifest, found),
     }
-
-
-def readme(package: Path, manifest: Manifest, found: RunFacts) -> str:
-    """Return the README of a package.
-
-    :param found: what the recordings say.
-    """
-    parts = [
-        _check_section(manifest),
-        _answers_section(found, manifest),
-        _run_section(package, manifest),
-        _files_section(manifest),
-    ]
-    return "\n\n".join([*parts, WITHOUT_LLMCALL])
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in pages.items():
+        (folder / name).write_text(text, encoding="utf-8", newline="\n")
 
 
 def reporting(manifest: Manifest, found: RunFacts) -> str:
@@ -171,7 +153,31 @@ def reporting(manifest: Manifest, found: RunFacts) -> str:
     return f"# {TITLE}\n\n{REPORTING_HEAD}\n\n{items}"
 
 
-def _check_section(manifest: Manifest) -> str:
+def packed_facts(found: RunFacts, manifest: Manifest) -> dict[str, str]:
+    """Return what a reviewer must know of the packed recordings, by label."""
+    unused = sum(manifest.unused.values())
+    words = f"{unused:,} of {counted(len(found.run.records), 'record')}" if unused else ""
+    evidence = {"packed as evidence, not used by the program": words} if unused else {}
+    return {**study_facts(found), **evidence}
+
+
+def readme(package: Path, manifest: Manifest, found: RunFacts) -> str:
+    """Return the README of a package.
+
+    :param found: what the recordings say.
+    """
+    answers = "\n".join(
+        textwrap.fill(f"- {label[0].upper()}{label[1:]}: {words}", WIDTH, subsequent_indent="  ")
+        for label, words in packed_facts(found, manifest).items()
+    )
+    options = run_options(package / FOLDERS[RECORDING], manifest.recordings)
+    program = ["llmcall", "run", *options] if options else ["python"]
+    variables = "\n".join(f"    {name}={value}" for name, value in manifest.environment.items())
+    files = ""
+    for role, title in TITLES.items():
+        names = [file.file for file in manifest.files_with_role(role) if file.file != README]
+        if names:
+            files += "\n".join(["", f"{title}:", "", *(f"- `{name}`" for name in names), ""])
     return f"""# A study and its recorded answers
 
 Check it in this folder, with Python {manifest.python} or a similar version:
@@ -189,30 +195,13 @@ recorded answers and compares the results. It needs no key and no network.
 
 {textwrap.fill(SHUFFLED, WIDTH)}
 
-A program that recognizes such a run can deceive it: read the code."""
+A program that recognizes such a run can deceive it: read the code.
 
+## The answers
 
-def _answers_section(found: RunFacts, manifest: Manifest) -> str:
-    lines = ["## The answers", ""]
-    for label, words in packed_facts(found, manifest).items():
-        text = f"- {label[0].upper()}{label[1:]}: {words}"
-        lines.append(textwrap.fill(text, WIDTH, subsequent_indent="  "))
-    return "\n".join(lines)
+{answers}
 
-
-def packed_facts(found: RunFacts, manifest: Manifest) -> dict[str, str]:
-    """Return what a reviewer must know of the packed recordings, by label."""
-    unused = sum(manifest.unused.values())
-    words = f"{unused:,} of {counted(len(found.run.records), 'record')}" if unused else ""
-    evidence = {"packed as evidence, not used by the program": words} if unused else {}
-    return {**study_facts(found), **evidence}
-
-
-def _run_section(package: Path, manifest: Manifest) -> str:
-    variables = "\n".join(f"    {name}={value}" for name, value in manifest.environment.items())
-    options = run_options(package / FOLDERS[RECORDING], manifest.recordings)
-    program = ["llmcall", "run", *options] if options else ["python"]
-    return f"""## The run
+## The run
 
     {shlex.join([*program, *manifest.command])}
 
@@ -221,24 +210,18 @@ It runs in a folder in which each file has the path listed below without the fir
 
 {variables}
 
-What it printed is in `manifest.json`."""
+What it printed is in `manifest.json`.
 
+## The files
+{files}
+## Without llmcall
 
-def _files_section(manifest: Manifest) -> str:
-    lines = ["## The files"]
-    for role, title in TITLES.items():
-        files = [file.file for file in manifest.files_with_role(role) if file.file != README]
-        if files:
-            lines += ["", f"{title}:", "", *(f"- `{file}`" for file in files)]
-    return "\n".join(lines)
+`report.html` shows every conversation in a browser. `python read_cassette.py recordings/FILE` prints
+a recording, and needs Python alone. `manifest.json` has the SHA-256 of every file.
+"""
 
 
 REPORTING_HEAD = f"""The 14 items of {GUIDE},
 and two of its optional ones, filled from the recorded answers. What they do not
 show is marked **{BLANK}**. Fill in a copy, for the paper's supplement:
 `llmcall verify` names a file that was changed here."""
-WITHOUT_LLMCALL = """## Without llmcall
-
-`report.html` shows every conversation in a browser. `python read_cassette.py recordings/FILE` prints
-a recording, and needs Python alone. `manifest.json` has the SHA-256 of every file.
-"""

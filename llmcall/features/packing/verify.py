@@ -11,7 +11,6 @@ import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ...additions import load
@@ -311,31 +310,24 @@ def _remake_checks(package: Path, manifest: Manifest, scratch: Path) -> Iterator
 def _version_check(manifest: Manifest, observation: Observation) -> Check:
     pairs = [("Python", manifest.python, platform.python_version())]
     pairs += [
-        (name, packed, observation.packages.get(name) or _installed_version(name))
+        (name, packed, observation.packages.get(name, "was not imported"))
         for name, packed in manifest.packages.items()
     ]
     details = [
-        f"{name} {installed} (packed with {packed})"
-        for name, packed, installed in pairs
-        if installed != packed
+        f"{name} {found} (packed with {packed})" for name, packed, found in pairs if found != packed
     ]
-    if not details:
-        return Check("versions", OK, "the same")
-    return Check(
-        "versions", NOTE, "different versions from those it was packed with", tuple(details)
-    )
+    different = "different versions from those it was packed with"
+    return _make_check("versions", "the same", different, details, NOTE)
 
 
-def _installed_version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "is not installed"
+def _make_check(
+    name: str, good: str, bad: str, details: Sequence[str], status: str = DIFFERS
+) -> Check:
+    """Return a check that passes if there are no details.
 
-
-def _make_check(name: str, good: str, bad: str, details: Sequence[str]) -> Check:
-    """Return a check that passes if there are no details."""
-    return Check(name, DIFFERS, bad, tuple(details)) if details else Check(name, OK, good)
+    :param status: of one with details.
+    """
+    return Check(name, status, bad, tuple(details)) if details else Check(name, OK, good)
 
 
 def unified_diff(old: bytes, new: bytes, tolerance: float = 0.0) -> list[str]:

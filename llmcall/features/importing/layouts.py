@@ -62,10 +62,11 @@ def _layout(path: str, columns: Columns) -> Callable[[str, Columns], Iterator[Lo
     _, first = next(objects(path), ("", {}))
     if "interactions" in first:
         return exchanges_in_json
-    if columns.problem(first):
-        _check_known(path, first)
+    if not columns.problem(first):
+        return conversations
+    _check_known(path, first)
     is_batch = first.keys() & {*IDS} and first.keys() & (ASKED | ANSWERED)
-    return None if is_batch and columns.problem(first) else conversations
+    return None if is_batch else conversations
 
 
 def _check_known(path: str, first: Mapping[str, object]) -> None:

@@ -127,21 +127,16 @@ class Columns:
                     PROMPT if name == "messages" else name: columns[name] for name in columns
                 }
         is_row = "messages" not in columns
-        answers = answers if is_row else []
-        if is_row and not answers:
-            raise ValueError(
-                f"it has no messages, and none of {', '.join(ANSWERS)}, but {', '.join(columns)}"
-            )
-        names = (*ROW, *answers) if answers else CONVERSATION
+        if is_row and (problem := self._problem_of(columns, entry)):
+            raise ValueError(problem)
+        names = (*ROW, *answers) if is_row else CONVERSATION
         typed = {name: _typed(name, fields[name]) for name in fields if name in self._parameters}
         own = {
             name: typed[name] for name in typed if isinstance(typed[name], TYPES.get(name, object))
         }
         meant = {*names, *own, *self._parameters.difference(fields)}  # an empty cell is a default
         self._used.update(column for name, column in columns.items() if name in meant)
-        if is_row and answers:
-            if problem := self._problem_of(columns, entry):
-                raise ValueError(problem)
+        if is_row:
             if PROMPT not in fields:
                 raise ValueError("its prompt is empty")
             prompt, answer = fields[PROMPT], fields.get(answers[0])
@@ -164,7 +159,7 @@ class Columns:
         if own:
             fields["params"] = {**dict(fields.get("params") or {}), **own}
         conversation = {name: fields[name] for name in CONVERSATION if name in fields}
-        return {**conversation, IS_ROW: True} if answers else conversation
+        return {**conversation, IS_ROW: True} if is_row else conversation
 
 
 def is_empty(value: object) -> bool:

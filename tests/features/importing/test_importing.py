@@ -202,7 +202,7 @@ def test_a_legacy_completion_becomes_a_marked_chat() -> None:
         ({"scope": ("x",), "messages": "5"}, "no list of messages"),
         (
             {"prompt": "How much?", "anwser": "5"},
-            "it has no messages, and none of answer, response, completion, but prompt, anwser",
+            "it has no column answer, and no messages, but prompt, anwser",
         ),
         ({**game("x", "5"), "scope": "trial/x"}, "a tuple of names"),
         ({**game("x", "5"), "scope": ("trial/x",)}, "without '/'"),

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...core.calls import answers_held_back
 from ...link import programs
@@ -92,8 +92,6 @@ class _Replay(CallListener):
         self._open: list[Cassette] = []
         self._note = Note()
         self._callers: set[str | None] = set()
-        self._other = ""
-        self._missed = ""
         if (cassette := open_current_cassette()) is not None:
             self.opened(cassette)
 
@@ -133,20 +131,18 @@ class _Replay(CallListener):
             with lock:
                 self._note = self._note._replace(calls=self._note.calls + 1)
             return
-        if self._other:
+        if self._note.other:
             return
         for moved in list(cassette.tape.callers.moved):
             place = moved.request[0], moved.number, moved.caller
             if place == (position.path, position.draw, position.caller):
-                self._other = _words(moved, record)
-                self._write()
+                self._write(other=_words(moved, record))
                 return
 
     def refused(self, call: Call | None, error: Exception) -> None:
         """Note the first refusal."""
-        if not self._missed:
-            self._missed = str(error)
-            self._write()
+        if not self._note.missed:
+            self._write(missed=str(error))
 
     def end(self) -> None:
         """Write what was asked."""
@@ -155,21 +151,16 @@ class _Replay(CallListener):
             self.refused(None, recorder.first_error)
         for cassette in list(self._open):
             self.closed(cassette)
-        self._note = self._note._replace(is_whole=True)
-        self._write()
+        self._write(is_whole=True)
 
-    def _write(self) -> None:
-        """Write what is known so far: the program may end at any time."""
+    def _write(self, **found: Any) -> None:
+        """Note what was found, and write all that is known so far: the program may end at any time."""
         if os.getpid() != self._process:
             return
         with lock:  # two threads may end calls at once, and write one file
+            self._note = self._note._replace(**found, has_several_callers=len(self._callers) > 1)
             moved = sum(cassette.tape.callers.calls for cassette in self._open)
-            self._note._replace(
-                moved=self._note.moved + moved,
-                other=self._other,
-                missed=self._missed,
-                has_several_callers=len(self._callers) > 1,
-            ).write(self._plan.note)
+            self._note._replace(moved=self._note.moved + moved).write(self._plan.note)
 
 
 def _words(moved: Moved, record: Record) -> str:

@@ -11,6 +11,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from ...apis.message import message_of
+from ...apis.shapes import choices_of
 from ...apis.token_usage import tier_of
 from ...config import resolve as config
 from ...errors import APIError, ArgumentError, CacheError, LLMCallError
@@ -37,9 +39,9 @@ from .published_responses import (
     ASSISTANT,
     BATCH,
     Exchanges,
+    chat_with,
     is_exchange,
     is_placeholder,
-    message_in,
     split_choices,
     turn_response,
 )
@@ -275,13 +277,12 @@ def _of_turns(
     parameters.pop("n", None)  # each choice is a draw
     model = parameters.pop("model", None)
     messages = list(conversation["messages"])
-    has_responses = conversation.get("responses") is not None
     for number, (place, response) in enumerate(turns, 1):
         turn = messages[place]
         try:
-            answer, raw = turn_response(turn, response, has_responses=has_responses)
+            answer, raw = turn_response(turn, response)
             if is_placeholder(turn):
-                messages[place] = message_in(answer)
+                messages[place] = message_of(choices_of(answer)[0])
             if not place:
                 raise ValueError("no message precedes it")
             if any(is_placeholder(messages[earlier]) for earlier, _ in turns[: number - 1]):
@@ -297,8 +298,8 @@ def _of_turns(
 
 
 def _turns(conversation: Mapping[str, Data]) -> list[tuple[int, object]]:
-    """Return the place of each turn of the assistant among the messages, and its response, or ``None``; of a row,
-    of the last turn.
+    """Return the place of each turn of the assistant among the messages, and its response; of a row, of the last
+    turn. Without responses, the turns are the answers.
     """
     messages = conversation.get("messages")
     if not isinstance(messages, (list, tuple)):
@@ -314,7 +315,7 @@ def _turns(conversation: Mapping[str, Data]) -> list[tuple[int, object]]:
         raise ValueError("it has no assistant turn")
     responses = conversation.get("responses")
     if responses is None:
-        responses = [None] * len(places)
+        responses = [chat_with(messages[place]) for place in places]
     if len(responses) != len(places):
         raise ValueError(
             f"it has {counted(len(responses), 'response')} for {counted(len(places), 'assistant turn')}"

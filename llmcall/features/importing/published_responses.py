@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ...apis.chunks import DONE, Assembler
-from ...apis.message import message_of, message_text, object_in, objects_in
+from ...apis.message import message_text, object_in, objects_in
 from ...apis.shapes import chat_of, choices_of, read_choices, served_model
 from ...clients.api_errors import http_library, raise_reported
 from ...config.settings import DEFAULT_MODEL
@@ -210,20 +210,21 @@ def is_placeholder(turn: Mapping[str, object]) -> bool:
     return not any(turn.get(name) for name in CONTENTS)
 
 
+def chat_with(turn: Mapping[str, object]) -> dict[str, object]:
+    """Return the response of a chat whose answer is a turn."""
+    choice = {"index": 0, "message": {**turn, "role": ASSISTANT}, "finish_reason": None}
+    return {"object": CHAT, "choices": [choice]}
+
+
 def turn_response(
-    turn: Mapping[str, object], response: object, *, has_responses: bool
+    turn: Mapping[str, object], response: object
 ) -> tuple[dict[str, Data], Mapping[str, Data]]:
     """Return the response to record for a turn of the assistant, and the answer as its API gave it.
 
-    :param response: the whole answer, of any API, or ``None``.
-    :param has_responses: ``True`` if the conversation has the API's answers; if not, the turn is the answer.
+    :param response: the whole answer, of any API.
     :raises APIError: if the answer is an error, empty, filtered or broken off.
     :raises TypeError, ValueError: if it cannot be read, or does not match the turn.
     """
-    if not has_responses:
-        message = {**turn, "role": ASSISTANT}
-        choice = {"index": 0, "message": message, "finish_reason": None}
-        response = {"object": CHAT, "choices": [choice]}
     if response is None:
         raise ValueError("it has no response")
     raw: object = recordable(response, "its response", surrogates=True)
@@ -236,7 +237,7 @@ def turn_response(
     check_chat(recorded)
     if problem := unreadable(Record(None, "chat", None, {"messages": []}, recorded)):
         raise ValueError(problem)
-    if has_responses and not is_placeholder(turn):
+    if not is_placeholder(turn):
         _check_match(turn, recorded)
     return recorded, raw
 
@@ -292,11 +293,6 @@ def split_choices(
     return [
         (draw, cost if number == 0 or cost is None else 0.0) for number, draw in enumerate(draws)
     ]
-
-
-def message_in(response: Mapping[str, object]) -> dict[str, object]:
-    """Return the message of a response's first choice."""
-    return message_of(choices_of(response)[0])
 
 
 def _check_match(turn: Mapping[str, object], response: Mapping[str, object]) -> None:

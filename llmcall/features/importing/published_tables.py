@@ -70,11 +70,12 @@ class Columns:
 
     def problem(self, columns: Collection[str]) -> str:
         """Return why rows with these columns cannot be read; empty if they can."""
-        fields = self._fields(columns)
-        return "" if "messages" in fields else self._problem_of(fields, columns)
+        return self._problem_of(self._fields(columns), columns)
 
     def _problem_of(self, fields: Mapping[str, str], columns: Collection[str]) -> str:
-        """Return why a row with these fields cannot be read; empty if it can."""
+        """Return why rows with these fields cannot be read; empty if they can."""
+        if "messages" in fields:
+            return ""
         found = [name for name in ANSWERS if name in fields]
         lacking = [] if PROMPT in fields else [PROMPT]
         lacking += [] if found else [ANSWERS[0]]
@@ -126,9 +127,9 @@ class Columns:
                 columns = {
                     PROMPT if name == "messages" else name: columns[name] for name in columns
                 }
-        is_row = "messages" not in columns
-        if is_row and (problem := self._problem_of(columns, entry)):
+        if problem := self._problem_of(columns, entry):
             raise ValueError(problem)
+        is_row = "messages" not in columns
         names = (*ROW, *answers) if is_row else CONVERSATION
         typed = {name: _typed(name, fields[name]) for name in fields if name in self._parameters}
         own = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import click
@@ -16,7 +16,7 @@ from ..keys.plain_data import is_same
 from ..review.conversations import record_name
 from ..stores.cache.cache import shared_cache
 from ..stores.record import NumberedDraw, draw_of
-from ..stores.records.answers import Conflict, combine
+from ..stores.records.answers import combine
 from ..stores.records.reader import RecordFile, read
 from ..stores.records.writer import write
 from ..support.display import as_json, counted, printable, visible
@@ -53,7 +53,9 @@ def merge(one: str, other: str, to: str, on_conflict: str) -> None:
             "again with the other's settings"
         )
     combined = combine([*first], [*second], on_conflict)
-    _print_conflicts(combined.conflicts)
+    for conflict in combined.conflicts:
+        answers = " | ".join(as_json(record.answer) for record in conflict)
+        echo(f"conflict: {record_name(conflict[0])}: {visible(answers)}", err=True)
     if combined.conflicts and on_conflict == "raise":
         count = counted(len(combined.conflicts), "request")
         raise CacheError(
@@ -170,9 +172,3 @@ def forget(file: str, key: tuple[str, ...]) -> None:
         "requests what is missing",
         err=True,
     )
-
-
-def _print_conflicts(conflicts: Iterable[Conflict]) -> None:
-    for conflict in conflicts:
-        answers = " | ".join(as_json(record.answer) for record in conflict)
-        echo(f"conflict: {record_name(conflict[0])}: {visible(answers)}", err=True)

@@ -168,11 +168,8 @@ def demo(context: click.Context, arguments: tuple[str, ...]) -> None:
 
     The day is played twice. The second time, one person is changed.
     """
-    play = runpy.run_path(str(_demo_script()), run_name="market_day")["main"]
-    play(context.command_path, *arguments)
-
-
-def _demo_script() -> Path:
     installed = Path(sysconfig.get_path("data")) / "share" / "llmcall" / DEMO
     checkout = Path(__file__).resolve().parents[2] / "examples" / DEMO
-    return installed if installed.is_file() else checkout
+    script = installed if installed.is_file() else checkout
+    play = runpy.run_path(str(script), run_name="market_day")["main"]
+    play(context.command_path, *arguments)

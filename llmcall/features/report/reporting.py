@@ -66,7 +66,8 @@ def checklist(found: RunFacts, code: Sequence[str] = ()) -> list[ChecklistItem]:
     spoken = [answer for answer in answers if not answer.is_embedding]
     conversed = [asked.call for asked in found.spoken]
     is_imported = bool(found.run.origin)  # then nothing found is nothing recorded
-    questions, instructions = _Prompts(USER_PROMPT, found), _Prompts(SYSTEM_PROMPT, found)
+    questions, other_questions = _prompts(USER_PROMPT, found)
+    instructions, other_instructions = _prompts(SYSTEM_PROMPT, found)
     return [
         ChecklistItem("A.1 Purpose", blanks=["what the model was used for, and why a model"]),
         ChecklistItem(
@@ -108,11 +109,11 @@ def checklist(found: RunFacts, code: Sequence[str] = ()) -> list[ChecklistItem]:
             [_turns(conversed), _kept(conversed, is_imported=is_imported)],
             blanks=["memory of other kinds: summaries, notes, or words of others in later prompts"],
         ),
-        ChecklistItem("C.1 Prompts", questions.summary, questions.texts),
+        ChecklistItem("C.1 Prompts", other_questions, questions),
         ChecklistItem(
             "C.2 Instructions for the whole system",
-            [_instructed(conversed, is_imported=is_imported), *instructions.summary],
-            instructions.texts,
+            [_instructed(conversed, is_imported=is_imported), *other_instructions],
+            instructions,
             ["who is asked what, when, and how answers feed later prompts"],
         ),
         ChecklistItem(
@@ -227,9 +228,11 @@ def _repetitions(answers: Sequence[AskedCall], named_draws: str) -> Iterator[str
         times = Counter(_questions_of(runs))
         is_reordered |= len(times) < len({answer.request for answer in runs})
         again = len(of_model) - len(runs)
+        fewest, most = min(times.values(), default=0), max(times.values(), default=0)
+        often = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
         yield (
             f"{f'{model}: ' if by_model.keys() != {model} else ''}{counted(len(runs), 'answer')} to "
-            f"{counted(len(times), 'different request')}: {_range(times.values())} for each"
+            f"{counted(len(times), 'different request')}: {often} for each"
             f"{f'; {again:,} more when an LLMCall asked again' if again else ''}."
         )
     if is_reordered:
@@ -291,40 +294,37 @@ def _kept(calls: Sequence[RecordedCall], *, is_imported: bool) -> str:
     return f"{counted(kept, 'call') if kept else 'No call'} continued a conversation kept by the server."
 
 
-class _Prompts:
-    """The prompts of one role: of each template or question that records name, the first; of other calls, all if
-    they are few, else those that together have the most different words.
+def _prompts(role: str, found: RunFacts) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return the prompts of one role, each below a line about it, and what is not shown, in a sentence, if anything.
 
-    :ivar texts: each below a line about it.
-    :ivar summary: what is not shown, in a sentence, if anything.
+    Of each template or question that records name, the first is shown; of other calls, all if they are few, else those
+    that together have the most different words.
     """
-
-    def __init__(self, role: str, found: RunFacts) -> None:
-        named: dict[str, tuple[str, str]] = {}  # by a form's digest: its name, and the first prompt
-        times: Counter[str] = Counter()
-        others: dict[str, None] = {}
-        for asked in found.asked:
-            text, form = new_text(asked.call, role), FORM.of(asked.record)
-            if not text:
-                continue
-            if form is not None:
-                named.setdefault(form["digest"], (form["name"], text))
-                times[f"form {form['digest']}"] += 1
-            else:
-                others[text] = None
-                times[f"text {text}"] += 1
-        shown = [*others] if len(others) <= MAX_PROMPTS else [*_covering(others)]
-        self.texts = [
-            (_caption(role, name, times[f"form {digest}"]), text)
-            for digest, (name, text) in named.items()
-        ]
-        self.texts += [(_caption(role, "", times[f"text {text}"]), text) for text in shown]
-        self.summary = []
-        if left := len(others) - len(shown):
-            self.summary.append(
-                f"{counted(left, 'other prompt')} of calls without a template: in the report, with each call. These "
-                f"{len(shown)} have the most different words."
-            )
+    named: dict[str, tuple[str, str]] = {}  # by a form's digest: its name, and the first prompt
+    times: Counter[str] = Counter()
+    others: dict[str, None] = {}
+    for asked in found.asked:
+        text, form = new_text(asked.call, role), FORM.of(asked.record)
+        if not text:
+            continue
+        if form is not None:
+            named.setdefault(form["digest"], (form["name"], text))
+            times[f"form {form['digest']}"] += 1
+        else:
+            others[text] = None
+            times[f"text {text}"] += 1
+    shown = [*others] if len(others) <= MAX_PROMPTS else [*_covering(others)]
+    texts = [
+        (_caption(role, name, times[f"form {digest}"]), text)
+        for digest, (name, text) in named.items()
+    ]
+    texts += [(_caption(role, "", times[f"text {text}"]), text) for text in shown]
+    left = len(others) - len(shown)
+    summary = (
+        f"{counted(left, 'other prompt')} of calls without a template: in the report, with each call. These "
+        f"{len(shown)} have the most different words."
+    )
+    return texts, [summary] if left else []
 
 
 def _covering(texts: Collection[str]) -> Iterator[str]:
@@ -349,8 +349,3 @@ def _instructed(calls: Sequence[RecordedCall], *, is_imported: bool) -> str:
     if is_imported and not count:
         return NOT_KNOWN.format("system messages")
     return f"{count:,} of {counted(len(calls), 'call')} contain system messages."
-
-
-def _range(numbers: Collection[int]) -> str:
-    fewest, most = min(numbers, default=0), max(numbers, default=0)
-    return f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"

@@ -153,13 +153,9 @@ def moving_order(order: str, options: Sequence[str], respondent: Respondent) -> 
         return permutation(count, number % factorial(count))
     number = _number(respondent.path, options)
     if order == "rotate":
-        return rotated(count, number % count + respondent.repeat)
+        start = (number + respondent.repeat) % count
+        return given_order[start:] + given_order[:start]
     return given_order[::-1] if number % 2 else given_order
-
-
-def rotated(count: int, start: int) -> tuple[int, ...]:
-    """Return the numbers below ``count``, from ``start`` on, and then those before it."""
-    return tuple((start + step) % count for step in range(count))
 
 
 def permutation(count: int, index: int) -> tuple[int, ...]:

@@ -40,14 +40,8 @@ PARSED = ("parsed", "parsed_arguments")
 
 
 def read_if_pickled(path: str) -> list[Record] | None:
-    """Return the records of a pickle, as its first byte says; ``None`` for any other file."""
-    with open(path, "rb") as file:
-        is_pickle = file.read(1) == PICKLE
-    return _read(path) if is_pickle else None
-
-
-def _read(path: str) -> list[Record]:
-    """Return the records of a pickle cache in the order of the file; warn of unreadable entries.
+    """Return the records of a pickle cache in the order of the file; warn of unreadable entries. Return ``None`` for a
+    file that is no pickle, as its first byte says.
 
     ``REASONING_EFFORT``, which TinyTroupe did not record, comes from the settings, as do aliases,
     namespace and normalizers: a script that repeats a call under these settings finds its answer. An
@@ -56,6 +50,9 @@ def _read(path: str) -> list[Record]:
 
     :raises CacheCorruptError: if the file is not such a cache.
     """
+    with open(path, "rb") as file:
+        if file.read(1) != PICKLE:
+            return None
     settings = config.settings()
     records: dict[str, Record] = {}
     problems = []

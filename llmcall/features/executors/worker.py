@@ -142,6 +142,7 @@ class _Session:
 
     :ivar is_linked: ``True`` if the map's process can be reached; else the worker is on another machine.
     :ivar tasks: the number of those that run.
+    :ivar applied: applies the state while there are any.
     :raises CacheError: if workers on other machines are refused, and this is one.
     """
 
@@ -155,10 +156,11 @@ class _Session:
             raise CacheError(state.refusal)
         self.meter = NotedMeter(None)
         self.tasks = 0
-        self._applied = ExitStack()
+        self.applied = ExitStack()
 
     @contextmanager
-    def _applying(self) -> Iterator[None]:
+    def applying(self) -> Iterator[None]:
+        """Apply the state for a block."""
         with config.using(self._layers), none_open(), budgets.all_closed():
             if not self.is_linked:
                 with last_in(meters, self.meter):
@@ -171,18 +173,6 @@ class _Session:
                 recording = recording_linked(self._recording)
             with closing(self._parent), linked(self._parent), recording:
                 yield
-
-    def begin_task(self) -> None:
-        """Apply the state, if it is the first task."""
-        if not self.tasks:
-            self._applied.enter_context(self._applying())
-        self.tasks += 1
-
-    def end_task(self) -> None:
-        """Apply the state no longer, if it was the last task."""
-        self.tasks -= 1
-        if not self.tasks:
-            self._applied.close()
 
 
 _session: _Session | None = None  # of the last task
@@ -199,12 +189,16 @@ def _running(task: RemoteTask) -> Iterator[_Session]:
         )
         if (session := _session) is None or session.token != task.token:
             session = _session = _Session(task)
-        session.begin_task()
+        if not session.tasks:
+            session.applied.enter_context(session.applying())
+        session.tasks += 1
     try:
         yield session
     finally:
         with _changed:
-            session.end_task()
+            session.tasks -= 1
+            if not session.tasks:
+                session.applied.close()
             _changed.notify_all()
 
 

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from ...core.seams import Store
     from ...keys.keys import Identity
     from ...scopes.draw_numbers import RecordedCallers
-    from ...stores.cassettes.cassette import Cassette
 
 Message = dict[str, Any]
 MOST_NAMED = 5  # actors that a message lists
@@ -93,22 +92,17 @@ class _Answer:
     :ivar is_used: ``True`` if a call got the answer.
     """
 
-    def __init__(self, actor: str, number: int, message: Message) -> None:
-        self.actor = actor
+    def __init__(self, actor: str, number: int, answer: object) -> None:
+        self.actor = actor.strip("/")
         self.number = number
-        self.message = message
+        self.message = message_of(answer, self.place)
         self.path: str | None = None
         self.is_used = False
 
     @property
     def place(self) -> str:
         """Return the answer's name in messages."""
-        return place_of(self.actor, self.number)
-
-
-def place_of(actor: str, number: int) -> str:
-    """Return the name of an answer in messages."""
-    return f"the override of {printable(actor)}'s call {number}"
+        return f"the override of {printable(self.actor)}'s call {self.number}"
 
 
 class Override(CallListener):
@@ -125,8 +119,7 @@ class Override(CallListener):
                     f"override has the key {place!r}; it must be an actor and the number of its call: ('Ben', 2)"
                 )
         self._answers = [
-            _Answer(actor.strip("/"), number, message_of(answer, place_of(actor, number)))
-            for (actor, number), answer in answers.items()
+            _Answer(actor, number, answer) for (actor, number), answer in answers.items()
         ]
         self._inside = Position()
         self._calls: dict[tuple[Branches, str], _Calls] = {}
@@ -225,24 +218,13 @@ class Override(CallListener):
 
 
 def _counted(call: Call) -> _Calls:
-    """Return the count of the calls of a call's actor, in its arm, which begins with this call."""
+    """Return the count of the calls of a call's actor, in its arm, which begins with this call.
+
+    :raises ConfigError: if the cassette's mode would replace the answers of a complete file.
+    """
     position, cassette = call.position, call.cassette
     if cassette is None:
         return _Calls(0, None)
-    _check_file(cassette)
-    tape = cassette.tape
-    # a file has the calls of an arm in the order of the arms that made them first
-    if tape.may_record or position.arm:
-        return _Calls(tape.log.count_in(position.path, position.arm), None)
-    keys = [record.cache_key for record in tape.stored if record.scope == position.path]
-    return _Calls(0, keys)
-
-
-def _check_file(cassette: Cassette) -> None:
-    """Refuse to replace the answers of a complete file.
-
-    :raises ConfigError: if the cassette's mode would.
-    """
     header = header_in(cassette.path) if MODES[cassette.mode].adds else None
     if header is not None and header.is_complete:
         raise ConfigError(
@@ -250,6 +232,12 @@ def _check_file(cassette: Cassette) -> None:
             f"{cassette.mode!r} would replace: record into a new cassette. Calls that do not change get these answers "
             f"there, from the disk cache; 'llmcall cache load {cassette.path}' puts them into it"
         )
+    tape = cassette.tape
+    # a file has the calls of an arm in the order of the arms that made them first
+    if tape.may_record or position.arm:
+        return _Calls(tape.log.count_in(position.path, position.arm), None)
+    keys = [record.cache_key for record in tape.stored if record.scope == position.path]
+    return _Calls(0, keys)
 
 
 def message_of(answer: object, place: str) -> Message:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...apis.shapes import as_chat
 from ...clients.api_errors import failure, http_library, mapped_error
@@ -21,10 +21,6 @@ from ...errors import APIError, ContextLengthError, InvalidRequestError, Request
 from ...keys.request import Data, Request
 from ...support.notices import logger
 from ...support.waits import resolved
-
-if TYPE_CHECKING:
-    import openai
-
 
 _COMPLETIONS = "openai.resources.chat.completions"
 
@@ -241,16 +237,9 @@ def sdk_error(error: APIError) -> Exception:
     if isinstance(error, RequestTimeoutError):
         return openai.APITimeoutError(request=http_library().Request("POST", NO_ADDRESS))
     if isinstance(error, ContextLengthError):
-        return _bad_request(error)
+        library = http_library()
+        response = library.Response(400, request=library.Request("POST", NO_ADDRESS))
+        message = f"maximum context length exceeded: {error}"
+        body = {"message": message, "code": "context_length_exceeded"}
+        return openai.BadRequestError(message, response=response, body=body)
     return error
-
-
-def _bad_request(error: ContextLengthError) -> openai.BadRequestError:
-    """Return the SDK's error for a context that is too long."""
-    from ...support.libraries import openai
-
-    library = http_library()
-    response = library.Response(400, request=library.Request("POST", NO_ADDRESS))
-    message = f"maximum context length exceeded: {error}"
-    body = {"message": message, "code": "context_length_exceeded"}
-    return openai.BadRequestError(message, response=response, body=body)

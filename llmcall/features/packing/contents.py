@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import re
 import shlex
 import textwrap
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
+from ...errors import LLMCallError
 from ...review.runs import RecordedRun
 from ...stores.records.reader import read
 from ...support.display import counted
@@ -16,8 +21,18 @@ from ...support.secrets import find, find_setting
 from ..report.facts import RunFacts, study_facts
 from ..report.page import page
 from ..report.reporting import BLANK, GUIDE, TITLE, as_markdown, checklist
-from .observed_run import run_options
-from .package import ABOUT, CODE, DATA, DISTRIBUTION, FOLDERS, RECORDING, RESULT, Manifest
+from .observed_run import PACKAGE, files_below, run_options
+from .package import (
+    ABOUT,
+    CODE,
+    DATA,
+    DISTRIBUTION,
+    FOLDERS,
+    RECORDING,
+    RESULT,
+    Manifest,
+    zip_entry,
+)
 
 HOME = r"(?:/home/|/Users/)[^\s/\\\"'<>:]+"
 MAIL = r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}"
@@ -115,13 +130,6 @@ def merged_run(package: Path, manifest: Manifest) -> RecordedRun:
         headers=headers,
         pruned=tuple(manifest.pruned.values()),
     )
-
-
-def requirements(wheel: str, manifest: Manifest) -> str:
-    """Return the requirements for pip: llmcall's wheel, and what the program imported."""
-    packages = manifest.packages.items()
-    pins = [f"{name}=={version}\n" for name, version in packages if name != DISTRIBUTION]
-    return "".join([f"./{wheel}\n", *pins])
 
 
 def write_pages(folder: Path, package: Path, manifest: Manifest) -> None:
@@ -225,3 +233,63 @@ REPORTING_HEAD = f"""The 14 items of {GUIDE},
 and two of its optional ones, filled from the recorded answers. What they do not
 show is marked **{BLANK}**. Fill in a copy, for the paper's supplement:
 `llmcall verify` names a file that was changed here."""
+
+
+# The requirements, with the wheel of this llmcall
+
+# The metadata files that are packed; the others are about this installation.
+METADATA = ("METADATA", "entry_points.txt", "top_level.txt", "LICENSE", "licenses/LICENSE")
+FORMAT = "Wheel-Version: 1.0\nGenerator: llmcall\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+
+
+def write_requirements(folder: Path, manifest: Manifest) -> None:
+    """Write the requirements for pip: the wheel of llmcall, which is written, too, and what the program imported."""
+    packages = manifest.packages.items()
+    pins = [f"{name}=={version}\n" for name, version in packages if name != DISTRIBUTION]
+    text = "".join([f"./{_write_wheel(folder)}\n", *pins])
+    (folder / REQUIREMENTS).write_text(text, encoding="utf-8", newline="\n")
+
+
+def _write_wheel(folder: Path) -> str:
+    """Write a wheel of this llmcall, installed or a checkout, and return the file's name.
+
+    :raises LLMCallError: if llmcall is not installed.
+    """
+    name, files = _contents(_distribution())
+    # Not compressed, so that the bytes do not depend on the version of zlib.
+    with zipfile.ZipFile(folder / name, "w") as archive:
+        for path, data in files.items():
+            archive.writestr(zip_entry(path), data)
+    return name
+
+
+def _distribution() -> Distribution:
+    """Return llmcall's distribution, not a build's leftover in a checkout (llmcall_sim.egg-info)."""
+    for distribution in distributions(name=DISTRIBUTION):
+        if distribution.read_text("METADATA"):
+            return distribution
+    raise LLMCallError(
+        "llmcall is not installed, so no wheel of it can be packed; install it: "
+        f"python -m pip install -e {PACKAGE.parent}"
+    )
+
+
+def _contents(distribution: Distribution) -> tuple[str, dict[str, bytes]]:
+    """Return a wheel's name and files, by their paths in it."""
+    project = f"{DISTRIBUTION.replace('-', '_')}-{distribution.version}"
+    metadata = {name: distribution.read_text(name) for name in METADATA} | {"WHEEL": FORMAT}
+    files = {
+        f"{PACKAGE.name}/{path}": (PACKAGE / path).read_bytes() for path in files_below(PACKAGE)
+    }
+    files |= {
+        f"{project}.dist-info/{name}": text.encode() for name, text in metadata.items() if text
+    }
+    record = f"{project}.dist-info/RECORD"
+    lines = [_record_line(path, data) for path, data in files.items()]
+    files[record] = "".join([*lines, f"{record},,\n"]).encode()
+    return f"{project}-py3-none-any.whl", files
+
+
+def _record_line(path: str, data: bytes) -> str:
+    digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
+    return f"{path},sha256={digest},{len(data)}\n"

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 import platform
 import re
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 from ...config import resolve as config
@@ -25,15 +21,13 @@ from .contents import (
     PAGES,
     READER,
     REPORT,
-    REQUIREMENTS,
     credentials,
     personal_lines,
     read_text,
-    requirements,
     write_pages,
+    write_requirements,
 )
 from .observed_run import (
-    PACKAGE,
     Observation,
     describe_unused,
     files_below,
@@ -45,7 +39,6 @@ from .package import (
     ABOUT,
     CODE,
     DATA,
-    DISTRIBUTION,
     FOLDERS,
     NAME,
     RECORDING,
@@ -58,7 +51,6 @@ from .package import (
     lay_out,
     new_path,
     write_zip,
-    zip_entry,
 )
 from .verify import DIFFERS, Check, run_checks
 
@@ -292,7 +284,7 @@ def _second_run_problems(checks: Iterable[Check]) -> list[str]:
 def _write_about_files(package: Path, manifest: Manifest) -> Manifest:
     """Write the files about a package, and return its manifest with all files."""
     copy_file(READER, package / READER.name)
-    _write(package / REQUIREMENTS, requirements(write_wheel(package), manifest))
+    write_requirements(package, manifest)
     for name in PAGES:  # the README lists the others
         (package / name).touch()
     manifest = replace(manifest, files=_packed_files(package))
@@ -322,7 +314,7 @@ def _notes(package: Path, manifest: Manifest, project: Path) -> Iterator[str]:
             yield f"look at {packed.path}: the packed result differs from the file in the project"
     for packed in manifest.files:
         # neither the report, which repeats the recordings, nor the wheel
-        if packed.file != REPORT and not packed.file.startswith(f"{FILE_NAME}-"):
+        if packed.file != REPORT and not packed.file.endswith(".whl"):
             yield from personal_lines(packed.file, read_text(package / packed.file))
     yield from personal_lines("printed text", manifest.printed)
 
@@ -416,56 +408,3 @@ def environment_variables(env: Iterable[str]) -> Iterator[tuple[str, str]]:
             value = os.environ[name]
             is_credential = is_credential or CREDENTIAL_ENDING.search(name) is not None
         yield name, "none" if is_credential else value
-
-
-# The wheel of this llmcall
-
-FILE_NAME = DISTRIBUTION.replace("-", "_")
-# The metadata files that are packed; the others are about this installation.
-METADATA = ("METADATA", "entry_points.txt", "top_level.txt", "LICENSE", "licenses/LICENSE")
-FORMAT = "Wheel-Version: 1.0\nGenerator: llmcall\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-
-
-def write_wheel(folder: Path) -> str:
-    """Write a wheel of this llmcall, installed or a checkout, and return the file's name.
-
-    :raises LLMCallError: if llmcall is not installed.
-    """
-    name, files = _contents(_distribution())
-    # Not compressed, so that the bytes do not depend on the version of zlib.
-    with zipfile.ZipFile(folder / name, "w") as archive:
-        for path, data in files.items():
-            archive.writestr(zip_entry(path), data)
-    return name
-
-
-def _distribution() -> Distribution:
-    """Return llmcall's distribution, not a build's leftover in a checkout (llmcall_sim.egg-info)."""
-    for distribution in distributions(name=DISTRIBUTION):
-        if distribution.read_text("METADATA"):
-            return distribution
-    raise LLMCallError(
-        "llmcall is not installed, so no wheel of it can be packed; install it: "
-        f"python -m pip install -e {PACKAGE.parent}"
-    )
-
-
-def _contents(distribution: Distribution) -> tuple[str, dict[str, bytes]]:
-    """Return a wheel's name and files, by their paths in it."""
-    project = f"{FILE_NAME}-{distribution.version}"
-    metadata = {name: distribution.read_text(name) for name in METADATA} | {"WHEEL": FORMAT}
-    files = {
-        f"{PACKAGE.name}/{path}": (PACKAGE / path).read_bytes() for path in files_below(PACKAGE)
-    }
-    files |= {
-        f"{project}.dist-info/{name}": text.encode() for name, text in metadata.items() if text
-    }
-    record = f"{project}.dist-info/RECORD"
-    lines = [_record_line(path, data) for path, data in files.items()]
-    files[record] = "".join([*lines, f"{record},,\n"]).encode()
-    return f"{project}-py3-none-any.whl", files
-
-
-def _record_line(path: str, data: bytes) -> str:
-    digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
-    return f"{path},sha256={digest},{len(data)}\n"

@@ -10,10 +10,9 @@ import shlex
 import textwrap
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
-from importlib.metadata import Distribution, distributions
+from importlib.metadata import distributions
 from pathlib import Path
 
-from ...errors import LLMCallError
 from ...review.runs import RecordedRun
 from ...stores.records.reader import read
 from ...support.display import counted
@@ -251,31 +250,10 @@ def write_requirements(folder: Path, manifest: Manifest) -> None:
 
 
 def _write_wheel(folder: Path) -> str:
-    """Write a wheel of this llmcall, installed or a checkout, and return the file's name.
-
-    :raises LLMCallError: if llmcall is not installed.
-    """
-    name, files = _contents(_distribution())
-    # Not compressed, so that the bytes do not depend on the version of zlib.
-    with zipfile.ZipFile(folder / name, "w") as archive:
-        for path, data in files.items():
-            archive.writestr(zip_entry(path), data)
-    return name
-
-
-def _distribution() -> Distribution:
-    """Return llmcall's distribution, not a build's leftover in a checkout (llmcall_sim.egg-info)."""
-    for distribution in distributions(name=DISTRIBUTION):
-        if distribution.read_text("METADATA"):
-            return distribution
-    raise LLMCallError(
-        "llmcall is not installed, so no wheel of it can be packed; install it: "
-        f"python -m pip install -e {PACKAGE.parent}"
-    )
-
-
-def _contents(distribution: Distribution) -> tuple[str, dict[str, bytes]]:
-    """Return a wheel's name and files, by their paths in it."""
+    """Write a wheel of this llmcall, installed or a checkout, and return the file's name."""
+    # Not a build's leftover in a checkout: llmcall_sim.egg-info has no METADATA.
+    own = (found for found in distributions(name=DISTRIBUTION) if found.read_text("METADATA"))
+    distribution = next(own)
     project = f"{DISTRIBUTION.replace('-', '_')}-{distribution.version}"
     metadata = {name: distribution.read_text(name) for name in METADATA} | {"WHEEL": FORMAT}
     files = {
@@ -285,11 +263,14 @@ def _contents(distribution: Distribution) -> tuple[str, dict[str, bytes]]:
         f"{project}.dist-info/{name}": text.encode() for name, text in metadata.items() if text
     }
     record = f"{project}.dist-info/RECORD"
-    lines = [_record_line(path, data) for path, data in files.items()]
+    lines = []
+    for path, data in files.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
+        lines.append(f"{path},sha256={digest},{len(data)}\n")
     files[record] = "".join([*lines, f"{record},,\n"]).encode()
-    return f"{project}-py3-none-any.whl", files
-
-
-def _record_line(path: str, data: bytes) -> str:
-    digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
-    return f"{path},sha256={digest},{len(data)}\n"
+    name = f"{project}-py3-none-any.whl"
+    # Not compressed, so that the bytes do not depend on the version of zlib.
+    with zipfile.ZipFile(folder / name, "w") as archive:
+        for path, data in files.items():
+            archive.writestr(zip_entry(path), data)
+    return name

@@ -224,7 +224,7 @@ class Replay(CallListener):
                 yield cassette
                 outcomes = item.stash.get(OUTCOMES, [])  # empty after Ctrl-C in the setup
                 if len(outcomes) > 1 and set(outcomes) == {"passed"}:
-                    test.note_passed()
+                    test.writes = test.raises_refusals = True
                 is_known = not is_shared or self._collects_all_of(path)
                 if is_known and test.writes and not cassette.failures.counts():
                     unused = cassette.unused()
@@ -328,7 +328,8 @@ CURRENT_TEST = "PYTEST_CURRENT_TEST"
 
 
 class TestOwner(Owner):
-    """A test of the pytest plugin, which reports the use itself, since other tests may use the file, too.
+    """A test of the pytest plugin, which reports the use itself, since other tests may use the file, too. The file is
+    written once the test has passed.
 
     :param bypasses_cache: ``True`` if this run requests everything anew.
     :param earlier_calls: the first calls of the tests that have passed.
@@ -341,10 +342,6 @@ class TestOwner(Owner):
     def __init__(self, bypasses_cache: bool, earlier_calls: Mapping[str, SortKey]) -> None:
         self.bypasses_cache = bypasses_cache
         self.earlier_calls = earlier_calls
-
-    def note_passed(self) -> None:
-        """Let the file be written, since the test passed."""
-        self.writes = self.raises_refusals = True
 
     def place(self) -> str:
         return "for this test by the pytest plugin; remove one of the two"

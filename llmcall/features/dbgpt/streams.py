@@ -58,7 +58,10 @@ async def chat_completion_stream(
     ):
         if response.status_code != 200:
             await response.aread()
-            raise _log_refusal(response)
+            body = without_secrets(response.text, secrets_of(response.request))
+            logger().error("Request failed with status %d. Error: %s", response.status_code, body)
+            message = f"Request failed with status {response.status_code}"
+            raise httpx.RequestError(message, request=response.request)
         async with aclosing(_pieces(response)) as pieces:
             async for piece in pieces:
                 if caller is not None:
@@ -93,16 +96,6 @@ async def chat_completion(
     stream = chat_completion_stream(url, chat_data, client, headers, timeout, caller)
     async with aclosing(stream) as pieces:
         return "".join([piece async for piece in pieces])
-
-
-def _log_refusal(response: httpx.Response) -> httpx.RequestError:
-    """Log a response with a status other than 200, and return the error to raise for it."""
-    from ...support.libraries import httpx
-
-    body = without_secrets(response.text, secrets_of(response.request))
-    logger().error("Request failed with status %d. Error: %s", response.status_code, body)
-    message = f"Request failed with status {response.status_code}"
-    return httpx.RequestError(message, request=response.request)
 
 
 async def _pieces(response: httpx.Response) -> AsyncGenerator[str, None]:

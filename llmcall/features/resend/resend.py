@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from statistics import fmean
@@ -198,7 +198,10 @@ def resend(
         if question.key in answers:
             draws.append((question.scope, "now", answers[question.key]))
         for scope, when, record in draws:
-            rows += ((question.digest, scope or None, when, *it) for it in _answer_cells(record))
+            for choice in record.choices:  # several, if n is above 1
+                answer, refusal = message_text(choice["message"]), choice["message"].get("refusal")
+                cells = answer, record.served, choice.get("finish_reason"), refusal
+                rows.append((question.digest, scope or None, when, *cells))
     return data_frame(rows, COLUMNS)
 
 
@@ -307,14 +310,6 @@ def _record(client: LLMClient, to: str, sample: Sequence[_Question]) -> None:
             raise errors[0]
     if len(errors) == len(sample):
         raise errors[0]
-
-
-def _answer_cells(record: Record) -> Iterator[tuple[str | None, ...]]:
-    """Yield the cells of each answer; a record with several choices holds several."""
-    for choice in record.choices:
-        message = choice["message"]
-        finish_reason, refusal = choice.get("finish_reason"), message.get("refusal")
-        yield message_text(message), record.served, finish_reason, refusal
 
 
 def body_again(client: LLMClient, recorded_request: Mapping[str, Data]) -> dict[str, Data]:

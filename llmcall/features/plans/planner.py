@@ -87,40 +87,44 @@ def plan_of(
     return Plan(hits, len(misses), input_tokens, (low, high), priced_by, expected, notes, batch)
 
 
-class _Costs:
-    """The costs of the recorded draws of a call, at current prices; the sums are in USD.
+class _DrawCost(NamedTuple):
+    """The cost of a recorded draw at current prices, in USD.
 
-    :ivar is_known: ``True`` if the usage and the price of each answer are known.
+    :param prompt_tokens: of its first answer.
+    :param prompt: what these cost.
+    :param rest: what else its answers cost, those to its corrections included.
     """
 
-    def __init__(self) -> None:
-        self.is_known = True
-        self._draws = 0
-        self._prompt_tokens = 0
-        self._prompts = 0.0  # of first answers
-        self._rest = 0.0  # what else first answers cost, and corrections
+    prompt_tokens: int
+    prompt: float
+    rest: float
 
-    def add(self, answers: Sequence[Record], price: Price | None) -> None:
-        """Add a draw: its first answer, then those to its corrections."""
-        costs = [
-            None if price is None else price.cost_of_answer(answer.response) for answer in answers
-        ]
+    @classmethod
+    def of(cls, answers: Sequence[Record], price: Price | None) -> _DrawCost | None:
+        """Return the cost of a draw, or ``None`` if the usage or the price of an answer is unknown.
+
+        :param answers: its first answer, then those to its corrections.
+        """
+        costs = [price and price.cost_of_answer(answer.response) for answer in answers]
         known = [cost for cost in costs if cost is not None]
         tokens = answers[0].usage.input_tokens
-        self.is_known = self.is_known and len(known) == len(costs) and tokens is not None
-        if self.is_known:
-            self._draws += 1
-            self._prompt_tokens += tokens or 0
-            self._prompts += known[0].prompt
-            self._rest += sum(cost.total for cost in known) - known[0].prompt
-
-    def expected(self, misses: Sequence[UnrecordedDraw]) -> float | None:
-        """Return the expected cost of further draws, or ``None`` if nothing says what one costs."""
-        if not (self._draws and self.is_known):
+        if tokens is None or len(known) < len(costs):
             return None
-        token_cost = self._prompts / self._prompt_tokens if self._prompt_tokens else 0.0
-        prompts = sum(miss.input_tokens * token_cost for miss in misses)
-        return prompts + self._rest / self._draws * len(misses)
+        prompt = known[0].prompt
+        return cls(tokens, prompt, sum(cost.total for cost in known) - prompt)
+
+
+def _expected_cost(
+    draws: Sequence[_DrawCost | None], misses: Sequence[UnrecordedDraw]
+) -> float | None:
+    """Return the expected cost of further draws, or ``None`` if nothing says what one costs."""
+    known = [draw for draw in draws if draw is not None]
+    if not known or len(known) < len(draws):
+        return None
+    tokens = sum(draw.prompt_tokens for draw in known)
+    token_cost = sum(draw.prompt for draw in known) / tokens if tokens else 0.0
+    rest = sum(draw.rest for draw in known) / len(known)
+    return sum(miss.input_tokens * token_cost + rest for miss in misses)
 
 
 class _UnrecordedError(Exception):
@@ -159,7 +163,7 @@ class Planner:
         self._hits = 0
         # By LLMCall; with vary, each cell has its own.
         self._misses: dict[object, list[UnrecordedDraw]] = defaultdict(list)
-        self._costs: dict[object, _Costs] = defaultdict(_Costs)
+        self._costs: dict[object, list[_DrawCost | None]] = defaultdict(list)
         self._planned_keys: set[str] = set()  # of answers that an earlier task would record
         self._batch: Batch | None = Batch()
 
@@ -167,7 +171,7 @@ class Planner:
         """Return the plan of the added tasks."""
         misses = [miss for misses_of_call in self._misses.values() for miss in misses_of_call]
         expected = total_cost(
-            self._costs[call].expected(of_call) for call, of_call in self._misses.items()
+            _expected_cost(self._costs[call], of_call) for call, of_call in self._misses.items()
         )
         return plan_of(self._hits, misses, expected, batch=self._batch)
 
@@ -199,7 +203,7 @@ class Planner:
             if answers:
                 # The price is today's, also that of a tier, which is not part of a recorded request.
                 price = price_of(self._client, answers[0][0].body)
-                self._costs[call].add([record for _, record in answers], price)
+                self._costs[call].append(_DrawCost.of([record for _, record in answers], price))
             return
         [(request, mode)] = unrecorded
         is_kept = self._cassette is not None or mode != "off"

@@ -89,7 +89,6 @@ def page_data(
     }
     indexes: dict[tuple[int, str], int] = {}
     variables: dict[tuple[int, str], Mapping[str, str]] = {}
-    spoken = []
     for number, call in calls_read:
         key = call.record.cache_key
         indexes[number, key] = len(indexes)
@@ -97,19 +96,16 @@ def page_data(
         node = ROOT
         for message in call.messages:
             node = nodes[node, messages[message]]
-        spoken.append(call.answers)
         parameters = "  ".join(f"{name}={value}" for name, value in call.parameters)
-        texts_of_call = call.title, call.record.served or "", parameters
-        for name, text in zip(("title", "served", "parameters"), texts_of_call, strict=True):
-            calls[name].append(visible(text))
+        calls["title"].append(texts[visible(call.title)])
+        calls["served"].append(texts[visible(call.record.served or "")])
+        calls["parameters"].append(texts[visible(parameters)])
         calls["facts"].append(_facts(call))
         calls["node"].append(node)
         calls["new"].append(len(call.messages) - call.repeated)
+        calls["answers"].append([messages[answer] for answer in call.answers])
         calls["key"].append(short_key(key))
         calls["marks"].append(call.marks)
-    for name in ("title", "served", "parameters"):
-        calls[name] = [texts[text] for text in calls[name]]
-    calls["answers"] = [[messages[answer] for answer in answers] for answers in spoken]
 
     def index_of(number: int, key: str | None) -> int:
         return -1 if key is None else indexes[number, key]

@@ -99,6 +99,7 @@ def findings(file: RecordFile) -> Iterator[Finding]:
     normalizers = tuple(header.get("cache_normalize") or ())
     with config.configured(cache_normalize=normalizers, aliases=header.get("aliases", {})):
         settings = config.settings()
+    draws: set[NumberedDraw] = set()
     later: list[tuple[int, str, NumberedDraw]] = []  # draws, each with the one before it
     for number, record in enumerate(file, 1):
         sample = record.sample or ""
@@ -111,14 +112,12 @@ def findings(file: RecordFile) -> Iterator[Finding]:
                 "with the header's settings, its request has a different key, so no call finds it"
             )
             yield Finding("key", number, sample, words)
-        draw = None if sample.endswith("#0") else draw_of(record)
-        if draw is not None and draw.number:
-            later.append((number, sample, draw._replace(number=draw.number - 1)))
-    # A second time, so that a file whose draws are all the first is not held in memory.
-    missing = {before for *_, before in later}
-    missing.difference_update(map(draw_of, file if missing else ()))
+        if draw := draw_of(record):
+            draws.add(draw)
+            if draw.number:
+                later.append((number, sample, draw._replace(number=draw.number - 1)))
     for number, sample, before in later:
-        if before in missing:
+        if before not in draws:
             words = f"the draw before it, #{before.number}, is missing"
             yield Finding("draws", number, sample, words)
 

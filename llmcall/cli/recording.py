@@ -56,11 +56,9 @@ class RunOptions(NamedTuple):
         :param path: the cassette, for messages.
         :raises click.UsageError: if an option contradicts the header.
         """
-        recorded_options = RunOptions(
-            **{name: recorded[name] for name in RunOptions._fields if name in recorded}
-        )
-        normalizers = tuple(recorded_options.normalizers)
-        recorded_options = recorded_options._replace(normalizers=normalizers)
+        found = {name: recorded[name] for name in RunOptions._fields if name in recorded}
+        normalizers = tuple(found.get("normalizers", ()))
+        recorded_options = RunOptions(**{**found, "normalizers": normalizers})
         actor = recorded_options.actor
         if actor is not None and self.actor is None and not is_named_by_text(actor):
             raise click.UsageError(

@@ -104,22 +104,19 @@ def _entries(path: str) -> dict[Any, object]:
 
 
 def _as_plain_data(value: object) -> object:
-    """Return a pickle's value as plain data: objects become dicts of their fields."""
+    """Return a pickle's value as plain data: objects of pydantic (1 or 2) become dicts of their fields, undeclared ones
+    included.
+    """
     if isinstance(value, _StandIn):
-        value = _pydantic_fields(value)
+        state = value.state if isinstance(value.state, dict) else {}
+        if not isinstance(state.get("__dict__"), dict):
+            raise ValueError("it contains an object that is not a pydantic model")
+        value = {**state["__dict__"], **(state.get("__pydantic_extra__") or {})}
     if isinstance(value, dict):
         return {name: _as_plain_data(item) for name, item in value.items() if name not in PARSED}
     if isinstance(value, (list, tuple)):
         return [_as_plain_data(item) for item in value]
     return value
-
-
-def _pydantic_fields(pickled: _StandIn) -> dict[str, object]:
-    """Return the fields of a pydantic model (1 or 2), undeclared ones included."""
-    state = pickled.state if isinstance(pickled.state, dict) else {}
-    if not isinstance(state.get("__dict__"), dict):
-        raise ValueError("it contains an object that is not a pydantic model")
-    return {**state["__dict__"], **(state.get("__pydantic_extra__") or {})}
 
 
 # The requests

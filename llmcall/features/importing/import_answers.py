@@ -386,20 +386,15 @@ def import_files(
 def _files(paths: Iterable[str]) -> Iterator[Path]:
     """Yield the files at some paths, and those in the folders there."""
     for path in map(Path, paths):
-        yield from (
-            (each for each in sorted(path.rglob("*")) if each.is_file())
-            if path.is_dir()
-            else [path]
-        )
+        yield from filter(Path.is_file, sorted(path.rglob("*")) if path.is_dir() else [path])
 
 
 def _entry(path: Path) -> dict[str, Data]:
     name = os.path.relpath(path)
+    if name.startswith(os.pardir):
+        name = path.name
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return {
-        "name": path.name if name.startswith(os.pardir) else Path(name).as_posix(),
-        "sha256": digest,
-    }
+    return {"name": Path(name).as_posix(), "sha256": digest}
 
 
 def differences_of_import(

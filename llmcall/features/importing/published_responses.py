@@ -263,11 +263,6 @@ def is_chat(data: object) -> bool:
     return isinstance(data, list) and len(data) == sum("role" in item for item in objects_in(data))
 
 
-def is_message(data: object) -> bool:
-    """Return whether data is a message of the assistant."""
-    return object_in(data).get("role") == ASSISTANT and not is_raw_answer(data)
-
-
 def is_raw_answer(value: object) -> bool:
     """Return whether data is the whole answer, or an error, of a known API, and not a model's answer in JSON."""
     data = object_in(value)

@@ -10,13 +10,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import IO, Any
 
-from ...apis.message import as_text, objects_in
+from ...apis.message import as_text, object_in, objects_in
 from ...errors import CacheError
 from ...keys.parameters import KINDS, NOT_IN_BODY, NUMBER, UNKEYED_FIELDS, WHOLE_NUMBER
 from ...keys.plain_data import is_too_deep
 from ...keys.request import Data
 from ...models.catalog import parameters_of
-from .published_responses import ASSISTANT, GZIP, is_chat, is_exchange, is_message, is_raw_answer
+from .published_responses import ASSISTANT, GZIP, is_chat, is_exchange, is_raw_answer
 
 PROMPT, ANSWERS = "prompt", ("answer", "response", "completion")
 IS_ROW = "is_row"  # marks a conversation of which only the last turn is an answer
@@ -147,7 +147,7 @@ class Columns:
             messages = prompt_data if is_list else [_message("user", prompt)]
             if is_raw_answer(answer_data):
                 turn, fields["responses"] = {"role": ASSISTANT}, [answer_data]
-            elif is_message(answer_data):
+            elif object_in(answer_data).get("role") == ASSISTANT:
                 turn = answer_data
             else:
                 turn = _message(ASSISTANT, answer)

@@ -88,12 +88,17 @@ class _Means(NamedTuple):
         return f"{words}{where}; an interval needs 2, a useful one 5" if fewest < 2 else ""
 
     def warn_if_skewed(self) -> None:
-        """Warn if few units are skewed. Those of yes and no are not looked at: their intervals add units."""
+        """Warn if few units are skewed, by Fisher's and Pearson's skewness. Those of yes and no are not looked at:
+        their intervals add units.
+        """
+        from ...support.libraries import scipy
+
         largest = self.pairs.abs().max(axis=None)
         for sample in [] if self.is_share else self.samples():
             if not (1 < len(sample) < FEW_UNITS and have_spread(sample, largest)):
                 continue
-            skewed = skewness(sample)
+            with _of_equal_numbers():
+                skewed = float(scipy.stats.skew(sample))
             if abs(skewed) > SKEWED:
                 notice(
                     "the effect on %r is over %s that are skewed (skewness %.1f): intervals from so few contain "
@@ -411,14 +416,6 @@ def have_spread(numbers: Sequence[float], largest: float) -> bool:
     :param largest: the largest absolute value of the numbers subtracted.
     """
     return max(numbers) - min(numbers) > DUST * largest
-
-
-def skewness(numbers: Sequence[float]) -> float:
-    """Return the skewness of numbers that have a spread: Fisher's and Pearson's, scipy's ``skew``."""
-    from ...support.libraries import scipy
-
-    with _of_equal_numbers():
-        return float(scipy.stats.skew(numbers))
 
 
 def import_statistics(purpose: str) -> None:

@@ -104,21 +104,20 @@ _servers: dict[tuple[pathlib.Path, int], tuple[Any, str]] = {}  # each with its 
 _lock = ProcessLock()
 
 
-def address_and_key(path: pathlib.Path, context_window: int) -> tuple[str, str]:
-    """Return the address and the key of the server of a model's file; the first call in a process starts it.
+async def running(path: pathlib.Path, context_window: int) -> tuple[str, str]:
+    """Return the address and the key of the server of a model's file, without blocking an event loop; the first call
+    in a process starts it.
 
     :raises ConfigError: if xllamacpp is not installed, or cannot load the file.
     """
-    with _lock:
-        if (path, context_window) not in _servers:
-            _servers[path, context_window] = _started(path, context_window)
-        server, key = _servers[path, context_window]
-        return server.listening_address, key
 
+    def find() -> tuple[str, str]:
+        with _lock:
+            if (path, context_window) not in _servers:
+                _servers[path, context_window] = _started(path, context_window)
+            server, key = _servers[path, context_window]
+            return server.listening_address, key
 
-async def running(path: pathlib.Path, context_window: int) -> tuple[str, str]:
-    """Return what :func:`address_and_key` returns, without blocking an event loop."""
-    find = partial(address_and_key, path, context_window)
     place: tuple[str, str] = await Do(find, partial(in_thread, find))
     return place
 

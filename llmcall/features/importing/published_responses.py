@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ...apis.chunks import DONE, Assembler
@@ -61,11 +60,6 @@ class Exchanges:
     """The recorded exchanges, fed to the code that records programs."""
 
     @cached_property
-    def _library(self) -> ModuleType:
-        library: ModuleType = http_library()  # imports a library that rows do not need
-        return library
-
-    @cached_property
     def _client(self) -> ProgramClient:
         return ProgramClient(**OVERRIDES)
 
@@ -95,7 +89,7 @@ class Exchanges:
                 f"{http.method} {url.host}{url.path} would not be recorded: it is not JSON posted to a model, or is "
                 "JSON nested too deeply"
             )
-        transport = ProgramTransport(self._library, to_record, lambda _: response)
+        transport = ProgramTransport(http_library(), to_record, lambda _: response)
         calls = {call.request.cache_key: call for call in calls_of(transport, self._client)}
         different = [*calls.values()]  # identical texts have one record
         kind = different[0].kind
@@ -105,29 +99,29 @@ class Exchanges:
         return kind.records(different, answer, Received("", "", 0.0, None, None))
 
     def _request(self, message: Mapping[str, object]) -> httpx.Request:
+        library = http_library()
         headers, content = _message(message)
         uri = str(message.get("uri") or message.get("url"))  # the latter: go-vcr's
         method = str(message.get("method") or "POST")
         try:
-            request: httpx.Request = self._library.Request(
-                method, uri, headers=headers, content=content
-            )
-        except self._library.InvalidURL as error:
+            request: httpx.Request = library.Request(method, uri, headers=headers, content=content)
+        except library.InvalidURL as error:
             raise ValueError(f"its request has the uri {uri!r:.99}: {error}") from error
         return request
 
     def _response(self, message: Mapping[str, Data]) -> httpx.Response:
+        library = http_library()
         headers, content = _message(message)
         codes = (message.get(name) for name in ("status_code", "code"))  # the latter: go-vcr's
         status = object_in(message.get("status")).get("code") or next(filter(None, codes), 200)
         if not str(status).isdecimal():
             raise ValueError(f"its response has the status {status!r:.99}")
         try:
-            response: httpx.Response = self._library.Response(
+            response: httpx.Response = library.Response(
                 int(str(status)), headers=headers, content=content
             )
             is_unread = CODING in headers and response.content == content
-        except self._library.DecodingError as error:
+        except library.DecodingError as error:
             raise ValueError(f"its response is not {headers[CODING]}, or damaged") from error
         if is_unread:
             raise ValueError(

@@ -92,17 +92,13 @@ class RunFacts:
 
     def __init__(self, run: RecordedRun) -> None:
         self.run = run
-        self.kinds, self.arms = Counter[str](), Counter[str]()
-        self.functions, self._given = Counter[str](), Counter[str]()
-        self.shared = 0
-        for record in run.records:
-            self.kinds[record.kind] += 1
-            self.arms.update(record.arms)
-            self.shared += len(record.arms) > 1
-            if record.kind == "function":
-                self.functions[title_of(record.kind, record.request)] += 1
-            if record.given:
-                self._given[record.given] += 1
+        records = run.records
+        self.kinds = Counter(record.kind for record in records)
+        self.arms = Counter(arm for record in records for arm in record.arms)
+        self.shared = sum(len(record.arms) > 1 for record in records)
+        results = (record for record in records if record.kind == "function")
+        self.functions = Counter(title_of(record.kind, record.request) for record in results)
+        self._given = Counter(record.given for record in records if record.given)
         self.asked: list[AskedCall] = []
         self._misfits: set[int] = set()  # hashes of the conversations that an LLMCall goes on with
 

@@ -226,21 +226,20 @@ def _raise_problems(problems: Iterable[str]) -> None:
         raise LLMCallError(f"the study is not packed:\n{lines}")
 
 
-def _recording_problems(project: Path, recordings: Mapping[str, RecordFile]) -> list[str]:
-    """Say why some recordings cannot be packed."""
-    problems = [
-        f"{path} is an incomplete recording: its run ended with an exception, or did not close it. Run "
-        "the program again in mode 'once' to record the rest; after open(), call close()"
-        for path, recording in recordings.items()
-        if not recording.header.is_complete
-    ]
+def _recording_problems(project: Path, recordings: Mapping[str, RecordFile]) -> Iterator[str]:
+    """Yield the reasons why some recordings cannot be packed."""
+    for path, recording in recordings.items():
+        if not recording.header.is_complete:
+            yield (
+                f"{path} is an incomplete recording: its run ended with an exception, or did not close it. Run the "
+                "program again in mode 'once' to record the rest; after open(), call close()"
+            )
     run_recordings = run_cassettes(project, list(recordings))
     if len(run_recordings) > 1:
-        problems.append(
+        yield (
             f"llmcall run recorded each of {', '.join(run_recordings)}, but only one of them can be opened around the "
             "program; pack a study for each"
         )
-    return problems
 
 
 def _run_problems(observation: Observation, project: Path) -> Iterator[str]:

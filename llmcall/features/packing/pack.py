@@ -188,7 +188,7 @@ def pack(
             pruned=pruned,
             files=_packed_files(package),
         )
-        _write(package / NAME, manifest.text())
+        manifest.write(package)
         texts = files_below(package)  # all others are made of them
         _raise_problems(credentials(package, texts, config.settings().cassette_allow))
         again = Path(scratch).resolve() / "again"
@@ -289,7 +289,7 @@ def _write_about_files(package: Path, manifest: Manifest) -> Manifest:
     manifest = replace(manifest, files=_packed_files(package))
     write_pages(package, package, manifest)
     manifest = replace(manifest, files=_packed_files(package))
-    _write(package / NAME, manifest.text())
+    manifest.write(package)
     return manifest
 
 
@@ -316,10 +316,6 @@ def _notes(package: Path, manifest: Manifest, project: Path) -> Iterator[str]:
         if packed.file != REPORT and not packed.file.endswith(".whl"):
             yield from personal_lines(packed.file, read_text(package / packed.file))
     yield from personal_lines("printed text", manifest.printed)
-
-
-def _write(file: Path, text: str) -> None:
-    file.write_text(text, encoding="utf-8", newline="\n")
 
 
 # The project: its copy, and the paths and variables that its author names

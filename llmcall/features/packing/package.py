@@ -76,11 +76,12 @@ class Manifest:
     pruned: dict[str, str]
     files: list[PackedFile]
 
-    def text(self) -> str:
-        """Return it as JSON."""
+    def write(self, package: Path) -> None:
+        """Write it to a package, as JSON."""
         files = [{**file._asdict(), "file": file.file} for file in self.files]
         data = {"llmcall_package": VERSION, **vars(self), "files": files}
-        return json.dumps(data, ensure_ascii=False, indent=1) + "\n"
+        text = json.dumps(data, ensure_ascii=False, indent=1) + "\n"
+        (package / NAME).write_text(text, encoding="utf-8", newline="\n")
 
     def files_with_role(self, *roles: str) -> list[PackedFile]:
         """Return the files of some roles."""

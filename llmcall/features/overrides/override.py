@@ -357,23 +357,18 @@ class OverridingStore(NamedTuple):
         ]
         if not found:
             return self.below.get(request)
-        answer = found[0]
-        record = self._record(request, answer)
+        answer, arm, sample = found[0], call.position.arm, request.sample
+        if arm:  # it is a draw of that arm alone
+            sample = draw_in_arm(str(sample), arm)
+        key = key_of(request.kind, request.hashed, sample)
+        response = self._response(request, answer)
+        fields = request.kind, sample, dict(request.hashed), response
+        record = Record(key, *fields, cost=0.0, notes={OVERRIDE.name: True})
         answer.is_used = True
         call.note(overridden=1)
         if isinstance(self.below, CassetteStore):
             return self.below.put_given(record)
         return record
-
-    def _record(self, request: Request, answer: _Answer) -> Record:
-        """Return an answer's record. In an arm, it is a draw of that arm alone."""
-        arm, sample = self.call.position.arm, request.sample
-        if arm:
-            sample = draw_in_arm(str(sample), arm)
-        key = key_of(request.kind, request.hashed, sample)
-        response = self._response(request, answer)
-        fields = request.kind, sample, dict(request.hashed), response
-        return Record(key, *fields, cost=0.0, notes={OVERRIDE.name: True})
 
     def _response(self, request: Request, answer: _Answer) -> dict[str, Data]:
         if request.kind == "chat":

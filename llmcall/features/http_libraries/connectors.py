@@ -141,11 +141,8 @@ async def _body(request: ClientRequest) -> bytes:
 
 async def _set_body(request: ClientRequest, content: bytes) -> None:
     """Give a request another body, under the headers that it has."""
-    headers, chunked, payload = (
-        request.headers.copy(),
-        request.chunked,
-        aiohttp.BytesPayload(content),
-    )
+    headers, chunked = request.headers.copy(), request.chunked
+    payload = aiohttp.BytesPayload(content)
     if hasattr(request, "update_body"):  # from 3.12 on
         await request.update_body(payload)
     else:

@@ -74,11 +74,8 @@ class Imported:
     unused: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        records, conversations = (
-            counted(self.records, "record"),
-            counted(self.conversations, "conversation"),
-        )
-        lines = [f"{records} of {conversations} written to {self.path}"]
+        count = counted(self.conversations, "conversation")
+        lines = [f"{counted(self.records, 'record')} of {count} written to {self.path}"]
         if self.nameless:
             lines.append(
                 f"{counted(self.nameless, 'record')} without the name of a model: they can be read and compared, but "

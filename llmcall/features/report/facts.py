@@ -262,6 +262,8 @@ def facts(found: RunFacts) -> dict[str, str]:
         if name not in ("model", "embedding_model")
     }
     spoken = found.spoken
+    tokens_in = [answer.record.usage.input_tokens for answer in answers]
+    tokens_out = [answer.record.usage.output_tokens for answer in spoken]
     by_label = {
         "source": run.origin,
         "calls": f"{len(run.records):,}" + (f" ({by_kind})" if len(kinds) > 1 else ""),
@@ -269,12 +271,8 @@ def facts(found: RunFacts) -> dict[str, str]:
         "model": ", ".join(found.models),
         "answered by": ", ".join(served_words(found.served)),
         "arms": _arms(found),
-        "tokens in": recorded_sum(
-            [answer.record.usage.input_tokens for answer in answers], "{:,}".format
-        ),
-        "tokens out": recorded_sum(
-            [answer.record.usage.output_tokens for answer in spoken], "{:,}".format
-        ),
+        "tokens in": recorded_sum(tokens_in, "{:,}".format),
+        "tokens out": recorded_sum(tokens_out, "{:,}".format),
         "cost": recorded_sum([answer.record.cost for answer in answers], money),
         **found.given,
         "functions": found.function_results,

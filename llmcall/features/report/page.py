@@ -80,13 +80,8 @@ def page_data(
     texts, scopes, rows, messages, nodes = (
         defaultdict[Any, int](itertools.count().__next__) for _ in range(5)
     )
-    calls: dict[str, list[object]] = {
-        name: []
-        for name in (
-            *("title", "served", "parameters", "facts", "node"),
-            *("new", "answers", "key", "marks"),
-        )
-    }
+    columns = "title", "served", "parameters", "facts", "node", "new", "answers", "key", "marks"
+    calls: dict[str, list[object]] = {name: [] for name in columns}
     indexes: dict[tuple[int, str], int] = {}
     variables: dict[tuple[int, str], Mapping[str, str]] = {}
     for number, call in calls_read:

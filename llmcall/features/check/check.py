@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -96,13 +97,17 @@ def _recorded_code(header: Header | None) -> int | None:
 
 
 def _replay(command: Sequence[str], plan: Plan) -> Replay:
-    """Run a program once more, without standard input."""
+    """Run a program once more. It reads standard input from its beginning, if that is a file; else it gets none."""
     output, errors = (plan.note.with_suffix(suffix) for suffix in (".out", ".err"))
+    is_file = False
+    with contextlib.suppress(OSError):
+        is_file = stat.S_ISREG(os.fstat(0).st_mode)
+        os.lseek(0, 0, os.SEEK_SET)
     with output.open("wb") as output_file, errors.open("wb") as error_file:
         code = subprocess.run(
             command,
             env={**os.environ, "PYTHONHASHSEED": str(plan.seed)},
-            stdin=subprocess.DEVNULL,
+            stdin=0 if is_file else subprocess.DEVNULL,
             stdout=output_file,
             stderr=error_file,
             check=False,

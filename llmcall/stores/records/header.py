@@ -16,7 +16,7 @@ from ..notes import NO_NOTES, Notes
 from ..record import Record
 from .keyed_settings import joined_settings, settings_differences
 from .line import CHANGED_BY_HAND, CONFLICT, RESTORE, header_notes_in, notes_in, parse_line
-from .readable import is_plain_chat, unreadable
+from .readable import unreadable
 
 # The options of ``llmcall run``, and the program's exit code if it was not 0, by their types.
 RUN_OPTIONS = {"scope": str, "actor": str, "normalizers": list, "seed": int, "exit_code": int}
@@ -136,8 +136,7 @@ def check_record(record: Record, asked: Mapping[str, Data] | None) -> None:
     request = record.request
     if request != asked and key_of(record.kind, request, record.sample) != record.cache_key:
         raise CacheCorruptError(f"its key does not match its request; {CHANGED_BY_HAND}")
-    is_plain = record.kind != "chat" or is_plain_chat(request, record.response)
-    if not is_plain and (problem := unreadable(record)):
+    if problem := unreadable(record):
         raise CacheCorruptError(f"{problem}; {RESTORE}")
 
 

@@ -2,40 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import NoneType
 
 from ...apis.endings import ending_problem
 from ...apis.message import holds_answer, unreadable_message
-from ...keys.request import Data
 from ...support.display import as_json, shortened
 from ..record import Record
 
 LONGEST_QUOTE = 200  # characters of a record in a message
-
-
-def is_plain_chat(request: Mapping[str, Data], response: Mapping[str, Data]) -> bool:
-    """Return whether a line holds a chat of texts alone, as most do: it can be read."""
-    messages, choices = request.get("messages"), response.get("choices")
-    if type(messages) is not list or type(choices) is not list or not choices:
-        return False
-    for choice in choices:
-        if type(choice) is not dict or type(choice.get("finish_reason")) not in (str, NoneType):
-            return False
-    for message in (*messages, *[choice.get("message") for choice in choices]):
-        if type(message) is not dict:
-            return False
-        content = message.get("content")
-        if type(content) is str and len(message) == 2:
-            continue
-        if (
-            not (type(content) is str or (type(content) is dict and "$text" in content))
-            or type(message.get("refusal")) not in (str, NoneType)
-            or message.get("tool_calls")
-            or message.get("function_call")
-        ):
-            return False
-    return True
 
 
 def unreadable(record: Record) -> str | None:

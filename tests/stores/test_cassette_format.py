@@ -215,7 +215,6 @@ def test_two_answers_to_one_key_are_refused() -> None:
         decoded(f"{HEADER}{one}\n{other}")
 
 
-RUN = '{"llmcall": 1, "run": %s, "settings": {}}'
 DAMAGE = {
     "blank": ("\n", "no header"),
     "no header": (GOOD, "no header"),
@@ -232,17 +231,6 @@ DAMAGE = {
         )
         for levels in (201, 450, 990)
     },
-    "a cost beyond floats": (
-        HEADER + GOOD.replace(KEY, f', "cost": {10**400}{KEY}'),
-        "the record's cost is not",
-    ),
-    "a seed in words": (RUN % '{"seed": "x"}', 'run has {"seed": "x"}'),
-    "a seed beyond a hash seed's": (
-        RUN % '{"seed": 4294967296}',
-        "which 'llmcall run' does not write",
-    ),
-    "a scope that is a number": (RUN % '{"scope": 5}', 'run has {"scope": 5}'),
-    "an option of no run": (RUN % '{"\\u001b[2J": 5}', 'run has {"\\u001b[2J": 5}'),
     "a setting's name that a terminal obeys": (
         '{"llmcall": 1, "settings": {"\\u001b[2J": 1}}',
         "the header has settings unknown to llmcall",

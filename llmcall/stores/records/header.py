@@ -10,7 +10,7 @@ from ...additions import additions
 from ...errors import CacheCorruptError
 from ...keys.keys import key_of
 from ...keys.request import Data
-from ...support.display import as_json, printable
+from ...support.display import printable
 from ..days import Days, days_entry, joined_days, parse_days
 from ..notes import NO_NOTES, Notes
 from ..record import Record
@@ -18,8 +18,6 @@ from .keyed_settings import joined_settings, settings_differences
 from .line import CHANGED_BY_HAND, CONFLICT, RESTORE, header_notes_in, notes_in, parse_line
 from .readable import unreadable
 
-# The options of ``llmcall run``, and the program's exit code if it was not 0, by their types.
-RUN_OPTIONS = {"scope": str, "actor": str, "normalizers": list, "seed": int, "exit_code": int}
 MAX_SEED = 2**32 - 1  # for Python's hashes and NumPy
 # By the name of a model: its days, or None if they are unknown.
 Served = Mapping[str, Days | None]
@@ -50,18 +48,9 @@ class Header(NamedTuple):
     def of(cls, line: Mapping[str, Data]) -> Header:
         """Return the header that a line holds.
 
-        :raises CacheCorruptError: if its options of a run, a setting's name or its entry of served models
-            is damaged.
+        :raises CacheCorruptError: if a setting's name or its entry of served models is damaged.
         """
         run, settings = line.get("run"), line["settings"]
-        for name, value in (run or {}).items():
-            is_known = type(value) is RUN_OPTIONS.get(name)
-            texts = value if isinstance(value, list) else ()
-            is_seed = name != "seed" or (is_known and 0 <= value <= MAX_SEED)
-            if not (is_known and is_seed and all(isinstance(text, str) for text in texts)):
-                raise CacheCorruptError(
-                    f"the header's run has {as_json({name: value}):.80}, which 'llmcall run' does not write; {RESTORE}"
-                )
         if not all(map(str.isidentifier, settings)):
             raise CacheCorruptError(f"the header has settings unknown to llmcall; {RESTORE}")
         days = parse_served(line.get("served", {}))

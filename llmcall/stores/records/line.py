@@ -64,7 +64,6 @@ OPTIONAL = {*RECORD, *FIELDS["llmcall"]} - {
     "llmcall",
     "settings",
 }
-MOST_COST = 10**9  # USD
 INLINE_CHARACTERS = 500  # the longest text that is written in the record itself
 RESTORE = "restore the line from version control, or remove it and record again"
 
@@ -124,9 +123,6 @@ def _check_fields(entry: dict[str, Data], names: Collection[str]) -> None:
             f"the file was written in version {version} of the format, and this llmcall reads only up to version "
             f"{VERSION}; upgrade llmcall, or record again with this one"
         )
-    cost = entry.get("cost")
-    if isinstance(cost, (int, float)) and not 0 <= cost <= MOST_COST:
-        raise _damaged(f"the record's cost is not from 0 to {MOST_COST:,} USD")
     is_record = "kind" in entry
     types = tuple(entry), tuple(map(type, entry.values()))
     notes: Collection[str] | None = _right_types.get(types)

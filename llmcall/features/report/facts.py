@@ -22,10 +22,9 @@ from ...review.conversations import (
 )
 from ...review.runs import RecordedRun
 from ...scopes.position import without_repeats
-from ...stores.days import Days
 from ...stores.notes import known_header_notes
 from ...stores.record import Record
-from ...stores.records.header import model_of, served_by, served_words
+from ...stores.records.header import Served, model_of, served_by, served_words
 from ...support.display import as_json, counted, money, printable
 from ...typed.notes import FORM
 
@@ -134,7 +133,7 @@ class RunFacts:
         )
 
     @cached_property
-    def served(self) -> dict[str, Days | None]:
+    def served(self) -> Served:
         """Return the models that answered, each with its days."""
         return served_by(self.run.records)
 

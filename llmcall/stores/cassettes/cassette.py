@@ -20,10 +20,9 @@ from ...support.listeners import notify
 from ...support.notices import notice, warn_once
 from ...support.system import at_exit, last_in, unwatched
 from ..cache.cache import ResponseCache, shared_cache
-from ..days import Days
 from ..record import GotFrom, Record
 from ..records.frame import record_frame
-from ..records.header import served_by
+from ..records.header import Served, served_by
 from ..records.keyed_settings import layer_from_header, overridden_words
 from ..records.reader import read
 from .current import open_cassettes
@@ -322,7 +321,7 @@ class Cassette(ContextDecorator):
         return self.tape.count(GotFrom.CACHE)
 
     @property
-    def served(self) -> dict[str, Days | None]:
+    def served(self) -> Served:
         """Return the models that answered, by the server's names, with the days in UTC and the
         fingerprints; ``None`` for unknown days.
         """

@@ -182,7 +182,7 @@ class Tape:
         if called not in self._called:
             current = config.without_code()
             taken = settings_taken(current, *called)
-            header_line(Header(taken), {}, current.cassette_allow)
+            header_line(Header(taken), current.cassette_allow)
             with lock:
                 self._settings = joined_settings(self._settings, taken)
                 self._called.add(called)

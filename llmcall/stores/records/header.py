@@ -15,14 +15,12 @@ from ..days import Days, days_entry, joined_days, parse_days
 from ..notes import NO_NOTES, Notes
 from ..record import Record
 from .keyed_settings import joined_settings, settings_differences
-from .line import CHANGED_BY_HAND, CONFLICT, RESTORE, header_notes_in, notes_in, parse_line
+from .line import CHANGED_BY_HAND, CONFLICT, RESTORE, notes_in, parse_line
 from .readable import unreadable
 
 MAX_SEED = 2**32 - 1  # for Python's hashes and NumPy
-# By the name of a model: its days, or None if they are unknown.
+# The models that answered, by the server's names, each with its days, or None if they are unknown.
 Served = Mapping[str, Days | None]
-# The model that gave an answer, or None, and the answer's days
-Answered = tuple[str | None, Days | None]
 
 
 class Header(NamedTuple):
@@ -32,7 +30,7 @@ class Header(NamedTuple):
     :param run: the options of the ``llmcall run`` that recorded it, and the program's exit code if it was not 0; or
         ``None``.
     :param is_complete: ``True`` if the recording is complete.
-    :param days: by model, the days on which it answered. Writing takes the records' days instead.
+    :param served: the models that answered. Writing takes those of the records instead.
     :param notes: what features say of all its records, by name; writing adds those of the records.
     :param unanswered: the number of calls that failed in the run that wrote it, and so left no record.
     """
@@ -40,7 +38,7 @@ class Header(NamedTuple):
     settings: Mapping[str, Data]
     run: Mapping[str, Data] | None = None
     is_complete: bool = True
-    days: Mapping[str, Days] = MappingProxyType({})
+    served: Served = MappingProxyType({})
     notes: Notes = NO_NOTES
     unanswered: int = 0
 
@@ -53,9 +51,9 @@ class Header(NamedTuple):
         run, settings = line.get("run"), line["settings"]
         if not all(map(str.isidentifier, settings)):
             raise CacheCorruptError(f"the header has settings unknown to llmcall; {RESTORE}")
-        days = parse_served(line.get("served", {}))
-        complete, notes = line.get("complete", True), header_notes_in(line)
-        return cls(settings, run, complete, days, notes, line.get("unanswered", 0))
+        served = parse_served(line.get("served", {}))
+        complete, notes = line.get("complete", True), notes_in(line)
+        return cls(settings, run, complete, served, notes, line.get("unanswered", 0))
 
     def differences(self, other: Header) -> str:
         """Return the differences that keep two headers apart, in words; empty if they can be joined."""
@@ -70,7 +68,7 @@ class Header(NamedTuple):
             joined_settings(self.settings or other.settings, other.settings),
             self._run_with(other),
             self.is_complete and other.is_complete,
-            joined_served(self.days, other.days),
+            joined_served((*self.served.items(), *other.served.items())),
             {**other.notes, **self.notes},
             max(self.unanswered, other.unanswered),
         )
@@ -143,8 +141,8 @@ def record_of(entry: dict[str, Data], header: Header) -> Record:
         header_notes=header.notes,
         notes=notes_in(entry),
     )
-    if header.days:
-        record.noted_days = header.days.get(model_of(record) or "")
+    if header.served:
+        record.noted_days = header.served.get(model_of(record) or "")
     return record
 
 
@@ -158,18 +156,19 @@ def model_of(record: Record) -> str | None:
     return None if model is None else model.encode(errors="replace").decode()  # no lone surrogates
 
 
-def answered(record: Record) -> Answered:
+def answered(record: Record) -> tuple[str | None, Days | None]:
     """Return the model and the days of an answer."""
     model = model_of(record)
     return model, None if model is None else record.days
 
 
-def served_by(records: Iterable[Record]) -> dict[str, Days | None]:
-    """Return the models that gave the answers of some records, sorted, each with its days."""
-    return _served(map(answered, records))
+def served_by(records: Iterable[Record]) -> Served:
+    """Return the models that gave the answers of some records, sorted."""
+    return joined_served(map(answered, records))
 
 
-def _served(found: Iterable[Answered]) -> dict[str, Days | None]:
+def joined_served(found: Iterable[tuple[str | None, Days | None]]) -> Served:
+    """Return the models among what :func:`answered` returned, or what headers hold, sorted, each with all its days."""
     served: dict[str, Days | None] = {}
     for model, days in found:
         if model is not None:
@@ -192,31 +191,20 @@ def days_words(days: Days | None) -> str:
     return "days not recorded" if days is None else str(days)
 
 
-def served_entry(found: Iterable[Answered]) -> dict[str, Data]:
-    """Return the models that gave some answers, with their days, as a header's JSON data.
-
-    :param found: what :func:`answered` returns of each.
-    """
-    return {model: days_entry(days) for model, days in _served(found).items() if days is not None}
+def served_entry(served: Served) -> dict[str, Data]:
+    """Return the models whose days are known as a header's JSON data."""
+    return {model: days_entry(days) for model, days in served.items() if days is not None}
 
 
-def parse_served(served: Mapping[str, Data]) -> dict[str, Days]:
-    """Return the days by model from a header's ``served``.
+def parse_served(entries: Mapping[str, Data]) -> Served:
+    """Return the models in a header's ``served``.
 
     :raises CacheCorruptError: if it is damaged.
     """
-    days_by_model = {}
-    for model, entry in served.items():
-        days = parse_days(entry)
+    served = {model: parse_days(entry) for model, entry in entries.items()}
+    for model, days in served.items():
         if days is None:
             raise CacheCorruptError(
                 f"the entry of {printable(model)[:64]} in 'served' is damaged; {RESTORE}"
             )
-        days_by_model[model] = days
-    return days_by_model
-
-
-def joined_served(served: Mapping[str, Days], other_served: Mapping[str, Days]) -> dict[str, Days]:
-    """Return the joined ``served`` of two headers of one file."""
-    both = (*served.items(), *other_served.items())
-    return {model: days for model, days in _served(both).items() if days is not None}
+    return served

@@ -158,13 +158,9 @@ def _check_fields(entry: dict[str, Data], names: Collection[str]) -> None:
 
 
 def notes_in(entry: Mapping[str, Data]) -> Notes:
-    """Return the notes of a record's entry."""
-    return {name: entry[name] for name in entry if name not in RECORD} or NO_NOTES
-
-
-def header_notes_in(entry: Mapping[str, Data]) -> Notes:
-    """Return the notes of a header's entry."""
-    return {name: entry[name] for name in entry if name not in FIELDS["llmcall"]} or NO_NOTES
+    """Return the notes of the entry of a record or a header."""
+    fields = RECORD if "kind" in entry else FIELDS["llmcall"]
+    return {name: entry[name] for name in entry if name not in fields} or NO_NOTES
 
 
 def _damaged(problem: str) -> CacheCorruptError:

@@ -14,10 +14,11 @@ from ...keys.request import Data
 from ...support import secrets
 from ...support.data import check_unicode
 from ...support.system import check_replaceable, file_beside
+from ..days import Days
 from ..notes import header_notes_of
 from ..record import Record, scope_of, sorted_scopes
 from .answers import stable_response
-from .header import Answered, Header, answered, served_entry
+from .header import Header, answered, joined_served, served_entry
 from .keyed_settings import with_used_models
 from .line import (
     BEFORE_NOTES,
@@ -49,31 +50,32 @@ def encode(
     secrets.note_environment(os.environ)
     records = _by_scope(records)
     notes, models, found = [], set(), []
-    met: dict[Answered, Answered] = {}  # so that equal ones are one object
     for record in records:  # each may be read from a file for it
         notes.append(record.header_notes)
         models.add((record.kind, record.request.get("model")))
-        pair = answered(record)
-        found.append(met.setdefault(pair, pair))
+        found.append(answered(record))
+    # A record with a name that looks like a credential is left out below.
+    served = {
+        model: days
+        for model, days in joined_served(found).items()
+        if not any(secrets.find(text, allow) for text in _names(model, days))
+    }
     header = header._replace(
         notes={**header_notes_of(notes), **header.notes},
         # A parameter stays without a record that shows it: a forgotten answer is drawn again with it.
         settings=with_used_models(header.settings, models),
+        served=served,
     )
-    # A record whose model's name, host or fingerprint looks like a credential is left out below.
-    hidden = {pair for pair in met if any(secrets.find(text, allow) for text in _names(pair))}
-    served = served_entry(pair for pair in found if pair not in hidden)
-    yield header_line(header, served, allow)
+    yield header_line(header, allow)
     written_texts: set[str] = set()  # digests
     checked_texts: set[int] = set()
     for number, record in enumerate(records, 1):
-        hidden_names = _names(found[number - 1]) if found[number - 1] in hidden else ()
         try:
             texts: dict[str, str] = {}
             sample = "" if record.sample is None else f" (sample {secrets.masked(record.sample)!r})"
             location = f"record {number}{sample}"
-            # names that the header would have for its sake, and cannot
-            secrets.refuse_credentials({"served": list(hidden_names)}, allow, location)
+            names = [*_names(*found[number - 1])]
+            secrets.refuse_credentials({"served": names}, allow, location, checked_texts)
             line = record_line(record, location, allow, checked_texts, texts)
         except (CacheError, TypeError, ValueError) as error:
             if left_out is None:
@@ -95,16 +97,14 @@ def _by_scope(records: Iterable[Record]) -> list[Record]:
     return [record for path in sorted_scopes(groups) for record in groups[path]]
 
 
-def _names(pair: Answered) -> tuple[str, ...]:
+def _names(model: str | None, days: Days | None) -> tuple[str, ...]:
     """Return what a header says of the model that gave an answer: its name, fingerprints, hosts and providers."""
-    model, days = pair
     return (model or "", *(days.fingerprints + days.hosts + days.providers if days else ()))
 
 
-def header_line(header: Header, served: Mapping[str, Data], allow: Sequence[str]) -> str:
+def header_line(header: Header, allow: Sequence[str]) -> str:
     """Return the line of a header as it stands.
 
-    :param served: the models that answered, with their days, as JSON data.
     :param allow: see :func:`.secrets.find`.
     :raises ValueError: if a setting holds a lone surrogate.
     :raises CacheError: if a text looks like a credential.
@@ -112,7 +112,7 @@ def header_line(header: Header, served: Mapping[str, Data], allow: Sequence[str]
     optional = {**dict(sorted(header.notes.items())), "run": header.run}
     entry = {name: recordable(value, name) for name, value in optional.items() if value is not None}
     entry["settings"] = recordable(header.settings, "settings")
-    if served:
+    if served := served_entry(header.served):
         entry["served"] = served
     if header.unanswered:
         entry["unanswered"] = header.unanswered

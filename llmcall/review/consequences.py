@@ -73,30 +73,19 @@ class ChangedCall(NamedTuple):
 
     :param place: its number in the actor's run.
     :param actor: the number of its actor in the file.
-    :param scopes: its scope path in each run; ``None`` in one that lacks it.
-    :param has_arms: for each run, ``True`` if it is an arm's.
     :param answers: the words of its answer in each run; empty if they are the same.
     """
 
     place: int
     actor: int
     pair: Pair
-    scopes: tuple[str | None, str | None]
-    has_arms: tuple[bool, bool]
     answers: tuple[str, str]
 
 
 def _changed_call(actor: int, pair: Pair) -> ChangedCall:
-    one, other = pair.one, pair.other
-    answers = _answer_words(one), _answer_words(other)
-    return ChangedCall(
-        pair.index,
-        actor,
-        pair,
-        (one.scope if one else None, other.scope if other else None),
-        (bool(one and one.arms), bool(other and other.arms)),
-        ("", "") if answers[0] == answers[1] else answers,
-    )
+    answer, other_answer = _answer_words(pair.one), _answer_words(pair.other)
+    answers = ("", "") if answer == other_answer else (answer, other_answer)
+    return ChangedCall(pair.index, actor, pair, answers)
 
 
 # For a stretch, and all that changed beside it, in order: the answers with its words that explain it; those whose own
@@ -170,7 +159,7 @@ class Changes:
                 if self._calls[number].place > place:
                     return None
                 if number != index and _could_read(
-                    self._calls[index], self._calls[number], stretch.side
+                    self._calls[index].pair, self._calls[number].pair, stretch.side
                 ):
                     return number
                 looked_at += 1
@@ -220,7 +209,7 @@ def _stretches_in(difference: Difference) -> frozenset[Stretch]:
     )
 
 
-def _could_read(call: ChangedCall, earlier: ChangedCall, side: int) -> bool:
+def _could_read(call: Pair, earlier: Pair, side: int) -> bool:
     """Return whether a call of a run could have read an earlier call's answer, judged by their scopes.
 
     The items of a map, and the repeats of an item, are sent at the same time. The repeats of
@@ -229,21 +218,20 @@ def _could_read(call: ChangedCall, earlier: ChangedCall, side: int) -> bool:
 
     :param side: the run, 0 or 1.
     """
-    reader, source = call.scopes[side], earlier.scopes[side]
+    reader, source = ((pair.one, pair.other)[side] for pair in (call, earlier))
     if reader is None or source is None:
         return True
-    paths = [scope.split("/") for scope in (reader, source)]
+    scopes = reader.scope, source.scope
+    paths = [scope.split("/") for scope in scopes]
     shared, _ = common_ends(*paths)
     above, names = paths[0][:shared], ["".join(path[shared : shared + 1]) for path in paths]
-    if call.place == earlier.place and (
-        all(map(is_reserved_name, names)) or _is_repeat(reader, source)
-    ):
+    if call.index == earlier.index and (all(map(is_reserved_name, names)) or _is_repeat(*scopes)):
         return False
     if not above:
-        return any("/" not in path_before_items(scope) for scope in (reader, source))
+        return any("/" not in path_before_items(scope) for scope in scopes)
     # Agents may be numbered, too; only the first number below another level counts the repeats.
     are_repeats = all(map(str.isdecimal, names)) and not any(map(str.isdecimal, above[1:]))
-    return not (are_repeats and call.has_arms[side] and earlier.has_arms[side])
+    return not (are_repeats and reader.arms and source.arms)
 
 
 def _is_repeat(scope: str, other: str) -> bool:

@@ -19,25 +19,10 @@ if TYPE_CHECKING:
     import pandas
 
 
-SHARED = (
-    "scope",
-    "arms",
-    "kind",
-    "model",
-    "served",
-    "provider",
-    "finish_reason",
-)  # by many records
+# Columns with the names of a record's attributes.
 SAME_NAMES = (
-    "arms",
-    "kind",
-    "model",
-    "served",
-    "provider",
-    "prompt",
-    "answer",
-    "finish_reason",
-    "refusal",
+    *("arms", "kind", "model", "served", "provider"),
+    *("prompt", "answer", "finish_reason", "refusal"),
 )
 
 
@@ -54,11 +39,9 @@ def record_frame(
     """
     columns = _columns(is_used)
     table: dict[str, list[Data]] = {name: [] for name in columns}
-    met: dict[Data, Data] = {}
-    for record in records:  # one at a time: a cache of a million has no room for them
+    for record in records:  # one at a time: a large cache has no room for them
         for name, cell in columns.items():
-            value = cell(record)
-            table[name].append(met.setdefault(value, value) if name in SHARED else value)
+            table[name].append(cell(record))
     levels = [levels] if isinstance(levels, str) else levels
     scopes = table["scope"]
     names = [] if levels is None else _checked_levels(list(levels), scopes, columns)

@@ -24,9 +24,8 @@ from functools import partial
 from types import AsyncGeneratorType
 from typing import Any, ParamSpec, TypeVar
 
-from ..apis.bodies import nan_as_none
 from ..errors import ConfigError
-from ..keys.plain_data import recordable
+from ..keys.plain_data import recordable_answer
 from ..keys.request import Data, Request
 from ..support.loop_waits import InContext, awaited, in_thread, in_time, next_step
 from ..support.request_origin import LLMCALL, sender
@@ -188,12 +187,8 @@ def plain_answer(answer: Mapping[str, Data], location: str) -> dict[str, Data]:
     :param location: where it is from, for the message.
     :raises ConfigError: if it is not plain data.
     """
-    copied: dict[str, Data]
     try:
-        try:
-            copied = recordable(answer, location, surrogates=True)
-        except ValueError:  # rare: NaN or an infinity
-            copied = recordable(nan_as_none(answer), location, surrogates=True)
+        copied: dict[str, Data] = recordable_answer(answer, location)
     except (TypeError, ValueError) as error:
         raise ConfigError(str(error)) from None
     return copied

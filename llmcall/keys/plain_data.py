@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NoReturn
 
+from ..apis.bodies import nan_as_none
 from ..support.data import Data, check_unicode, joined_surrogates
 
 FIRST_FIELDS = ("role", "content")  # the fields of a message that come first in a file
@@ -70,6 +71,17 @@ def recordable(value: object, location: str, *, surrogates: bool = False) -> Dat
     if isinstance(value, bytes):
         return bytes(value)
     return _plain_number(value, location, for_record=True)
+
+
+def recordable_answer(answer: object, location: str) -> Data:
+    """Return a copy of an answer as :func:`recordable` does, with ``None`` for NaN and the infinities.
+
+    :raises TypeError: for anything but plain data; names the location.
+    """
+    try:
+        return recordable(answer, location, surrogates=True)
+    except ValueError:  # rare: NaN or an infinity
+        return recordable(nan_as_none(answer), location, surrogates=True)
 
 
 def _check_names(data: Mapping[Any, object], location: str) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from ...apis.bodies import nan_as_none
 from ...config import resolve as config
 from ...errors import CacheError
-from ...keys.plain_data import is_too_deep, recordable
+from ...keys.plain_data import is_too_deep, recordable, recordable_answer
 from ...keys.request import Data
 from ...support import secrets
 from ...support.data import check_unicode
@@ -144,7 +143,7 @@ def record_line(
         fields["cost"] = record.cost
         entry = {
             name: (
-                _recordable_response(value, f"{location}: {name}")
+                recordable_answer(value, f"{location}: {name}")
                 if name == "response"
                 else recordable(value, f"{location}: {name}")
             )
@@ -163,13 +162,6 @@ def record_line(
             f"{location}: its request or response is nested too deeply to be recorded"
         ) from None
     return line
-
-
-def _recordable_response(response: Mapping[str, Data], location: str) -> Data:
-    try:
-        return recordable(response, location, surrogates=True)
-    except ValueError:  # rare: NaN or an infinity
-        return recordable(nan_as_none(response), location, surrogates=True)
 
 
 def _encoded(data: Data, texts: dict[str, str]) -> Data:

@@ -5,23 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from ..additions import additions, load
 from ..config.values import FrozenDict
 from ..keys.request import Data
 
+if TYPE_CHECKING:
+    from ..scopes.position import Position
+    from .record import Record
+
 T = TypeVar("T")
 Notes = Mapping[str, Data]
 NO_NOTES: Notes = FrozenDict()
-
-
-class HasNotes(Protocol):
-    """A record, or the position of a call."""
-
-    @property
-    def notes(self) -> Notes | None:
-        """Return its notes by name."""
 
 
 class Note(Generic[T]):
@@ -57,9 +53,10 @@ class Note(Generic[T]):
         self.merge = merge
         self.words = words
 
-    def of(self, holder: HasNotes) -> T:
+    def of(self, holder: Record | Position) -> T:
         """Return the note of a record or a call."""
-        value: T = (holder.notes or {}).get(self.name, self.default)
+        notes: Notes = holder.notes or NO_NOTES
+        value: T = notes.get(self.name, self.default)
         return value
 
     def problem(self, value: Data) -> str:

@@ -203,7 +203,6 @@ def used_fields(value: object, fields: frozenset[str] | None) -> Any:
 
 
 TEMPLATES = ("system", "user", "history")
-PARAMETER, TEMPLATE, VARIABLE = "parameter", "template", "variable"
 
 
 def cross_rows(
@@ -220,27 +219,25 @@ def cross_rows(
     """
     axes = {name: _levels(name, axis) for name, axis in vary.items()}
     cells = [dict(zip(axes, labels, strict=True)) for labels in itertools.product(*axes.values())]
-
-    def values(cell: Mapping[str, object], names: Collection[str]) -> dict[str, Any]:
-        return {name: axes[name][label] for name, label in cell.items() if name in names}
-
-    variables: set[str] = set()
+    parameters = parameters_of("chat") - set(TEMPLATES)
+    calls = {}
     for cell in cells:
-        variables.update(job.call.varied(values(cell, TEMPLATES), {}).templates().variables)
+        texts, params = (
+            {name: axes[name][label] for name, label in cell.items() if name in names}
+            for names in (TEMPLATES, parameters)
+        )
+        calls[tuple(cell.values())] = job.call.varied(texts, params)
+    used = (call.templates().variables for call in calls.values())
+    variables = {name for names in used for name in names if name not in job.bound}
     columns = {name for row in rows for name in row}
-    kinds = {name: _kind(name, variables.difference(job.bound), columns) for name in axes}
-    parameters, texts = (
-        [name for name in axes if kinds[name] == kind] for kind in (PARAMETER, TEMPLATE)
-    )
-    levels = {name: axes[name] if kinds[name] == VARIABLE else None for name in axes}
+    for name in axes:
+        _check_axis(name, parameters, variables, columns)
+    levels = {name: axes[name] if name in variables else None for name in axes}
     varied = replace(
         job,
         row_variables=partial(_variables, job.row_variables, levels),
         axes=tuple(axes),
-        calls={
-            tuple(cell.values()): job.call.varied(values(cell, texts), values(cell, parameters))
-            for cell in cells
-        },
+        calls=calls,
     )
     return cells, varied, [_labelled(row, cell) for cell in cells for row in rows]
 
@@ -264,29 +261,34 @@ def _variables(
     return variables({**columns, **varied})
 
 
-def _kind(name: str, variables: Collection[str], columns: Collection[object]) -> str:
-    """Return the kind of an axis, which is neither a column nor, by its name, of two kinds."""
-    parameters = parameters_of("chat") - set(TEMPLATES)
-    names = {PARAMETER: parameters, TEMPLATE: TEMPLATES, VARIABLE: variables}
-    kinds = [kind for kind, kind_names in names.items() if name in kind_names]
-    if not kinds:
+def _check_axis(
+    name: str, parameters: Collection[str], variables: Collection[str], columns: Collection[object]
+) -> None:
+    """Refuse an axis that is unknown, a column, or two things by its name.
+
+    :param parameters: those of a model.
+    :param variables: those of the templates.
+    :raises ValueError: if it is one of these.
+    """
+    kinds = {"parameter": parameters, "template": TEMPLATES, "variable": variables}
+    found = [kind for kind, names in kinds.items() if name in names]
+    if not found:
         raise ValueError(
             f"vary has the unknown axis {name!r}; it must be a model parameter ({', '.join(sorted(parameters))}), a "
             f"template ({', '.join(TEMPLATES)}) or a variable of the templates "
             f"({', '.join(sorted(variables)) or 'they have none'})"
         )
-    if len(kinds) > 1:
+    if len(found) > 1:
         raise ValueError(
-            f"the axis {name!r} of vary is both a {kinds[0]} and a variable of the templates: rename the variable"
+            f"the axis {name!r} of vary is both a {found[0]} and a variable of the templates: rename the variable"
         )
     if name in columns:
         raise ValueError(
             f"the axis {name!r} of vary is also a column of the rows: leave out one of them"
         )
-    return kinds[0]
 
 
-def _levels(name: object, axis: object) -> dict[Any, object]:
+def _levels(name: object, axis: object) -> dict[Any, Any]:
     """Return the levels of an axis by label; values in a list are their own labels."""
     if not isinstance(axis, (Mapping, list, tuple)):
         raise TypeError(

@@ -23,7 +23,7 @@ from ..keys.messages import messages_to_send
 from ..keys.parameters import refuse_unknown
 from ..keys.plain_data import plain, recordable
 from ..keys.request import Data, UncheckedFormat
-from ..keys.schemas import read_type, response_format, unchecked_format
+from ..keys.schemas import read_type, unchecked_format
 from ..models.catalog import parameters_of
 from ..support.arguments import OBJECTS, checked, nearest
 from ..support.display import one_line
@@ -220,15 +220,18 @@ class LLMCall(RowMethods):
         client = self.client
         templates = self.templates()
         messages = templates.render(variables)
-        structured = self._structured_output(client)
-        expected = "" if structured else self._expected(templates, messages)
+        model = client.model_named(self.model_params.get("model"))
+        is_given = self.model_params.get("response_format") is not None
+        schema = None if is_given else unchecked_format(self.output_type)
+        is_sent = schema is not None and client.capabilities(model).structured_output
+        expected = "" if is_sent else self._expected(templates, messages)
         question: dict[str, Any] = messages[-1]
         question["content"] = "\n\n".join(filter(None, (question["content"], expected)))
         conversation = await converse(
             SendMessage(
                 client,
                 messages,
-                {**self._sent_params(), **structured},
+                {**self._sent_params(), **({"response_format": schema} if is_sent else {})},
                 partial(self.notes, variables),
             ),
             read=self._parse_reply,
@@ -236,7 +239,8 @@ class LLMCall(RowMethods):
             max_corrections=self.output_retries,
             get_reply=get_reply,
         )
-        return self._with_final_error(conversation, variables, None if structured else client)
+        lacks_schema = schema is not None and not is_sent
+        return self._with_final_error(conversation, variables, model if lacks_schema else None)
 
     def _expected(self, templates: Templates, messages: list[dict[str, Data]]) -> str:
         """Return the sentence that requests the output type, after the messages of a prompt."""
@@ -247,23 +251,20 @@ class LLMCall(RowMethods):
         self,
         conversation: Conversation,
         variables: dict[str, Any],
-        unstructured: LLMClient | None = None,
+        unstructured_model: str | None = None,
     ) -> Conversation:
         """Return a conversation with the full error of its failure.
 
-        :param unstructured: the client, if its model got no schema.
+        :param unstructured_model: the model, if it got no schema because llmcall does not know that it takes one.
         """
         if not isinstance(conversation.failure, OutputError):
             return conversation
         is_refused = conversation.refusal is not None
-        model = None
-        if unstructured is not None and not is_refused:
-            model = self._model_without_structured_output(unstructured)
         failure = final_error(
             conversation.failure,
             conversation.replies,
             self.templates().used(variables),
-            unstructured_model=model,
+            unstructured_model=None if is_refused else unstructured_model,
         )
         return conversation._replace(failure=failure, is_missing=is_refused)
 
@@ -286,25 +287,6 @@ class LLMCall(RowMethods):
             return self.model_params
         unchecked = UncheckedFormat(plain(given, "response_format"))
         return {**self.model_params, "response_format": unchecked}
-
-    def _structured_output(self, client: LLMClient) -> dict[str, object]:
-        """Return the ``response_format`` that holds answers to the output type's schema; empty where it
-        cannot be used.
-        """
-        if self.model_params.get("response_format") is not None:
-            return {}
-        model = client.model_named(self.model_params.get("model"))
-        if not client.capabilities(model).structured_output:
-            return {}
-        unchecked = unchecked_format(self.output_type)
-        return {} if unchecked is None else {"response_format": unchecked}
-
-    def _model_without_structured_output(self, client: LLMClient) -> str | None:
-        """Return the name of a model that may support structured output without llmcall knowing it."""
-        is_given = self.model_params.get("response_format") is not None
-        if is_given or response_format(self.output_type) is None:
-            return None
-        return client.model_named(self.model_params.get("model"))
 
     # Rows
 

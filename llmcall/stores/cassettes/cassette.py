@@ -122,7 +122,6 @@ class Cassette(ContextDecorator):
             earlier_calls=self.owner.earlier_calls,
         )
         self.file = file
-        file.header = file.records.header._replace(run=self.run)
         self.tape = Tape(file.records, log, may_record=file.may_record)
         self.counts = Counts()
         self.unused_words = ""
@@ -178,14 +177,8 @@ class Cassette(ContextDecorator):
         if moved := tape.callers.calls:
             owner.report(self.path, f"{counted(moved, 'call')} {MOVED}")
         self.failures.warn(advice, place=f"{self.path}: ")
-        is_left = not mode.reads and self.path.exists() and not tape.has_calls
-        if is_left and not has_failures:
-            notice("%s was not changed: no call was answered", self.path)
-        elif (
-            not (tape.has_calls or has_failures or owner.is_settings)
-            and self.may_record
-            and ended_well
-        ):
+        is_idle = not (tape.has_calls or has_failures or owner.is_settings)
+        if is_idle and self.may_record and ended_well:
             owner.report(
                 self.path, "no call was answered while it was open, so nothing was written"
             )

@@ -52,7 +52,6 @@ class CassetteFile:
         self.records = RecordFile(b"", "")
         self.goes_on = False
         self.is_written = False
-        self.header = Header({})
         self._content = b""  # when it was read; empty without a file
         self._is_writable = False  # as far as that was checked
         self._process = os.getpid()

@@ -297,22 +297,13 @@ class ReplayLog:
         :param records: all that the file will have.
         :param is_gained: returns whether this run recorded the record with a key.
         """
-        named_before = {record.cache_key for record in self._stored.named()}
-        are_told_apart = bool(named_before or self._told_apart)
-        recorded, names = [], []
+        told_apart = {record.cache_key for record in self._stored.named()} | self._told_apart
+        names = []
         for record in records:
-            recorded.append(record.caller)
-            if are_told_apart or record.sample is None:
-                key = record.cache_key
-                names.append(self._callers.get(key) or (None if is_gained(key) else record.caller))
-            else:
-                names.append(None)
-
-        def is_told_apart(record: Record) -> bool:
             key = record.cache_key
-            return key in self._told_apart or key in named_before
-
-        named = _named_if_needed(records, recorded, names, is_told_apart, is_complete=is_complete)
+            name = self._callers.get(key) or (None if is_gained(key) else record.caller)
+            names.append(name if told_apart or record.sample is None else None)
+        named = _named_if_needed(records, names, told_apart.__contains__, is_complete=is_complete)
         histories = self._histories(named)
         if not histories:
             return named
@@ -390,24 +381,22 @@ def without_lone_callers(records: Sequence[Record]) -> Sequence[Record]:
 
     The name stays where an earlier draw is missing, since without it the caller would draw that one.
     """
-    recorded = [record.caller for record in records]
-    return _named_if_needed(records, recorded, [*recorded], lambda record: True, is_complete=True)
+    names = [record.caller for record in records]
+    return _named_if_needed(records, names, lambda key: True, is_complete=True)
 
 
 def _named_if_needed(
     records: Sequence[Record],
-    recorded: list[str | None],
     names: list[str | None],
-    is_told_apart: Callable[[Record], bool],
+    is_told_apart: Callable[[str], bool],
     *,
     is_complete: bool,
 ) -> Sequence[Record]:
     """Return records with those names that distinguish something; see :func:`without_lone_callers`.
 
-    :param recorded: the names of their callers, as they have them.
-    :param names: as they would all have them.
-    :param is_told_apart: returns whether a record's caller tells it from identical ones; otherwise these followed one
-        another.
+    :param names: those of their callers, which they would all have.
+    :param is_told_apart: returns whether the caller of a key's record tells it from identical ones; otherwise these
+        followed one another.
     :param is_complete: ``True`` if no further draw may come before these.
     """
     by_scope: dict[str, list[int]] = {}
@@ -419,12 +408,10 @@ def _named_if_needed(
         numbers = {(records[number].sample or "").partition("#")[2] for number in drawn}
         has_gap = numbers != {str(number) for number in range(len(drawn))}
         is_lone = not has_gap and len({names[number] for number in drawn} - {None}) == 1
-        is_in_order = not any(is_told_apart(records[number]) for number in drawn)
+        is_in_order = not any(is_told_apart(records[number].cache_key) for number in drawn)
         if is_in_order or (is_complete and is_lone):
             for number in drawn:
                 names[number] = None
-    if names == recorded:
-        return records
     return [
         record if record.caller == name else with_history(record.replace(caller=name), None)
         for record, name in zip(records, names, strict=True)

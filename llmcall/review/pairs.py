@@ -15,7 +15,7 @@ from itertools import chain, product
 from typing import NamedTuple
 
 from ..keys.keys import key_of
-from ..keys.request import Data, messages_of, naming_system_text, strings_in, system_text
+from ..keys.request import messages_of, naming_system_text, strings_in, system_text
 from ..scopes.position import without_repeats
 from ..stores.differences import canonical_text, likeness
 from ..stores.record import Record
@@ -249,16 +249,14 @@ class PlacedCall:
     """One call of an actor, and what it may have in common with the same call of another run.
 
     :param place: its place among the actor's calls, from 0.
-    :param records: those of all these calls.
     :ivar request: the request's key, the same for all draws.
     :ivar kind: of the record, with the function's name or the path.
     :ivar system: the system message.
     """
 
-    def __init__(self, place: int, records: Sequence[Record]) -> None:
-        record = records[place]
-        self._records = records
+    def __init__(self, place: int, record: Record) -> None:
         self.place = place
+        self._record = record
         self.draw = (record.sample or "").partition("#")[2]
         self.caller = record.caller
         self.request = key_of(record.kind, record.request, None)
@@ -268,21 +266,17 @@ class PlacedCall:
     @cached_property
     def content(self) -> tuple[object, ...]:
         """Return the request without parameters."""
-        return *self.kind, canonical_text(self._messages)
+        return *self.kind, canonical_text(messages_of(self._record.request))
 
     @cached_property
     def prompt(self) -> Words:
         """Return the words of the last message."""
-        return words_of(self._records[self.place].prompt)
+        return words_of(self._record.prompt)
 
     @cached_property
     def words(self) -> Words:
         """Return those of all messages: a history says at which turn of a conversation a call was made."""
-        return words_of(" ".join(strings_in(self._messages)))
-
-    @property
-    def _messages(self) -> list[Data]:
-        return messages_of(self._records[self.place].request)
+        return words_of(" ".join(strings_in(messages_of(self._record.request))))
 
 
 def words_of(text: str) -> Words:
@@ -322,7 +316,8 @@ def align_calls(records: Sequence[Record], other_records: Sequence[Record]) -> P
     changed.
     """
     calls, others = (
-        [PlacedCall(place, side) for place in range(len(side))] for side in (records, other_records)
+        [PlacedCall(place, record) for place, record in enumerate(side)]
+        for side in (records, other_records)
     )
     same: Places = {}
     for identity in IDENTITIES:

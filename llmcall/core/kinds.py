@@ -194,16 +194,11 @@ class Chat(Kind):
         """Refuse an answer that is not complete, or does not fit."""
         check_chat(response)
         _check_window(request, response, must_fit_window=must_fit_window)
-        misfit = self.misfit(request, response)
+        misfit = None if request.expected is None else request.expected.misfit_in(response)
         if misfit is not None:  # another attempt may help
             _reject(
                 ServiceError, f"the answer does not fit its response_format: {misfit}", response
             )
-
-    def misfit(self, request: Request, response: Response) -> str | None:
-        """Return where an answer departs from the form that its request requires, or ``None`` if it fits."""
-        expected = request.expected
-        return None if expected is None else expected.misfit_in(response)
 
     def records(
         self, calls: Sequence[Call], response: Response, received: Received

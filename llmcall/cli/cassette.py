@@ -103,11 +103,7 @@ def findings(file: RecordFile) -> Iterator[Finding]:
     later: list[tuple[int, str, NumberedDraw]] = []  # draws, each with the one before it
     for number, record in enumerate(file, 1):
         sample = record.sample or ""
-        request = under_settings(record.request, settings)
-        request.pop("namespace", None)
-        if "namespace" in record.request:
-            request["namespace"] = record.request["namespace"]
-        if not is_same(request, record.request):
+        if not is_same(under_settings(record.request, settings), record.request):
             words = (
                 "with the header's settings, its request has a different key, so no call finds it"
             )

@@ -80,18 +80,13 @@ NORMALIZED = ("messages", "input", "arguments", "body")
 
 
 def under_settings(request: Mapping[str, Data], settings: Settings) -> dict[str, object]:
-    """Return a stored request under some settings: their aliases, namespace and normalizers apply, and
-    tool calls are numbered.
-
-    :param request: the request; its own namespace is dropped.
+    """Return a stored request under some settings: their aliases and normalizers apply, and tool calls are
+    numbered. Its namespace stays.
     """
-    kept = {name: value for name, value in request.items() if name != "namespace"}
-    new_request: dict[str, Data] = numbered_body(kept)
-    namespace: str | None = settings.cache_namespace
+    new_request: dict[str, Data] = numbered_body(request)
     if "model" in request:
         model = resolve(str(request["model"]), settings.aliases)
         new_request = {**without_unkeyed(new_request), "model": model}
-        namespace = _namespace_of(model, settings)
     if "method" in request and isinstance(request.get("path"), str):  # a file's may be anything
         new_request = http_identity(
             request["method"],
@@ -100,17 +95,9 @@ def under_settings(request: Mapping[str, Data], settings: Settings) -> dict[str,
             request.get("query", {}),
             request.get("body"),
         )
+        if "namespace" in request:
+            new_request["namespace"] = request["namespace"]
     if (normalize := normalizer(settings.cache_normalize)) is not None:
         texts = {name: new_request[name] for name in NORMALIZED if name in new_request}
         new_request |= normalized_texts(texts, normalize)
-    if namespace:
-        new_request["namespace"] = namespace
     return new_request
-
-
-def _namespace_of(model: str, settings: Settings) -> str | None:
-    """Return a model's namespace: its endpoints' if they agree on one, else the settings'."""
-    namespaces = {endpoint.namespace for endpoint in settings.endpoints if model in endpoint.models}
-    if len(namespaces) == 1:
-        return namespaces.pop() or settings.cache_namespace
-    return settings.cache_namespace

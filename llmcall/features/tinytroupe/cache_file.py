@@ -24,6 +24,7 @@ from ...keys.parameters import checked_parameters, keyed_parameters
 from ...keys.plain_data import recordable
 from ...keys.request import Data
 from ...stores.record import Record
+from ...stores.records.keyed_settings import namespaces_of
 from ...stores.records.packed import UNREADABLE
 from ...support.display import one_line
 from ...support.normalizers import normalizer
@@ -162,7 +163,9 @@ def _request(model: str, params: dict[str, object], settings: Settings) -> dict[
         "messages": messages,
         **keyed_parameters(parameters, settings.cassette_allow),
     }
-    return under_settings(request, settings)
+    changed = under_settings(request, settings)
+    namespace = namespaces_of(settings).get(str(changed["model"])) or settings.cache_namespace
+    return {**changed, "namespace": namespace} if namespace else changed
 
 
 # The keys

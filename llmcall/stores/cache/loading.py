@@ -47,22 +47,19 @@ def load(storage: Storage, source: str | Storage, on_conflict: str) -> int:
     ):
         return 0  # to read by a second handle would wait for the end of what this one writes
     name, records = _open_source(source)
-    count = 0  # the number of conflicts
-    keys: list[str] = []  # the keys of the first conflicts
+    conflicts: list[str] = []  # keys
 
     def is_conflict(record: Record) -> bool:
-        nonlocal count
         row = storage.get(record.cache_key)
         if row is None or same_answer(unpack(record.cache_key, *row), record):
             return False
-        count += 1
-        if len(keys) < MOST_LISTED_KEYS:
-            keys.append(short_key(record.cache_key))
+        conflicts.append(short_key(record.cache_key))
         return True
 
     def words() -> str:
-        listed = keys if count == len(keys) else [*keys, "…"]
-        requests = f"{counted(count, 'request')} ({', '.join(listed)})"
+        more = ["…"] if len(conflicts) > MOST_LISTED_KEYS else []
+        listed = ", ".join([*conflicts[:MOST_LISTED_KEYS], *more])
+        requests = f"{counted(len(conflicts), 'request')} ({listed})"
         return f"{name} and {storage.name} answer {requests} differently"
 
     if on_conflict == "raise" and sum(map(is_conflict, records())):
@@ -86,7 +83,7 @@ def load(storage: Storage, source: str | Storage, on_conflict: str) -> int:
             name,
             counted(left_out, "answer"),
         )
-    if count:
+    if conflicts:
         notice("%s: %s", words(), on_conflict)
     return stored_count
 

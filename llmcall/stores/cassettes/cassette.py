@@ -86,17 +86,20 @@ class Cassette(ContextDecorator):
         # Names the record that answers an unrecorded request of a replay; of a packed study's check, there is one.
         self.stand_in: Callable[[Request, Position], str | None] = lambda request, position: None
         self.failures = Failures()
-        self.counts = Counts()  # of one time of being open
-        # Of a program's calls outside any scope; a new one each time it opens.
-        self.program_scope = new_program_scope()
-        self.file = CassetteFile(self.path, mode)
-        log = ReplayLog(self.file.records)
-        self.tape = Tape(self.file.records, log, may_record=False)
-        self.unused_words = (
-            ""  # the sentence about unused records; empty before the end, and without any
-        )
-        self.left_out: dict[str, str] = {}  # why a record could not be written, by its key
         self.exit_code = 0  # of the program that is recorded
+        file = CassetteFile(self.path, mode)
+        log = ReplayLog(file.records)
+        self._begin(file, Tape(file.records, log, may_record=False))
+
+    def _begin(self, file: CassetteFile, tape: Tape) -> None:
+        """Begin a time of being open."""
+        self.file = file
+        self.tape = tape
+        self.counts = Counts()
+        self.program_scope = new_program_scope()  # of a program's calls outside any scope
+        # The sentence about unused records; empty before the end, and without any
+        self.unused_words = ""
+        self.left_out: dict[str, str] = {}  # why a record could not be written, by its key
 
     @functools.cached_property
     def opening(self) -> Opening:
@@ -121,12 +124,7 @@ class Cassette(ContextDecorator):
             names_callers=file.may_record,
             earlier_calls=self.owner.earlier_calls,
         )
-        self.file = file
-        self.tape = Tape(file.records, log, may_record=file.may_record)
-        self.counts = Counts()
-        self.unused_words = ""
-        self.left_out = {}
-        self.program_scope = new_program_scope()
+        self._begin(file, Tape(file.records, log, may_record=file.may_record))
 
     def finish(self, error: BaseException | None) -> None:
         """Report unused records and failed calls, and write the file.

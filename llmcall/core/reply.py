@@ -139,16 +139,14 @@ class Reply(dict[str, Data]):
 
         Each has the log probabilities as ``"logprobs"`` if the API gave them.
         """
-        choices = choices_of(self.raw)
-        messages = [message_of(choice) for choice in choices]
-        for message, choice in zip(messages, choices, strict=True):
+        messages = []
+        for choice in choices_of(self.raw):
+            message = message_of(choice)
             if choice.get("logprobs") is not None:
                 message["logprobs"] = copy.deepcopy(choice["logprobs"])
-        if self.keys() & RETURNED_REASONING:
-            return [
-                message | reasoning_in(choice)
-                for message, choice in zip(messages, choices, strict=True)
-            ]
+            if self.keys() & RETURNED_REASONING:
+                message |= reasoning_in(choice)
+            messages.append(message)
         return messages
 
     def _repr_html_(self) -> str:

@@ -8,14 +8,12 @@ import re
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
-    Callable,
     Iterable,
     Iterator,
     Mapping,
     Sequence,
 )
 from contextlib import suppress
-from functools import cache
 
 from ..errors import ServiceError
 from ..support.data import Data
@@ -167,23 +165,18 @@ def _streamed_blocks(events: Iterable[Mapping[str, object]]) -> list[dict[str, o
     return blocks
 
 
-def read_object(
-    body: str | bytes,
-    name: str,
-    change: Callable[[list[tuple[str, Data]]], dict[str, Data]] | None = None,
-) -> dict[str, object]:
+def read_object(body: str | bytes, name: str) -> dict[str, object]:
     """Return the JSON object that a server sent.
 
     U+FFFD replaces lone surrogates, which are not text. ``None`` replaces NaN and the infinities, which
     JSON lacks.
 
     :param name: its name in the error: ``"answer"``, ``"chunk in the stream"``.
-    :param change: returns each object of it, from its fields; ``None`` keeps them as they came.
     :raises ServiceError: if it is not a JSON object.
     """
     try:
         text = body if isinstance(body, str) else body.decode()
-        data = _decoder(change).decode(text)
+        data = _decode(text)
         if SURROGATE_ESCAPE.search(text):
             plain = json.dumps(data, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
             data = json.loads(plain.decode("utf-16-le", "replace"))
@@ -221,13 +214,7 @@ def _no_number(name: str) -> object:
     return None
 
 
-@cache
-def _decoder(
-    change: Callable[[list[tuple[str, Data]]], dict[str, Data]] | None,
-) -> json.JSONDecoder:
-    return json.JSONDecoder(
-        object_pairs_hook=change, parse_constant=_no_number, parse_float=_finite
-    )
+_decode = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite).decode
 
 
 def check_no_error(event: dict[str, object]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
 
 from ..apis.bodies import nan_as_none
@@ -39,13 +39,18 @@ def plain(value: object, location: str) -> Data:
     return _plain_number(value, location, for_record=False)
 
 
-def recordable(value: object, location: str, *, surrogates: bool = False) -> Data:
+def recordable(
+    value: object, location: str, *, surrogates: bool = False, is_ordered: bool = True
+) -> Data:
     """Return a copy of plain data as a cassette returns it: each object's names have :func:`ordered_names`' order.
+
+    An object that is the content of a message keeps its own order, since a prompt may quote it.
 
     :param value: plain data, in which 1.0 stays 1.0, or bytes; mappings and tuples are converted.
     :param location: where the value is, for messages.
     :param surrogates: ``True`` if lone surrogates are allowed, as in an answer; JSON can escape them. Two that
         make one character become it.
+    :param is_ordered: ``False`` if objects keep their own order.
     :raises TypeError: for anything else; names the location.
     :raises ValueError: for NaN, the infinities, numbers with too many digits, and lone surrogates.
     """
@@ -57,15 +62,19 @@ def recordable(value: object, location: str, *, surrogates: bool = False) -> Dat
         return joined_surrogates(str.__str__(value)) if surrogates else _checked(value, location)
     if isinstance(value, (dict, Mapping)):
         _check_names(value, location)
+        has_object = "role" in value and isinstance(value.get("content"), dict)
         return {
             str.__str__(name) if surrogates else _checked(name, location): recordable(
-                value[name], f"{location}.{name}", surrogates=surrogates
+                value[name],
+                f"{location}.{name}",
+                surrogates=surrogates,
+                is_ordered=is_ordered and not (has_object and name == "content"),
             )
-            for name in ordered_names(value)
+            for name in (ordered_names(value) if is_ordered else value)
         }
     if isinstance(value, (list, tuple)):
         return [
-            recordable(item, f"{location}[{index}]", surrogates=surrogates)
+            recordable(item, f"{location}[{index}]", surrogates=surrogates, is_ordered=is_ordered)
             for index, item in enumerate(value)
         ]
     if isinstance(value, bytes):
@@ -149,12 +158,6 @@ def ordered_names(data: Mapping[str, object]) -> list[str]:
     return [name for name in FIRST_FIELDS if name in data] + [
         name for name in names if name not in FIRST_FIELDS
     ]
-
-
-def in_order(fields: Iterable[tuple[str, Data]]) -> dict[str, Data]:
-    """Return an object in the order of a cassette."""
-    data = dict(fields)
-    return {name: data[name] for name in ordered_names(data)}
 
 
 def is_too_deep(data: object, text: str | bytes) -> bool:

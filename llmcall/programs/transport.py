@@ -19,7 +19,6 @@ from ..core.options import Deadline
 from ..core.procedure_transport import ProcedureTransport
 from ..core.seams import OK, Response
 from ..errors import APIError, RequestTimeoutError, ServiceError
-from ..keys.plain_data import in_order
 from ..support.failures import UnrecordedAnswer
 from ..support.secrets import note_request
 from ..support.waits import as_async, resolved
@@ -103,7 +102,7 @@ class ProgramTransport(ProcedureTransport):
 
     def _answer(self, request: Request, content: bytes) -> Mapping[str, Data]:
         """Return the answer in a body; of embeddings, with a vector for each text of the request."""
-        response = raise_reported(read_object(content, "answer", in_order))
+        response = raise_reported(read_object(content, "answer"))
         if request.kind != "embedding":
             return Response(response)
         texts = _texts(self._body(request))

@@ -285,6 +285,12 @@ WATCHED = """
                 body = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
                 answer = await program.post("/chat/completions", json=body)
                 print(answer.json()["choices"][0]["message"]["content"])
+        for refuses in (llmcall.cassette("run.jsonl", mode="none"), llmcall.configured(cache_mode="replay")):
+            try:
+                with refuses:
+                    await client.asend_message("Bread?")
+            except llmcall.CacheMissError as error:
+                print(str(error).splitlines()[0])
 
     with blockbuster_ctx():
         asyncio.run(every_call(sys.argv[1]))
@@ -296,13 +302,14 @@ WATCHED = """
 @pytest.mark.newest_only
 def test_no_awaited_call_blocks_a_watched_loop(model: NumberedServer, tmp_path: Path) -> None:
     """BlockBuster forbids an event loop to touch a disk: neither the first call nor later ones, nor opening a
-    cassette fails there, and each answer is stored."""
+    cassette fails there, each answer is stored, and a miss is told."""
     (tmp_path / "config.ini").write_text("[OpenAI]\nTEMPERATURE = 0.5\n[Templates]\nPATH = .\n")
     (tmp_path / ".env").write_text("OPENAI_API_KEY=sk-local\n")
     (tmp_path / "greet.txt").write_text("Greet {{ name }}.")
     environment = {"OPENAI_BASE_URL": model.address, "LLMCALL_CONFIG": ""}
     live = ran(WATCHED, "once", **environment)
     assert "0.5" in live.splitlines()
+    assert live.count("is not recorded") == 2
     asked = len(model.asked)
     assert ran(WATCHED, "none", **environment) == live
     assert len(model.asked) == asked == 5

@@ -13,6 +13,7 @@ from ...keys.keys import short_key
 from ...keys.request import Data, Request, messages_of, text_with_placeholders, title_of
 from ...support.display import OUTSIDE_ANY_SCOPE, printable, shortened, wrapped
 from ...support.secrets import masked
+from ...support.system import unwatched
 from ..differences import Difference, differences
 from ..record import Record
 from .causes import NOTHING, Source, find_causes, needed_normalizers, search, split_sample
@@ -150,6 +151,7 @@ def headline(request: Request) -> str:
     )
 
 
+@unwatched()
 def explain(request: Request, source: Source, settings: Settings, remedy: str) -> Miss:
     """Return the nearest record to a request, and how it differs. See :meth:`ResponseCache.explain`.
 
@@ -221,6 +223,7 @@ def cache_remedy(settings: Settings, *, bypasses_cache: bool = False) -> str:
     )
 
 
+@unwatched()
 def miss_error(call: Call) -> CacheMissError:
     """Return the error for a call that is not recorded and may not be made. Its explanation is made at first read."""
     request, settings, cache, cassette = call.request, call.settings, call.cache, call.cassette

@@ -13,7 +13,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -105,50 +104,35 @@ def test_the_markets_help_has_the_command_that_was_asked(
     assert f"{market_command} --local " in market.help
 
 
-def test_the_market_is_always_the_same(market: Market) -> None:
-    """It is replayed: only the width of the lines differs."""
+def test_the_market_is_always_the_same_and_no_wider_than_the_terminal(
+    market: Market, market_command: str
+) -> None:
+    """It is replayed, and has no colours, as its output is no terminal. The command at its end can be pasted: it stays
+    one line, however narrow the terminal, and however long the path of Python.
+    """
     assert market.narrow.split() == market.wide.split()
-
-
-def test_the_market_is_no_wider_than_the_terminal(market: Market) -> None:
-    """It has no colours, as its output is no terminal; the command at its end stays whole."""
     assert max(map(len, market.narrow.splitlines()[:-1])) <= 60
     assert max(map(len, market.wide.splitlines()[:-1])) <= 80
     assert "\033" not in market.narrow
+    assert market.narrow.splitlines()[-1] == f"  {market_command} --help"
 
 
-def test_all_actors_speak_in_each_round_of_the_market(market: Market) -> None:
-    """There are six rounds."""
+def test_the_market_shows_six_rounds_and_what_a_changed_persona_changes(market: Market) -> None:
+    """All actors speak in each round, and the lines that differ on the second day are marked."""
     assert market.one_day.count("\nRound ") == 6
     for name in ("Greta", "Otto", "Mira", "Bruno", "Pip"):
         assert market.one_day.count(f"\n  {name} ") == 6, name
-
-
-def test_the_market_says_what_a_replay_saves(market: Market) -> None:
-    """It has the number of answers, and what they cost."""
-    assert "That day took 47 answers, worth $0.0016 at gpt-6-luna's price." in one_line(
-        market.one_day
-    )
-
-
-def test_the_market_shows_what_a_changed_persona_changes(market: Market) -> None:
-    """The lines that differ are marked."""
     assert market.other_day.count("\n* ") == 11
     assert market.other_day.count("\n* Pip") == 3
 
 
-def test_the_market_ends_with_what_stayed_and_what_is_new(market: Market) -> None:
-    """The two parts add up to the whole."""
+def test_the_market_says_what_a_replay_saves_and_what_is_new(market: Market) -> None:
+    """It has the number of answers, and what they cost; the two parts of the second day add up to the whole."""
+    first = "That day took 47 answers, worth $0.0016 at gpt-6-luna's price."
+    assert first in one_line(market.one_day)
     words = one_line(market.other_day)
     assert "The second day took 47 answers: 31 of the first day, and 16 new ones" in words
     assert words.endswith("--help")
-
-
-def test_the_market_ends_with_a_command_that_can_be_pasted(
-    market: Market, market_command: str
-) -> None:
-    """However narrow the terminal, and however long the path of Python, it is one line."""
-    assert market.narrow.splitlines()[-1] == f"  {market_command} --help"
 
 
 def one_line(text: str) -> str:
@@ -254,62 +238,33 @@ def results(notebook: Any) -> list[str]:
 
 @pytest.mark.feature("effects")
 @pytest.mark.slow
-@pytest.mark.skipif(not all(map(find_spec, ("pandas", "scipy"))), reason="needs pandas and scipy")
 def test_the_designs_give_what_is_saved_in_them(tmp_path: Path) -> None:
     """Scripted models answer, with known effects."""
     saved = pytest.importorskip("nbformat").read(EXAMPLES / "designs.ipynb", as_version=4)
     assert results(executed("designs.ipynb", {**os.environ}, tmp_path)) == results(saved)
 
 
-needs_pandas_and_matplotlib = pytest.mark.skipif(
-    not all(map(find_spec, ("matplotlib", "pandas"))), reason="needs pandas and matplotlib"
-)
-
-
-@pytest.fixture(scope="module")
-def survey(only_loopback: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
-    """The survey's notebook, run from its cassettes, and the folder in which it ran."""
-    folder = tmp_path_factory.mktemp("survey")
+@pytest.mark.feature("closed_questions")
+@pytest.mark.feature("local_model")
+@pytest.mark.feature("plans")
+@pytest.mark.slow
+def test_the_survey_gives_what_is_saved_in_it(tmp_path: Path) -> None:
+    """Each cell has the result that the repository has, with two pictures and a bar of 480 calls. It makes no cache:
+    its cassettes hold all answers.
+    """
     for name in ("survey.jsonl", "survey_need.jsonl", "survey_orders.jsonl"):
-        shutil.copy(EXAMPLES / name, folder)
-    environment = {**os.environ, "LLMCALL_CACHE_PATH": str(folder / "cache")}
-    return executed("survey.ipynb", environment, folder), folder
-
-
-@pytest.mark.feature("closed_questions")
-@pytest.mark.feature("local_model")
-@pytest.mark.feature("plans")
-@pytest.mark.slow
-@needs_pandas_and_matplotlib
-def test_the_survey_gives_what_is_saved_in_it(survey: tuple[Any, Path]) -> None:
-    """Each cell has the result that the repository has."""
+        shutil.copy(EXAMPLES / name, tmp_path)
+    environment = {**os.environ, "LLMCALL_CACHE_PATH": str(tmp_path / "cache")}
+    survey = executed("survey.ipynb", environment, tmp_path)
     saved = pytest.importorskip("nbformat").read(EXAMPLES / "survey.ipynb", as_version=4)
-    assert results(survey[0]) == results(saved)
-
-
-@pytest.mark.feature("closed_questions")
-@pytest.mark.feature("local_model")
-@pytest.mark.feature("plans")
-@pytest.mark.slow
-@needs_pandas_and_matplotlib
-def test_the_survey_shows_its_pictures_and_its_bar(survey: tuple[Any, Path]) -> None:
-    """There are two pictures, and a bar of 480 calls."""
-    outputs = [output for cell in survey[0].cells for output in cell.get("outputs", ())]
+    assert results(survey) == results(saved)
+    outputs = [output for cell in survey.cells for output in cell.get("outputs", ())]
     assert sum("image/png" in output.get("data", ()) for output in outputs) == 2
     assert any(
         "/480 [" in output.get("text", output.get("data", {}).get("text/plain", ""))
         for output in outputs
     )
-
-
-@pytest.mark.feature("closed_questions")
-@pytest.mark.feature("local_model")
-@pytest.mark.feature("plans")
-@pytest.mark.slow
-@needs_pandas_and_matplotlib
-def test_the_survey_makes_no_cache(survey: tuple[Any, Path]) -> None:
-    """Its cassettes hold all answers."""
-    assert not (survey[1] / "cache").exists()
+    assert not (tmp_path / "cache").exists()
 
 
 BENCHMARKS = """
@@ -323,9 +278,11 @@ program.main()
 """
 
 
-@pytest.fixture(scope="module")
-def smallest_run(only_loopback: None) -> str:
-    """The output of the benchmarks at their smallest."""
+@pytest.mark.slow
+def test_each_table_of_the_benchmarks_compares_all_that_were_asked_for() -> None:
+    """Each contestant, and what only computes, has a ratio, in that of threads for each number of them; the versions
+    of Python and of the libraries stand below the tables.
+    """
     chosen = ["--small", "--rounds", "1", "-c", "hits", "-c", "threads"]
     chosen += ["-p", "llmcall_client", "-p", "plain_diskcache", "-p", "plain_sqlite"]
     command = [sys.executable, "-c", BENCHMARKS, *chosen]
@@ -333,33 +290,12 @@ def smallest_run(only_loopback: None) -> str:
         command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=LONGEST
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-@pytest.mark.slow
-def test_each_table_of_the_benchmarks_compares_all_that_were_asked_for(smallest_run: str) -> None:
-    """Each has a ratio."""
-    rows = [line.split() for line in smallest_run.splitlines()]
+    rows = [line.split() for line in done.stdout.splitlines()]
     assert sum(row[:1] == ["llmcall"] and float(row[-1]) > 0 for row in rows) == 2
     assert sum(row[:2] == ["plain", "diskcache"] and row[-1] == "1.00" for row in rows) == 2
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "contestant", ["llmcall", "plain diskcache", "plain sqlite3", "json and SHA-256"]
-)
-def test_the_benchmark_of_threads_compares_each_number_with_one(
-    smallest_run: str, contestant: str
-) -> None:
-    """Each contestant, and what only computes, has a ratio for each number of threads."""
-    rows = [line.split() for line in smallest_run.splitlines() if f" {contestant}, " in line]
-    words = len(contestant.split())
-    assert [row[words] for row in rows] == ["1", "2", "4", "8", "32"]
-    assert all(float(row[-1]) > 0 for row in rows)
-
-
-@pytest.mark.slow
-def test_the_benchmarks_say_what_ran(smallest_run: str) -> None:
-    """The versions of Python and of the libraries stand below the tables."""
-    assert "openai " in smallest_run
-    assert "CPython" in smallest_run
+    for contestant in ("llmcall", "plain diskcache", "plain sqlite3", "json and SHA-256"):
+        rows = [line.split() for line in done.stdout.splitlines() if f" {contestant}, " in line]
+        words = len(contestant.split())
+        assert [row[words] for row in rows] == ["1", "2", "4", "8", "32"]
+        assert all(float(row[-1]) > 0 for row in rows)
+    assert "openai " in done.stdout and "CPython" in done.stdout

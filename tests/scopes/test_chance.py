@@ -8,13 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy
 import pytest
 from commands import ROOT, ran
 from files import written
 from pytest_httpserver import HTTPServer
 from servers import OK, Answer, ScriptedServer, completion, refusal
 
-numpy = pytest.importorskip("numpy")
 pytestmark = pytest.mark.newest_only
 
 # Each of these libraries draws a number as it is imported.

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from clients import http
+from files import write_cassette
 
 import llmcall
-from llmcall.scopes.active import default_scope, new_program_scope
 
 OWN = ["default", "environment", "process", "own"]
 
@@ -41,7 +41,8 @@ def test_the_first_row_decides_the_scope_of_a_call(
 
     with ExitStack() as stack:
         if "default" in opened:
-            stack.enter_context(default_scope(new_program_scope()))
+            recorded_by_run = write_cassette("run.jsonl", [], {}, run={})
+            stack.enter_context(llmcall.cassette(recorded_by_run, mode="new"))
         if "process" in opened:
             stack.enter_context(llmcall.scope("everyone", process=True))
         assert in_a_thread(sample) == path

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from commands import done
 from files import chat, write_cassette
-from map_functions import sample
+from map_functions import samples
 from servers import RedisProcess
 
 import llmcall
@@ -107,11 +107,6 @@ def test_an_arm_that_is_entered_by_hand_is_named_too() -> None:
     assert Path("a.jsonl").read_text(encoding="utf-8").count('"arms": ["a", "b"]') == 2
 
 
-def drawn_twice(_: int) -> list[str]:
-    """Draw the same twice."""
-    return [sample("bread"), sample("bread")]
-
-
 @pytest.mark.feature("executors")
 def test_an_arms_calls_in_other_processes_are_named() -> None:
     """A map brings them home."""
@@ -122,8 +117,8 @@ def test_an_arms_calls_in_other_processes_are_named() -> None:
         llmcall.scope("r"),
         llmcall.arm("a"),
     ):
-        llmcall.map(drawn_twice, [1], executor=pool)
-    assert [arms for _, arms in arms_in("a.jsonl")] == [["a"], ["a"]]
+        llmcall.map(samples, [1], executor=pool)
+    assert [arms for _, arms in arms_in("a.jsonl")] == [["a"]] * 3
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,6 @@ import llmcall
 from llmcall import arm, scope
 from llmcall.testing import ScriptedClient
 
-API: Any = llmcall  # called here as no type checker allows
-
 
 class Agent:
     """No plain data."""

@@ -19,10 +19,10 @@ from typing import Any
 
 import pytest
 from commands import NEEDS_POSIX, ran
+from files import write_cassette
 
 import llmcall
 from llmcall import InvalidRequestError, ScopeError, bind, scope
-from llmcall.scopes.active import default_scope, new_program_scope
 from llmcall.testing import ScriptedClient
 
 TOGETHER = 12  # that ask the same
@@ -639,22 +639,23 @@ def test_a_root_scope_is_that_of_a_whole_process() -> None:
 # A default scope
 
 
+def recorded_by_run() -> llmcall.types.Cassette:
+    """Return a recording of ``llmcall run``: while it is open, the scope of calls without one is ``run``."""
+    return llmcall.cassette(write_cassette("run.jsonl", [], {}, run={}), mode="new")
+
+
 def test_a_default_scope_is_that_of_calls_without_one() -> None:
-    """Calls of every thread and task that would stand in no scope draw from it."""
-    with default_scope(new_program_scope()):
+    """Calls of every thread and task that would stand in no scope draw from it. A cassette in it that is no
+    recording of a run has none, and leaves it.
+    """
+    with recorded_by_run():
         with scope("a"), scope("b"):  # scopes that the program opens keep their paths
             assert sample() == "a/b#0"
+        with llmcall.cassette("block.jsonl"):
+            assert sample() is None
         assert [sample(), sample(), in_a_thread(sample)] == ["run#0", "run#1", "run#2"]
         assert asyncio.run(asample()) == "run#3"
         assert bind(sample)() == "run#4"
-
-
-def test_a_block_leaves_the_default_scope_around_it() -> None:
-    """Each cassette has such a block, and most have no default scope."""
-    with default_scope(None), default_scope(new_program_scope()):
-        with default_scope(None):
-            assert sample() is None
-        assert sample() == "run#0"
 
 
 def samples_in_an_item(name: str) -> list[str | None]:
@@ -666,6 +667,6 @@ def samples_in_an_item(name: str) -> list[str | None]:
 
 def test_a_map_stands_in_the_default_scope() -> None:
     """Each item has a scope below it; scopes that its function opens keep their paths."""
-    with default_scope(new_program_scope()):
+    with recorded_by_run():
         found = llmcall.map(samples_in_an_item, ["a", "b"], key=str)
     assert found == [["run/a#0", "a#0"], ["run/b#0", "b#0"]]

@@ -158,7 +158,6 @@ def test_a_frame_of_usage_has_a_row_for_each_scope() -> None:
     client.send_message("Hello")
     questions = [str(number) for number in range(12)]
     llmcall.map(client.send_message, questions, scope="village", repeats=2)
-    pytest.importorskip("pandas")
     frame = client.usage.to_frame()
     assert list(zip(frame["scope"], frame["calls"], strict=True)) == [("", 1), ("village", 24)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import pandas
 import pytest
 
 import llmcall
@@ -184,14 +185,12 @@ def test_rows_are_distinguished_by_their_conversations() -> None:
 
 
 def test_a_frame_holds_conversations_in_its_cells() -> None:
-    pandas = pytest.importorskip("pandas")
     call = LLMCall(user="{{ name }}?", history="talk", client=Echo())
     table = call.table(pandas.DataFrame(ROWS))
     assert table["value"].tolist() == ["3 Ann?", "2 Ann?"]
 
 
 def test_examples_vary_in_a_table() -> None:
-    pytest.importorskip("pandas")
     call = LLMCall(user="Rate {{ item }}.", client=Echo())
     levels = {"none": None, "some": [*EXAMPLES[2:]]}
     table = call.table([{"item": "salt"}], vary={"history": levels})

@@ -17,9 +17,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import pandas
 import pydantic
 import pytest
-from clients import Responding
+from clients import Responding, numbered
 from commands import done
 from servers import completion
 from typing_extensions import TypedDict
@@ -466,73 +467,31 @@ def test_a_decorated_function_is_pickled_by_its_name() -> None:
 # Tables
 
 
-@pytest.fixture
-def numbering() -> tuple[ScriptedClient, LLMCall]:
-    """A call whose answers are numbers, each another one."""
-    numbers = iter(range(9))
-    client = ScriptedClient(lambda _: f"{next(numbers)}", cache_mode="auto")
-    return client, LLMCall(user="{{ name }}", client=client)
-
-
-Numbering = tuple[ScriptedClient, LLMCall]
-
-
 def people_as(kind: str) -> Any:
     """Return the people as a list, as a generator, or as a data frame with an index of its own."""
     if kind == "dicts":
         return PEOPLE
     if kind == "generator":
         return iter(PEOPLE)
-    pandas = pytest.importorskip("pandas")
     return pandas.DataFrame(PEOPLE, index=[7, 7]).astype({"age": "int16"})
 
 
 @pytest.mark.parametrize("kind", ["dicts", "frame", "generator"])
-def test_a_table_has_a_row_for_each_item_and_repeat(kind: str, numbering: Numbering) -> None:
-    """The columns of the items stand first; a data frame's index stays."""
-    pytest.importorskip("pandas")
-    table = numbering[1].table(people_as(kind), repeats=2, scope="survey", workers=1)
+def test_a_table_has_a_row_for_each_item_and_repeat(kind: str) -> None:
+    """The columns of the items stand first; a data frame's index stays. A second table asks nothing, and has the
+    same rows, however the items are given.
+    """
+    client = numbered()
+    call = LLMCall(user="{{ name }}", client=client)
+    table = call.table(people_as(kind), repeats=2, scope="survey", workers=1)
     assert list(table.columns) == ["name", "age", *COLUMNS]
     assert list(table.index) == ([7] * 4 if kind == "frame" else [0, 1, 2, 3])
     rows = list(zip(table["name"], table["age"], table["repeat"], strict=True))
     assert rows == [("Lisa", 8, 0), ("Lisa", 8, 1), ("Bart", 10, 0), ("Bart", 10, 1)]
     assert table["error"].isna().all()
-
-
-@pytest.mark.parametrize("kind", ["dicts", "frame"])
-def test_a_second_table_asks_nothing(kind: str, numbering: Numbering) -> None:
-    """It has the same rows, from the cache, however the items are given."""
-    pandas = pytest.importorskip("pandas")
-    client, call = numbering
-    table = call.table(people_as(kind), repeats=2, scope="survey", workers=1)
     again = call.table(PEOPLE, repeats=2, scope="survey").astype(table.dtypes)
     assert len(client.requests) == 4
     pandas.testing.assert_frame_equal(table.reset_index(drop=True), again)
-
-
-@pytest.fixture
-def shopper() -> tuple[ScriptedClient, Any]:
-    """A function that buys only bread, and its client."""
-    client = ScriptedClient(lambda messages: "yes" if "bread" in messages[0]["content"] else "no")
-
-    @llm(client=client)
-    def would_buy(product: str, price: int = 3) -> bool:
-        """Would you buy {{ product }} for {{ price }}?"""
-        raise NotImplementedError
-
-    return client, would_buy
-
-
-@pytest.mark.parametrize("name", ["repeat", "value", "cost"])
-def test_a_row_with_the_name_of_an_answers_column_is_refused_before_any_call(
-    name: str, shopper: tuple[ScriptedClient, Any]
-) -> None:
-    """The error names the column."""
-    pytest.importorskip("pandas")
-    client, would_buy = shopper
-    with pytest.raises(ValueError, match=f"rename your column '{name}'"):
-        would_buy.table([{"product": "bread", name: 1}])
-    assert client.requests == []
 
 
 def counting_call(**options: Any) -> LLMCall:
@@ -544,7 +503,6 @@ def counting_call(**options: Any) -> LLMCall:
 @pytest.mark.parametrize("on_error", ["return", "none"])
 def test_a_failed_row_of_a_table_loses_no_other(on_error: str) -> None:
     """Its value is missing and its error is there; a row that was never asked has no key."""
-    pytest.importorskip("pandas")
     table = counting_call().table([*PEOPLE, {}], on_error=on_error)
     assert table["value"].isna().tolist() == [False, True, True]
     assert table["error"].isna().tolist() == [True, False, False]
@@ -555,7 +513,6 @@ def test_a_failed_row_of_a_table_loses_no_other(on_error: str) -> None:
 
 def test_a_table_raises_a_failure_with_the_results_before_it() -> None:
     """That is the default."""
-    pytest.importorskip("pandas")
     with pytest.raises(OutputError) as caught:
         counting_call().table(PEOPLE, workers=1)
     assert caught.value.results[0].value == 7  # type: ignore[attr-defined]
@@ -568,7 +525,6 @@ def test_a_refusal_has_its_row_whatever_on_error_says(
     """A table has the refusal's text in the row, without a value or an error, replayed too; a line
     counts the refusals.
     """
-    pytest.importorskip("pandas")
 
     def answered(messages: list[Any]) -> Any:
         """Refuse to speak of Bart."""
@@ -596,7 +552,6 @@ def test_a_table_has_the_tries_the_first_misfit_and_the_error_of_each_row(
     parameters: dict[str, Any], options: dict[str, Any]
 ) -> None:
     """Of people who answer at once, late, never, or with an error, whoever says that nothing is raised."""
-    pytest.importorskip("pandas")
     answers = {
         "Lisa": ["8"],
         "Bart": ["many", "some", "10"],
@@ -622,7 +577,6 @@ def test_a_table_has_the_tries_the_first_misfit_and_the_error_of_each_row(
 
 def test_a_table_names_the_model_that_answered_and_how_the_answer_ended() -> None:
     """served is the name that the server gave, finish_reason what it said."""
-    pytest.importorskip("pandas")
     client = Responding(completion("Yes, I w", finish_reason="length"), model="gpt-4o-mini")
     table = LLMCall(user="{{ name }}", client=client).table(PEOPLE[:1])
     assert table["served"].tolist() == ["gpt-4o-mini-2024-07-18"]
@@ -647,7 +601,6 @@ class Bid:
 @pytest.mark.parametrize("output_type", [Deal, Bid, Offer, Deal | None])
 def test_a_table_has_a_column_for_each_field_of_a_value(output_type: Any) -> None:
     """The fields stand in the value's place; a row without a value has none of them."""
-    pytest.importorskip("pandas")
 
     def answered(messages: list[Any]) -> Any:
         """Refuse to speak of Bart."""
@@ -663,7 +616,6 @@ def test_a_table_has_a_column_for_each_field_of_a_value(output_type: Any) -> Non
 
 def test_the_cost_of_a_row_includes_its_corrections() -> None:
     """It is that of all calls that its value took."""
-    pytest.importorskip("pandas")
     usage = {"prompt_tokens": 1, "completion_tokens": 1}
     answers = [completion(text, usage=usage) for text in ("many", "7")]
     client = Responding(*answers, prices={"gpt-4o-mini": (1e6, 1e6)}, model="gpt-4o-mini")
@@ -673,7 +625,6 @@ def test_the_cost_of_a_row_includes_its_corrections() -> None:
 
 def test_the_key_in_a_table_is_the_short_one_that_commands_take() -> None:
     """A frame of records has the whole key, of which these are the first digits."""
-    pytest.importorskip("pandas")
     client = ScriptedClient(["7"], cache_mode="auto")
     call = LLMCall(user="{{ name }}?", output_type=int, client=client)
     with llmcall.cassette("tape.jsonl") as tape:
@@ -722,7 +673,6 @@ class Room(pydantic.BaseModel):
 @pytest.mark.parametrize("fails", [False, True], ids=["all read", "one failed"])
 def test_a_table_saves(output_type: Any, answer: Any, fails: bool, tmp_path: Path) -> None:
     """Also where a row failed: by pandas' own writers, as far as these are installed."""
-    pandas = pytest.importorskip("pandas")
 
     def answered(messages: list[Any]) -> Any:
         """Fail for Bart."""

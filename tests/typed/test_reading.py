@@ -647,6 +647,3 @@ def test_simple_types_import_no_pydantic() -> None:
         print("pydantic" in sys.modules, "jinja2" in sys.modules)
     """
     assert ran(program) == "False False"
-
-
-# The second thread reads its answer while the first one is in the middle of an import.

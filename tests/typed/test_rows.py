@@ -70,7 +70,6 @@ def test_what_is_no_list_of_rows_is_refused_before_anything_is_asked(
     rows: str, call: Any, client: ScriptedClient
 ) -> None:
     """The error says what to write."""
-    pytest.importorskip("pandas")
     make, message = NO_ROWS[rows]
     for ask in ways(call):
         with pytest.raises(TypeError, match=message):
@@ -82,7 +81,6 @@ def test_a_list_with_something_that_is_no_row_is_refused_before_anything_is_aske
     client: ScriptedClient,
 ) -> None:
     """The row before it costs nothing."""
-    pytest.importorskip("pandas")
     for ask in ways(llmcall.LLMCall(user="{{ name }}, do you like bread?", client=client)):
         with pytest.raises(TypeError, match="a row is NoneType; it must be a dict"):
             list(ask([{"name": "Ann"}, None]))

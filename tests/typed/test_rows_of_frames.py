@@ -7,14 +7,13 @@ from concurrent.futures import ProcessPoolExecutor
 from decimal import Decimal
 from typing import Any
 
+import numpy
+import pandas
 import pytest
 
 import llmcall
 from llmcall import LLMCall
 from llmcall.testing import ScriptedClient
-
-pandas = pytest.importorskip("pandas")
-numpy = pytest.importorskip("numpy")
 
 NAMES = ["Ann", "Ben", "Cleo", "Dan"]
 AGES = [30, 9, 40, 50]
@@ -37,11 +36,6 @@ class Echo(ScriptedClient):
 
     def __reduce__(self) -> Any:
         return Echo, ()
-
-
-def first(messages: list[Any]) -> str:
-    """Answer with the option that stands first for most, and with none for Cleo."""
-    return "none of them" if "Cleo" in messages[0]["content"] else "A"
 
 
 CALL = llmcall.LLMCall(user="{{ name }}", client=Echo())

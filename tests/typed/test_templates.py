@@ -325,7 +325,6 @@ def test_words_about_an_address_in_a_text_are_a_text(text: str) -> None:
 
 
 def test_mustache_prints_no_address(tmp_path: Path) -> None:
-    pytest.importorskip("pystache")
     (tmp_path / "it.mustache").write_text("{{it}}", encoding="utf-8")
     with pytest.raises(TemplateError, match="it prints a object, which has no text"):
         rendered(None, {"it": object()}, "it", tmp_path)

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 from clients import Responding
 from errors import check_error, error_table
@@ -44,7 +45,6 @@ def asked(history: Any, **variables: Any) -> object:
 
 def varied(vary: Any, **options: Any) -> object:
     """Make a table that varies."""
-    pytest.importorskip("pandas")
     return call(**{"user": PLAIN, **options}).table(ROWS, vary=vary)
 
 
@@ -82,7 +82,6 @@ def included_parameter() -> object:
 
 def paid(template: str, **templates: str) -> object:
     """Ask by files about the wage of somebody who has none."""
-    pandas = pytest.importorskip("pandas")
     for name, text in {"asked.md": template, **templates}.items():
         written(name.replace("_", "."), text)
     name = "pay" if "pay_mustache" in templates else "asked"
@@ -244,6 +243,13 @@ LLM: Any = llmcall.llm
         lambda: varied({"user": ["{{ model }}"], "model": ["x"]}),
     ),
     # tables and files
+    *(
+        (
+            f"ValueError: ...rename your column '{name}'",
+            partial(call(user="{{ name }}?").table, [{"name": "Ann", name: 1}]),
+        )
+        for name in ("repeat", "value", "cost")
+    ),
     (
         "TypeError: map() has no argument 'keys'. Did you mean 'key'?",
         lambda: call(user="?").map(ROWS, keys="name"),

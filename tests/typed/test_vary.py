@@ -6,12 +6,12 @@ import itertools
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
+import numpy
 import pytest
+from clients import numbered
 
 import llmcall
 from llmcall.testing import ScriptedClient
-
-pytest.importorskip("pandas")
 
 ROWS = [{"name": "Ann"}, {"name": "Ben"}]
 PLAIN = "{{ name }}, {{ tone }}: bread?"
@@ -23,12 +23,6 @@ VARY = {
     "tone": {"kind": "kindly", "curt": "curtly"},
 }
 ANSWERED = ["value", "cache_key"]
-
-
-def numbered(**settings: Any) -> ScriptedClient:
-    """Return a client whose every call that is asked gets another answer."""
-    numbers = itertools.count()
-    return ScriptedClient(lambda messages: f"answer {next(numbers)}", cache_mode="auto", **settings)
 
 
 def call_of(client: llmcall.LLMClient, **params: Any) -> llmcall.LLMCall:
@@ -104,27 +98,21 @@ def test_rows_of_a_cell_that_fails_have_the_error() -> None:
     assert table["error"].notna().tolist() == [False, False, True, True]
 
 
-def buys_function() -> Any:
-    """Return a function of a model."""
+def test_the_arguments_of_a_function_of_a_model_vary() -> None:
+    """They are variables."""
 
     @llmcall.llm(client=numbered(), temperature=1)
     def buys(name: str, price: int) -> str:
         """{{ name }}, bread for {{ price }}?"""
         raise NotImplementedError
 
-    return buys
-
-
-def test_the_arguments_of_a_function_of_a_model_vary() -> None:
-    """They are variables."""
-    table = buys_function().table(ROWS, vary={"price": [1, 2]}, scope="s", key="name")
+    table = buys.table(ROWS, vary={"price": [1, 2]}, scope="s", key="name")
     assert table["price"].tolist() == [1, 1, 2, 2]
     assert len({*table["cache_key"]}) == 4
 
 
 def test_numpys_numbers_and_truth_values_are_options_as_pythons_are() -> None:
     """Of a table, its axes, a call and a budget."""
-    numpy = pytest.importorskip("numpy")
     client = numbered()
     asked = call_of(client, max_tokens=numpy.int64(9), output_retries=numpy.int64(0))
     with llmcall.budget(usd=numpy.float32(2), calls=numpy.int64(8)) as budget:

@@ -341,13 +341,6 @@ def test_a_named_file_that_does_not_exist_is_an_error(monkeypatch: pytest.Monkey
         llmcall.settings()
 
 
-def error_without_a_key() -> str:
-    """Return the error of a call for which there is no key."""
-    with pytest.raises(ConfigError, match="OPENAI_API_KEY") as caught:
-        llmcall.client().send_message("Hello")
-    return str(caught.value)
-
-
 @pytest.mark.parametrize("present", ["pyproject.toml", "config.ini", ".env"])
 def test_a_missing_key_says_where_files_were_sought(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, present: str
@@ -358,9 +351,10 @@ def test_a_missing_key_says_where_files_were_sought(
     folder = Path(written("deep/down/x", "")).parent
     monkeypatch.chdir(folder)
     absent = " or ".join(name for name in ("config.ini", ".env") if name != present)
-    root = tmp_path
-    sought = f"no {absent} in {folder} or above it, up to the project's root {root}"
-    assert sought in error_without_a_key()
+    sought = f"no {absent} in {folder} or above it, up to the project's root {tmp_path}"
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY") as caught:
+        llmcall.client().send_message("Hello")
+    assert sought in str(caught.value)
 
 
 # Variables.

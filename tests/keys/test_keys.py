@@ -396,7 +396,7 @@ def test_two_spellings_of_one_question_share_its_key(
 
 
 @pytest.mark.parametrize(
-    "argument",
+    "arguments",
     [
         {"user": "u1"},
         {"metadata": {"run": "1"}},
@@ -419,34 +419,19 @@ def test_two_spellings_of_one_question_share_its_key(
         {"on_error": "raise"},
         {"echo": True},
         {"enable_pydantic_model_return": True},
+        {"settings": {"api_key": "sk-one"}},
+        {"settings": {"base_url": "http://localhost:1/v1"}},
+        {"settings": {"timeout": 3}},
+        {"settings": {"organization": "o"}},
+        {"settings": {"cache_mode": "refresh"}},
+        {"settings": {"retry_max_attempts": 9}},
+        {"settings": {"azure_endpoint": "https://a.example"}},
     ],
     ids=str,
 )
-def test_an_argument_that_does_not_change_the_question_is_no_part_of_its_key(
-    argument: dict[str, Any],
-) -> None:
-    """It says for whom, how long and how often is asked."""
-    assert asked(**argument) == asked()
-
-
-@pytest.mark.parametrize(
-    "setting",
-    [
-        {"api_key": "sk-one"},
-        {"base_url": "http://localhost:1/v1"},
-        {"timeout": 3},
-        {"organization": "o"},
-        {"cache_mode": "refresh"},
-        {"retry_max_attempts": 9},
-        {"azure_endpoint": "https://a.example"},
-    ],
-    ids=str,
-)
-def test_a_setting_that_does_not_change_the_question_is_no_part_of_its_key(
-    setting: dict[str, Any],
-) -> None:
-    """It says who pays, and who is asked."""
-    assert asked(settings=setting) == asked()
+def test_what_does_not_change_the_question_is_no_part_of_its_key(arguments: dict[str, Any]) -> None:
+    """An argument or a setting that says for whom, how long and how often is asked, who pays, and who is asked."""
+    assert asked(**arguments) == asked()
 
 
 def test_every_parameter_and_its_value_enter_the_key() -> None:
@@ -541,13 +526,8 @@ WRAPPED = st.builds(
 
 @given(WRAPPED)
 def test_the_key_of_an_image_depends_on_its_decoded_bytes_alone(wrapped: str) -> None:
-    """Its base64 may be wrapped, padded or not."""
+    """Its base64 may be wrapped, padded or not. It is sent as it was given: only its digest enters the key."""
     assert asked(image(wrapped)) == asked(image(PNG))
-
-
-@given(WRAPPED)
-def test_an_image_is_sent_as_it_was_given(wrapped: str) -> None:
-    """Only its digest enters the key."""
     request = ScriptedClient().build_request(image(wrapped), model="gpt-4o-mini")
     assert wrapped in request.messages[0]["content"][0]["image_url"]["url"]
     assert "base64" not in str(request.hashed)
@@ -722,28 +702,15 @@ def test_a_regular_expression_is_a_normalizer() -> None:
     assert normalized(one, r"run \d+") != normalized(other, r"run \d+")
 
 
-@pytest.fixture
-def timeless() -> ScriptedClient:
-    """A client whose keys have no times."""
-    return ScriptedClient(
+def test_the_same_question_at_another_time_gets_the_recorded_answer() -> None:
+    """An embedding does, too. Only the key is normalized: what is sent stays, and so do the caller's messages."""
+    timeless = ScriptedClient(
         ["yes", [1.0]], cache_normalize=["times"], cache_mode="auto", on_error="raise"
     )
-
-
-def test_normalizers_do_not_change_what_is_sent(timeless: ScriptedClient) -> None:
-    """Only the key is normalized; the caller's messages stay."""
     messages = [{"role": "user", "content": "It is 12:30."}]
     timeless.send_message(messages)
-    assert (
-        timeless.requests[0].messages == messages == [{"role": "user", "content": "It is 12:30."}]
-    )
-
-
-def test_the_same_question_at_another_time_gets_the_recorded_answer(
-    timeless: ScriptedClient,
-) -> None:
-    """An embedding does, too."""
-    timeless.send_message("It is 12:30.")
+    sent = timeless.requests[0].messages
+    assert sent == messages == [{"role": "user", "content": "It is 12:30."}]
     assert timeless.send_message("It is 12:31.").cached  # type: ignore[union-attr]
     assert timeless.get_embedding("12:30") == timeless.get_embedding("12:31") == [1.0]
     assert len(timeless.requests) == 2

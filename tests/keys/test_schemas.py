@@ -215,18 +215,14 @@ PINNED = json.loads(
 )
 
 
-def test_a_class_that_has_no_strict_form_is_sent_by_its_canonical_schema() -> None:
-    """The API is asked without ``strict``."""
+def test_a_class_as_response_format_is_sent_strictly_or_by_its_canonical_schema() -> None:
+    """Its schema is the one that an LLMCall asks for. If it has no strict form, the API is asked without ``strict``."""
+    assert formatted(Visit) == {"name": "Visit", "strict": True, "schema": asked_for(Visit)}
     assert formatted(Owner) == {
         "name": "Owner",
         "strict": False,
         "schema": PINNED["Owner"]["parameters"],
     }
-
-
-def test_a_class_as_response_format_is_sent_strictly() -> None:
-    """Its schema is the one that an LLMCall asks for."""
-    assert formatted(Visit) == {"name": "Visit", "strict": True, "schema": asked_for(Visit)}
 
 
 CLOSED = {"type": "object", "additionalProperties": False}

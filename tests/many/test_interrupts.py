@@ -64,15 +64,6 @@ def client_of(*steps: Step, **settings: Any) -> ScriptedClient:
     return client
 
 
-def asks(item: int) -> Any:
-    """Ask a client of its own."""
-    return (
-        ScriptedClient(lambda _: str(item), cache_mode="off")
-        .send_message("Hello", on_error="raise")
-        .content
-    )
-
-
 def asking(client: ScriptedClient) -> Callable[[Any], Any]:
     """Return a function of items that asks a client."""
     return lambda item: client.send_message(f"item {item}").content

@@ -40,12 +40,6 @@ def nothing_loaded() -> Iterator[None]:
     tokens.loaded_counter.cache_clear()
 
 
-@pytest.fixture(scope="module")
-def bpe() -> None:
-    """Skip the test if the extra ``offline`` is not installed."""
-    pytest.importorskip("bpe_openai", reason="pip install bpe-openai")
-
-
 def user(*parts: Any) -> list[dict[str, Any]]:
     """Return one user message of some parts."""
     return [{"role": "user", "content": list(parts)}]
@@ -69,14 +63,14 @@ def test_a_count_of_tokens_is_an_int(estimated: bool) -> None:
 
 
 @pytest.mark.parametrize("language", TEXTS)
-def test_a_text_is_counted_exactly_in_the_models_encoding(language: str, bpe: None) -> None:
+def test_a_text_is_counted_exactly_in_the_models_encoding(language: str) -> None:
     text, o200k, cl100k = TEXTS[language].values()
     for model, expected in (("gpt-4o", o200k), ("gpt-4", cl100k), ("gpt-oss-20b", o200k)):
         assert repr(count_tokens(text, model)) == str(expected)
 
 
 @pytest.mark.parametrize("language", TEXTS)
-def test_the_estimate_for_an_unknown_model_is_near(language: str, bpe: None) -> None:
+def test_the_estimate_for_an_unknown_model_is_near(language: str) -> None:
     """Within a fifth of the exact count of another model."""
     text, o200k, _ = TEXTS[language].values()
     estimate = count_tokens(text, "some-model")
@@ -84,7 +78,7 @@ def test_the_estimate_for_an_unknown_model_is_near(language: str, bpe: None) -> 
     assert abs(estimate / o200k - 1) < 0.2
 
 
-def test_a_long_text_is_counted_exactly(bpe: None) -> None:
+def test_a_long_text_is_counted_exactly() -> None:
     assert repr(count_tokens(" word" * 210_000, "gpt-4o")) == "210000"
 
 
@@ -108,12 +102,12 @@ def test_counting_tokens_of_other_than_text_or_messages_is_an_error(wrong: Any) 
     ("model", "expected"),
     [("gpt-3.5-turbo", 129), ("gpt-4-0613", 129), ("gpt-4o", 124), ("gpt-4o-mini", 124)],
 )
-def test_messages_are_framed_as_the_api_counted(model: str, expected: int, bpe: None) -> None:
+def test_messages_are_framed_as_the_api_counted(model: str, expected: int) -> None:
     """OpenAI's cookbook has these counts of the API."""
     assert repr(count_tokens(GIVEN["jargon"], model)) == str(expected)
 
 
-def test_half_a_character_counts_as_tiktoken_counts_it(bpe: None) -> None:
+def test_half_a_character_counts_as_tiktoken_counts_it() -> None:
     """tiktoken's documentation of ``encode``: lone surrogates become U+FFFD."""
     assert count_tokens("a\ud800", "gpt-4o") == count_tokens("a\ufffd", "gpt-4o")
 
@@ -125,7 +119,7 @@ def test_messages_for_a_model_of_unknown_framing_are_an_estimate(model: str) -> 
 
 
 @pytest.mark.parametrize(("model", "expected"), [("gpt-4", 105), ("gpt-4o", 101)])
-def test_tools_cost_not_less_than_the_api_counted(model: str, expected: int, bpe: None) -> None:
+def test_tools_cost_not_less_than_the_api_counted(model: str, expected: int) -> None:
     """They cost their JSON, which is more than the API counted in OpenAI's cookbook: an estimate."""
     count = tokens.count_tokens(GIVEN["weather"], model, tools=[GIVEN["weather_tool"]])
     assert expected <= count < 2 * expected
@@ -173,7 +167,7 @@ def test_a_video_in_a_data_url_does_not_count_as_its_letters(size: int) -> None:
     assert count.estimated
 
 
-def test_a_message_in_parts_and_a_reply_count_like_their_text(bpe: None) -> None:
+def test_a_message_in_parts_and_a_reply_count_like_their_text() -> None:
     """A refusal among the parts too."""
     parts = [{"type": "text", "text": "Yes,"}, {"type": "refusal", "refusal": " at once."}]
     message = {"role": "assistant", "content": "Yes, at once."}

@@ -734,19 +734,24 @@ def heard(
 
 
 @pytest.mark.parametrize(
-    "world", ["{}", "app/3/{}", "rep-1/{}", "town/{}", "town/{}/plan", "rep-1/town/{}/plan"]
+    ("world", "names"),
+    [
+        *(
+            (world, ("ann", "ben"))
+            for world in (
+                *("{}", "app/3/{}", "rep-1/{}"),
+                *("town/{}", "town/{}/plan", "rep-1/town/{}/plan"),
+            )
+        ),
+        ("app/3/{}", (0, 1)),  # the number of a repeat of arms is the first one below their scope
+    ],
 )
-def test_an_answer_of_another_actor_of_the_same_world_explains_a_prompt(world: str) -> None:
+def test_an_answer_of_another_actor_of_the_same_world_explains_a_prompt(
+    world: str, names: tuple[object, object]
+) -> None:
     """Though its model repeats the question."""
-    one = heard("a.jsonl", 0, "Never.", [world])
-    found = llmcall.compare(one, heard("b.jsonl", 15, "Yes, gladly.", [world]))
-    assert [divergence.caused_by is None for divergence in found.divergences] == [True, False]
-
-
-def test_actors_with_numbers_for_names_are_no_repeats() -> None:
-    """The number of a repeat of arms is the first one below their scope."""
-    one = heard("a.jsonl", 0, "Never.", ["app/3/{}"], (0, 1))
-    found = llmcall.compare(one, heard("b.jsonl", 15, "Yes, gladly.", ["app/3/{}"], (0, 1)))
+    one = heard("a.jsonl", 0, "Never.", [world], names)
+    found = llmcall.compare(one, heard("b.jsonl", 15, "Yes, gladly.", [world], names))
     assert [divergence.caused_by is None for divergence in found.divergences] == [True, False]
 
 
@@ -865,20 +870,13 @@ def test_several_runs_are_compared_with_the_first() -> None:
     assert "emma, call 1 of c.jsonl: the prompt changed" in str(found)
 
 
-@pytest.fixture
-def hostile() -> llmcall.types.Comparison:
-    """A comparison with answers that look like markup."""
-    return llmcall.compare(play("a.jsonl"), play("b.jsonl", lambda *_: "<script>alert(1)</script>"))
-
-
-def test_a_comparison_is_a_data_frame(hostile: llmcall.types.Comparison) -> None:
+def test_a_comparison_is_a_data_frame_and_in_a_notebook_escapes_its_texts() -> None:
+    """Markup is shown as text; the repr has only counts."""
+    other = play("b.jsonl", lambda *_: "<script>alert(1)</script>")
+    hostile = llmcall.compare(play("a.jsonl"), other)
     frame = hostile.to_frame()
     assert list(frame.columns)[:4] == ["scope", "index", "status", "prompt"]
     assert len(frame) == len(hostile.rows) == 9
-
-
-def test_a_comparison_in_a_notebook_escapes_its_texts(hostile: llmcall.types.Comparison) -> None:
-    """Markup is shown as text; the repr has only counts."""
     shown = hostile._repr_html_()
     assert "&lt;script&gt;" in shown
     assert "<script>" not in shown
@@ -1022,8 +1020,7 @@ def test_a_scope_that_neither_run_has_is_an_error(heard_by_bart: tuple[str, str]
 
 def headings(*arguments: str) -> list[str]:
     """Return the headings that show prints."""
-    lines = done("show", *arguments).splitlines()
-    return [line.removeprefix("=== ") for line in lines if line.startswith("=== ")]
+    return re.findall(r"(?m)^=== (.*)", done("show", *arguments))
 
 
 def test_show_prints_the_calls_of_each_actor_or_round_together() -> None:
@@ -1053,7 +1050,7 @@ def test_numbers_of_actors_are_sorted(numbered: str) -> None:
     """By show, compare and frames; the file's order is that of the texts."""
     in_file = re.findall('"sample": ?"(.*?)#', Path(numbered).read_text())
     assert in_file == sorted(NUMBERED) != NUMBERED
-    assert re.findall(r"=== (.*)", done("show", numbered)) == NUMBERED
+    assert headings(numbered) == NUMBERED
     assert list(llmcall.cassette(numbered).to_frame()["scope"]) == NUMBERED
     other = write_cassette("other.jsonl", [chat("Cake?", "Yes.", f"{name}#0") for name in NUMBERED])
     found = llmcall.compare(numbered, other)

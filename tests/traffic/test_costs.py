@@ -146,11 +146,6 @@ def of_modality(**counts: int) -> list[dict[str, Any]]:
     return [{"modality": name, "tokenCount": count} for name, count in counts.items()]
 
 
-def events(*data: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the events of a stream."""
-    return list(data)
-
-
 SEARCH = {"id": "ws_1", "type": "web_search_call", "status": "completed"}
 SEARCHES = [
     {**SEARCH, "action": {"type": "search", "query": "bread"}},
@@ -162,7 +157,7 @@ CITING = {
     "content": "Yes.",
     "annotations": [{"type": "url_citation", "url_citation": {"url": "https://bread.example"}}],
 }
-MESSAGES_EVENTS = events(
+MESSAGES_EVENTS: list[dict[str, Any]] = [
     {
         "type": "message_start",
         "message": {
@@ -195,7 +190,7 @@ MESSAGES_EVENTS = events(
         },
     },
     {"type": "message_stop"},
-)
+]
 
 
 def streamed(billed: Billed, *data: dict[str, Any]) -> Billed:
@@ -628,6 +623,13 @@ def test_a_budget_refuses_searches(params: dict[str, Any]) -> None:
 
 
 # What goes wrong after an answer came
+
+
+def replayed(**settings: Any) -> Any:
+    """Return the stored reply to the question."""
+    return Responding(None, cache_mode="replay", **settings).send_message(QUESTION)
+
+
 def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     """Make genai-prices fail."""
 
@@ -685,8 +687,7 @@ def test_a_price_that_raises_loses_no_reply(
             asyncio.run(client.asend_message(QUESTION))
         else:
             client.send_message(QUESTION)
-    reply = Responding(None, model="gpt-6-luna", cache_mode="replay").send_message(QUESTION)
-    assert reply is not None
+    reply = replayed(model="gpt-6-luna")
     assert (reply.content, reply.cost) == ("yes", None)
 
 
@@ -742,9 +743,7 @@ def test_a_warning_that_raises_loses_no_answer() -> None:
             Responding(cut, model="cut").send_message(QUESTION)
     finally:
         logger.removeHandler(handler)
-    reply = Responding(None, model="cut", cache_mode="replay").send_message(QUESTION)
-    assert reply is not None
-    assert reply.content == "yes"
+    assert replayed(model="cut").content == "yes"
 
 
 def test_a_reader_that_leaves_when_the_answer_is_whole_loses_nothing() -> None:
@@ -752,9 +751,7 @@ def test_a_reader_that_leaves_when_the_answer_is_whole_loses_nothing() -> None:
     stream = Responding(completion("yes")).stream_message(QUESTION)
     assert next(stream) == "yes"
     stream.close()
-    reply = Responding(None, cache_mode="replay").send_message(QUESTION)
-    assert reply is not None
-    assert reply.content == "yes"
+    assert replayed().content == "yes"
 
 
 def test_a_reader_that_leaves_an_answer_without_text_loses_nothing() -> None:
@@ -764,9 +761,7 @@ def test_a_reader_that_leaves_an_answer_without_text_loses_nothing() -> None:
     stream = Streamed(*pieces).stream_message(QUESTION)
     next(stream.chunks())
     stream.close()
-    reply = Streamed(cache_mode="replay").send_message(QUESTION)
-    assert reply is not None
-    assert len(reply.tool_calls or ()) == 1
+    assert len(replayed(model="gpt-4o-mini").tool_calls) == 1
 
 
 def test_a_task_that_is_cancelled_when_its_answer_came_loses_nothing(
@@ -793,6 +788,4 @@ def test_a_task_that_is_cancelled_when_its_answer_came_loses_nothing(
     with llmcall.budget(calls=1) as budget:
         asyncio.run(ask())
     assert client.usage.cost == budget.spent.usd == pytest.approx(175 / MILLION)
-    reply = Responding(None, **settings, cache_mode="replay").send_message(QUESTION)
-    assert reply is not None
-    assert reply.cost == pytest.approx(175 / MILLION)
+    assert replayed(**settings).cost == pytest.approx(175 / MILLION)

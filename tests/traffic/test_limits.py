@@ -374,24 +374,23 @@ def test_the_attempts_end_if_all_endpoints_stay_busy(ask: Any, serve: Serve) -> 
     assert asked(staying_busy) == {"east": 3, "west": 3}
 
 
-@pytest.fixture
-def refusing_keys(serve: Serve) -> dict[str, ScriptedServer]:
-    """An endpoint that refuses its key, and one that does so after three answers."""
-    last = refusal(401, "Incorrect API key provided: secret-of-west")
-    return serve(east=REFUSED, west=(OK, OK, OK, last))
-
-
 @ASK
-def test_an_endpoint_that_refuses_its_key_leaves_the_pool(
-    ask: Any, refusing_keys: dict[str, ScriptedServer]
+def test_an_endpoint_that_refuses_its_key_leaves_the_pool_and_is_named_in_one_warning(
+    ask: Any, serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The last one stays, and its refusal is the error."""
+    """The last one stays, and its refusal is the error. The keys are in no message."""
+    last = refusal(401, "Incorrect API key provided: secret-of-west")
+    servers = serve(east=REFUSED, west=(OK, OK, OK, last))
     caller = client()
-    assert endpoints_asked(ask, 3, caller) == ["west"] * 3
-    with pytest.raises(llmcall.AuthenticationError) as raised:
-        ask(caller, "Hello")
+    with caplog.at_level(logging.DEBUG, "llmcall"):
+        assert endpoints_asked(ask, 3, caller) == ["west"] * 3
+        with pytest.raises(llmcall.AuthenticationError) as raised:
+            ask(caller, "Hello")
     assert raised.value.endpoint == "west"
-    assert asked(refusing_keys) == {"east": 1, "west": 4}
+    assert asked(servers) == {"east": 1, "west": 4}
+    [warning] = (entry for entry in caplog.records if entry.levelno == logging.WARNING)
+    assert "endpoint east refused its API key" in warning.getMessage()
+    assert "secret-of" not in caplog.text + str(raised.value)
 
 
 @ASK
@@ -406,21 +405,6 @@ def test_a_403_that_is_not_about_the_key_leaves_its_endpoint_in_the_pool(
         ask(caller, "Hello")
     assert endpoints_asked(ask, 1, caller) == ["east"]
     assert asked(servers) == {"east": 2}
-
-
-@ASK
-def test_an_endpoint_that_refuses_its_key_is_named_in_one_warning(
-    ask: Any, refusing_keys: dict[str, ScriptedServer], caplog: pytest.LogCaptureFixture
-) -> None:
-    """The keys are in no message."""
-    caller = client()
-    with caplog.at_level(logging.DEBUG, "llmcall"):
-        endpoints_asked(ask, 3, caller)
-        with pytest.raises(llmcall.AuthenticationError) as raised:
-            ask(caller, "Hello")
-    [warning] = (entry for entry in caplog.records if entry.levelno == logging.WARNING)
-    assert "endpoint east refused its API key" in warning.getMessage()
-    assert "secret-of" not in caplog.text + str(raised.value)
 
 
 @ASK

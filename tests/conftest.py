@@ -215,3 +215,10 @@ def cache_path(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     with server.client() as client:
         client.flushall()
     return server.url
+
+
+@pytest.fixture
+def cache(cache_path: str) -> Iterator[llmcall.ResponseCache]:
+    """An empty cache of each kind."""
+    with llmcall.ResponseCache(cache_path) as made:
+        yield made

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from servers import RedisProcess, completion
+from servers import completion
 
 from llmcall import ResponseCache
 from llmcall.core.seams import Store
@@ -17,19 +16,6 @@ from llmcall.stores.cassettes.cassette import Cassette
 from llmcall.stores.cassettes.stores import CacheStore, CassetteStore
 from llmcall.stores.record import make_record
 from llmcall.testing import ScriptedClient
-
-
-@pytest.fixture(params=["disk", pytest.param("redis", marks=pytest.mark.feature("redis"))])
-def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ResponseCache]:
-    """An empty cache of each kind."""
-    path = str(tmp_path / "cache")
-    if request.param == "redis":
-        server: RedisProcess = request.getfixturevalue("redis_process")
-        with server.client() as client:
-            client.flushall()
-        path = server.url
-    with ResponseCache(path) as made:
-        yield made
 
 
 @pytest.fixture(params=["the cache", "a cassette", "a cassette without the cache"])

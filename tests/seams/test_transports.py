@@ -18,11 +18,10 @@ from servers import chunks_of, completion, event
 import llmcall
 from llmcall import ConfigError, LLMClient, OpenAIClient, ServiceError
 from llmcall.core import threads
-from llmcall.keys.request import Request
 from llmcall.programs.requests import request_to_record
 from llmcall.programs.transport import ProgramTransport
 from llmcall.support.system import running_loop
-from llmcall.types import AsyncTransport, Transport
+from llmcall.types import AsyncTransport, Request, Transport
 
 OFF: Any = {"model": "m", "cache_mode": "off", "on_error": "raise", "retry_max_attempts": 1}
 

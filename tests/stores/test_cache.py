@@ -57,13 +57,6 @@ def answer_to(client: Any, message: str = "Hello", **arguments: Any) -> tuple[st
     return reply.content, reply.cached
 
 
-@pytest.fixture
-def cache(cache_path: str) -> Iterator[ResponseCache]:
-    """An empty cache of each kind."""
-    with ResponseCache(cache_path) as made:
-        yield made
-
-
 def filled(cache: ResponseCache, count: int) -> list[Any]:
     """Store some answers; return their requests."""
     requests = [asked(f"question {number}") for number in range(count)]
@@ -370,7 +363,6 @@ def test_a_frame_has_a_row_for_each_record_and_the_documented_columns(
     two_records: ResponseCache,
 ) -> None:
     """Rows stand in the order of storing; columns in this order, and then those of features."""
-    pytest.importorskip("pandas")
     frame = two_records.to_frame()
     assert list(frame.columns)[:15] == [
         "scope",
@@ -396,7 +388,6 @@ def test_a_frame_has_a_row_for_each_record_and_the_documented_columns(
 
 def test_a_question_has_the_same_request_in_each_recording(two_records: ResponseCache) -> None:
     """Whatever its scope and draw; another question has another."""
-    pytest.importorskip("pandas")
     then = two_records.to_frame()
     client = client_at(answers=lambda messages: "Three.", model="gpt-4o")
     with llmcall.cassette("later.jsonl") as later, llmcall.scope("wave-2"):
@@ -410,7 +401,6 @@ def test_a_question_has_the_same_request_in_each_recording(two_records: Response
 
 def test_a_frame_says_which_records_calls_of_this_process_used(cache_path: str) -> None:
     """Those that a call made or was answered by; who looks at records uses none."""
-    pytest.importorskip("pandas")
     cache = ResponseCache(cache_path)
     filled(cache, 2)
     assert cache.to_frame()["used"].tolist() == [False, False]
@@ -422,7 +412,6 @@ def test_a_frame_says_which_records_calls_of_this_process_used(cache_path: str) 
 
 def test_a_frame_has_the_levels_of_the_scopes() -> None:
     """Each level that is named has a column, also by a text alone; a repeat is no level, a shorter scope lacks some."""
-    pytest.importorskip("pandas")
     client = client_at(answers=lambda messages: "Two.")
     with llmcall.scope("rep-1"):
         answer_to(client, "How many?")
@@ -571,12 +560,9 @@ def test_a_program_ends_while_a_daemon_thread_uses_the_cache(tmp_path: Path) -> 
         assert process.communicate(timeout=60) == ("", "")
 
 
-def pickled(cache: ResponseCache) -> Any:
-    """Return a cache as another process gets it."""
-    return pickle.loads(pickle.dumps(cache))
-
-
-@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickled])
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda cache: pickle.loads(pickle.dumps(cache))]
+)
 def test_a_copy_of_a_cache_is_the_same_cache(copied: Any, cache_path: str) -> None:
     """It has its answers and its mode, and is closed by itself."""
     cache = ResponseCache(cache_path, mode="replay")

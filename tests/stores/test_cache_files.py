@@ -7,7 +7,6 @@ import json
 import pickle
 import shutil
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -288,12 +287,6 @@ class Planted:
         return Path.write_text, (self.path, "it ran")
 
 
-def rewritten(cache: ResponseCache, key: str, change: Callable[[bytes], bytes]) -> None:
-    """Put other bytes in the place of a record."""
-    [(packed,)] = in_database(cache.path, "SELECT value FROM Cache WHERE key = ?", key)
-    in_database(cache.path, "UPDATE Cache SET value = ? WHERE key = ?", change(packed), key)
-
-
 def hostile_values(planted: Planted, protocol: int) -> list[Any]:
     """Return values that run code if a record or a file is unpickled without care."""
     head = (1, "chat", None, None, None, None, None)
@@ -316,7 +309,7 @@ def test_no_pickle_in_a_records_place_runs_code(protocol: int, tmp_path: Path) -
         for value in hostile_values(Planted(tmp_path / "planted"), protocol):
             body = pickle.dumps(value, protocol)
             sum_of = crc32(body, crc32(request.cache_key.encode())).to_bytes(4, "little")
-            rewritten(cache, request.cache_key, lambda packed, data=body + sum_of: data)  # type: ignore[misc]
+            in_database(cache.path, "UPDATE Cache SET value = ?", body + sum_of)
             with pytest.raises(CacheCorruptError, match="cannot be read"):
                 _ = cache.get(request).request  # type: ignore[union-attr]
     assert not (tmp_path / "planted").exists()
@@ -362,26 +355,11 @@ def salvaged(path: Path, to: Path) -> dict[str, Record]:
     return found
 
 
-def damaged(path: Path, to: Path, offset: int, junk: bytes) -> Path:
-    """Copy a cache, and put other bytes into its database."""
-    shutil.copytree(path, to)
-    with open(to / DATABASE, "r+b") as file:
-        file.seek(offset)
-        file.write(junk)
-    return to
-
-
 def test_salvage_of_a_sound_cache_copies_all(sound: Any, tmp_path: Path) -> None:
     """Keys, answers, costs, times and order are the same; a second time changes nothing."""
     path, records = sound
     assert salvaged(path, tmp_path / "new") == records
     assert list(salvaged(path, tmp_path / "new")) == list(records)
-
-
-def leaf_pages(path: Path) -> Iterator[int]:
-    """Yield where the pages begin that hold rows of tables."""
-    data = (path / DATABASE).read_bytes()
-    return (at for at in range(PAGE, len(data), PAGE) if data[at] == 13)
 
 
 def test_salvage_of_a_cache_without_a_sound_record_writes_nothing(tmp_path: Path) -> None:
@@ -400,8 +378,12 @@ def test_salvage_counts_what_is_lost(
     sound: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Most records are saved; the log has the number of the others."""
-    torn = damaged(sound[0], tmp_path / "bad", list(leaf_pages(sound[0]))[-1], b"\xff" * PAGE)
-    count = int(commands.cache("--path", torn, "salvage", tmp_path / "new").split(" ")[0])
-    assert len(sound[1]) / 2 < count < len(sound[1])
-    lost = f"{len(sound[1]) - count} of {len(sound[1])} records cannot be read and are lost"
+    path, records = sound
+    torn = Path(shutil.copytree(path, tmp_path / "bad")) / DATABASE
+    data = torn.read_bytes()
+    last = max(at for at in range(PAGE, len(data), PAGE) if data[at] == 13)  # a page of rows
+    torn.write_bytes(data[:last] + b"\xff" * PAGE + data[last + PAGE :])
+    count = int(commands.cache("--path", torn.parent, "salvage", tmp_path / "new").split(" ")[0])
+    assert len(records) / 2 < count < len(records)
+    lost = f"{len(records) - count} of {len(records)} records cannot be read and are lost"
     assert lost in caplog.text

@@ -28,18 +28,13 @@ EXPECTED = json.loads((FROZEN / "told.json").read_text(encoding="utf-8"))
 OTHER_WAITS = (0, 6, 3)  # the tasks ask in another order than when they were recorded
 
 
-def as_json(results: dict[str, Any]) -> Any:
-    """Return what came of the calls as JSON has it."""
-    return json.loads(json.dumps(results))
-
-
 def replayed(**settings: Any) -> Any:
-    """Run the program again without a server."""
+    """Run the program again without a server, and return what came of its calls as JSON has it."""
     client = Model(**settings)
     with llmcall.patched(hosts=(SEARCH,)):
         results = play(client, waits=OTHER_WAITS)
     assert client.asked == 0
-    return as_json(results)
+    return json.loads(json.dumps(results))
 
 
 def lines_of(path: Path) -> list[str]:

@@ -427,16 +427,10 @@ def test_a_miss_over_another_order_names_the_hash_seed(
     assert "'llmcall run --seed N' (or PYTHONHASHSEED=N)" in found
 
 
-@pytest.fixture
-def heard_in_a_scope() -> None:
-    """A cassette in which an actor heard others in some order."""
-    with llmcall.cassette("heard.jsonl"), llmcall.scope("ned"):
-        ask(HEARD)(recorder())
-
-
-@pytest.mark.usefixtures("heard_in_a_scope")
 def test_a_miss_over_the_order_alone_advises_a_fixed_order() -> None:
     """Asking again would pay for this order, and miss again; so no mode is offered that does it."""
+    with llmcall.cassette("heard.jsonl"), llmcall.scope("ned"):
+        ask(HEARD)(recorder())
     with llmcall.scope("ned"):
         message = flat(missed(ask(HEARD[::-1]), tape="heard.jsonl"))
     assert "it depends on which of them arrived first" in message
@@ -510,23 +504,16 @@ def test_a_used_record_of_another_scope_may_be_nearest() -> None:
     assert not any("used" in cause for cause in miss.causes)
 
 
-def price(item: str, day: int) -> int:
-    """Return a price."""
-    return len(item) * day
-
-
-@pytest.fixture
-def recorded_price() -> None:
-    """A recorded call of ``price``; nothing is called any more."""
-    llmcall.recorded(name="__main__.price")(price)("bread", 1)
-    llmcall.configure(cache_mode="replay")
-
-
-@pytest.mark.usefixtures("recorded_price")
 def test_a_functions_miss_is_explained_by_its_arguments() -> None:
     """The message has the call, and each argument that differs."""
-    with pytest.raises(llmcall.CacheMissError) as caught:
-        llmcall.recorded(name="__main__.price")(price)("bread", 2)
+
+    @llmcall.recorded(name="__main__.price")
+    def price(item: str, day: int) -> int:
+        return len(item) * day
+
+    price("bread", 1)
+    with llmcall.configured(cache_mode="replay"), pytest.raises(llmcall.CacheMissError) as caught:
+        price("bread", 2)
     message = flat(caught.value)
     assert "function request to __main__.price is not recorded" in message
     assert "asked __main__.price(item='bread', day=2)" in message
@@ -576,24 +563,16 @@ def price_of(item: str) -> int:
     raise NotImplementedError
 
 
-def miss_twice(
-    kind: str, second: str = "another?"
-) -> tuple[llmcall.CacheMissError, llmcall.types.Usage]:
-    """Ask twice for what is not recorded, and return the second error and the usage."""
-    client = ScriptedClient([], cache_mode="replay", on_error="raise")
-    ask_for = client.send_message if kind == "chat" else price_of
-    with llmcall.track() as usage, llmcall.configured(cache_mode="replay"):
-        for question in ("the first one?", second):
-            with pytest.raises(llmcall.CacheMissError) as caught:
-                ask_for(question)
-    return caught.value, usage
-
-
 @pytest.mark.parametrize("kind", ["chat", "function"])
 def test_a_later_miss_names_the_first(kind: str) -> None:
     """The program may have caught the first miss of the process, which led to the others."""
-    error, _ = miss_twice(kind)
-    assert "first miss of this process" in str(error)
+    client = ScriptedClient(cache_mode="replay")
+    ask_for = client.send_message if kind == "chat" else price_of
+    with llmcall.configured(cache_mode="replay"):
+        for question in ("the first one?", "another?"):
+            with pytest.raises(llmcall.CacheMissError) as caught:
+                ask_for(question)
+    assert "first miss of this process" in str(caught.value)
 
 
 TWO_CAUSES = """

@@ -5,9 +5,8 @@ servers, caches and loaded files.
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
-from datetime import date, datetime, timezone
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ import commands
 import pytest
 from clients import Responding, client_for, http
 from commands import NEEDS_POSIX
+from files import in_database
 from pytest_httpserver import HTTPServer
 from servers import Answer, ScriptedServer, completion
 
@@ -61,16 +61,6 @@ def with_header(path: str, **fields: Any) -> None:
     _, _, rest = Path(path).read_text(encoding="utf-8").partition("\n")
     first = {name: value for name, value in {**header(path), **fields}.items() if value is not None}
     Path(path).write_text(f"{json.dumps(first)}\n{rest}", encoding="utf-8")
-
-
-def store_on(day: str, path: str | Path) -> None:
-    """Change the day on which a cache stored all that it holds."""
-    seconds = datetime.combine(
-        date.fromisoformat(day), datetime.min.time(), timezone.utc
-    ).timestamp()
-    with sqlite3.connect(Path(path) / "cache.db") as database:
-        database.execute("UPDATE Cache SET store_time = ?", (seconds,))
-    database.close()
 
 
 def test_a_header_says_which_model_answered_and_when() -> None:
@@ -194,7 +184,8 @@ def test_an_undated_answer_from_the_cache_has_the_day_on_which_the_cache_got_it(
     server = ScriptedServer(httpserver, Answer(200, {**UNDATED, "system_fingerprint": "fp_a"}))
     with client_for(server.base_url, api_key="k", cache_path="cache") as client:
         client.send_message("Hi", on_error="raise")
-        store_on("2026-03-01", "cache")
+        stored_at = datetime(2026, 3, 1, tzinfo=timezone.utc).timestamp()
+        in_database("cache", "UPDATE Cache SET store_time = ?", stored_at)
         with cassette(PATH):
             client.send_message("Hi", on_error="raise")
     that_day = {"first": "2026-03-01", "last": "2026-03-01"}

@@ -43,6 +43,7 @@ from .transport import MESSAGE_HEADERS, headers_to_copy
 
 if TYPE_CHECKING:
     from contextvars import Context
+    from types import ModuleType
 
     import httpx
     import uvicorn
@@ -130,7 +131,7 @@ class Server:
         self._models = set(map(connections.address_in, self._base_urls.values()))
         self._reading: set[asyncio.Task[object]] = set()  # those whose requests are not whole yet
         self._scopes: dict[str, Scope] = {}  # the outermost ones that headers name
-        self._library = http_library()
+        self._library: ModuleType
         self._client: httpx.AsyncClient
         self._server: uvicorn.Server | None = None  # from the first connection on
         self._thread: LoopThread | None = None
@@ -163,6 +164,7 @@ class Server:
         try:
             from ..support.libraries import uvicorn
 
+            self._library = http_library()
             config = uvicorn.Config(
                 self._answer,
                 log_config=None,

@@ -13,6 +13,7 @@ from weakref import WeakSet, proxy
 
 from ..core import threads
 from ..keys.request import Data
+from ..support.libraries import importing
 from ..support.loop_waits import awaited
 from ..support.system import after_fork_in_child, at_exit, running_loop
 
@@ -230,8 +231,9 @@ _suspended: dict[int, tuple[object, object]] = {}
 @cache
 def end_streams_at_exit() -> None:
     """End the open streams when the process ends, while it can still count and import."""
-    # Counting needs it, and it cannot be imported at exit.
-    import concurrent.futures.thread  # noqa: F401
+    # Counting needs it, and it cannot be imported at exit. A process forked meanwhile would wait for it for ever.
+    with importing:
+        import concurrent.futures.thread  # noqa: F401
 
     at_exit(end_streams)
 

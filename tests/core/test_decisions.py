@@ -234,7 +234,7 @@ class Waiting(Driver):
 
 @pytest.mark.parametrize(
     ("sizes", "batches"),
-    [([200_000] * 3, [1, 1, 1]), ([100_000] * 4, [3, 1]), ([400_000, 1], [1, 1])],
+    [([200_000, 200_000, 100_000], [1, 2]), ([100_000] * 4, [3, 1]), ([400_000, 1], [1, 1])],
 )
 def test_texts_to_embed_are_batched_by_their_size(sizes: list[int], batches: list[int]) -> None:
     """A request has at most 300,000 bytes, or one text."""

@@ -5,11 +5,13 @@ there counts here.
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import multiprocessing
 import operator
 import os
 import socket
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import (
     BrokenExecutor,
@@ -18,6 +20,7 @@ from concurrent.futures import (
     ThreadPoolExecutor,
 )
 from contextlib import ExitStack
+from contextvars import ContextVar, copy_context
 from pathlib import Path
 from typing import Any
 
@@ -285,6 +288,22 @@ def test_a_refused_key_is_asked_for_again_in_a_worker(
     server = ScriptedServer(httpserver, refusal(401, "expired"), OK)
     map(ask_with_new_keys, [server.base_url], executor=processes)
     assert len({seen.headers["authorization"] for seen in server.requests}) == 2
+
+
+def test_nothing_of_a_call_in_a_pool_is_kept_after_it(processes: Executor) -> None:
+    """The context of a call is that of its submitter."""
+    inside: ContextVar[object] = ContextVar("inside")
+
+    def use() -> weakref.ref[object]:
+        inside.set(value := {0})
+        processes.submit(ask, "Bread?").result()
+        return weakref.ref(value)
+
+    processes.submit(ask, "Salt?").result()
+    with llmcall.cassette("run.jsonl"):
+        value = copy_context().run(use)
+        gc.collect()
+        assert value() is None
 
 
 def test_a_workers_call_inside_a_stream_gets_the_slot_of_the_stream(pool: Executor) -> None:

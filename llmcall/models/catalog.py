@@ -36,6 +36,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
+from importlib.machinery import PathFinder
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError
@@ -157,10 +158,11 @@ def parameters_of(kind: str) -> frozenset[str]:
 @cache
 @unwatched()
 def _packaged_data() -> dict[str, Data]:
-    # By the loader, which also reads from a zip: importlib.resources takes 7 ms to import, also for a replay.
-    path = os.path.join(os.path.dirname(__file__), "models.json")
-    loader: Any = __spec__.loader
-    data: dict[str, Data] = json.loads(loader.get_data(path))
+    # By the path's loader, which also reads from a zip: importlib.resources takes 7 ms to import, also for a replay.
+    # The module's own may be pytest's, which opens files as programs do: pyfakefs hides the table from it.
+    folder = os.path.dirname(__file__)
+    spec: Any = PathFinder.find_spec(__name__, [folder])
+    data: dict[str, Data] = json.loads(spec.loader.get_data(os.path.join(folder, "models.json")))
     return data
 
 

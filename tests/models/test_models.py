@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import inspect
 import re
+import subprocess
+import sys
 import typing
+from pathlib import Path
 
 import genai_prices
 import pytest
@@ -22,6 +25,14 @@ from llmcall.testing import ScriptedClient
 SAMPLING = {"temperature", "top_p", "logprobs", "top_logprobs"}
 PENALTIES = {"presence_penalty", "frequency_penalty", "logit_bias"}
 O200K, CL100K = "o200k_base", "cl100k_base"
+FAKED = """
+from llmcall.models import catalog
+
+def test_faked(monkeypatch):
+    with monkeypatch.context() as fake:
+        fake.setattr("builtins.open", None)
+        assert "temperature" in catalog.parameters_of("chat")
+"""
 
 
 @pytest.mark.parametrize(
@@ -172,6 +183,14 @@ def test_parameters_are_those_of_the_sdk(path: str, kind: str, own: set[str]) ->
     }
     assert known <= table
     assert table - known <= newest
+
+
+def test_the_table_is_read_where_a_test_fakes_the_file_system() -> None:
+    """As pyfakefs does, from pytest's loader, too, which has the modules of an installed plugin."""
+    rewrites = "import pytest\npytest.register_assert_rewrite('llmcall.models.catalog')\n"
+    Path("conftest.py").write_text(rewrites, encoding="utf-8")
+    Path("test_faked.py").write_text(FAKED, encoding="utf-8")
+    subprocess.run([sys.executable, "-m", "pytest", "test_faked.py"], check=True)
 
 
 def test_every_chat_model_of_the_sdk_is_known() -> None:

@@ -81,7 +81,9 @@ class Commands(Group):
             raise shown_error(text) from error
         except (LLMCallError, OSError) as error:
             discard_unwritten()
-            raise shown_error(str(error)) from error
+            is_of_no_file = isinstance(error, FileNotFoundError) and error.filename is None
+            words = "the working directory was removed: go to another one" if is_of_no_file else ""
+            raise shown_error(words or str(error)) from error
         except ArgumentError as error:
             raise click.UsageError(visible(str(error))) from error
 

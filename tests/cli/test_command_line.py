@@ -170,6 +170,20 @@ def test_the_version_option_prints_name_and_version() -> None:
     assert python_m("--version") == (0, f"llmcall, version {llmcall.__version__}\n", "")
 
 
+@pytest.mark.parametrize("command", ["config", "report {} -o report.html"])
+def test_a_removed_working_directory_is_named(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each command needs it elsewhere."""
+    with llmcall.cassette("run.jsonl"):
+        ScriptedClient(["Yes."]).send_message("Bread?")
+    Path("gone").mkdir()
+    monkeypatch.chdir("gone")
+    (tmp_path / "gone").rmdir()
+    code, _, complaint = python_m(*command.format(tmp_path / "run.jsonl").split())
+    assert (code, "the working directory was removed" in complaint) == (1, True)
+
+
 def test_a_missing_key_is_named_without_a_traceback() -> None:
     """The error names the variable that sets the key."""
     code, printed, errors = python_m("ask", "Hello")

@@ -40,7 +40,8 @@ class AnswerEnd:
         body = object_in(to_record.body)
         count = body.get("n") or object_in(body.get("generationConfig")).get("candidateCount")
         self._choices = count if isinstance(count, int) else 1
-        self._ended: set[str] = set()  # the choices that have ended
+        self._begun: set[str] = set()  # choices
+        self._ended: set[str] = set()
 
     def __call__(self, piece: dict[str, Data] | bytes) -> bool:
         """Return whether the answer has ended with this piece."""
@@ -58,12 +59,16 @@ class AnswerEnd:
         if object_in(event.get("promptFeedback")).get("blockReason"):
             return True  # Gemini blocked the prompt: no answer follows
         field, reason = ENDED.get(self._api, ("", ""))
-        self._ended |= {
-            str(choice.get("index", 0))
-            for choice in objects_in(event.get(field))
-            if choice.get(reason)
-        }
+        for choice in objects_in(event.get(field)):
+            index = str(choice.get("index", 0))
+            self._begun.add(index)
+            if choice.get(reason):
+                self._ended.add(index)
         return len(self._ended) >= self._choices
+
+    def all_begun_have_ended(self) -> bool:
+        """Return whether all choices that came have ended: a server may give fewer than were asked for."""
+        return bool(self._ended) and self._ended == self._begun
 
 
 def checked_api(to_record: RequestToRecord) -> str | None:
@@ -97,9 +102,9 @@ def check_answer(to_record: RequestToRecord, content: bytes, media_type: str) ->
         for answer in parse_objects(content.decode(errors="replace")):
             for part in (answer, answer.get("response"), answer.get("interaction")):
                 _check_success(object_in(part))
-    if media_type == EVENTS and _streaming_api(to_record) is not None:
-        has_ended = AnswerEnd(to_record, is_chat=False)
-        if not has_ended(content + b"\n"):
+    if media_type == EVENTS and _streaming_api(to_record) in (*LAST_EVENTS, *ENDED):
+        end = AnswerEnd(to_record, is_chat=False)
+        if not (end(content + b"\n") or end.all_begun_have_ended()):
             raise ServiceError("the answer broke off before the event that ends it")
 
 

@@ -656,6 +656,8 @@ ANSWERED: dict[str, tuple[str, Any]] = {
         [gemini("Two", reason=None), gemini(""), {"usageMetadata": {}}],
     ),
     "Gemini's filtered stream": (GEMINI_STREAM, [gemini("Two"), gemini(reason="SAFETY")]),
+    "Gemini's stream of fewer answers than asked for": (TWO_ANSWERS, [gemini("Two")]),
+    "a stream of decisions": ("decisions", [{"type": "decision", "verdict": "yes"}]),
     "Gemini's array": (
         GEMINI_STREAM,
         http.Response(200, json=[gemini("Two", reason=None), gemini("")]),
@@ -672,6 +674,7 @@ POSTED: dict[str, Any] = {
         "generationConfig": {"candidateCount": 2},
     },
     "completions": {"model": "m", "prompt": "Bread?"},
+    "decisions": {"model": "m", "input": "Bread?"},
 }
 WHOLE: dict[str, Any] = {
     "responses": {"status": "completed", "output": []},

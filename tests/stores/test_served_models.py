@@ -73,6 +73,16 @@ def test_a_header_says_which_model_answered_and_when() -> None:
     assert header()["served"] == {SNAPSHOT: {**day, "fingerprints": ["fp_a", "fp_b"]}}
 
 
+def test_a_model_keeps_its_days_if_one_of_its_records_is_left_out() -> None:
+    """The fingerprint of that answer looks like a credential."""
+    client = answering("fp_a", "sk-" + "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7")
+    with cassette(PATH):
+        client.send_message("Hi", on_error="raise")
+        client.send_message("Bye", on_error="raise")
+    day = {"first": today(), "last": today()}
+    assert header()["served"] == {SNAPSHOT: {**day, "fingerprints": ["fp_a"]}}
+
+
 @pytest.mark.feature("report")
 def test_the_providers_behind_a_gateway_are_named_and_a_mix_is_said_once(
     caplog: pytest.LogCaptureFixture,

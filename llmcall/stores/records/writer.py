@@ -54,11 +54,10 @@ def encode(
         models.add((record.kind, record.request.get("model")))
         found.append(answered(record))
     # A record with a name that looks like a credential is left out below.
-    served = {
-        model: days
-        for model, days in joined_served(found).items()
-        if not any(secrets.find(text, allow) for text in _names(model, days))
+    hidden = {
+        pair for pair in set(found) if any(secrets.find(text, allow) for text in _names(*pair))
     }
+    served = joined_served(pair for pair in found if pair not in hidden)
     header = header._replace(
         notes={**header_notes_of(notes), **header.notes},
         # A parameter stays without a record that shows it: a forgotten answer is drawn again with it.

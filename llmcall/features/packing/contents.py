@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 
+from ...errors import LLMCallError
 from ...review.runs import RecordedRun
 from ...stores.records.reader import read
 from ...support.display import counted
@@ -250,10 +251,15 @@ def write_requirements(folder: Path, manifest: Manifest) -> None:
 
 
 def _write_wheel(folder: Path) -> str:
-    """Write a wheel of this llmcall, installed or a checkout, and return the file's name."""
+    """Write a wheel of this llmcall, installed or a checkout, and return the file's name.
+
+    :raises LLMCallError: if llmcall is not installed.
+    """
     # Not a build's leftover in a checkout: llmcall_sim.egg-info has no METADATA.
     own = (found for found in distributions(name=DISTRIBUTION) if found.read_text("METADATA"))
-    distribution = next(own)
+    distribution = next(own, None)
+    if distribution is None:
+        raise LLMCallError(f"llmcall is not installed; python -m pip install -e {PACKAGE.parent}")
     project = f"{DISTRIBUTION.replace('-', '_')}-{distribution.version}"
     metadata = {name: distribution.read_text(name) for name in METADATA} | {"WHEEL": FORMAT}
     files = {

@@ -65,6 +65,17 @@ def test_the_plan_of_a_table_says_how_to_plan_its_rows(vary: Any) -> None:
     assert "llmcall.units_needed" in str(call_of(numbered()).table(rows, vary=vary, dry_run=True))
 
 
+def test_a_second_survey_in_a_scope_draws_anew() -> None:
+    """Also where its cells have other labels, and the same requests."""
+    text = "{{ name }}: bread?"
+    call = call_of(numbered(), user=text)
+    with llmcall.scope("s"):
+        first, second = (
+            call.table(ROWS, vary={"user": {label: text}}, key="name") for label in ("one", "other")
+        )
+    assert set(first["value"]).isdisjoint(second["value"])
+
+
 def test_a_level_that_is_added_asks_only_for_itself() -> None:
     client = numbered()
     call = call_of(client, user="{{ name }}: bread?")

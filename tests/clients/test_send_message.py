@@ -110,13 +110,6 @@ def test_an_object_that_the_token_limit_cut_is_a_failure_as_on_error_says(
     assert client.usage.calls == 1
 
 
-def test_without_enable_pydantic_model_return_the_object_is_parsed() -> None:
-    """The call returns the reply, of which the object is an attribute."""
-    client = ScriptedClient(['{"price": 3}'])
-    reply = client.send_message("How much?", response_format=Offer, on_error="raise")
-    assert reply.parsed == Offer(price=3)
-
-
 # Retries
 
 
@@ -330,19 +323,17 @@ def test_a_fallback_is_asked_as_if_it_had_been_named(
     assert reply.model == second
 
 
-@pytest.mark.parametrize("arguments", [{"max_tokens": 1}, {"max_completion_tokens": 1}])
-def test_an_answer_that_the_callers_own_limit_cut_is_returned(arguments: dict[str, int]) -> None:
-    """No other model is asked, and the answer is recorded."""
-    client = Servers("cutting")
-    assert [asked_of(client, **arguments).finish_reason for _ in range(2)] == ["length"] * 2
-    assert client.asked_models() == [SMALL]
-
-
-def test_a_cut_answer_is_recorded_if_no_larger_model_is_left() -> None:
-    """It is the best that there is."""
+@pytest.mark.parametrize(
+    ("arguments", "larger"),
+    [({"max_tokens": 1}, ()), ({"max_completion_tokens": 1}, ()), ({}, (MIDDLE,))],
+)
+def test_a_cut_answer_is_recorded_if_the_caller_limits_it_or_no_larger_model_is_left(
+    arguments: dict[str, int], larger: tuple[str, ...]
+) -> None:
+    """The caller's own limit asks no other model, and the answer of the largest is the best that there is."""
     client = Servers("cutting", fallbacks={SMALL: (MIDDLE,)})
-    assert [asked_of(client).finish_reason for _ in range(2)] == ["length"] * 2
-    assert client.asked_models() == [SMALL, MIDDLE]
+    assert [asked_of(client, **arguments).finish_reason for _ in range(2)] == ["length"] * 2
+    assert client.asked_models() == [SMALL, *larger]
 
 
 # Identical calls at once

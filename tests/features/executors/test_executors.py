@@ -75,6 +75,11 @@ OTHER_METHODS = [pytest.param(name, marks=pytest.mark.ci) for name in ("spawn", 
 EACH_METHOD = pytest.mark.parametrize("method", ["fork", *OTHER_METHODS])
 
 
+def path_of_workers() -> str:
+    """Return the path on which a worker finds these modules."""
+    return os.pathsep.join([str(Path(__file__).parents[1]), os.environ["PYTHONPATH"]])
+
+
 @pytest.fixture(scope="module")
 def dask(only_loopback: None) -> Iterator[Any]:
     """Give a client of a cluster of two workers on the loopback, each a process with two threads;
@@ -83,10 +88,7 @@ def dask(only_loopback: None) -> Iterator[Any]:
     distributed = pytest.importorskip("distributed")
     with ExitStack() as stack:
         monkeypatch = stack.enter_context(pytest.MonkeyPatch.context())
-        monkeypatch.setenv(
-            "PYTHONPATH",
-            os.pathsep.join([str(Path(__file__).parents[1]), os.environ["PYTHONPATH"]]),
-        )
+        monkeypatch.setenv("PYTHONPATH", path_of_workers())
         made = distributed.LocalCluster(
             n_workers=2, threads_per_worker=2, dashboard_address="127.0.0.1:0"
         )
@@ -121,10 +123,7 @@ def pool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
         client.run(begin_anew, os.getcwd())
         yield client.get_executor()
     else:
-        monkeypatch.setenv(
-            "PYTHONPATH",
-            os.pathsep.join([str(Path(__file__).parents[1]), os.environ["PYTHONPATH"]]),
-        )
+        monkeypatch.setenv("PYTHONPATH", path_of_workers())
         with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(request.param)) as made:
             yield made
 

@@ -18,7 +18,6 @@ from ..support.failures import process_failures
 from ..support.plugins import PlugIns
 from ..support.request_origin import callback_errors
 from ..support.system import ProcessLock
-from ..traffic import limits
 from ..traffic.usage import Usage, process_meter
 from .base import LLMClient
 
@@ -124,6 +123,8 @@ def reset() -> None:
     >>> llmcall.settings().temperature is None
     True
     """
+    from ..traffic import limits  # takes milliseconds, and a recorded answer does not need it
+
     close_named()
     process_failures.forget()
     with _lock:
@@ -146,7 +147,9 @@ def usage() -> Usage:
     >>> usage.calls + usage.cached_calls > 0
     True
     """
-    return process_meter.usage()._replace(under_way=limits.under_way())
+    from ..traffic.limits import under_way  # not needed for a recorded answer
+
+    return process_meter.usage()._replace(under_way=under_way())
 
 
 @checked

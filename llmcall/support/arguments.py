@@ -65,7 +65,8 @@ def checked(function: Function) -> Function:
 
     @functools.wraps(function)
     def call(*args: object, **kwargs: object) -> object:
-        check_arguments(function, bound(name, _signature(function)[0], args, kwargs).arguments)
+        if args or kwargs:
+            check_arguments(function, bound(name, _signature(function)[0], args, kwargs).arguments)
         return function(*args, **kwargs)
 
     return cast("Function", call)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
-from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
 from types import CoroutineType, coroutine
@@ -99,8 +98,13 @@ async def until_done(future: Future[Any] | None, seconds: float | None) -> None:
             loop.call_soon_threadsafe(done.set)
 
     future.add_done_callback(wake)
-    with suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(done.wait(), seconds)
+    # Not asyncio.wait_for: until Python 3.12, it loses a cancellation that comes as the wait ends.
+    timer = None if seconds is None else loop.call_later(seconds, done.set)
+    try:
+        await done.wait()
+    finally:
+        if timer is not None:
+            timer.cancel()
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -223,6 +223,20 @@ def test_a_task_that_is_cancelled_while_it_waits_holds_nobody_up(limited: str) -
         asyncio.run(main())
 
 
+def test_a_task_that_is_cancelled_as_its_wait_ends_is_not_sent() -> None:
+    client = ScriptedClient(["first", "second"], **ONE_CALL_AT_ONCE)
+
+    async def main() -> None:
+        tasks = [asyncio.create_task(client.asend_message(str(i), deadline=30)) for i in range(2)]
+        await tasks[0]
+        tasks[1].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await tasks[1]
+
+    asyncio.run(main())
+    assert client.usage.calls == 1
+
+
 # What servers say
 
 

@@ -213,7 +213,7 @@ _FORMS = (
         rf"{_ASSIGNMENT}([a-z0-9/+]{{32,}})(?![a-z0-9(-]|_[a-z0-9]|\.[a-z])",
     ),
 )
-_USED = _CredentialForm("a credential that a request used", "", "")
+_USED = _CredentialForm("a credential that this program uses", "", "")
 _MODELS_KINDS = {kind for _, kind, _ in _MODELS_MARKS}
 _KEYWORDS = frozenset(keyword for form in _FORMS for keyword in form.keywords.split("|"))
 # A field's value is searched together with its name if the name contains one of these.

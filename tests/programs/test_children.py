@@ -391,7 +391,7 @@ def test_no_key_of_a_child_is_written_in_a_record(model: NumberedServer) -> None
         """,
     )
     _, reported = ran(*A, code=1, OPENAI_API_KEY="open-SESAME-12-for-all")
-    assert reported.count("contains a credential that a request used") == 3
+    assert reported.count("contains a credential that this program uses") == 3
     written = Path("a.jsonl").read_text()
     assert "SESAME" not in written
     assert "Bread?" in written

@@ -1699,7 +1699,7 @@ def test_a_credential_that_a_request_used_is_written_in_no_record_whatever_it_lo
     [warning] = warnings(caplog)
     assert OWN_KEY not in warning
     assert asked_in() == ["Hi"]
-    assert warning.count("contains a credential that a request used") == 2
+    assert warning.count("contains a credential that this program uses") == 2
     assert not is_complete()
 
 
@@ -1715,7 +1715,7 @@ def test_a_credential_that_a_later_request_used_is_written_in_no_record(
         client_for(url, api_key=OWN_KEY).send_message(f"Use {key}{more}", model="m")
         client_for(url, api_key=key).send_message("Hi", model="m")
     assert key not in Path(PATH).read_text()
-    assert "contains a credential that a request used" in warnings(caplog)[0]
+    assert "contains a credential that this program uses" in warnings(caplog)[0]
     assert asked_in() == ["Hi"]
 
 
@@ -1729,7 +1729,7 @@ def test_a_scope_or_sample_with_a_used_credential_is_named_without_it(
         client.send_message("Hi", model="m", sample=sample)
     [warning] = warnings(caplog)
     assert OWN_KEY not in warning + Path(PATH).read_text()
-    assert "sample contains a credential that a request used" in warning
+    assert "sample contains a credential that this program uses" in warning
 
 
 def test_a_model_named_like_a_used_credential_costs_its_own_record_alone(

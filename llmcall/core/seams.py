@@ -207,7 +207,7 @@ class Gate:
         """
         return NO_ENDPOINT
 
-    def reckon(self, answer: Mapping[str, Data], endpoint: Endpoint, *, is_part: bool) -> Used:
+    def usage_of(self, answer: Mapping[str, Data], endpoint: Endpoint, *, is_part: bool) -> Used:
         """Return an answer's usage; raise nothing but faults of llmcall or of its libraries.
 
         :param answer: as its API gives it unstreamed; it names its tier and its model.

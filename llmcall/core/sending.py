@@ -63,7 +63,7 @@ class Exchange:
         try:
             try:
                 answer = self.call.kind.usage_in(response)
-                used = gate.reckon(answer, endpoint, is_part=False)
+                used = gate.usage_of(answer, endpoint, is_part=False)
             finally:
                 gate.settle(used.tokens, used.cost, calls=1)
         finally:
@@ -158,7 +158,7 @@ class Exchange:
         # A call whose reader left was answered. One that failed was not: it counts only if
         # the server reports tokens, which it may bill.
         was_answered = is_unrecorded or not isinstance(error, APIError)
-        used = gate.reckon(
+        used = gate.usage_of(
             answer, endpoint, is_part=response is None and bool(assembler.chunk_count)
         )
         if was_answered or used.tokens.input_tokens is not None:

@@ -68,7 +68,7 @@ def _inside(gate: Gate) -> Progress | None:
 
 def _settle(gate: Gate, answer: Any) -> None:
     """Count an answer's usage. The answer has the form that its API gives without streaming."""
-    used = gate.reckon(answer, NO_ENDPOINT, is_part=False)
+    used = gate.usage_of(answer, NO_ENDPOINT, is_part=False)
     gate.settle(used.tokens, used.cost, calls=1)
 
 

@@ -184,7 +184,7 @@ class ClientGate(Gate):
             return None
         return price.cost_of_parts(costliest_parts(body, *estimated)).total
 
-    def reckon(self, answer: Mapping[str, Data], endpoint: Endpoint, *, is_part: bool) -> Used:
+    def usage_of(self, answer: Mapping[str, Data], endpoint: Endpoint, *, is_part: bool) -> Used:
         """Return the amounts that an answer used.
 
         :param answer: names its tier and its model.

@@ -453,7 +453,7 @@ NAMED: dict[str, tuple[dict[str, str], dict[str, Any], float | None]] = {
 def test_a_429_names_the_wait_in_many_ways(
     headers: dict[str, str], fields: dict[str, Any], seconds: float | None
 ) -> None:
-    """The error has it in seconds, reckoned from the server's own date. OpenAI sends some of these headers with
+    """The error has it in seconds, computed from the server's own date. OpenAI sends some of these headers with
     every response.
     """
     assert error_of(500, **{"x-ratelimit-reset-requests": "6m0s"}).retry_after is None

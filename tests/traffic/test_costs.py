@@ -1,6 +1,6 @@
 """Costs of answers, by the whole usage that they report.
 
-The right amounts are reckoned by hand from published prices, in USD per million tokens:
+The right amounts are computed by hand from published prices, in USD per million tokens:
 
 * gpt-6-luna (OpenAI): prompt 0.10, cached 0.01, written to the cache 0.125, answer 0.50; from 272,001
   prompt tokens on 0.20, 0.02, 0.25 and 0.75; a web search 0.01, a file search 0.0025.
@@ -547,7 +547,7 @@ def test_a_search_has_no_price_of_ones_own() -> None:
 
 
 @pytest.mark.feature("plans")
-def test_a_plan_reckons_with_what_is_written_to_the_cache() -> None:
+def test_a_plan_counts_on_what_is_written_to_the_cache() -> None:
     """The least is a cached prompt and no answer, the most a written one and the longest answer."""
     call = llmcall.LLMCall(
         user="{{ n }}?", client=Responding(completion(), model="gpt-6-luna"), max_tokens=100
@@ -570,7 +570,7 @@ def test_a_plan_expects_that_as_much_is_written_as_before() -> None:
 
 
 @pytest.mark.feature("plans")
-def test_a_plan_reckons_with_the_dearest_endpoint_of_a_pool() -> None:
+def test_a_plan_counts_on_the_dearest_endpoint_of_a_pool() -> None:
     """Nobody knows which one will answer."""
     model, costs = "openai/gpt-oss-120b", []
     addresses = ["https://api.groq.com/openai/v1", "https://openrouter.ai/api/v1"]

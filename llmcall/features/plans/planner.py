@@ -1,4 +1,4 @@
-"""Plans of a ``map``: they look its requests up, and reckon what those without an answer cost."""
+"""Plans of a ``map``: they look its requests up, and compute what those without an answer cost."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class RecordedCall(NamedTuple):
     :param messages: the request's messages.
     :param repeated: the number of first messages that an earlier call of the actor contained.
     :param answers: the answers; several if ``n`` is above 1.
-    :param marks: how its answer ended, of :data:`.MARKS`; empty unless :func:`conversations` read it.
+    :param marks: how its answer ended, of :data:`.MARKS`; empty unless :func:`marked_calls` read it.
     """
 
     record: Record
@@ -98,20 +98,6 @@ class RecordedCall(NamedTuple):
     repeated: int
     answers: tuple[Utterance, ...]
     marks: tuple[str, ...] = ()
-
-
-def conversations(
-    run: RecordedRun,
-) -> Iterator[tuple[str, Sequence[int], Iterator[RecordedCall]]]:
-    """Yield the actors of a run by name (empty outside any scope), each with the places of its records in the run,
-    and its calls, which are read when needed, with the marks of their answers.
-    """
-    by_actor = run.by_actor()
-    place_of = {record.cache_key: place for place, record in enumerate(run.records)}
-    for actor in sorted(by_actor, key=natural):
-        records = by_actor[actor]
-        places = [place_of[record.cache_key] for record in records]
-        yield actor, places, marked_calls(records)
 
 
 def read_by_actor(run: RecordedRun) -> Iterator[tuple[str, Iterator[RecordedCall]]]:
@@ -269,22 +255,23 @@ def _ending(reason: str | None) -> str:
     return "" if is_ordinary(reason) else f", ended by {reason}"
 
 
-def marked_calls(records: Sequence[Record]) -> Iterator[RecordedCall]:
-    """Yield the calls of one actor with the marks of their answers.
+def marked_calls(run: RecordedRun) -> Iterator[RecordedCall]:
+    """Yield the calls of a run, actor by actor, with the marks of their answers.
 
     An ``LLMCall`` asks again below the question and the answer that it could not read.
     """
-    calls = list(_calls(records))
-    asked_below = {
-        hash((call.messages[:-2], call.messages[-2].texts))
-        for call in calls
-        if notes.FORM.of(call.record) is not None and len(call.messages) > 2
-    }
-    for call in calls:
-        is_asked_again = notes.UNREAD.of(call.record) and any(
-            hash((call.messages, answer.texts)) in asked_below for answer in call.answers
-        )
-        yield call._replace(marks=marks_of(call.record, is_asked_again=is_asked_again))
+    for _, unmarked in read_by_actor(run):
+        calls = list(unmarked)
+        asked_below = {
+            hash((call.messages[:-2], call.messages[-2].texts))
+            for call in calls
+            if notes.FORM.of(call.record) is not None and len(call.messages) > 2
+        }
+        for call in calls:
+            is_asked_again = notes.UNREAD.of(call.record) and any(
+                hash((call.messages, answer.texts)) in asked_below for answer in call.answers
+            )
+            yield call._replace(marks=marks_of(call.record, is_asked_again=is_asked_again))
 
 
 def marks_of(record: Record, *, is_asked_again: bool) -> tuple[str, ...]:

@@ -135,7 +135,7 @@ def merged_run(package: Path, manifest: Manifest) -> RecordedRun:
 def write_pages(folder: Path, package: Path, manifest: Manifest) -> None:
     """Write the pages about a study to a folder. They follow from its recordings and its manifest."""
     recorded = merged_run(package, manifest)
-    found = RunFacts.of(recorded)
+    found = RunFacts(recorded)
     pages = {
         REPORT: page(recorded),
         REPORTING: reporting(manifest, found),

@@ -158,7 +158,7 @@ def verify(
         facts: dict[str, str] = {}
         if all(check.status != DIFFERS for check in checks if check.name == "recordings"):
             run = merged_run(path, manifest)
-            facts = packed_facts(RunFacts.of(run), manifest)
+            facts = packed_facts(RunFacts(run), manifest)
             if pages_folder is not None:
                 write_pages(pages_folder, path, manifest)
             checks += _remake_checks(path, manifest, scratch / "remade")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
-from operator import attrgetter
 from typing import NamedTuple
 
 from ...apis.message import as_text
@@ -18,7 +17,7 @@ from ...review.conversations import (
     REFUSED,
     UNREAD,
     RecordedCall,
-    conversations,
+    marked_calls,
 )
 from ...review.runs import RecordedRun
 from ...scopes.position import without_repeats
@@ -33,7 +32,6 @@ class AskedCall(NamedTuple):
     """A call that a model answered.
 
     :param call: the call; one for each text of embeddings.
-    :param place: its record's among those of the run.
     :param model: the model that was asked for, or else the one that answered.
     :param request: identifies its request, without the draw.
     :param question: identifies what its repeats have in common if a template asked; ``None`` for another call.
@@ -41,7 +39,6 @@ class AskedCall(NamedTuple):
     """
 
     call: RecordedCall
-    place: int
     model: str
     request: str
     question: str | None
@@ -86,7 +83,8 @@ class RunFacts:
     :ivar arms: how many records each arm used.
     :ivar shared: how many records several arms used.
     :ivar functions: how many results recorded functions gave, by their names.
-    :ivar asked: the calls that a model answered, actor by actor; each text of embeddings has one.
+    :ivar calls: all calls, actor by actor.
+    :ivar asked: those that a model answered; each text of embeddings has one.
     """
 
     def __init__(self, run: RecordedRun) -> None:
@@ -98,49 +96,31 @@ class RunFacts:
         results = (record for record in records if record.kind == "function")
         self.functions = Counter(title_of(record.kind, record.request) for record in results)
         self._given = Counter(record.given for record in records if record.given)
+        self.calls = [*marked_calls(run)]
         self.asked: list[AskedCall] = []
-        self._misfits: set[int] = set()  # hashes of the conversations that an LLMCall goes on with
-
-    @classmethod
-    def of(cls, run: RecordedRun) -> RunFacts:
-        """Return the facts of a run."""
-        found = cls(run)
-        for _, places, calls in conversations(run):
-            for place, call in zip(places, calls, strict=True):
-                found.add(place, call)
-        return found
-
-    def add(self, place: int, call: RecordedCall) -> None:
-        """Count a call.
-
-        :param place: its record's among those of the run.
-        """
-        record, messages = call.record, call.messages
-        model = model_of(record)
-        if not model:
-            return
-        form, question, request = FORM.of(record), None, record.request
-        if form is not None:
-            fixed = {name: value for name, value in request.items() if name != "messages"}
-            item, _ = without_repeats(record.scope)
-            question = as_json([item, form["digest"], form["variables"], fixed, len(messages)])
-        if ASKED_AGAIN in call.marks:
-            self._misfits.update(hash((messages, answer.texts)) for answer in call.answers)
-        below = hash((messages[:-2], messages[-2].texts)) if form and len(messages) > 2 else None
-        key = key_of(record.kind, request, None)
-        self.asked.append(
-            AskedCall(call, place, record.model or model, key, question, below in self._misfits)
-        )
+        misfits: set[tuple[object, ...]] = set()  # the conversations that an LLMCall goes on with
+        for call in self.calls:
+            record, messages, form = call.record, call.messages, FORM.of(call.record)
+            model, request = model_of(record), record.request
+            if not model:
+                continue
+            question, is_asked_again = None, False
+            if form is not None:
+                fixed = {name: value for name, value in request.items() if name != "messages"}
+                item, _ = without_repeats(record.scope)
+                question = as_json([item, form["digest"], form["variables"], fixed, len(messages)])
+                texts = messages[-2].texts if len(messages) > 2 else ()
+                is_asked_again = (messages[:-2], texts) in misfits
+            if ASKED_AGAIN in call.marks:
+                misfits.update((messages, answer.texts) for answer in call.answers)
+            key = key_of(record.kind, request, None)
+            asked = AskedCall(call, record.model or model, key, question, is_asked_again)
+            self.asked.append(asked)
 
     @cached_property
     def served(self) -> Served:
         """Return the models that answered, each with its days."""
         return served_by(self.run.records)
-
-    @cached_property
-    def answers(self) -> list[AskedCall]:
-        """Return the calls that a model answered, in the order of the file."""
-        return sorted(self.asked, key=attrgetter("place"))
 
     @property
     def spoken(self) -> list[AskedCall]:
@@ -253,7 +233,7 @@ def new_text(call: RecordedCall, role: str) -> str:
 
 def facts(found: RunFacts) -> dict[str, str]:
     """Return the facts about a run by label."""
-    run, answers, kinds = found.run, found.answers, found.kinds
+    run, kinds, answers = found.run, found.kinds, found.asked
     by_kind = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
     settings = {
         name: as_text(value)

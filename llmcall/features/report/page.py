@@ -6,13 +6,13 @@ import base64
 import hashlib
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
 from ...keys.keys import short_key
 from ...review.comparison import Comparison
-from ...review.conversations import MARKS, RecordedCall, conversations, describe_arms
+from ...review.conversations import MARKS, RecordedCall, describe_arms
 from ...review.divergences import Divergence
 from ...review.pairs import Pair, item_words
 from ...review.runs import RecordedRun, short_names
@@ -20,7 +20,7 @@ from ...support.display import OF_NO_ACTOR, money, natural, visible
 from ...typed.notes import FORM
 from .facts import RunFacts, facts
 from .reporting import BLANK, TITLE, checklist
-from .survey import Survey
+from .survey import distributions
 
 ROOT = -1  # the history without a message
 MOST_SHOWN = 10_000  # calls, which a browser shows with ease
@@ -210,8 +210,13 @@ def page(
     all_calls = rows_of_table(pairs, words)
     shown = sample_rows(all_calls, sample or MOST_SHOWN)
     all_found = list(map(RunFacts, runs))
-    survey = Survey(len(runs))
-    calls = _read(all_found, survey, shown)
+    wanted = {of for pair in shown for of in enumerate(pair.keys)}
+    calls = [
+        (number, call)
+        for number, found in enumerate(all_found)
+        for call in found.calls
+        if (number, call.record.cache_key) in wanted
+    ]
     divergences = comparison.divergences if comparison else ()
     data = page_data(short_names(runs), calls, shown, divergences, words)
     run_facts = [facts(found) for found in all_found]
@@ -229,7 +234,7 @@ def page(
         facts=run_facts,
         lines=[] if comparison is None else str(comparison).split("\n"),
         shown=[(len(calls), len({pair.item for pair in calls})) for calls in (shown, all_calls)],
-        survey=survey.distributions(),
+        survey=distributions([found.calls for found in all_found]),
         checklist_title=TITLE,
         blank=BLANK,
         checklist=[] if runs[1:] else checklist(all_found[0]),
@@ -239,20 +244,6 @@ def page(
         policy=f"default-src 'none'; style-src {_csp_hash(style)}; script-src {_csp_hash(script)}; "
         "base-uri 'none'",
     )
-
-
-def _read(
-    all_found: Sequence[RunFacts], survey: Survey, shown: Iterable[Pair]
-) -> Iterator[tuple[int, RecordedCall]]:
-    """Count all calls of the runs, and yield the calls to show, each with its run's number."""
-    wanted = {of for pair in shown for of in enumerate(pair.keys)}
-    for number, found in enumerate(all_found):
-        for _, places, calls in conversations(found.run):
-            for place, call in zip(places, calls, strict=True):
-                found.add(place, call)
-                survey.add(number, call)
-                if (number, call.record.cache_key) in wanted:
-                    yield number, call
 
 
 def _file(name: str) -> str:

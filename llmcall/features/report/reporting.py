@@ -61,10 +61,8 @@ def checklist(found: RunFacts, code: Sequence[str] = ()) -> list[ChecklistItem]:
     :param found: the run's facts.
     :param code: what is known about the code, a sentence each.
     """
-    answers, asked = found.answers, found.asked
-    # Each text of embeddings has a record of its own, however many were sent at once.
-    spoken = [answer for answer in answers if not answer.is_embedding]
-    conversed = [asked.call for asked in found.spoken]
+    asked, spoken = found.asked, found.spoken
+    conversed = [answer.call for answer in spoken]
     is_imported = bool(found.run.origin)  # then nothing found is nothing recorded
     questions, other_questions = _prompts(USER_PROMPT, found)
     instructions, other_instructions = _prompts(SYSTEM_PROMPT, found)
@@ -83,7 +81,7 @@ def checklist(found: RunFacts, code: Sequence[str] = ()) -> list[ChecklistItem]:
         ),
         ChecklistItem(
             "B.2 Access",
-            [*_access(answers), _turns(conversed)],
+            [*_access(asked), _turns(conversed)],
             blanks=[
                 "where the model ran: on whose servers, in which country, or on your own machine",
                 "whether the provider keeps requests and answers; a recording does not note it",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 # A method itself takes what it is given: Python would fill in thirty names at each call, most with ``None``.
-def send_message(
+def _send_message(
     self: LLMClient,
     current_messages: str | Sequence[Mapping[str, object]],
     *,
@@ -128,7 +128,7 @@ class LLMClient(ConfiguredClient):
     def send_message(self, current_messages: Messages, **arguments: Any) -> Reply | None: ...
 
     # ``help()`` and notebooks show the arguments by name.
-    @partial(update_wrapper, wrapped=send_message, assigned=("__doc__",))
+    @partial(update_wrapper, wrapped=_send_message, assigned=("__doc__",))
     @door
     def send_message(self, current_messages: Messages, **arguments: Any) -> Reply | None:
         """Call a model, or return its recorded answer."""

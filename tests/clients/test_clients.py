@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import pydoc
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -59,6 +60,12 @@ def text(client: Any, message: str = "hello") -> str:
     reply = client.send_message(message, on_error="raise")
     assert isinstance(reply, llmcall.types.Reply)
     return reply["content"]  # type: ignore[no-any-return]
+
+
+def test_help_names_the_arguments_of_a_chat() -> None:
+    shown = pydoc.plain(pydoc.render_doc(llmcall.OpenAIClient.send_message))
+    assert "temperature: " in shown
+    assert ":param on_error: " in shown
 
 
 def test_each_api_type_has_its_client() -> None:

@@ -26,7 +26,6 @@ from ..records.header import Served, served_by
 from ..records.keyed_settings import layer_from_header, overridden_words
 from ..records.reader import read
 from .current import open_cassettes
-from .replay_log import ReplayLog
 from .reports import BLOCK, MOVED, REUSED, Owner, left_out_words, unused_words
 from .tape import CassetteFile, Tape, lock
 
@@ -87,14 +86,13 @@ class Cassette(ContextDecorator):
         self.stand_in: Callable[[Request, Position], str | None] = lambda request, position: None
         self.failures = Failures()
         self.exit_code = 0  # of the program that is recorded
-        file = CassetteFile(self.path, mode)
-        log = ReplayLog(file.records)
-        self._begin(file, Tape(file.records, log, may_record=False))
+        self._begin(CassetteFile(self.path, mode), may_record=False)
 
-    def _begin(self, file: CassetteFile, tape: Tape) -> None:
+    def _begin(self, file: CassetteFile, *, may_record: bool) -> None:
         """Begin a time of being open."""
         self.file = file
-        self.tape = tape
+        earlier_calls = self.owner.earlier_calls
+        self.tape = Tape(file.records, may_record=may_record, earlier_calls=earlier_calls)
         self.counts = Counts()
         self.program_scope = new_program_scope()  # of a program's calls outside any scope
         # The sentence about unused records; empty before the end, and without any
@@ -117,14 +115,7 @@ class Cassette(ContextDecorator):
         """Read the file, and begin a tape with its records."""
         file = CassetteFile(self.path, self.mode)
         file.read()
-        is_recording = file.may_record and not file.records.header.is_complete
-        log = ReplayLog(
-            file.records,
-            is_recording=is_recording,
-            names_callers=file.may_record,
-            earlier_calls=self.owner.earlier_calls,
-        )
-        self._begin(file, Tape(file.records, log, may_record=file.may_record))
+        self._begin(file, may_record=file.may_record)
 
     def finish(self, error: BaseException | None) -> None:
         """Report unused records and failed calls, and write the file.

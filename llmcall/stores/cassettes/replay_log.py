@@ -57,8 +57,7 @@ class ReplayLog:
     thread-safe.
 
     :param stored: the records of the file.
-    :param is_recording: ``True`` if this run continues the file's recording.
-    :param names_callers: ``True`` if the file may be written, with the names of callers.
+    :param may_record: ``True`` if the file may be written, with the names of callers.
     :param earlier_calls: the first calls of records that earlier openings of this run used.
     """
 
@@ -66,14 +65,13 @@ class ReplayLog:
         self,
         stored: RecordFile,
         *,
-        is_recording: bool = False,
-        names_callers: bool = True,
-        earlier_calls: Mapping[str, SortKey] = NO_CALLS,
+        may_record: bool,
+        earlier_calls: Mapping[str, SortKey],
     ) -> None:
         self._stored = stored
-        self._is_recording = is_recording
-        self._no_callers = RecordedCallers(is_recording=is_recording)  # one for all requests
-        self._names_callers = names_callers
+        self._may_record = may_record
+        self._is_recording = may_record and not stored.header.is_complete  # it continues the file's
+        self._no_callers = RecordedCallers(is_recording=self._is_recording)  # one for all requests
         self._earlier_calls = earlier_calls
         self._recorded: NamedDraws | None = None  # of the file, read at first use
         # By a record's key: its first call, and the caller that got it first
@@ -111,7 +109,7 @@ class ReplayLog:
             if arm := position.arm:
                 orders = self._arms.setdefault(key, {})
                 orders[arm] = min(position.order, orders.get(arm, position.order))
-            if caller is not None and self._names_callers:
+            if caller is not None and self._may_record:
                 self._callers.setdefault(key, caller)
                 if not position.is_in_order:
                     self._told_apart.add(key)

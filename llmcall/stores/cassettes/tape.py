@@ -26,7 +26,7 @@ from ..records.keyed_settings import joined_settings, settings_shown, settings_t
 from ..records.packed import LazyRecord, kept
 from ..records.reader import RecordFile, content_of, header_in
 from ..records.writer import check_writable, header_line, write
-from .replay_log import ReplayLog
+from .replay_log import ReplayLog, SortKey
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -143,8 +143,9 @@ class Tape:
     """The records of a cassette, from when it opens until it closes.
 
     :param stored: the records of the file.
-    :param log: logs which records answered calls.
     :param may_record: ``True`` if records may be added.
+    :param earlier_calls: as of a :class:`ReplayLog`.
+    :ivar log: logs which records answered calls.
     :ivar replayed: the number of calls that it answered; for embeddings, each text counts.
     :ivar is_over: ``True`` if it was closed, so that nothing more is added.
     :ivar has_ended: ``True`` if it was written, so that its records are read from the file.
@@ -154,9 +155,11 @@ class Tape:
     :ivar no_callers: the recorded callers of a request for which the file names none, if nothing may be added.
     """
 
-    def __init__(self, stored: RecordFile, log: ReplayLog, *, may_record: bool) -> None:
+    def __init__(
+        self, stored: RecordFile, *, may_record: bool, earlier_calls: Mapping[str, SortKey]
+    ) -> None:
         self.stored = stored
-        self.log = log
+        self.log = ReplayLog(stored, may_record=may_record, earlier_calls=earlier_calls)
         self.may_record = may_record
         self.replayed = 0
         has_named = next(stored.named(), None) is not None

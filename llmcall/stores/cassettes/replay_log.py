@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ...config.values import FrozenDict
 from ...keys.keys import identity, key_of
@@ -19,18 +20,6 @@ if TYPE_CHECKING:
     from ..records.reader import RecordFile
 
 
-class NamedDraw(NamedTuple):
-    """A recorded draw that names its caller.
-
-    :param history: a digest of what its caller had asked before in the scope.
-    """
-
-    caller: str
-    history: str
-
-
-# (scope path, the request's key outside any scope) → number of the draw → the draw.
-NamedDraws = dict[tuple[str, str], dict[int, NamedDraw]]
 # First the levels of the call's scope path, then the numbers of its order: one tuple, as a run has a million.
 SortKey = tuple[Any, ...]
 AFTER_ALL: SortKey = (["\U0010ffff"],)
@@ -73,7 +62,8 @@ class ReplayLog:
         self._is_recording = may_record and not stored.header.is_complete  # it continues the file's
         self._no_callers = RecordedCallers(is_recording=self._is_recording)  # one for all requests
         self._earlier_calls = earlier_calls
-        self._recorded: NamedDraws | None = None  # of the file, read at first use
+        # By scope path and the request's key outside any scope; of the file, read at first use
+        self._recorded: dict[tuple[str, str], RecordedCallers] | None = None
         # By a record's key: its first call, and the caller that got it first
         self._first_calls: dict[str, SortKey] = {}
         self._callers: dict[str, str] = {}
@@ -276,13 +266,20 @@ class ReplayLog:
         :param request_key: the request's key outside any scope.
         """
         if self._recorded is None:  # if two threads read them, they read the same
-            self._recorded = named_draws(self._stored.named())
-        draws = self._recorded.get((path, request_key))
-        if draws is None:
-            return self._no_callers
-        callers = {number: draw.caller for number, draw in draws.items()}
-        histories = {number: draw.history for number, draw in draws.items()}
-        return RecordedCallers(callers, self._is_recording, histories=histories)
+            self._recorded = self._read_callers()
+        return self._recorded.get((path, request_key), self._no_callers)
+
+    def _read_callers(self) -> dict[tuple[str, str], RecordedCallers]:
+        callers: defaultdict[tuple[str, str], dict[int, str]] = defaultdict(dict)
+        histories: defaultdict[tuple[str, str], dict[int, str]] = defaultdict(dict)
+        for record in self._stored.named():
+            if draw := draw_of(record):
+                callers[draw[:2]][draw.number] = record.caller or ""
+                histories[draw[:2]][draw.number] = HISTORY.of(record)
+        return {
+            drawn: RecordedCallers(callers[drawn], self._is_recording, histories=histories[drawn])
+            for drawn in callers
+        }
 
     def with_callers(
         self, records: Sequence[Record], is_gained: Callable[[str], bool], *, is_complete: bool
@@ -360,17 +357,6 @@ def _own_draws(record: Record, caller: str | None) -> tuple[str, str, str] | Non
     """Return the scope, request and caller that a record's draw belongs to; ``None`` without a caller or draw."""
     draw = draw_of(record)
     return None if caller is None or draw is None else (draw[0], draw[1], caller)
-
-
-def named_draws(records: Iterable[Record]) -> NamedDraws:
-    """Return the draws of records that name their callers."""
-    named: NamedDraws = {}
-    for record in records:
-        if record.caller is not None and (draw := draw_of(record)) is not None:
-            scope, request_key, number = draw
-            named_draw = NamedDraw(record.caller, HISTORY.of(record))
-            named.setdefault((scope, request_key), {})[number] = named_draw
-    return named
 
 
 def without_lone_callers(records: Sequence[Record]) -> Sequence[Record]:

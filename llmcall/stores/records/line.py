@@ -28,7 +28,7 @@ import json
 import os
 import re
 from base64 import b64decode
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -41,28 +41,25 @@ from ..notes import NO_NOTES, HeaderNote, Note, Notes, known_header_notes, known
 VERSION = 1
 KINDS = ("chat", "embedding", "function", "http")
 BEFORE_NOTES = ("kind", "sample", "caller", "arms")
-RECORD = frozenset({*BEFORE_NOTES, "request", "response", "cost", "key"})
-# The types of a line's fields.
-TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("kind", "sample", "caller", "text", "key"), (str,)),
-    **dict.fromkeys(("request", "response", "run", "settings", "served"), (dict,)),
-    "cost": (int, float),
-    **dict.fromkeys(("arms", "lines"), (list,)),
-    **dict.fromkeys(("llmcall", "unanswered"), (int,)),
-    "complete": (bool,),
+# The fields of each kind of line with their types, by the field that marks it. All else in it are notes.
+FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
+    "kind": {
+        **dict.fromkeys(("kind", "sample", "caller", "key"), (str,)),
+        **dict.fromkeys(("request", "response"), (dict,)),
+        "arms": (list,),
+        "cost": (int, float),
+    },
+    "text": {"text": (str,), "lines": (list,)},
+    "llmcall": {
+        **dict.fromkeys(("llmcall", "unanswered"), (int,)),
+        **dict.fromkeys(("settings", "run", "served"), (dict,)),
+        "complete": (bool,),
+    },
 }
-FIELDS = {
-    "kind": RECORD,
-    "text": ("text", "lines"),
-    "llmcall": ("llmcall", "settings", "run", "complete", "unanswered", "served"),
-}
-OPTIONAL = {*RECORD, *FIELDS["llmcall"]} - {
-    "kind",
-    "request",
-    "response",
-    "key",
-    "llmcall",
-    "settings",
+REQUIRED = {
+    "kind": {"kind", "request", "response", "key"},
+    "text": {"text", "lines"},
+    "llmcall": {"llmcall", "settings"},
 }
 INLINE_CHARACTERS = 500  # the longest text that is written in the record itself
 RESTORE = "restore the line from version control, or remove it and record again"
@@ -104,62 +101,51 @@ def parse_line(line: bytes) -> dict[str, Data]:
     :raises CacheError: if it is a newer version's header.
     """
     entry = _parse_json(line)
-    for marker, names in FIELDS.items():
+    for marker in FIELDS:
         if isinstance(entry, dict) and marker in entry:
-            _check_fields(entry, names)
+            _check_fields(entry, marker)
             return entry
     raise _damaged("the line is neither a record nor a text nor the header")
 
 
-# The names and types of the fields of records that need no further check, with the names of their notes; they are few.
-_right_types: dict[Any, tuple[str, ...]] = {}
+def _check_fields(entry: dict[str, Data], marker: str) -> None:
+    """Refuse a line whose fields do not match version 1 of the format.
 
-
-def _check_fields(entry: dict[str, Data], names: Collection[str]) -> None:
-    """Refuse a line whose fields do not match version 1 of the format."""
+    :param marker: the field that says what it is.
+    """
     version = entry.get("llmcall")
     if type(version) is int and version > VERSION:
         raise CacheError(
             f"the file was written in version {version} of the format, and this llmcall reads only up to version "
             f"{VERSION}; upgrade llmcall, or record again with this one"
         )
-    is_record = "kind" in entry
-    types = tuple(entry), tuple(map(type, entry.values()))
-    notes: Collection[str] | None = _right_types.get(types)
-    is_right = notes is not None and entry["kind"] in KINDS
-    kinds: Mapping[str, Note[Any] | HeaderNote] = (
-        known_notes() if is_record else known_header_notes() if "llmcall" in entry else {}
-    )
-    if notes is None:
-        notes = kinds.keys() & entry.keys()
-    for name in notes:
-        if problem := kinds[name].problem(entry[name]):
-            raise _damaged(problem)
-    if is_right:
-        return
+    types = FIELDS[marker]
+    notes: Mapping[str, Note[Any] | HeaderNote] = {}
+    if marker != "text":
+        notes = known_notes() if marker == "kind" else known_header_notes()
     for name, value in entry.items():
-        if name in notes:
-            continue
-        if name not in names:
+        if name in types:
+            if type(value) not in types[name]:
+                type_name = types[name][-1].__name__
+                raise _damaged(f"the line's {name!r} is not of the type {type_name}")
+        elif name not in notes:
             raise CacheCorruptError(
                 f"the line has an unknown field {name[:40]!r}; remove it, or upgrade llmcall"
             )
-        if type(value) not in TYPES[name]:
-            raise _damaged(f"the line's {name!r} is not of the type {TYPES[name][-1].__name__}")
-    if missing := {*names} - entry.keys() - OPTIONAL:
+        elif problem := notes[name].problem(value):
+            raise _damaged(problem)
+    if missing := REQUIRED[marker] - entry.keys():
         raise _damaged(f"the line has no {min(missing)!r}")
-    if entry.get("kind", KINDS[0]) not in KINDS:
+    if marker == "kind" and entry["kind"] not in KINDS:
         raise _damaged(f"the record's kind must be one of {', '.join(KINDS)}")
     for name in ("arms", "lines"):
         if not all(isinstance(item, str) for item in entry.get(name, ())):
             raise _damaged(f"the line's {name!r} must be strings")
-    if "kind" in entry and "arms" not in entry:
-        _right_types[types] = tuple(notes)
 
 
 def notes_in(entry: Mapping[str, Data]) -> Notes:
     """Return the notes of the entry of a record or a header."""
-    fields = RECORD if "kind" in entry else FIELDS["llmcall"]
+    fields = FIELDS["kind" if "kind" in entry else "llmcall"]
     return {name: entry[name] for name in entry if name not in fields} or NO_NOTES
 
 

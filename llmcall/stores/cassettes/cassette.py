@@ -58,8 +58,9 @@ class Cassette(ContextDecorator):
     (1, 1, 0)
     """
 
-    # It holds three parts. Its opening lasts as long as the object; the file and the tape are those of one time of
-    # being open, and are made anew when it opens.
+    # A block, or open() and close() across cells, starts and stops it, and makes it the innermost one in between.
+    # The first start reads the file, and puts its settings above those of environment and files; the last stop writes
+    # it. The file and the tape are those of one time of being open, and are made anew when it starts.
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -86,6 +87,11 @@ class Cassette(ContextDecorator):
         self.stand_in: Callable[[Request, Position], str | None] = lambda request, position: None
         self.failures = Failures()
         self.exit_code = 0  # of the program that is recorded
+        self._blocks: list[ExitStack] = []  # in which it is open
+        self._depth = 0
+        self._error: BaseException | None = None  # what ended a block
+        self._settings = ExitStack()  # those of the file, while they apply
+        self._is_in_cells = False  # open() opened it
         self._begin(CassetteFile(self.path, mode), may_record=False)
 
     def _begin(self, file: CassetteFile, *, may_record: bool) -> None:
@@ -98,13 +104,6 @@ class Cassette(ContextDecorator):
         # The sentence about unused records; empty before the end, and without any
         self.unused_words = ""
         self.left_out: dict[str, str] = {}  # why a record could not be written, by its key
-
-    @functools.cached_property
-    def opening(self) -> Opening:
-        """Return what opens and closes it. It refers back, so it is made late: an unopened cassette is collected at
-        once, and says so.
-        """
-        return Opening(self)
 
     def replay_only(self) -> None:
         """Switch to the mode ``none`` and to no reports, before the cassette reads its file."""
@@ -193,13 +192,25 @@ class Cassette(ContextDecorator):
         if self.left_out:
             notice("%s: %s", self.path, left_out_words([*self.left_out.values()]))
 
+    @unwatched()
     def __enter__(self) -> Cassette:
-        self.opening.enter()
+        # Locked as a whole, so that a second thread finds a cassette that is completely open.
+        with lock, ExitStack() as block:
+            if not self._depth:
+                self._start()
+            self._depth += 1
+            block.push(lambda _, error, __: self._stop(error))
+            block.enter_context(last_in(open_cassettes, self))
+            if not self._blocks:  # the first block is popped last, whichever thread leaves first
+                block.enter_context(self.around(self))
+            self._blocks.append(block.pop_all())
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.opening.leave(*error)
+    @unwatched()
+    def __exit__(self, *error: Any) -> None:
+        self._blocks.pop().__exit__(*error)
 
+    @unwatched()
     def open(self) -> Cassette:
         """Open the cassette until :meth:`close`, across the cells of a notebook.
 
@@ -211,7 +222,13 @@ class Cassette(ContextDecorator):
         :raises CacheError: if a newer version wrote the file, or a ``with`` block of this process
             has it open.
         """
-        self.opening.open_cells()
+        for other in self._others():
+            if other._is_in_cells:
+                is_left = not MODES[other.mode].reads
+                other._close_all(None if is_left else InterruptedError("opened again"))
+        self.__enter__()
+        self._is_in_cells = True
+        at_exit(_close_cells)
         return self
 
     def close(self) -> None:
@@ -219,7 +236,9 @@ class Cassette(ContextDecorator):
 
         :raises CacheError: if another process wrote the file.
         """
-        self.opening.close_cells()
+        if self._is_in_cells:
+            self._is_in_cells = False
+            self.__exit__(None, None, None)
 
     def __call__(self, function: Function) -> Function:
         """Open it around each call of a function, also an async one; concurrent calls share it."""
@@ -240,6 +259,61 @@ class Cassette(ContextDecorator):
                 return await function(*args, **kwargs)
 
         return arecorded  # type: ignore[return-value]
+
+    def _close_all(self, error: BaseException | None) -> None:
+        self._is_in_cells = False
+        while self._depth:
+            with suppress(CacheMissError, ScopeError):  # the process warns of refused calls
+                self.__exit__(None, error, None)
+
+    def _start(self) -> None:
+        notify("opened", self)
+        for other in self._others():
+            place = other.owner.place()
+            if other._is_in_cells:
+                place = "by an earlier open(); call its close() first (tape.close())"
+            raise CacheError(f"{self.path} is already open {place}")
+        self._error = None
+        config.refresh()
+        self.read_file()
+        if self.file.goes_on:
+            path, header = str(self.path), self.file.records.header
+            layer = layer_from_header(
+                header.settings,
+                f"cassette {path}",
+                self.file.records,
+                is_recorded=not header.notes,
+            )
+            if words := overridden_words(config.settings(), layer, path):
+                warn_once(words)
+            self._settings.callback(config.push_layer(layer))
+
+    def _stop(self, error: BaseException | None) -> None:
+        with lock:
+            if not (isinstance(error, SystemExit) and not error.code):
+                self._error = self._error or error
+            self._depth -= 1
+            if self._depth:
+                return
+            self.tape.is_over = True
+            self._settings.close()
+            try:
+                notify("closed", self)
+            finally:  # its answers were paid for
+                if self.file.is_of_this_process():
+                    try:
+                        self.finish(self._error)
+                    finally:
+                        self.tape.has_ended = True
+
+    def _others(self) -> list[Cassette]:
+        """Return this process's open cassettes for the same file."""
+        file = os.path.realpath(self.path)
+        return [
+            other
+            for other in tuple(open_cassettes)
+            if os.path.realpath(other.path) == file and other.file.is_of_this_process()
+        ]
 
     # State and counts
 
@@ -369,128 +443,16 @@ class Cassette(ContextDecorator):
         return {name: getattr(self, name) for name in names}
 
 
-class Opening:
-    """The blocks and cells in which a cassette is open. A block, or ``open()`` and ``close()`` across cells, starts and
-    stops it, and makes it the innermost one in between. The first start reads the file, and puts its settings
-    above those of environment and files; the last stop writes it.
-    """
-
-    def __init__(self, cassette: Cassette) -> None:
-        self._cassette = cassette
-        self._blocks: list[ExitStack] = []
-        self._depth = 0
-        self._error: BaseException | None = None  # what ended a block
-        self._settings = ExitStack()  # those of the file, while they apply
-        self._is_in_cells = False
-
-    @unwatched()
-    def enter(self) -> None:
-        """Begin a block."""
-        cassette = self._cassette
-        # Locked as a whole, so that a second thread finds a cassette that is completely open.
-        with lock, ExitStack() as block:
-            if not self._depth:
-                self._start()
-            self._depth += 1
-            block.push(lambda _, error, __: self._stop(error))
-            block.enter_context(last_in(open_cassettes, cassette))
-            if not self._blocks:  # the first block is popped last, whichever thread leaves first
-                block.enter_context(cassette.around(cassette))
-            self._blocks.append(block.pop_all())
-
-    @unwatched()
-    def leave(self, *error: Any) -> None:
-        """End a block."""
-        self._blocks.pop().__exit__(*error)
-
-    @unwatched()
-    def open_cells(self) -> None:
-        """Open it until :meth:`close_cells`."""
-        for other in self._others():
-            if other.opening._is_in_cells:
-                is_left = not MODES[other.mode].reads
-                other.opening._close_all(None if is_left else InterruptedError("opened again"))
-        self.enter()
-        self._is_in_cells = True
-        at_exit(_close_cells)
-
-    def close_cells(self) -> None:
-        """Close what :meth:`open_cells` opened."""
-        if self._is_in_cells:
-            self._is_in_cells = False
-            self.leave(None, None, None)
-
-    def _close_all(self, error: BaseException | None) -> None:
-        self._is_in_cells = False
-        while self._depth:
-            with suppress(CacheMissError, ScopeError):  # the process warns of refused calls
-                self.leave(None, error, None)
-
-    def _start(self) -> None:
-        cassette = self._cassette
-        notify("opened", cassette)
-        for other in self._others():
-            place = other.owner.place()
-            if other.opening._is_in_cells:
-                place = "by an earlier open(); call its close() first (tape.close())"
-            raise CacheError(f"{cassette.path} is already open {place}")
-        self._error = None
-        config.refresh()
-        cassette.read_file()
-        with ExitStack() as applied:
-            if cassette.file.goes_on:
-                before, path = config.settings(), str(cassette.path)
-                header = cassette.file.records.header
-                layer = layer_from_header(
-                    header.settings,
-                    f"cassette {path}",
-                    cassette.file.records,
-                    is_recorded=not header.notes,
-                )
-                applied.callback(config.push_layer(layer))
-                if words := overridden_words(before, layer, path):
-                    warn_once(words)
-            self._settings = applied.pop_all()
-
-    def _stop(self, error: BaseException | None) -> None:
-        cassette = self._cassette
-        with lock:
-            if not (isinstance(error, SystemExit) and not error.code):
-                self._error = self._error or error
-            self._depth -= 1
-            if self._depth:
-                return
-            cassette.tape.is_over = True
-            self._settings.close()
-            try:
-                notify("closed", cassette)
-            finally:  # its answers were paid for
-                if cassette.file.is_of_this_process():
-                    try:
-                        cassette.finish(self._error)
-                    finally:
-                        cassette.tape.has_ended = True
-
-    def _others(self) -> list[Cassette]:
-        """Return this process's open cassettes for the same file."""
-        file = os.path.realpath(self._cassette.path)
-        return [
-            other
-            for other in tuple(open_cassettes)
-            if os.path.realpath(other.path) == file and other.file.is_of_this_process()
-        ]
-
-
 def _close_cells() -> None:
     """Close the cassettes that cells of a notebook left open, at the end of the process."""
     for cassette in tuple(open_cassettes):
-        if cassette.opening._is_in_cells and cassette.file.is_of_this_process():
+        if cassette._is_in_cells and cassette.file.is_of_this_process():
             if cassette.recorded:
                 notice(
                     "%s was opened with open() but not closed: call close() at the end",
                     cassette.path,
                 )
-            cassette.opening._close_all(
+            cassette._close_all(
                 InterruptedError("the process ended") if cassette.may_record else None
             )
 

@@ -52,20 +52,20 @@ def merge(one: str, other: str, to: str, on_conflict: str) -> None:
             f"{one} and {other} were recorded under different settings: {differences}; keep both files, or record one "
             "again with the other's settings"
         )
-    combined = combine([*first], [*second], on_conflict)
-    for conflict in combined.conflicts:
+    records, conflicts = combine([*first], [*second], on_conflict)
+    for conflict in conflicts:
         answers = " | ".join(as_json(record.answer) for record in conflict)
         echo(f"conflict: {record_name(conflict[0])}: {visible(answers)}", err=True)
-    if combined.conflicts and on_conflict == "raise":
-        count = counted(len(combined.conflicts), "request")
+    if conflicts and on_conflict == "raise":
+        count = counted(len(conflicts), "request")
         raise CacheError(
             f"{one} and {other} have different answers to {count}, so nothing was written; choose with --on-conflict"
         )
     merged = {os.path.realpath(one): first, os.path.realpath(other): second}
     replaced = merged.get(os.path.realpath(to))
     digest = None if replaced is None else replaced.content
-    write(to, first.header.joined(second.header), combined.records, replaces=digest)
-    echo(f"{counted(len(combined.records), 'record')} written to {to}", err=True)
+    write(to, first.header.joined(second.header), records, replaces=digest)
+    echo(f"{counted(len(records), 'record')} written to {to}", err=True)
 
 
 class Finding(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from ...apis.bodies import HOLDERS, parse_objects
 from ...apis.shapes import as_chat, choices_of
@@ -150,19 +150,10 @@ Name = TypeVar("Name", str, tuple[int, int])
 CONFLICTS = ("keep", "replace", "raise")  # what to do about it
 
 
-class Combined(NamedTuple):
-    """The records of two recordings as one.
-
-    :param records: each request's record, with the arms of all that are equal to it.
-    :param conflicts: two records each that answer one request differently.
-    """
-
-    records: list[Record]
-    conflicts: list[Conflict]
-
-
-def combine(first: Sequence[Record], second: Sequence[Record], on_conflict: str) -> Combined:
-    """Return the records of one or two recordings as one.
+def combine(
+    first: Sequence[Record], second: Sequence[Record], on_conflict: str
+) -> tuple[list[Record], list[Conflict]]:
+    """Return the records of two recordings as one, each with the arms of both; and the conflicts.
 
     :param first: the records that keep their order.
     :param second: records that follow the shared record that they follow here, so that the calls of a
@@ -183,7 +174,7 @@ def combine(first: Sequence[Record], second: Sequence[Record], on_conflict: str)
         if on_conflict == "replace":
             chosen[key] = record
     order = merged_order(*([record.cache_key for record in side] for side in (first, second)))
-    return Combined([chosen[key] for key in order], conflicts)
+    return [chosen[key] for key in order], conflicts
 
 
 def merged_order(names: Iterable[Name], other_names: Iterable[Name]) -> list[Name]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import NamedTuple
 
 from ..keys.request import Data
 from ..support.lazy_names import pattern
 
 EARLIEST, LATEST = 10**9, 10**11  # seconds since the epoch: 2001 and the year 5138
-SECONDS_OF_DAY = 86_400
 _DAY = pattern(r"\d{4}-\d\d-\d\d")
 _FRACTION = pattern(r"\.\d+")  # of a second
 
@@ -40,15 +39,7 @@ def day_of(seconds: float) -> str:
 
     :param seconds: since the epoch.
     """
-    return _day(int(seconds // SECONDS_OF_DAY))
-
-
-@lru_cache(maxsize=1000)
-def _day(number: int) -> str:
-    """Return a day by its number since the epoch: most answers of a run have the same."""
-    from datetime import datetime, timezone
-
-    return datetime.fromtimestamp(number * SECONDS_OF_DAY, timezone.utc).date().isoformat()
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds))
 
 
 def creation_time(response: Mapping[str, Data]) -> float | None:
@@ -68,10 +59,10 @@ def _seconds(text: str) -> float | None:
     # Ollama writes 9 digits of a second, of which Python 3.10 reads 3 or 6.
     text = _FRACTION.sub("", text).replace("Z", "+00:00")
     try:
-        time = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return time.replace(tzinfo=time.tzinfo or timezone.utc).timestamp()
+    return moment.replace(tzinfo=moment.tzinfo or timezone.utc).timestamp()
 
 
 def day_created(response: Mapping[str, Data]) -> str | None:

@@ -370,12 +370,10 @@ class ResponseCache:
 
         records = [kept(record) for record in self.records(where=where)]
         header = Header(current_settings_of(records))
-        found: Sequence[Record] = records
-        if any(record.caller is not None for record in records):
-            found = [with_history(record, UNKNOWN) for record in without_lone_callers(records)]
-        if found:  # an empty file would replace a recording by nothing
-            write(path, header, found)
-        return len(found)
+        if records:  # an empty file would replace a recording by nothing
+            named = without_lone_callers(records)
+            write(path, header, [with_history(record, UNKNOWN) for record in named])
+        return len(records)
 
     def load(
         self, path: str | os.PathLike[str] | ResponseCache, *, on_conflict: str = "keep"

@@ -203,6 +203,7 @@ def llm(function: object = None, /, **params: object) -> Any:
     'Good morning!'
     """
 
+    @door
     def decorator(decorated: Any) -> Any:
         """Return the function that makes the call."""
         # Below @llm or above, these mean the same.

@@ -84,6 +84,7 @@ class LLMCall(RowMethods):
     'bad'
     """
 
+    @door
     @checked
     def __init__(
         self,
@@ -117,7 +118,8 @@ class LLMCall(RowMethods):
         self.output_type = read_type(output_type)
         self.output_retries = output_retries
         self.template_path = template_path
-        _check_names(model_params)
+        known = parameters_of("chat") | OPTIONS
+        refuse_unknown(model_params.keys() - known, known | LLMCall.__init__.__annotations__.keys())
         self.model_params = {**model_params, "on_error": model_params.get("on_error") or "raise"}
         self.parameters: frozenset[str] = frozenset()  # those of an @llm function
         self.name = ""  # of an @llm function
@@ -394,16 +396,6 @@ class LLMCall(RowMethods):
             templates = Templates.compile(self._sources, self._history, folder, self._texts)
             self._compiled[folder] = templates
         return templates
-
-
-def _check_names(model_params: Mapping[str, object]) -> None:
-    """Raise TypeError for a name that is neither an argument of ``LLMCall`` nor one of ``send_message``."""
-    table = parameters_of("chat")
-    for name in model_params.keys() - table - OPTIONS:
-        hint = nearest(name, LLMCall.__init__.__annotations__)
-        if hint:
-            raise mistake(f"LLMCall() has no argument {name!r}{hint}")
-        refuse_unknown([name], table)
 
 
 def _words(value: object) -> str:

@@ -136,11 +136,8 @@ LLM: Any = llmcall.llm
     ("TypeError: ...llmcall.client('openai')", lambda: call(user="Hi.", client="openai")),
     ("ValueError: output_retries", lambda: call(user="Hello", output_retries=-1)),
     ("OutputError: ...raise max_tokens", cut),
-    (
-        "TypeError: LLMCall() has no argument 'output_typ'. Did you mean 'output_type'?",
-        lambda: call(user="Hi.", output_typ=int),
-    ),
-    ("TypeError: unknown parameter 'top_q'...'top_p'", lambda: call(user="Hi.", top_q=1)),
+    ("TypeError: ...'output_typ'...'output_type'", lambda: call(user="Hi.", output_typ=int)),
+    ("TypeError: ...'temprature'...'temperature'", lambda: call(user="Hi.", temprature=1)),
     (
         "TypeError: output_type is ['yes', 'no']; it must be a type, such as Literal['yes', 'no']",
         lambda: call(user="Hi.", output_type=["yes", "no"]),

@@ -301,6 +301,8 @@ def recorded(name: str) -> str:
         lambda: recorded.llm_call.client.send_message("Hello."),
         lambda: asyncio.run(recorded.llm_call.client.asend_message("Hello.")),
         lambda: recorded.llm_call.client.get_embedding("Hello."),
+        lambda: llmcall.llm(without, modle="m"),  # a function with a docstring
+        lambda: call(user="Hello.", modle="m"),
     ],
 )
 def test_an_error_shows_at_most_two_frames_of_llmcall(ask: Callable[[], object]) -> None:

@@ -12,6 +12,7 @@ from ..core import threads
 from ..errors import LLMCallError, TemplateError
 from ..many.names import item_label
 from ..models.catalog import parameters_of
+from ..support.arguments import nearest
 from ..support.frames import IncompleteRow, holds_nothing, is_at_hand, rows_of
 from .corrections import Conversation, GetReply, SendMessage
 from .template import CALL
@@ -273,9 +274,10 @@ def _check_axis(
     kinds = {"parameter": parameters, "template": TEMPLATES, "variable": variables}
     found = [kind for kind, names in kinds.items() if name in names]
     if not found:
+        hint = nearest(name, sorted({*parameters, *TEMPLATES, *variables})) or "."
         raise ValueError(
-            f"vary has the unknown axis {name!r}; it must be a model parameter ({', '.join(sorted(parameters))}), a "
-            f"template ({', '.join(TEMPLATES)}) or a variable of the templates "
+            f"vary has the unknown axis {name!r}{hint} An axis is a model parameter, a template "
+            f"({', '.join(TEMPLATES)}) or a variable of the templates "
             f"({', '.join(sorted(variables)) or 'they have none'})"
         )
     if len(found) > 1:

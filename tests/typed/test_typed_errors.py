@@ -226,7 +226,7 @@ LLM: Any = llmcall.llm
     ),
     # axes
     (
-        "ValueError: vary has the unknown axis 'tempreature'...temperature...system, user...name, tone",
+        "ValueError: vary has the unknown axis 'tempreature'...'temperature'?...system, user...name, tone",
         lambda: varied({"tempreature": [1]}),
     ),
     ("ValueError: the axis 'name' of vary is also a column", lambda: varied({"name": ["Cleo"]})),

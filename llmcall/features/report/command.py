@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from ...cli.review import SOURCE, load_both, other_scope_option, scope_option, s
 from ...clients.registry import settings
 from ...review.runs import load
 from ...support import secrets
-from ...support.system import check_replaceable, file_beside
+from ...support.system import check_replaceable
 from .page import page
 
 MARK = b'<meta name="generator" content="llmcall">'  # in each page
@@ -60,10 +59,7 @@ def report(
     check_replaceable(str(path), MARK)
     text = page(*runs, comparison=comparison, sample=sample)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with file_beside(str(path)) as file:
-        file.write(text.encode())
-        file.close()  # Windows replaces no file that is open
-        os.replace(file.name, path)
+    path.write_text(text, encoding="utf-8", newline="\n")
     echo(f"written to {output}", err=True)
     match = secrets.find(text, settings().cassette_allow)
     if match is not None:

@@ -299,24 +299,19 @@ def _prompts(role: str, found: RunFacts) -> tuple[list[tuple[str, str]], list[st
     that together have the most different words.
     """
     named: dict[str, tuple[str, str]] = {}  # by a form's digest: its name, and the first prompt
-    times: Counter[str] = Counter()
     others: dict[str, None] = {}
+    times: Counter[str] = Counter()  # by digest or text
     for asked in found.asked:
         text, form = new_text(asked.call, role), FORM.of(asked.record)
-        if not text:
-            continue
-        if form is not None:
+        if text and form:
             named.setdefault(form["digest"], (form["name"], text))
-            times[f"form {form['digest']}"] += 1
-        else:
+        elif text:
             others[text] = None
-            times[f"text {text}"] += 1
+        times[form["digest"] if form else text] += 1
     shown = [*others] if len(others) <= MAX_PROMPTS else [*_covering(others)]
-    texts = [
-        (_caption(role, name, times[f"form {digest}"]), text)
-        for digest, (name, text) in named.items()
-    ]
-    texts += [(_caption(role, "", times[f"text {text}"]), text) for text in shown]
+    forms = named.items()
+    texts = [(_caption(role, name, times[digest]), text) for digest, (name, text) in forms]
+    texts += [(_caption(role, "", times[text]), text) for text in shown]
     left = len(others) - len(shown)
     summary = (
         f"{counted(left, 'other prompt')} of calls without a template: in the report, with each call. These "

@@ -151,11 +151,7 @@ def copy_file(source: Path, target: Path) -> None:
 
 def file_digest(path: Path) -> str:
     """Return a file's SHA-256 in hexadecimal digits."""
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 FIRST_DAY = (1980, 1, 1, 0, 0, 0)  # the earliest time in a ZIP file
@@ -171,10 +167,7 @@ def write_zip(folder: Path, name: str, target: Path) -> None:
     with zipfile.ZipFile(target, "w") as archive:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             entry = zip_entry(f"{name}/{path.relative_to(folder).as_posix()}")
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.file_size = path.stat().st_size  # decides whether the entry needs ZIP64
-            with open(path, "rb") as source, archive.open(entry, "w") as packed:
-                shutil.copyfileobj(source, packed)
+            archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
 
 
 def zip_entry(path: str) -> zipfile.ZipInfo:
@@ -189,7 +182,7 @@ def unpack_zip(file: Path, folder: Path) -> Path:
     """Unpack a package below a folder, and return the package's own folder.
 
     :raises LLMCallError: if an entry is a link, leads out of the folder or stands there twice, or if the disk has
-        too little room (nothing is unpacked); if the file is damaged or is not a package.
+        too little room (nothing is unpacked); if the file is damaged.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -204,10 +197,8 @@ def unpack_zip(file: Path, folder: Path) -> Path:
             archive.extractall(folder)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise LLMCallError(f"{file} is not a readable ZIP file: {error}") from error
-    manifests = sorted(folder.glob(NAME)) + sorted(folder.glob(f"*/{NAME}"))
-    if len(manifests) != 1:
-        raise LLMCallError(f"{file} contains {len(manifests)} {NAME} files; a package has one")
-    return manifests[0].parent
+    manifests = [*folder.glob(NAME), *sorted(folder.glob(f"*/{NAME}"))]
+    return manifests[0].parent if manifests else folder
 
 
 def _check_entry(file: Path, entry: zipfile.ZipInfo, *, is_twice: bool) -> None:

@@ -171,14 +171,14 @@ class RunFacts:
         """
         marks, answers = self.marks, counted(len(self.spoken), "answer")
         unended = sum(not is_ended(asked.record) for asked in self.spoken)
-        has_form = any(FORM.of(asked.record) for asked in self.asked)
-        unknown = "" if has_form else "Whether they could be read was not recorded"
-        known = [CUT, REFUSED, ASKED_AGAIN, *([UNREAD] if has_form else [])]
-        if self.run.origin and not has_form:
-            known, unknown = (
-                known[:2],
-                "Whether they were asked again or could be read was not recorded",
-            )
+        known, unknown = [CUT, REFUSED], ""
+        if any(FORM.of(asked.record) for asked in self.asked):
+            known += [ASKED_AGAIN, UNREAD]
+        elif self.run.origin:
+            unknown = "Whether they were asked again or could be read was not recorded."
+        else:
+            known.append(ASKED_AGAIN)
+            unknown = "Whether they could be read was not recorded."
         counts = [f"{f'{marks[mark]:,}' if marks[mark] else 'none'} {mark}" for mark in known]
         none = f"none {', '.join(known[:-1])} or {known[-1]}"
         ended = ", ".join(counts) if any(map(marks.__getitem__, known)) else none
@@ -186,7 +186,7 @@ class RunFacts:
         if unended:
             others = f". The others: {ended}" if unended < len(self.spoken) else ""
             found = f"Whether {unended:,} of {answers} were cut or refused was not recorded{others}"
-        return "".join(f"{words}. " for words in (found, unknown) if words).strip()
+        return f"{found}. {unknown}".rstrip()
 
     @property
     def missing(self) -> list[str]:

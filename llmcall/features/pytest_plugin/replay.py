@@ -298,7 +298,8 @@ class Replay(CallListener):
                 self._drop(self.config.rootpath / name, unused)
                 self.summary.dropped[name] = len(unused)
         has_passed = exitstatus == pytest.ExitCode.OK
-        if has_passed and self._fails_on_unused() and self.summary.unused():
+        is_error = self.config.getoption("llm_unused") == "fail"
+        if has_passed and is_error and self.summary.unused():
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _drop(self, path: Path, keys: Container[str]) -> None:
@@ -314,14 +315,6 @@ class Replay(CallListener):
         """Print the summary: calls replayed and recorded, warnings, and unused records."""
         for number, line in enumerate(self.summary.lines()):
             terminalreporter.write_line(f"llmcall: {visible(line)}", yellow=number > 0)
-        is_shared = any(use.is_shared for use in self.summary.uses)
-        if self._fails_on_unused() and is_shared and not self.summary.is_complete:
-            terminalreporter.write_line(
-                "llmcall: --llm-unused=fail looked at no cassette that tests share, since not all tests ran and passed"
-            )
-
-    def _fails_on_unused(self) -> bool:
-        return bool(self.config.getoption("llm_unused") == "fail")
 
 
 CURRENT_TEST = "PYTEST_CURRENT_TEST"

@@ -140,15 +140,10 @@ class Replay(CallListener):
         """
         self.summary.is_complete = is_complete
         for item in items:
-            names = getattr(item, "fixturenames", ())
-            is_marked = item.get_closest_marker("llm") is not None
-            if FIXTURE not in names and (read_marker(item).live or not is_marked):
-                continue
-            if not isinstance(names, list):
-                raise pytest.UsageError(
-                    f"{item.nodeid}: @pytest.mark.llm is for test functions and methods"
-                )
-            names[:] = [FIXTURE, *(name for name in names if name != FIXTURE)]
+            names: list[str] = getattr(item, "fixturenames", [])
+            is_recorded = item.get_closest_marker("llm") is not None and not read_marker(item).live
+            if is_recorded or FIXTURE in names:
+                names[:] = [FIXTURE, *(name for name in names if name != FIXTURE)]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> None:
@@ -192,10 +187,6 @@ class Replay(CallListener):
         :param name: from the fixture ``llm_cassette_name``; a name in the marker overrides it.
         """
         mark = read_marker(item)
-        if mark.live:
-            raise pytest.UsageError(
-                f"{item.nodeid}: a live test has no cassette; remove the fixture {FIXTURE}"
-            )
         name = mark.name or name
         path, is_shared = item_path(item, name), name != item_name(item)
         mode = self.mode

@@ -74,6 +74,13 @@ def run(
             f"{script} is a notebook. Record it by a cassette in its first cell: "
             f'tape = llmcall.cassette("{Path(script).stem}.jsonl"); tape.open(), and tape.close() in its last'
         )
+    if (
+        not module and Path(script).suffix == ".jsonl"
+    ):  # as a program, it would end well and call nothing
+        raise click.UsageError(
+            f"{script} is not a program. Give the program that was recorded: "
+            f"llmcall run --cassette {script} PROGRAM"
+        )
     if not module and not Path(script).is_file():
         option = hint = ""
         if script.startswith("-"):

@@ -128,11 +128,16 @@ def test_an_empty_key_is_none(key: str) -> None:
     assert "'llmcall cache ls' shows the keys" in done("cache", "show", key, code=1)
 
 
-def test_run_says_how_a_notebook_is_recorded() -> None:
-    """A cassette in its first cell."""
-    written("study.ipynb", "{}")
-    said = 'tape = llmcall.cassette("study.jsonl"); tape.open()'
-    assert said in done("run", "study.ipynb", code=2)
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("study.ipynb", 'tape = llmcall.cassette("study.jsonl"); tape.open()'),
+        ("study.jsonl", "Give the program that was recorded"),
+    ],
+)
+def test_run_says_how_a_notebook_is_recorded_and_a_recording_replayed(file: str, said: str) -> None:
+    """A notebook by a cassette in its first cell."""
+    assert said in done("run", "--check", written(file, "{}"), code=2)
 
 
 @pytest.mark.parametrize(

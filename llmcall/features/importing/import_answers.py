@@ -22,6 +22,7 @@ from ...keys.parameters import CONFIGURED, checked_parameters, keyed_parameters
 from ...keys.plain_data import recordable
 from ...keys.request import Data
 from ...models.prices import price_of
+from ...programs.recorder import ProgramClient
 from ...scopes.active import PROGRAM_SCOPE
 from ...scopes.position import checked_name
 from ...stores.days import creation_time
@@ -38,10 +39,11 @@ from .notes import IMPORTED, imported_note
 from .published_responses import (
     ASSISTANT,
     BATCH,
-    Exchanges,
+    OVERRIDES,
     chat_with,
     is_exchange,
     is_placeholder,
+    records_of,
     split_choices,
     turn_response,
 )
@@ -182,11 +184,11 @@ def import_located(
     skipped: list[tuple[int, str]] = []
     reasons: Counter[str] = Counter()
     number = nameless = draws = 0
-    first_model, exchanges = None, Exchanges()
+    first_model, client = None, ProgramClient(**OVERRIDES)
     records: list[Record] = []
     drawn: Counter[bytes] = Counter()
     for number, (location, conversation) in enumerate(conversations, 1):
-        for result in _records(conversation, shared_params, exchanges, drawn):
+        for result in _records(conversation, shared_params, client, drawn):
             if isinstance(result, str):
                 reason = one_line(result, MAX_REASON_CHARACTERS)
                 reasons[masked(reason)] += 1
@@ -212,7 +214,7 @@ def import_located(
 def _records(
     entry: Any,
     shared_params: Mapping[str, object],
-    exchanges: Exchanges,
+    client: ProgramClient,
     drawn: Counter[bytes],
 ) -> Iterator[Record | str]:
     """Yield the records of an exchange or a conversation, and the reasons to leave out turns.
@@ -225,9 +227,7 @@ def _records(
             raise entry
         path = _path(entry)
         found = (
-            _of_exchange(entry, exchanges)
-            if is_exchange(entry)
-            else _of_turns(entry, shared_params)
+            _of_exchange(entry, client) if is_exchange(entry) else _of_turns(entry, shared_params)
         )
         for record in found:
             if isinstance(record, str):
@@ -248,10 +248,10 @@ def _records(
         yield "it is nested too deeply"
 
 
-def _of_exchange(exchange: Mapping[str, Data], exchanges: Exchanges) -> Iterator[Record]:
+def _of_exchange(exchange: Mapping[str, Data], client: ProgramClient) -> Iterator[Record]:
     """Yield the records of an exchange; of a batch, one for each choice of a chat."""
     is_batch = exchange.get("service_tier") == BATCH
-    for record in exchanges.records_of(exchange):
+    for record in records_of(exchange, client):
         answer = record.model_answer
         cost = _cost(answer, record.model, exchange)
         draws = [(record.response, cost)]

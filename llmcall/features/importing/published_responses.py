@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ...apis.chunks import DONE, Assembler
@@ -56,79 +55,76 @@ def is_exchange(entry: object) -> bool:
     return isinstance(entry, Mapping) and isinstance(entry.get("request"), Mapping)
 
 
-class Exchanges:
-    """The recorded exchanges, fed to the code that records programs."""
+def records_of(exchange: Mapping[str, object], client: ProgramClient) -> list[Record]:
+    """Return the records that a recording has of an exchange, outside any scope; of embeddings, one per text.
 
-    @cached_property
-    def _client(self) -> ProgramClient:
-        return ProgramClient(**OVERRIDES)
+    :param exchange: a ``request`` and its ``response``, in the form of VCR's cassettes.
+    :param client: one with :data:`OVERRIDES`.
+    :raises LLMCallError, TypeError, ValueError: if no program's recording has the request, or the answer
+        is an error, or not whole.
+    """
+    # What llmcall sends takes no draw; the import counts these.
+    with sent_by(LLMCALL):
+        records = threads.run(_recorded(exchange, client))
+    return [record.replace(api_type=None, host=None, version=None) for record in records]
 
-    def records_of(self, exchange: Mapping[str, object]) -> list[Record]:
-        """Return the records that a recording has of an exchange, outside any scope; of embeddings, one per text.
 
-        :param exchange: a ``request`` and its ``response``, in the form of VCR's cassettes.
-        :raises LLMCallError, TypeError, ValueError: if no program's recording has the request, or the answer
-            is an error, or not whole.
-        """
-        # What llmcall sends takes no draw; the import counts these.
-        with sent_by(LLMCALL):
-            records = threads.run(self._recorded(exchange))
-        return [record.replace(api_type=None, host=None, version=None) for record in records]
-
-    async def _recorded(self, exchange: Mapping[str, Data]) -> list[Record]:
-        http = self._request(exchange["request"])
-        response = self._response(object_in(exchange.get("response")))
-        url = http.url
-        address = connections.address_of(url.scheme, url.host, url.port)
-        is_models = connections.is_models(address, {connections.OLLAMA})
-        to_record = await request_to_record(
-            http, (), is_models_host=is_models or is_of_model_sdk(http.headers)
+async def _recorded(exchange: Mapping[str, Data], client: ProgramClient) -> list[Record]:
+    http = _request(exchange["request"])
+    response = _response(object_in(exchange.get("response")))
+    url = http.url
+    address = connections.address_of(url.scheme, url.host, url.port)
+    is_models = connections.is_models(address, {connections.OLLAMA})
+    to_record = await request_to_record(
+        http, (), is_models_host=is_models or is_of_model_sdk(http.headers)
+    )
+    if to_record is None:
+        raise ValueError(
+            f"{http.method} {url.host}{url.path} would not be recorded: it is not JSON posted to a model, or is "
+            "JSON nested too deeply"
         )
-        if to_record is None:
-            raise ValueError(
-                f"{http.method} {url.host}{url.path} would not be recorded: it is not JSON posted to a model, or is "
-                "JSON nested too deeply"
-            )
-        transport = ProgramTransport(http_library(), to_record, lambda _: response)
-        calls = {call.request.cache_key: call for call in calls_of(transport, self._client)}
-        different = [*calls.values()]  # identical texts have one record
-        kind = different[0].kind
-        call = kind.joined(different)
-        answer = await _answer(transport, call)
-        kind.check(call.request, answer, must_fit_window=False)
-        return kind.records(different, answer, Received("", "", 0.0, None, None))
+    transport = ProgramTransport(http_library(), to_record, lambda _: response)
+    calls = {call.request.cache_key: call for call in calls_of(transport, client)}
+    different = [*calls.values()]  # identical texts have one record
+    kind = different[0].kind
+    call = kind.joined(different)
+    answer = await _answer(transport, call)
+    kind.check(call.request, answer, must_fit_window=False)
+    return kind.records(different, answer, Received("", "", 0.0, None, None))
 
-    def _request(self, message: Mapping[str, object]) -> httpx.Request:
-        library = http_library()
-        headers, content = _message(message)
-        uri = str(message.get("uri") or message.get("url"))  # the latter: go-vcr's
-        method = str(message.get("method") or "POST")
-        try:
-            request: httpx.Request = library.Request(method, uri, headers=headers, content=content)
-        except library.InvalidURL as error:
-            raise ValueError(f"its request has the uri {uri!r:.99}: {error}") from error
-        return request
 
-    def _response(self, message: Mapping[str, Data]) -> httpx.Response:
-        library = http_library()
-        headers, content = _message(message)
-        codes = (message.get(name) for name in ("status_code", "code"))  # the latter: go-vcr's
-        status = object_in(message.get("status")).get("code") or next(filter(None, codes), 200)
-        if not str(status).isdecimal():
-            raise ValueError(f"its response has the status {status!r:.99}")
-        try:
-            response: httpx.Response = library.Response(
-                int(str(status)), headers=headers, content=content
-            )
-            is_unread = CODING in headers and response.content == content
-        except library.DecodingError as error:
-            raise ValueError(f"its response is not {headers[CODING]}, or damaged") from error
-        if is_unread:
-            raise ValueError(
-                f"its response is compressed by {headers[CODING]}: install brotli (br) or zstandard (zstd), and import "
-                "it again"
-            )
-        return response
+def _request(message: Mapping[str, object]) -> httpx.Request:
+    library = http_library()
+    headers, content = _message(message)
+    uri = str(message.get("uri") or message.get("url"))  # the latter: go-vcr's
+    method = str(message.get("method") or "POST")
+    try:
+        request: httpx.Request = library.Request(method, uri, headers=headers, content=content)
+    except library.InvalidURL as error:
+        raise ValueError(f"its request has the uri {uri!r:.99}: {error}") from error
+    return request
+
+
+def _response(message: Mapping[str, Data]) -> httpx.Response:
+    library = http_library()
+    headers, content = _message(message)
+    codes = (message.get(name) for name in ("status_code", "code"))  # the latter: go-vcr's
+    status = object_in(message.get("status")).get("code") or next(filter(None, codes), 200)
+    if not str(status).isdecimal():
+        raise ValueError(f"its response has the status {status!r:.99}")
+    try:
+        response: httpx.Response = library.Response(
+            int(str(status)), headers=headers, content=content
+        )
+        is_unread = CODING in headers and response.content == content
+    except library.DecodingError as error:
+        raise ValueError(f"its response is not {headers[CODING]}, or damaged") from error
+    if is_unread:
+        raise ValueError(
+            f"its response is compressed by {headers[CODING]}: install brotli (br) or zstandard (zstd), and import "
+            "it again"
+        )
+    return response
 
 
 async def _answer(transport: ProgramTransport, call: Call) -> Response:

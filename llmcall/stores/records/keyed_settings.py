@@ -85,16 +85,14 @@ def _as_json(settings: Mapping[str, Data]) -> dict[str, Data]:
 
 def settings_shown(header: Mapping[str, Data], records: Iterable[Record]) -> dict[str, Data]:
     """Return a header's settings without the parameters, and the namespace, that no record's request has."""
-    unseen = {"namespace" if name == "cache_namespace" else name: name for name in header}
-    unseen = {field: unseen[field] for field in ("namespace", *CONFIGURED) if field in unseen}
+    fields = {"cache_namespace": "namespace", **{name: name for name in CONFIGURED}}
+    unseen = header.keys() & fields.keys()
     for record in records if unseen else ():
         request = record.request
-        seen = [field for field, name in unseen.items() if request.get(field) == header[name]]
-        for field in seen:
-            del unseen[field]
+        unseen = {name for name in unseen if request.get(fields[name]) != header[name]}
         if not unseen:
             break
-    return {name: value for name, value in header.items() if name not in unseen.values()}
+    return {name: value for name, value in header.items() if name not in unseen}
 
 
 def current_settings_of(records: Sequence[Record]) -> dict[str, Data]:

@@ -152,8 +152,6 @@ class Cassette(ContextDecorator):
         adds = (mode.adds and mode.reads) or not is_complete
         again = RUN_AGAIN.format(how="" if adds else " with mode 'new'")
         advice = again if writes else NOTHING_WRITTEN
-        dropped_keys = {record.cache_key for record in dropped}
-        records = tape.to_write(dropped_keys, is_complete=is_complete) if writes else []
         unanswered = self.failures.counts().get(FAILED, 0)
         if unused:
             self.unused_words = unused_words(
@@ -177,6 +175,8 @@ class Cassette(ContextDecorator):
         if run is not None:
             ended = {"exit_code": self.exit_code} if self.exit_code else {}
             run = {name: run[name] for name in run if name != "exit_code"} | ended
+        lacking = {record.cache_key for record in dropped}
+        records = tape.to_write(lacking, is_complete=is_complete)
         header = self.file.records.header._replace(
             settings=tape.settings_of(records),
             run=run,
@@ -188,7 +188,7 @@ class Cassette(ContextDecorator):
             self.left_out |= left_out
             keep_in_cache(tape.leave_out(left_out))
             header = header._replace(is_complete=False)
-            records = tape.to_write(dropped_keys | self.left_out.keys(), is_complete=False)
+            records = tape.to_write(lacking | self.left_out.keys(), is_complete=False)
         if self.left_out:
             notice("%s: %s", self.path, left_out_words([*self.left_out.values()]))
 

@@ -209,18 +209,6 @@ def test_a_record_holds_what_was_asked_and_answered(cache: ResponseCache) -> Non
     )
 
 
-def test_a_clients_record_holds_who_answered() -> None:
-    """It has the kind of the API, the host, and llmcall's version."""
-    client = client_at()
-    answer_to(client)
-    (record,) = client.cache.records()
-    assert (record.api_type, record.host, record.version) == (
-        "scripted",
-        "scripted",
-        llmcall.__version__,
-    )
-
-
 def test_changing_a_reply_changes_no_record(cache_path: str) -> None:
     """Changing a record object changes none either."""
     reply = {"role": "assistant", "content": "3", "tool_calls": [TOOL_CALL]}

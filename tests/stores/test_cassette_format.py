@@ -142,14 +142,6 @@ def test_requests_that_share_beginnings_are_read_as_they_were(
     ]
 
 
-def test_a_growing_history_does_not_repeat_its_long_texts() -> None:
-    """Each stands once."""
-    records = history(40, 600)
-    file = written(records)
-    texts = [message["content"] for message in records[-1].request["messages"][1:]]
-    assert [text for text in texts if file.count(text) > 1] == []
-
-
 def test_lines_may_stand_in_any_order_after_the_header_and_twice() -> None:
     """Git's union merges make such files."""
     head, *rest = written(history(6, 600)).splitlines(keepends=True)

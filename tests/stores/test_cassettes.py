@@ -184,11 +184,6 @@ def test_modes_once_and_new_record_where_nothing_is_recorded(mode: str, state: s
     assert (tape.recorded, tape.replayed) == (2, 1)
 
 
-def test_mode_once_is_the_default() -> None:
-    """A first run records, all others replay."""
-    assert cassette(PATH).mode == "once"
-
-
 def test_mode_new_adds_what_is_missing() -> None:
     """It replays what is there, asks the rest and adds it; ``unused`` has the records that answered no call."""
     taped("a", "b")
@@ -356,16 +351,6 @@ def test_a_cassette_that_a_wrong_argument_refuses_stays_closed(arguments: Any) -
     assert asked_in() == ["Hi"]
 
 
-def test_a_rewrite_in_cells_leaves_the_old_file_until_it_is_closed() -> None:
-    """A kernel that dies loses nothing."""
-    taped("Old")
-    tape = cassette(PATH, mode="rewrite").open()
-    answer_to(counting())
-    assert asked_in() == ["Old"]
-    tape.close()
-    assert asked_in() == ["Hi"]
-
-
 def test_a_close_in_a_block_leaves_it_open() -> None:
     """A block closes its cassette itself, and records until then."""
     with cassette(PATH) as tape:
@@ -452,13 +437,6 @@ def test_cells_that_run_again_ask_only_what_is_new(mode: str) -> None:
     run(LAST_CELL, FIRST_CELL, SECOND_CELL, LAST_CELL)
     assert is_complete()
     assert len(client.requests) == len(asked_in()) == 4
-
-
-def test_a_run_that_asks_nothing_makes_no_file() -> None:
-    """An empty cassette would look like a recording."""
-    with cassette("none.jsonl"):
-        pass
-    assert not Path("none.jsonl").exists()
 
 
 def test_an_answer_after_the_end_is_returned_but_not_recorded(
@@ -1013,17 +991,6 @@ def test_settings_that_code_gives_a_client_are_not_in_the_header() -> None:
     with cassette(PATH):
         answer_to(client)
     assert "temperature" not in header()
-
-
-def test_a_setting_without_a_value_in_the_header_has_none_in_a_replay() -> None:
-    """This machine's value would make another request of it."""
-    config_file("[OpenAI]\nTEMPERATURE = 0\n")
-    with cassette(PATH):
-        answer_to(counting())
-    config_file("[OpenAI]\nTEMPERATURE = 0\nTOP_P = 0.5\n")
-    with cassette(PATH, mode="none") as tape:
-        answer_to(counting())
-    assert tape.replayed == 1
 
 
 def record_before_the_model_changes() -> None:
@@ -1874,17 +1841,6 @@ def test_an_updated_file_is_a_fresh_recording_of_the_same_calls(days: tuple[str,
     asked_days("update", days)
     asked_days("once", days, "fresh.jsonl")
     assert Path(PATH).read_bytes() == Path("fresh.jsonl").read_bytes()
-
-
-def test_an_updated_run_differs_from_the_old_one_in_its_changed_prompt() -> None:
-    """The commands ``show`` and ``diff`` read the calls in their order."""
-    asked_days("once", DAYS, "old.jsonl")
-    asked_days("once", DAYS)
-    asked_days("update", RAINY)
-    told = commands.done("diff", "old.jsonl", PATH)
-    assert "town, call 2: the prompt changed: {+and it rains+}" in told
-    shown = commands.done("show", PATH)
-    assert re.findall(r"day \d(?: and it rains)?", shown)[::2] == [*RAINY]
 
 
 def test_mode_new_keeps_an_unused_record_behind_its_predecessor() -> None:

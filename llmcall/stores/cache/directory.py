@@ -48,7 +48,6 @@ class Directory(Storage):
     def __init__(self, path: str) -> None:
         self.name = os.path.abspath(os.path.expandvars(os.path.expanduser(path)))
         self.outlives_system = True
-        self._folders = [self.name]
         self._file = os.path.join(self.name, DATABASE)
         self._database: Database | None = None
         self._is_half_made = False  # the disk was full before the database was whole
@@ -148,8 +147,7 @@ class Directory(Storage):
                         f"the cache path {self.name} is a file; [Cache] PATH must name a directory"
                     )
                 if create:
-                    for folder in self._folders:
-                        _make_private(folder)
+                    _make_private(self.name)
                 exists = self.exists() and not self._is_half_made
                 if create or exists:
                     self._is_half_made = not exists

@@ -59,18 +59,20 @@ class SearchResult(NamedTuple):
     :param looked_in: the place that was searched, in words.
     :param problem: why nothing could be read, or an empty text.
     :param nearest: the nearest record of the request's kind.
+    :param differences: the differences from that record, the sample first.
     :param samples: the samples of the records of identical requests.
     :param scopes: the scope paths of all records, in order.
-    :param reordered: the scope paths of the records of the same request in another order.
+    :param is_reordered: ``True`` if the same request is recorded in another order.
     :param all_used: ``True`` if this run has used all records of the request's kind in its scope.
     """
 
     looked_in: str
     problem: str = ""
     nearest: Record | None = None
+    differences: tuple[Difference, ...] = ()
     samples: Sequence[str | None] = ()
     scopes: Sequence[str] = ()
-    reordered: Sequence[str] = ()
+    is_reordered: bool = False
     all_used: bool = False
 
 
@@ -84,11 +86,10 @@ def search(request: Request, source: Source) -> SearchResult:
         return SearchResult(source.name, source.problem)
     requested, (path, _) = request.hashed, split_sample(request.sample)
     size, order_free = _size(requested), _order_free(requested)
-    count, least = 0, (True,) * 3
+    count, least, is_reordered = 0, (True,) * 3, False
     nearest: list[Record] = []
     samples: list[str | None] = []
     scopes: set[str] = set()
-    reordered: list[str] = []
     try:
         for record in source.records:
             count += 1
@@ -99,7 +100,7 @@ def search(request: Request, source: Source) -> SearchResult:
             if fields == requested:
                 samples.append(record.sample)
             elif _size(fields) == size and _order_free(fields) == order_free:
-                reordered.append(record.scope)
+                is_reordered = True
             rank = (fields != requested, record.scope != path, source.is_used(record.cache_key))
             if rank < least:
                 nearest, least = [record], rank
@@ -113,16 +114,20 @@ def search(request: Request, source: Source) -> SearchResult:
     record = min(nearest, key=lambda candidate: _distance(requested, candidate.request))
     changes = differences(record.request, requested)
     if all(str(change.recorded).split() == str(change.requested).split() for change in changes):
-        reordered = []  # only blanks differ
-    elif not reordered and all(
+        is_reordered = False  # only blanks differ
+    elif all(
         isinstance(difference.recorded, str)
         and isinstance(difference.requested, str)
         and have_same_parts(difference.recorded, difference.requested)
         for difference in changes
     ):
-        reordered.append(record.scope)
+        is_reordered = True
+    if record.sample != request.sample:
+        changes = (Difference("sample", record.sample, request.sample), *changes)
     all_used = least == (True, False, True)
-    return SearchResult(looked_in, "", record, samples, sorted(scopes), reordered, all_used)
+    return SearchResult(
+        looked_in, "", record, changes, samples, sorted(scopes), is_reordered, all_used
+    )
 
 
 def split_sample(sample: str | None) -> tuple[str, str]:
@@ -186,12 +191,9 @@ OTHER_ORDER = (
 )
 
 
-def find_causes(
-    request: Request, result: SearchResult, differences: Sequence[Difference], settings: Settings
-) -> list[str]:
+def find_causes(request: Request, result: SearchResult, settings: Settings) -> list[str]:
     """Return the certain causes of a miss, one sentence each.
 
-    :param differences: the differences from the nearest record.
     :param settings: the settings of the request.
     """
     if result.problem:
@@ -200,7 +202,7 @@ def find_causes(
         return [f"no {request.kind} request is recorded there"]
     if result.samples:
         return [_cause_of_sample(request.sample, result.samples)]
-    causes = [OTHER_ORDER] if result.reordered else []
+    causes = [OTHER_ORDER] if result.is_reordered else []
     path, _ = split_sample(request.sample)
     if result.all_used:
         causes.append(
@@ -211,8 +213,8 @@ def find_causes(
         others = [scope for scope in result.scopes if scope]
         listed = f"; there are records in {_listed(others)}" if others else ""
         causes.append(f"nothing is recorded in the scope {path!r}{listed}")
-    are_settings = all(difference.place in CONFIGURED for difference in differences)
-    for difference in differences:
+    are_settings = all(difference.place in CONFIGURED for difference in result.differences)
+    for difference in result.differences:
         cause = _cause_of_field(difference, settings)
         if not cause and are_settings:
             cause = _cause_of_missing_setting(difference, settings)

@@ -14,7 +14,7 @@ from ...keys.request import Data, Request, messages_of, text_with_placeholders, 
 from ...support.display import OUTSIDE_ANY_SCOPE, printable, shortened, wrapped
 from ...support.secrets import masked
 from ...support.system import unwatched
-from ..differences import Difference, differences
+from ..differences import Difference
 from ..record import Record
 from .causes import NOTHING, Source, find_causes, needed_normalizers, search, split_sample
 
@@ -161,25 +161,20 @@ def explain(request: Request, source: Source, settings: Settings, remedy: str) -
     """
     result = search(request, source)
     nearest = result.nearest
-    changes: tuple[Difference, ...] = ()
-    if nearest is not None:
-        changes = differences(nearest.request, request.hashed)
-        if nearest.sample != request.sample:
-            changes = (Difference("sample", nearest.sample, request.sample), *changes)
-    found = find_causes(request, result, changes, settings)
+    found = find_causes(request, result, settings)
     is_found = nearest is not None and nearest.cache_key == request.cache_key
-    names = needed_normalizers(changes, settings)
+    names = needed_normalizers(result.differences, settings)
     causes: list[str] = []
     if not source.is_complete:
         causes.append(INCOMPLETE)
     # The same program may send it in another order or at another time.
-    elif source.is_strange and not (names or result.reordered):
+    elif source.is_strange and not (names or result.is_reordered):
         messages = [] if nearest is None else messages_of(nearest.request)
         if not any(message in messages for message in messages_of(request.hashed)):
             causes.append(OTHER_PROGRAM)
     if names:
         remedy = _normalizing_remedy(names, source)
-    elif result.reordered:
+    elif result.is_reordered:
         remedy = FIXED_ORDER
     return Miss(
         kind=request.kind,
@@ -189,7 +184,7 @@ def explain(request: Request, source: Source, settings: Settings, remedy: str) -
         opening=_opening(request.hashed),
         looked_in=result.looked_in,
         nearest=nearest,
-        differences=changes,
+        differences=result.differences,
         causes=(*causes, *found)[:MOST_CAUSES],
         remedy=remedy,
         recorded=is_found,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -106,9 +107,10 @@ class Cassette(ContextDecorator):
         self.left_out: dict[str, str] = {}  # why a record could not be written, by its key
 
     def replay_only(self) -> None:
-        """Switch to the mode ``none`` and to no reports, before the cassette reads its file."""
+        """Switch to the mode ``none`` and to no reports of use, before the cassette reads its file."""
         self.mode = "none"
-        self.owner = self.owner.silent()
+        self.owner = copy.copy(self.owner)
+        self.owner.writes = self.owner.knows_use = False
 
     def read_file(self) -> None:
         """Read the file, and begin a tape with its records."""
@@ -140,7 +142,8 @@ class Cassette(ContextDecorator):
         mode = MODES[self.mode]
         tape.drops_unused = mode.moves_unused and ended_well and tape.has_calls and not has_failures
         unused = tape.log.unused() if ended_well and owner.knows_use else []
-        dropped = tape.dropped(unused)
+        # Further draws of the run's requests stay, so as to leave no gap among them.
+        dropped = [*tape.not_of_run(unused)] if unused and tape.drops_unused else []
         if mode.reads:
             is_changed = tape.differs_from_file(
                 is_complete=is_complete, names_all=mode.moves_unused

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -41,12 +40,6 @@ class Owner:
     is_settings = False
     run: Mapping[str, Data] | None = None
     earlier_calls: Mapping[str, SortKey] = NO_CALLS
-
-    def silent(self) -> Owner:
-        """Return the owner of a cassette that is only read, and whose use is reported elsewhere, as in a packing."""
-        silent = copy.copy(self)
-        silent.writes = silent.knows_use = False
-        return silent
 
     def place(self) -> str:
         """Return where it has the cassette open, and what to do instead of opening a second one."""

@@ -272,12 +272,6 @@ class Tape:
         stored = [record for record in stored if record.cache_key not in self._gained]
         return self.log.in_order(stored, [record for record, _ in self._gained.values()])
 
-    def dropped(self, unused: Sequence[Record]) -> list[Record]:
-        """Return the unused records that the file loses. Further draws of the run's requests stay, so as to leave
-        no gap among them.
-        """
-        return list(self.not_of_run(unused)) if unused and self.drops_unused else []
-
     def not_of_run(self, records: Iterable[Record]) -> Iterator[Record]:
         """Yield the records that are not draws of any request that the run made."""
         used = (record for key in self.log.used_keys() if (record := self.stored.get(key)))

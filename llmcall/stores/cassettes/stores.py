@@ -121,30 +121,27 @@ class CassetteStore(NamedTuple):
         :raises CacheError: if it is missing in a forked process, or from a file that cannot be written: a new
             record would be lost.
         """
-        tape, record = self.cassette.tape, None
-        position = self.position
+        tape, position = self.cassette.tape, self.position
         if tape.stored.has_given and position is not None and position.arm:
             sample = draw_in_arm(str(request.sample), position.arm)
             own_key = key_of(request.kind, request.hashed, sample)
             given = tape.find(own_key, position)
             if given is not None:
                 return given
-        if not self.replaces:
-            record = tape.find(request.cache_key, self.position, request.hashed)
-        if not tape.may_record:
-            if record is None and self.position is not None:
-                key = self.cassette.stand_in(request, self.position)
-                record = None if key is None else tape.find(key, self.position)
-            return record
+        key = request.cache_key
+        record = None if self.replaces else tape.find(key, position, request.hashed)
         if record is not None:
             return record
-        if self.position is not None:
+        if not tape.may_record:
+            other_key = None if position is None else self.cassette.stand_in(request, position)
+            return None if other_key is None else tape.find(other_key, position)
+        if position is not None:
             self.cassette.file.check_can_gain()
             tape.take_settings(request.kind, request.model)
         record = self.cache.get(request)
         if record is None:
             return None
-        is_of_run = request.cache_key in self.cache.cache.batched_keys
+        is_of_run = key in self.cache.cache.batched_keys
         source = GotFrom.SERVER if is_of_run else GotFrom.CACHE
         # The caller of an earlier run does not count; in this run the first to get it does.
         return self._put(record.replace(caller=None), source)

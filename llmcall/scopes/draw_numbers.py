@@ -340,17 +340,19 @@ class ReplayedCallers:
         if caller.is_by_arrival or current_thread().name.startswith("Dummy-"):
             sharing.add(None)
         if None in sharing and len(sharing) > 2:
-            self._note_moved(Moved(request, number, caller.name, None), callers)
+            recorded = None
         elif recorded is None:
-            if not callers.recorded.callers and callers.are_told_apart:
-                self._note_moved(Moved(request, number, caller.name, None), callers)
-        elif recorded != caller.name and not callers.are_same(recorded, caller.name):
-            self._note_moved(Moved(request, number, caller.name, recorded), callers)
-        # In an arm, a caller makes calls that another arm recorded; and some make several at the same time.
-        elif not (branches or caller.is_concurrent) and callers.recorded.histories.get(
-            number, ""
-        ) not in (history_text(history), UNKNOWN):
-            self._note_moved(Moved(request, number, caller.name, caller.name), callers)
+            if callers.recorded.callers or not callers.are_told_apart:
+                return
+        elif recorded == caller.name or callers.are_same(recorded, caller.name):
+            asked_before = callers.recorded.histories.get(number, "")
+            is_after_same = asked_before in (history_text(history), UNKNOWN)
+            # In an arm, a caller makes calls that another arm recorded; and some make several at the same time.
+            if is_after_same or branches or caller.is_concurrent:
+                return
+            recorded = caller.name
+        self.moved.append(Moved(request, number, caller.name, recorded))
+        self._concerned.setdefault(request, callers)
 
     def take_back(self, request: ScopedRequest, caller: str, number: int) -> None:
         """Forget a draw whose number was released: its call failed, or will be made again."""
@@ -358,7 +360,3 @@ class ReplayedCallers:
         last = self._last.get((path, caller))
         if last is not None and (last.request, last.number) == (digest, number):
             self._last[path, caller] = _Step(0, last.before, "", -1)
-
-    def _note_moved(self, moved: Moved, callers: Callers) -> None:
-        self.moved.append(moved)
-        self._concerned.setdefault(moved.request, callers)

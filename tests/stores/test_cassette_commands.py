@@ -187,6 +187,10 @@ SHOWN = [
             '{"file": {"file_id": "f"}, "type": "file"}',
         ],
     ),
+    (
+        chat("?", "!", "s#0").replace(caller="task main 0/task ask 1"),
+        ["#0  m  asked by task main 0/task ask 1"],
+    ),
     (embedding("bread", [0.5, 0.25, 1, 2]), ["text", "bread", "→ embedding", "4 numbers"]),
     (
         function("price", {"item": "b"}, 3.5),
@@ -303,7 +307,7 @@ def test_a_forgotten_draw_moves_no_other_under_run(draw: int, expected: str) -> 
 
 @pytest.mark.parametrize(("record", "expected"), SHOWN)
 def test_show_prints_a_record_of_any_kind(record: Record, expected: list[str]) -> None:
-    """Tools, their calls and results, refusals, choices, media, embeddings and functions."""
+    """Tools, their calls and results, refusals, choices, media, callers, embeddings and functions."""
     shown = [line.strip().removeprefix("--- call 1  ") for line in text_of([record]).splitlines()]
     assert [line for line in shown if line in expected] == expected
 
@@ -544,10 +548,3 @@ def test_check_names_a_recording_that_broke_off() -> None:
     with llmcall.cassette(TAPE), llmcall.scope("s"):
         client.send_message("Hello")
     assert json.loads(done("cassette", "check", TAPE, "--json")) == []
-
-
-def test_show_names_the_caller_of_a_call() -> None:
-    """In the line of the call."""
-    record = chat("?", "!", "s#0").replace(caller="task main 0/task ask 1")
-    [line] = [line for line in text_of([record]).splitlines() if line.startswith("--- call 1")]
-    assert line.endswith("asked by task main 0/task ask 1")

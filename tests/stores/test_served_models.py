@@ -306,12 +306,3 @@ def test_diff_names_the_models_and_their_days_if_the_runs_differ_in_them(
     printed = commands.done("diff", PATH, without_days)
     assert f"{PATH}: answered by {SNAPSHOT} ({today()})" in printed
     assert f"{without_days}: answered by {SNAPSHOT} (days not recorded)" in printed
-
-
-@pytest.mark.feature("report")
-def test_a_report_names_the_models_and_their_days() -> None:
-    """They stand among the facts of the run."""
-    recorded(PATH, "Hi", cache_mode="off")
-    commands.done("report", PATH, "-o", "report.html")
-    html = Path("report.html").read_text(encoding="utf-8")
-    assert f"{SNAPSHOT} ({today()})" in html

@@ -95,12 +95,8 @@ class Database(diskcache.Cache):  # type: ignore[misc]
         if getattr(local, "con", None) is None or local.pid != this_process():
             local.closer = self._connect()
             local.con, local.pid = local.closer.connection, this_process()
-            try:
-                for name, value in self._connection_settings(local.con):
-                    self.reset(name, value, update=False)
-            except sqlite3.Error:
-                self.close()
-                raise
+            for name, value in self._connection_settings(local.con):
+                self.reset(name, value, update=False)
         connection: sqlite3.Connection = local.con
         return connection
 

@@ -86,6 +86,8 @@ class Database(diskcache.Cache):  # type: ignore[misc]
         self._reader: _Closer | None = None  # for look-ups of threads without one
         _check_limits(folder)
         settings = {**SETTINGS, "sqlite_synchronous": int(synchronous)}
+        known = {**diskcache.DEFAULT_SETTINGS, **settings}
+        self._pragmas = {name: known[name] for name in known if name.startswith("sqlite_")}
         super().__init__(folder, disk=BytesDisk, **settings)
         using_database.databases.add(self)
 
@@ -95,7 +97,7 @@ class Database(diskcache.Cache):  # type: ignore[misc]
         if getattr(local, "con", None) is None or local.pid != this_process():
             local.closer = self._connect()
             local.con, local.pid = local.closer.connection, this_process()
-            for name, value in self._connection_settings(local.con):
+            for name, value in self._pragmas.items():
                 self.reset(name, value, update=False)
         connection: sqlite3.Connection = local.con
         return connection
@@ -112,14 +114,6 @@ class Database(diskcache.Cache):  # type: ignore[misc]
         )
         self._closers.add(closer)
         return closer
-
-    @staticmethod
-    def _connection_settings(connection: sqlite3.Connection) -> list[tuple[str, object]]:
-        try:
-            rows = connection.execute("SELECT key, value FROM Settings").fetchall()
-        except sqlite3.OperationalError:  # the database is being made
-            return []
-        return [row for row in rows if row[0].startswith("sqlite_")]
 
     def close_all(self) -> None:
         """Close the connections of all threads, which a forked process inherited."""

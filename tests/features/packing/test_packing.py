@@ -218,10 +218,8 @@ def test_a_package_holds_what_the_run_used(packed: Path) -> None:
     }
 
 
-def test_the_readme_says_what_a_reviewer_must_know(packed: Path) -> None:
-    """The commands, the models, days, counts and cost; how to do without llmcall."""
-    text = (packed / "README.md").read_text(encoding="utf-8")
-    for words in (
+PAGES = {
+    "README.md": (
         "python -m pip install -r requirements.txt",
         "llmcall verify .",
         "llmcall from the wheel in this folder",
@@ -230,28 +228,31 @@ def test_the_readme_says_what_a_reviewer_must_know(packed: Path) -> None:
         "- Cost: ",
         f"python '{SCRIPT}' --n 3",
         "python read_cassette.py recordings/FILE",
-    ):
-        assert words in text
-    assert "pip install llmcall\n" not in text
-
-
-def test_a_package_has_the_reporting_checklist_of_its_recordings(packed: Path) -> None:
-    """The 14 items of GUIDE-LLM, what the recording knows, and blanks for what only authors know."""
-    text = (packed / "REPORTING.md").read_text(encoding="utf-8")
-    numbers = [line[3:6] for line in text.splitlines() if line.startswith("## ")]
-    expected = "A.1 A.2 B.1 B.2 B.3 B.4 B.5 C.1 C.2 D.1 E.1 E.2 F.1 G.1 Opt Opt"
-    assert numbers == expected.split()
-    for words in (
+    ),
+    "REPORTING.md": (
         "- Asked for: gpt-6-luna.",
         "at localhost: ",
         "- 3 calls through the API: chat completions.",
         "- 3 answers to 3 different requests: 1 for each.",
         "```text\nYou are Ada, a nurse. What do you pay?\n```",
         f"The program, `'{SCRIPT}' --n 3`, is in this package",
-    ):
-        assert words in text
-    blanks = [part[:3] for part in text.split("\n## ") if "**TO FILL IN:**" in part]
-    assert {"A.1", "D.1", "E.1", "G.1"} <= set(blanks)
+    ),
+}
+
+
+def test_the_pages_say_what_a_reviewer_must_know(packed: Path) -> None:
+    """The commands, the models, days, counts and cost; how to do without llmcall. The 14 items of GUIDE-LLM, with
+    blanks for what only authors know.
+    """
+    pages = {name: (packed / name).read_text(encoding="utf-8") for name in PAGES}
+    assert [
+        words for name, said in PAGES.items() for words in said if words not in pages[name]
+    ] == []
+    assert "pip install llmcall\n" not in pages["README.md"]
+    _, *items = pages["REPORTING.md"].split("\n## ")
+    expected = "A.1 A.2 B.1 B.2 B.3 B.4 B.5 C.1 C.2 D.1 E.1 E.2 F.1 G.1 Opt Opt"
+    assert [item[:3] for item in items] == expected.split()
+    assert {"A.1", "D.1", "E.1", "G.1"} <= {item[:3] for item in items if "**TO FILL IN:**" in item}
 
 
 @pytest.mark.ci
@@ -289,20 +290,10 @@ def environment(folder: Path) -> Path:
     return python
 
 
-def in_environment(*command: str | Path, folder: Path, path: str = "") -> str:
-    """Run a command of an environment, and return what it prints.
-
-    :param path: a folder whose modules go before the environment's.
-    """
-    completed = subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": path},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return completed.stdout.strip()
+def in_environment(*command: str | Path, folder: Path) -> str:
+    """Run a command of an environment, and return what it prints."""
+    environment = {**os.environ, "PYTHONPATH": ""}
+    return subprocess.check_output(command, cwd=folder, env=environment, text=True).strip()
 
 
 @pytest.mark.ci
@@ -311,18 +302,6 @@ def test_the_same_study_gives_the_same_bytes(packed: Path, project: Path) -> Non
     options = ("--cassette", TAPE, "--zip", "../q.zip")
     done("pack", "../das Päckchen", *options, "--", SCRIPT, "--n", 3)
     assert Path("../q.zip").read_bytes() == (packed.parent / "p.zip").read_bytes()
-
-
-def test_the_recording_is_read_without_llmcall(packed: Path) -> None:
-    """``read_cassette.py`` prints the questions and answers with the standard library alone."""
-    printed = subprocess.run(
-        [sys.executable, "-I", "-S", "read_cassette.py", f"recordings/{TAPE}"],
-        cwd=packed,
-        check=True,
-        capture_output=True,
-    ).stdout.decode()
-    assert "You are Çem, a driver. What do you pay?" in printed
-    assert "answer 2" in printed
 
 
 @pytest.mark.slow
@@ -416,37 +395,6 @@ open("out/new.txt", "w").close()
     assert differing["network"] == "127.0.0.1:9"
     assert "2 attempts to connect, blocked" in str(found)
     assert str(found).endswith("not verified: 5 checks failed")
-
-
-# What a hostile author changes: the file, a text in it, the new text, the check that fails, and what it shows
-CHANGES = {
-    "an answer": (
-        *(f"recordings/{TAPE}", "answer 2", "answer 3"),
-        *("result out/table.csv", "+Çem,answer 3"),
-    ),
-    "a prompt": (
-        *(f"recordings/{TAPE}", "a nurse", "a doctor"),
-        *("recordings", "its key does not match its request"),
-    ),
-    "the code": (f"code/{SCRIPT}", "* rate()", "* 2", "result out/table.csv", "+Ada,answer 0,16"),
-    "a number of a result": (
-        *("results/out/all.json", "8.8", "9.9"),
-        *("result out/all.json", '"answer 0", 9.9'),
-    ),
-    "a printed number": ("manifest.json", "3 answers", "9 answers", "printed text", "-9 answers"),
-}
-
-
-@pytest.mark.parametrize(
-    "change",
-    [name if name == "the code" else pytest.param(name, marks=pytest.mark.ci) for name in CHANGES],
-)
-def test_what_a_hostile_author_changes_is_noticed(package: Path, change: str) -> None:
-    """And shown, although all sums are mended."""
-    file, old, new, check, shown = CHANGES[change]
-    edited(package / file, old, new)
-    mend(package)
-    assert shown in failed(llmcall.verify(package))[check]
 
 
 # Whether the results come from the answers
@@ -574,10 +522,13 @@ save("said.json", said)
 
 
 @pytest.mark.ci
-def test_a_missing_record_and_a_damaged_recording_are_found(package: Path) -> None:
-    """A call without an answer ends the program, and the records that it left unused are named."""
+def test_a_changed_or_missing_record_and_a_damaged_recording_are_found(package: Path) -> None:
+    """Also with new sums. A call without an answer ends the program, and the records that it left unused are named."""
     tape = package / "recordings" / TAPE
     lines = tape.read_text(encoding="utf-8").splitlines(keepends=True)
+    edited(tape, "a nurse", "a doctor")
+    mend(package)
+    assert "key does not match its request" in failed(llmcall.verify(package))["recordings"]
     tape.write_text("".join(line for line in lines if "Bela" not in line), encoding="utf-8")
     mend(package)
     found = failed(llmcall.verify(package))
@@ -912,26 +863,20 @@ def test_wrong_usage_overwrites_nothing(project: Path, arguments: list[str], wor
     assert not Path("../made").exists()
 
 
-def read_without_llmcall(*records: Any) -> str:
-    """Return what ``read_cassette.py`` prints of some records."""
-    reader = Path(llmcall.__file__).parent / "features" / "packing" / "data" / "read_cassette.py"
-    command = [sys.executable, "-I", "-S", reader, write_cassette("a.jsonl", records)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-def test_the_reader_without_llmcall_prints_the_arms() -> None:
-    """Of a record that several used, all of them."""
-    record = chat("Hi", "Yes.", "app/0/bob#0").with_arms(("control", "treated"))
-    assert "chat app/0/bob#0  in the arms control, treated\n" in read_without_llmcall(record)
-
-
-def test_the_reader_without_llmcall_prints_unsafe_characters_escaped() -> None:
-    """Escapes of a terminal, direction marks and invisible characters, as ``show`` prints them."""
+def test_the_packed_reader_prints_a_recording_without_llmcall(packed: Path) -> None:
+    """With each call's arms, and escapes of a terminal, direction marks and invisible characters as ``show`` prints
+    them.
+    """
     unsafe = "\x1b[2J \u202eevil \u200b \ufeff \x9b \U000e0041"
     record = chat(unsafe, f"{unsafe}\tTab\nline", f"{unsafe[:4]}#0", stop=unsafe)
-    printed = read_without_llmcall(record)
+    long = "Bread? " * 100  # has a line of its own
+    records = [record.with_arms(("control", "treated")), chat(long, "Yes.", "Ada#0")]
+    write_cassette("a.jsonl", records)
+    command = [sys.executable, "-I", "-S", packed / "read_cassette.py", "a.jsonl"]
+    printed = subprocess.check_output(command, text=True)
     shown = r"\x1b[2J \u202eevil \u200b \ufeff \x9b \U000e0041"
     assert f"--- answer\n{shown}\tTab\nline\n" in printed
-    assert r"chat \x1b[2J#0" in printed
+    assert f"--- user\n{long}\n--- answer\nYes.\n" in printed
+    assert "chat \\x1b[2J#0  in the arms control, treated\n" in printed
     assert not [mark for mark in unsafe if mark in printed and not mark.isprintable()]
     assert shown in done("show", "a.jsonl")

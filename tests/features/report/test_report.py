@@ -311,12 +311,14 @@ def distributions(html: str) -> dict[str, list[tuple[str, ...]]]:
 
 def test_a_survey_has_the_distribution_of_its_answers_by_question() -> None:
     """Of each field of the answers' JSON. Refusals are counted too; an answer that was asked again is
-    not.
+    not. A person's repeats are no other actors.
     """
-    assert distributions(report(survey("a.jsonl"))) == {
+    html = report(survey("a.jsonl"))
+    assert distributions(html) == {
         "Bus? bus": [("yes", "24"), ("no", "23"), ("(refused)", "1")],
         "Bus? sure": [("1", "23"), ("2", "24"), ("(refused)", "1")],
     }
+    assert facts_of(html)["actors"] == "24 (48 with repeats)"
 
 
 def test_a_respondent_has_the_words_of_its_row() -> None:
@@ -340,11 +342,6 @@ def test_a_page_of_two_runs_counts_their_answers_side_by_side() -> None:
     assert found["Bus? bus"][1:] == [("yes", "24", "8"), ("no", "23", "7"), ("(refused)", *"11")]
     other = distributions(report("a.jsonl", "--against", "b.jsonl"))
     assert {*other} == {"Bus? bus", "Bus? sure", "Tram? bus", "Tram? sure"}
-
-
-def test_the_repeats_of_a_survey_are_no_other_actors() -> None:
-    """The page counts the persons, and says how many they are with their repeats."""
-    assert facts_of(report(survey("a.jsonl")))["actors"] == "24 (48 with repeats)"
 
 
 def test_the_questions_of_a_survey_are_the_templates_and_functions_that_asked() -> None:
@@ -406,9 +403,9 @@ def test_a_page_says_which_answers_were_cut_refused_and_asked_again() -> None:
     ]
 
 
-def many(path: str, *, word: str = "Yes") -> str:
+def many(path: str) -> str:
     """Write down a run of 10,100 calls: 4,100 of one actor, and 20 of each of 300."""
-    records = [chat(f"Bread {n}?", f"{word}, {n}.", f"world/crowd#{n}") for n in range(4_100)]
+    records = [chat(f"Bread {n}?", f"Yes, {n}.", f"world/crowd#{n}") for n in range(4_100)]
     records += [
         chat(f"Milk {n}?", "Yes.", f"world/actor-{actor}#{n}")
         for actor in range(300)
@@ -421,7 +418,7 @@ def many(path: str, *, word: str = "Yes") -> str:
 def test_a_page_shows_at_most_10_000_calls_unless_it_is_told() -> None:
     """It says so; its sums are of the whole run."""
     run = many("a.jsonl")
-    html = report(run, "--against", many("b.jsonl", word="No"))
+    html = report(run)
     assert len(data_of(html)["cells"]["call"]) == 5_960
     assert "A sample: 5,960 of 10,100 calls, from 298 of 301 actors" in html
     html = report(run, "--sample", "11000")

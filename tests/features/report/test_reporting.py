@@ -260,57 +260,43 @@ def test_prompts_and_names_of_a_checklist_are_escaped() -> None:
     assert "<script>alert" not in page and "<b>" not in page and "\x1b" not in page
 
 
-@pytest.mark.feature("importing")
-def published(*answers: object) -> dict[str, str]:
-    """Return the checklist of published answers to one question."""
-    rows = [
-        {"scope": str(number), "prompt": "Bread?", "answer": answer}
-        for number, answer in enumerate(answers)
-    ]
-    llmcall.import_answers(rows, "published.jsonl", model="m", source="doi:10.1/x")
-    return items("published.jsonl")
-
-
 WHOLE = {
     "object": "chat.completion",
     "choices": [{"message": {"role": "assistant", "content": "No"}, "finish_reason": "length"}],
     "usage": {"prompt_tokens": 10, "completion_tokens": 1, "total_tokens": 11},
 }
-
-
-@pytest.mark.feature("importing")
-def test_what_published_texts_do_not_say_is_not_recorded() -> None:
-    """No count of it is 0."""
-    found = published("Yes.", "No.")
-    assert "2 calls imported: how the model was accessed was not recorded" in found["B.2"]
-    assert "Parameters were not recorded." in found["B.3"] and "Cost: not recorded" in found["cost"]
-    assert "Whether requests held tools or a search was not recorded." in found["B.4"]
-    assert "Whether calls continued a conversation kept by the server was not" in found["B.5"]
-    assert "Whether requests held system messages was not recorded." in found["C.2"]
-    assert "Whether calls got no answer was not recorded." in found["E.2"]
+UNKNOWN = "Whether they were asked again or could be read was not recorded."
+OF_TWO = "Whether 2 of 2 answers were cut or refused was not recorded."
+OF_THREE = (
+    "Whether 2 of 3 answers were cut or refused was not recorded. The others: 1 cut, none refused."
+)
 
 
 @pytest.mark.parametrize(
-    ("answers", "said"),
+    ("answers", "item", "said"),
     [
-        (("Yes, because I", "No"), "Whether 2 of 2 answers were cut or refused was not recorded."),
-        (
-            ("Yes, because I", "No", WHOLE),
-            "Whether 2 of 3 answers were cut or refused was not recorded. The others: 1 cut, none refused.",
-        ),
-        ((WHOLE,), "1 answer: 1 cut, none refused."),
+        (["Yes"], "B.2", "1 call imported: how the model was accessed was not recorded"),
+        (["Yes"], "B.3", "Parameters were not recorded."),
+        (["Yes"], "B.4", "Whether requests held tools or a search was not recorded."),
+        (["Yes"], "B.5", "Whether calls continued a conversation kept by the server was not"),
+        (["Yes"], "C.2", "Whether requests held system messages was not recorded."),
+        (["Yes"], "E.2", "Whether calls got no answer was not recorded."),
+        (["Yes"], "cost", "Cost: not recorded."),
+        (["Yes, because I", "No"], "E.2", f"{OF_TWO} {UNKNOWN}"),
+        (["Yes, because I", "No", WHOLE], "E.2", f"{OF_THREE} {UNKNOWN}"),
+        ([WHOLE], "E.2", f"1 answer: 1 cut, none refused. {UNKNOWN}"),
+        (["Yes", "No", WHOLE], "cost", "Tokens in: 10, and 2 not recorded. Tokens out: 1, and 2 "),
+        (["Yes", "No", WHOLE], "cost", "Cost: not recorded."),
     ],
 )
 @pytest.mark.feature("importing")
-def test_how_published_texts_ended_was_not_recorded(answers: Any, said: str) -> None:
-    """A text alone does not say that it was cut: no count of it is 0."""
-    text = published(*answers)["E.2"]
-    assert f"{said} Whether they were asked again or could be read was not recorded." in text
-
-
-@pytest.mark.feature("importing")
-def test_tokens_and_costs_that_were_not_published_are_not_0() -> None:
-    """Two texts alone say nothing of tokens, nor does the third answer of its day."""
-    text = published("Yes", "No", WHOLE)["cost"]
-    assert "Tokens in: 10, and 2 not recorded. Tokens out: 1, and 2 not recorded." in text
-    assert "Cost: not recorded." in text
+def test_what_published_answers_do_not_say_is_not_recorded(
+    answers: list[object], item: str, said: str
+) -> None:
+    """A text alone does not say that it was cut, nor what it cost: no count of it is 0."""
+    rows = [
+        {"scope": str(number), "prompt": "Bread?", "answer": answer}
+        for number, answer in enumerate(answers)
+    ]
+    llmcall.import_answers(rows, "published.jsonl", model="m", source="doi:10.1/x")
+    assert said in items("published.jsonl")[item]

@@ -187,23 +187,18 @@ def test_the_summary_says_which_words_of_a_prompt_changed(project: Project) -> N
     assert printed.count("pytest --llm-record=update") == 1
 
 
-def test_recording_once_asks_and_writes_a_cassette(project: Project) -> None:
-    """The summary says that the run records, and how many calls."""
-    printed = project.run("--llm-record=once", passed=1)
-    assert summary(printed) == [
-        "llmcall: recording, --llm-record=once",
-        "llmcall: 0 calls replayed, 1 recorded",
-    ]
+def test_a_cassette_is_recorded_once_and_replayed_without_a_call(project: Project) -> None:
+    """The summary says that the run records, and how many calls. Recording once again asks nothing more either, and the
+    cassette stays as it is.
+    """
+    recording = "llmcall: recording, --llm-record=once"
+    printed = summary(project.run("--llm-record=once", passed=1))
+    assert printed == [recording, "llmcall: 0 calls replayed, 1 recorded"]
     assert (project.cassettes(), project.calls()) == ({ONE: ["bread"]}, ["bread"])
-
-
-@pytest.mark.parametrize("option", [[], ["--llm-record=once"]])
-def test_a_recorded_test_is_replayed_without_a_call(project: Project, option: list[str]) -> None:
-    """Recording once again asks nothing more either, and the cassette stays as it is."""
-    project.record()
     recorded = (project.path / ONE).read_bytes()
-    printed = summary(project.run(*option, passed=1))
-    assert printed[-1] == "llmcall: 1 call replayed, 0 recorded"
+    for option in ([], ["--llm-record=once"]):
+        printed = summary(project.run(*option, passed=1))
+        assert printed[-1] == "llmcall: 1 call replayed, 0 recorded"
     assert project.calls() == []
     assert (project.path / ONE).read_bytes() == recorded
 
@@ -281,9 +276,6 @@ def test_a_test_that_did_not_pass_changes_no_cassette(
     project.write(source)
     assert "not used" not in project.run("--llm-record=rewrite", **outcomes)
     assert (project.calls(), project.cassettes()) == (["bread"], {ONE: ["milk"]})
-
-
-# As pytest-rerunfailures does.
 
 
 def test_paid_answers_stay_in_the_cache(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -654,37 +646,26 @@ def test_a_miss_that_a_tests_code_caught_is_an_error_at_its_end(project: Project
     assert "FAILED test_market.py::test_failed - AssertionError" in output
 
 
-@pytest.fixture
-def shared_and_unused(project: Project) -> str:
-    """A cassette of several tests of which none uses one record; return what tells it."""
-    project.record(SHARED, passed=3)
-    project.write(SHARED.replace("ask('c')", "pass"))
-    return '1 record of cassettes/test_market/shared.jsonl not used: gpt-6-luna "c"'
-
-
-@pytest.mark.parametrize("arguments", [[], ["."]])
-def test_a_shared_cassette_is_judged_after_all_its_tests(
-    project: Project, shared_and_unused: str, arguments: list[str]
-) -> None:
-    """If all tests of the project ran and passed."""
-    assert shared_and_unused in project.run("--llm-unused=fail", *arguments)
-
-
-@pytest.mark.usefixtures("shared_and_unused")
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "is_judged"),
     [
-        ["test_market.py"],
-        ["-k", "test_a"],
-        ["--ignore", "test_village.py"],
+        ([], True),
+        (["."], True),
+        (["test_market.py"], False),
+        (["-k", "test_a"], False),
+        (["--ignore", "test_village.py"], False),
     ],
 )
-def test_a_shared_cassette_is_not_judged_if_tests_were_left_out(
-    project: Project, arguments: list[str]
+def test_a_shared_cassette_is_judged_if_all_tests_of_the_project_ran(
+    project: Project, arguments: list[str], is_judged: bool
 ) -> None:
-    """One of them may use the record."""
+    """One that was left out may use the record."""
+    project.record(SHARED, passed=3)
+    project.write(SHARED.replace("ask('c')", "pass"))
     project.write("def test_village(): pass\n", "test_village.py")
-    assert "not used" not in project.run("--llm-unused=fail", *arguments)
+    lines = summary(project.run("--llm-unused=fail", *arguments))
+    unused = 'llmcall: 1 record of cassettes/test_market/shared.jsonl not used: gpt-6-luna "c"'
+    assert [line for line in lines if "not used" in line] == [unused] * is_judged
 
 
 # Workers of pytest-xdist

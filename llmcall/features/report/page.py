@@ -25,7 +25,6 @@ from .survey import distributions
 ROOT = -1  # the history without a message
 MOST_SHOWN = 10_000  # calls, which a browser shows with ease
 MAX_VARIABLES = 5  # of a row, shown as columns
-NO_FORM: Mapping[str, Any] = {"variables": {}}
 NUMBERS = ("calls", "actors", "tokens in", "tokens out", "cost")  # facts that share a line
 
 
@@ -82,12 +81,10 @@ def page_data(
     )
     columns = "title", "served", "parameters", "facts", "node", "new", "answers", "key", "marks"
     calls: dict[str, list[object]] = {name: [] for name in columns}
-    indexes: dict[tuple[int, str], int] = {}
-    variables: dict[tuple[int, str], Mapping[str, str]] = {}
+    indexes: dict[tuple[int, str | None], int] = {}
     for number, call in calls_read:
         key = call.record.cache_key
         indexes[number, key] = len(indexes)
-        variables[number, key] = (FORM.of(call.record) or NO_FORM)["variables"]
         node = ROOT
         for message in call.messages:
             node = nodes[node, messages[message]]
@@ -101,9 +98,6 @@ def page_data(
         calls["answers"].append([messages[answer] for answer in call.answers])
         calls["key"].append(short_key(key))
         calls["marks"].append(call.marks)
-
-    def index_of(number: int, key: str | None) -> int:
-        return -1 if key is None else indexes[number, key]
 
     # A call that only the other run has may have the number of one of the first run.
     cells = {(pair.scope, pair.index, pair.status): number for number, pair in enumerate(pairs)}
@@ -120,7 +114,7 @@ def page_data(
     row_numbers = [rows[pair.item] for pair in pairs]
     row_names = [visible(words.get(row, row)) or OF_NO_ACTOR for row in rows]
     return {
-        "variables": _variables(row_names, zip(row_numbers, pairs, strict=True), variables),
+        "variables": _variables(row_names, zip(row_numbers, pairs, strict=True)),
         "runs": list(map(visible, names)),
         "calls": calls,
         "cells": {
@@ -128,8 +122,8 @@ def page_data(
             # "+3" is a call that only the other run has; the first run may have a call 3 of its own.
             "call": [f"{'+' if pair.status == 'added' else ''}{pair.index + 1}" for pair in pairs],
             "row": row_numbers,
-            "one": [index_of(0, pair.keys[0]) for pair in pairs],
-            "other": [index_of(1, pair.keys[1]) for pair in pairs],
+            "one": [indexes.get((0, pair.keys[0]), -1) for pair in pairs],
+            "other": [indexes.get((1, pair.keys[1]), -1) for pair in pairs],
             "status": [pair.status for pair in pairs],
         },
         "divergences": {
@@ -152,19 +146,16 @@ def page_data(
     }
 
 
-def _variables(
-    row_names: Sequence[str],
-    pairs: Iterable[tuple[int, Pair]],
-    of_calls: Mapping[tuple[int, str], Mapping[str, str]],
-) -> dict[str, list[Any]]:
+def _variables(row_names: Sequence[str], pairs: Iterable[tuple[int, Pair]]) -> dict[str, list[Any]]:
     """Return the variables that all calls of a row share, and in which rows differ: their names, and the values by row.
 
     :param pairs: the calls, each with the number of its row.
     """
     found: dict[str, list[set[str]]] = {}
     for row, pair in pairs:
-        for number, key in enumerate(pair.keys):
-            for name, text in of_calls[number, key].items() if key is not None else ():
+        for record in filter(None, (pair.one, pair.other)):
+            form = FORM.of(record)
+            for name, text in form["variables"].items() if form else ():
                 found.setdefault(name, [set() for _ in row_names])[row].add(visible(text))
     own_names = [name.rpartition("/")[2] for name in row_names]
     columns = {

@@ -184,12 +184,12 @@ class Override(CallListener):
         if not fitting:
             return []
         with lock:
+            for answer in fitting:
+                answer.path = answer.path or path
             calls = self._calls_of(call)
             if calls is None:
                 calls = self._calls[branches, path] = _counted(call)
             number = calls.number(call.request.cache_key)
-            for answer in fitting:
-                answer.path = answer.path or path
         for answer in fitting:
             if answer.path != path:
                 call.refuse(
@@ -202,10 +202,11 @@ class Override(CallListener):
 
     def _problem_of(self, answer: _Answer) -> str:
         """Return a sentence for an answer that no call got; empty for others."""
-        if answer.is_used:
+        of_path = [calls for (_, path), calls in self._calls.items() if path == answer.path]
+        is_refused = answer.path is not None and not of_path  # which a ConfigError has said
+        if answer.is_used or is_refused:
             return ""
-        if answer.path is not None:
-            of_path = [calls for (_, path), calls in self._calls.items() if path == answer.path]
+        if of_path:
             reason = f"{printable(answer.actor)} made {counted(max(map(len, of_path)), 'call')}"
         else:
             names = list(self._seen)

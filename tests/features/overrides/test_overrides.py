@@ -129,20 +129,21 @@ def test_the_disk_cache_never_holds_it(town: Town, caplog: pytest.LogCaptureFixt
 
 
 @pytest.mark.parametrize("mode", ["new", "update", "rewrite"])
-def test_a_complete_file_keeps_its_recorded_answers(town: Town, mode: str) -> None:
-    """Nothing is sent, and the error names a new cassette."""
+def test_a_complete_file_keeps_its_recorded_answers(
+    town: Town, caplog: pytest.LogCaptureFixture, mode: str
+) -> None:
+    """Nothing is sent, and the error names a new cassette. A program that goes on is told of nothing else."""
     with llmcall.configured(cache_mode="off"), cassette("a.jsonl"):
         town.play()
     before = Path("a.jsonl").read_bytes()
     town.sent.clear()
     words = f"a.jsonl is complete .* in mode '{mode}' would replace: record into a new cassette"
-    with (
-        pytest.raises(llmcall.ConfigError, match=words),
-        cassette("a.jsonl", mode=mode),
-        override({("Ann", 1): "no"}),
-    ):
-        town.play()
+    with pytest.raises(llmcall.ConfigError, match=words), cassette("a.jsonl", mode=mode):
+        with override({("Ann", 1): "no"}), pytest.raises(llmcall.ConfigError) as refused:
+            town.play()
+        raise refused.value
     assert (Path("a.jsonl").read_bytes(), town.sent) == (before, [])
+    assert "answered no call" not in caplog.text
 
 
 def arrived(order: Sequence[int], path: str, mode: str = "once") -> list[str]:

@@ -19,7 +19,6 @@ from ..core.effects import Blocks
 from ..core.kinds import unpacked_vector
 from ..core.seams import OK
 from ..errors import APIError, LLMCallError, RequestTimeoutError
-from ..keys.plain_data import ordered_names, recordable
 from ..stores.records.answers import VOLATILE
 from ..support.waits import as_async
 from .interceptors import note_refusal
@@ -265,23 +264,14 @@ async def _read_ahead(
 
 
 def _events(chunk: dict[str, Data], *, wants_usage: bool) -> bytes:
-    """Return a chunk as an event, its fields in the order of :func:`recordable`: a record does not keep the
-    server's. If the program requests the usage, it gets an event of its own, as in the API.
+    """Return a record's chunk as an event. If the program requests the usage, it gets an event of its own, as in the
+    API.
     """
-    chunk = recordable(chunk, "a chunk", surrogates=True)
-    chunk = {name: value for name, value in chunk.items() if not _is_dropped(name, value)}
-    is_last = any(choice.get("finish_reason") for choice in chunk.get("choices") or ())
-    if not (wants_usage and is_last and chunk.get("usage") is not None):
+    if not wants_usage or "usage" not in chunk:
         return _event(chunk)
-    usage = chunk.pop("usage")
-    shared_fields = {name: chunk[name] for name in EACH_CHUNK if name in chunk}
-    last = {**shared_fields, "choices": [], "usage": usage}
-    return _event(chunk) + _event({name: last[name] for name in ordered_names(last)})
-
-
-def _is_dropped(name: str, value: Data) -> bool:
-    """Return whether a replay has no such field: OpenAI's random padding, a usage that is not known yet."""
-    return name == "obfuscation" or (name == "usage" and value is None)
+    last = {name: chunk[name] for name in EACH_CHUNK if name in chunk}
+    last |= {"choices": [], "usage": chunk["usage"]}
+    return _event({name: chunk[name] for name in chunk if name != "usage"}) + _event(last)
 
 
 def _event(data: Mapping[str, Data]) -> bytes:

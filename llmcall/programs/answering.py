@@ -66,8 +66,12 @@ DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/")
 
 
 def passes(recorder: Recorder, method: str, url: str, headers: Mapping[str, str]) -> bool:
-    """Return whether a request passes, judging by its method, address and headers: it reaches no model and
-    is not recorded, only noted.
+    """Return whether a request passes, judging by its method, address and headers: it reaches no model and is not
+    recorded, only noted. This comes before anything makes a request of httpx of it: that library has rules and errors
+    of its own.
+
+    :param url: as its library has it.
+    :param headers: names in any case.
     """
     try:
         parts = urlsplit(url)

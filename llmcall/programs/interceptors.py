@@ -1,20 +1,21 @@
-"""What answers the requests of a process's patched HTTP clients: recorders, or a child's link to its parent."""
+"""What watches the requests and connections of a process: recorders, and a guard of connections."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from enum import Enum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from ..errors import APIError
 from ..link.programs import interceptors
 from ..support.request_origin import PASSED, llmcall_sends, sent_by
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-    from types import ModuleType
+    from collections.abc import Awaitable, Callable
 
     import httpx
+
+    from .recorder import Recorder
 
 # Sends a request by the program's own transport.
 SendRequest: TypeAlias = "Callable[[httpx.Request], httpx.Response | Awaitable[httpx.Response]]"
@@ -30,7 +31,8 @@ class Sight(str, Enum):
 
 
 class Interceptor:
-    """An object that answers a program's requests to models, while the HTTP clients of its process are patched.
+    """An object that watches a program's requests and connections while the HTTP clients of its process are patched; a
+    :class:`.Recorder` also answers requests to models.
 
     :ivar passes_requests: ``True`` if it passes all requests through, and sees connections only.
     :ivar stays_in_forks: ``True`` if a forked process keeps it.
@@ -50,25 +52,6 @@ class Interceptor:
     def known_models(self) -> set[tuple[str, int]]:
         """Return the addresses of models that it knows."""
         return set()
-
-    def passes(self, method: str, url: str, headers: Mapping[str, str]) -> bool:
-        """Return whether a request passes by its method, address and headers alone, before anything makes a request of
-        httpx of it: that library has rules and errors of its own.
-
-        :param url: as its library has it.
-        :param headers: names in any case.
-        """
-        return False
-
-    async def response_to(
-        self, library: ModuleType, http: httpx.Request, send: SendRequest
-    ) -> httpx.Response | None:
-        """Return the response to a request of the program, or ``None`` for a request passed through.
-
-        :param library: the request's module, ``httpx`` or ``httpx2``, whose classes have one form.
-        :param http: the request.
-        :param send: sends a request and returns its response, or a coroutine that does.
-        """
 
     def note(self, sight: Sight, address: str) -> None:
         """Note something that is not recorded.
@@ -91,14 +74,14 @@ def innermost_interceptor() -> Interceptor | None:
     return attached[-1] if attached else None
 
 
-def active_interceptor() -> Interceptor | None:
-    """Return the interceptor of a program's request that is sent now, or ``None`` if it passes."""
+def active_recorder() -> Recorder | None:
+    """Return the recorder of a program's request that is sent now, or ``None`` if it passes."""
     interceptor = innermost_interceptor()
     if interceptor is None or interceptor.passes_requests:
         return None
     if llmcall_sends() and not interceptor.sends_nothing:
         return None
-    return interceptor
+    return cast("Recorder", interceptor)
 
 
 def note_refusal(error: Exception) -> None:

@@ -27,13 +27,11 @@ from ..support.listeners import CallListener, listen
 from ..support.normalizers import normalizer
 from . import connections
 from .actors import Actor, Actors
-from .interceptors import Interceptor, SendRequest, Sight, note_refusal
+from .interceptors import Interceptor, Sight, note_refusal
 from .transport import ProgramTransport
 
 if TYPE_CHECKING:
     from types import ModuleType
-
-    import httpx
 
     from ..stores.cassettes.cassette import Cassette
     from ..stores.record import Record
@@ -228,20 +226,6 @@ class Recorder(Interceptor):
         self.has_ended = False
         self.stays_in_forks = bool(sends_nothing)
         self.made_in = here()
-
-    def passes(self, method: str, url: str, headers: Mapping[str, str]) -> bool:
-        """Return whether a request passes by its method, address and headers alone, and note it then."""
-        from .answering import passes
-
-        return passes(self, method, url, headers)
-
-    async def response_to(
-        self, library: ModuleType, http: httpx.Request, send: SendRequest
-    ) -> httpx.Response | None:
-        """Return the response to a request of the program, or ``None`` for a request that passes."""
-        from .answering import response_to  # not for a block in which only llmcall calls
-
-        return await response_to(self, library, http, send)
 
     def is_left(self, library: ModuleType, host: str) -> bool:
         """Return whether the process that records this one has ended, so that a request to a model passes."""

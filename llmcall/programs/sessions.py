@@ -10,8 +10,9 @@ import requests
 
 from ..core import threads
 from ..support import libraries
+from .answering import passes, response_to
 from .conversion import TIMEOUTS, UNREAD, LibraryErrors, httpx_request
-from .interceptors import active_interceptor, passing
+from .interceptors import active_recorder, passing
 
 if TYPE_CHECKING:
     import httpx
@@ -27,10 +28,10 @@ def _send_recorded(
     send: Callable[..., Any], adapter: Any, request: Any, *args: object, **kwargs: Any
 ) -> object:
     """Replace ``HTTPAdapter.send``, through which every request of a session goes."""
-    interceptor = active_interceptor()
-    if interceptor is None:
+    recorder = active_recorder()
+    if recorder is None:
         return send(adapter, request, *args, **kwargs)
-    if interceptor.passes(request.method, request.url, request.headers):
+    if passes(recorder, request.method, request.url, request.headers):
         with passing():
             return send(adapter, request, *args, **kwargs)
     options = {**dict(zip(OPTIONS, args, strict=False)), **kwargs}
@@ -59,7 +60,7 @@ def _send_recorded(
         )
 
     response = threads.run(
-        ERRORS.answer(interceptor.response_to(libraries.any_httpx, original, send_attempt))
+        ERRORS.answer(response_to(recorder, libraries.any_httpx, original, send_attempt))
     )
     if response is None:
         with passing():

@@ -15,6 +15,7 @@ from aiohttp.client_reqrep import ClientRequest
 from aiohttp.connector import Connection
 
 from ...core import loops
+from ...programs.answering import passes, response_to
 from ...programs.conversion import (
     UNREAD,
     LibraryErrors,
@@ -23,7 +24,7 @@ from ...programs.conversion import (
     response_head,
     whole_response,
 )
-from ...programs.interceptors import active_interceptor, passing
+from ...programs.interceptors import active_recorder, passing
 from ...support import libraries
 from ...support.loop_waits import next_step
 
@@ -51,10 +52,10 @@ async def _connect_recorded(
     timeout: aiohttp.ClientTimeout,
 ) -> Connection:
     """Replace ``BaseConnector.connect``, by which a session of aiohttp gets the connection of each request."""
-    interceptor, request = active_interceptor(), req
-    if interceptor is None or "Upgrade" in request.headers:  # a WebSocket
+    recorder, request = active_recorder(), req
+    if recorder is None or "Upgrade" in request.headers:  # a WebSocket
         return await connect(connector, request, traces, timeout)
-    if interceptor.passes(request.method, str(request.url), request.headers):
+    if passes(recorder, request.method, str(request.url), request.headers):
         with passing():
             return await connect(connector, request, traces, timeout)
     original = httpx_request(
@@ -103,9 +104,7 @@ async def _connect_recorded(
 
     broken = None
     try:
-        answer = await loops.run(
-            interceptor.response_to(libraries.any_httpx, original, send_attempt)
-        )
+        answer = await loops.run(response_to(recorder, libraries.any_httpx, original, send_attempt))
     except libraries.any_httpx.RequestError as error:
         broken = error
     if isinstance(broken, (libraries.any_httpx.ConnectError, libraries.any_httpx.ConnectTimeout)):

@@ -15,6 +15,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from ...core import threads
+from ...programs.answering import passes, response_to
 from ...programs.conversion import (
     UNREAD,
     LibraryErrors,
@@ -23,7 +24,7 @@ from ...programs.conversion import (
     response_head,
     whole_response,
 )
-from ...programs.interceptors import active_interceptor, passing
+from ...programs.interceptors import active_recorder, passing
 from ...support import libraries
 
 if TYPE_CHECKING:
@@ -52,11 +53,11 @@ def _open_recorded(
 
     :param request: the program's, as the opener's processors of requests have left it.
     """
-    interceptor = active_interceptor()
-    if interceptor is None or request.type not in ("http", "https"):
+    recorder = active_recorder()
+    if recorder is None or request.type not in ("http", "https"):
         return open_below(opener, request, data)
     headers = {**request.headers, **request.unredirected_hdrs}
-    if interceptor.passes(request.get_method(), request.full_url, headers):
+    if passes(recorder, request.get_method(), request.full_url, headers):
         with passing():
             return open_below(opener, request)
     timeout: Any = request.timeout
@@ -85,7 +86,7 @@ def _open_recorded(
         return ERRORS.httpx_response(response.code, headers, _pieces(response), response.close)
 
     response = threads.run(
-        ERRORS.answer(interceptor.response_to(libraries.any_httpx, original, send_attempt))
+        ERRORS.answer(response_to(recorder, libraries.any_httpx, original, send_attempt))
     )
     if response is None:
         with passing():

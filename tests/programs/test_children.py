@@ -880,7 +880,11 @@ def test_a_childs_sdk_repeats_no_call_that_the_run_has_repeated(
 @pytest.mark.ci
 @pytest.mark.parametrize(
     "child",
-    [f"subprocess.run({CHILD})", "multiprocessing.Process(target=tell, args=['Milk?']).start()"],
+    [
+        f"subprocess.run({CHILD})",
+        "multiprocessing.Process(target=tell, args=['Milk?']).start()",
+        "os.wait() if os.fork() else tell('Milk?')",
+    ],
 )
 def test_a_new_question_of_a_child_is_a_miss_of_the_run(model: NumberedServer, child: str) -> None:
     """Told with what differs; the exit code is 1, and nothing is sent."""
@@ -1007,13 +1011,19 @@ def test_a_child_that_opens_a_cassette_only_replays_it_where_nothing_is_sent(
 
 
 def test_no_child_in_a_replay_has_a_key_that_pays(model: NumberedServer) -> None:
-    """Whatever the provider, and whatever the variable: a key is known by its mark, or by the request that used it."""
+    """Whatever the provider, and whatever the variable: a key is known by its mark, or by the request that used it.
+    SDKs find a placeholder where none is set, too.
+    """
     keys = {
-        **dict.fromkeys(("GOOGLE_API_KEY", "AZURE_OPENAI_API_KEY"), "key-of-somebody"),
+        **dict.fromkeys(("OPENAI_API_KEY", "ANTHROPIC_API_KEY"), "key-of-somebody"),
+        **dict.fromkeys(("GOOGLE_API_KEY", "AZURE_OPENAI_API_KEY"), "key-of-another"),
         "MARKED": "sk-proj-4f9GkQ2mZ7xTb1YvN8cR",
         "USED": "f3a1c05e9b7d4826",
     }
-    others = {"DB_PASSWORD": "open-SESAME-12-of-a-database"}  # a replay may need it
+    others = {  # a replay may need them
+        "DB_PASSWORD": "open-SESAME-12-of-a-database",
+        "DATABASE_URL": "postgres://user:pa55word9@db.example/x",
+    }
     write(
         "program.py",
         """
@@ -1026,7 +1036,8 @@ def test_no_child_in_a_replay_has_a_key_that_pays(model: NumberedServer) -> None
     )
     given, _ = ran(*A, **keys, **others)
     printed, _ = ran(*NONE, **keys, **others)
-    assert f"DB_PASSWORD={others['DB_PASSWORD']}" in printed
+    assert all(f"{name}={value}" in printed for name, value in others.items())
+    assert "GEMINI_API_KEY=" in printed and "GEMINI_API_KEY=" not in given
     for name, key in {**keys, "OWN": keys["USED"]}.items():
         assert f"{name}={key}" in given and f"{name}=" in printed
         assert key not in printed

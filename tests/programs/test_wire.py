@@ -5,10 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-import os
-import runpy
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,11 +12,9 @@ from typing import Any
 import openai
 import pytest
 from clients import KEY, QUESTION, Server, http, program, streamed_answer
-from commands import LONGEST, PRICED
 from hypothesis import given
 from hypothesis import strategies as st
-from servers import chunks_of, completion, event
-from werkzeug import Request, Response
+from servers import chunks_of, event
 
 import llmcall
 
@@ -276,41 +270,6 @@ def test_recorded_texts_are_not_asked_for_again() -> None:
     _, sent = server.bodies()
     plain = sent_plainly(server, lambda one: one.embeddings.create(model="e", input=["oil"]))
     assert [sent] == plain
-
-
-SCRIPT = """
-import sys
-import openai
-
-client = openai.OpenAI(api_key="none", base_url=sys.argv[1], max_retries=0)
-messages = [{"role": "user", "content": "Brot für 3 Münzen?"}]
-client.chat.completions.create(
-    model="m", messages=messages, temperature=1.0, stop=None, extra_body={"top_k": 3, "a": [None, 1.0]}
-)
-"""
-
-
-@pytest.mark.ci
-def test_llmcall_run_sends_what_the_program_sends(
-    httpserver: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Under ``llmcall run`` the server gets the same bytes as without it."""
-    sent: list[bytes] = []
-
-    def answer(request: Request) -> Response:
-        sent.append(request.get_data())
-        return Response(json.dumps(completion()), content_type="application/json")
-
-    httpserver.expect_request("/v1/chat/completions").respond_with_handler(answer)
-    Path("script.py").write_text(SCRIPT, encoding="utf-8")
-    monkeypatch.setattr(sys, "argv", ["script.py", httpserver.url_for("/v1")])
-    runpy.run_path("script.py")
-    command = [sys.executable, "-m", "llmcall", "run", "--cassette", "run.jsonl", *sys.argv]
-    environment = {**os.environ, "LLMCALL_CONFIG": str(PRICED)}
-    subprocess.run(command, env=environment, check=True, timeout=LONGEST)
-    plain, recorded = sent
-    assert plain
-    assert recorded == plain
 
 
 def test_a_budget_keeps_what_it_reserved_if_no_usage_is_reported() -> None:

@@ -11,6 +11,7 @@ import itertools
 import json
 import pathlib
 import re
+from collections.abc import Callable
 from typing import Any
 
 import openai
@@ -255,49 +256,47 @@ PASSING: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("name", PASSING)
-def test_what_is_not_json_passes_while_recording_and_is_reported_by_its_path(
+def test_what_is_not_json_passes_while_recording_and_is_refused_in_a_replay(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Once at the end, however often it was sent; it is no failure, and no file holds it."""
+    """Its path is reported once at the end, however often it was sent; it is no failure, and no file holds it. A replay
+    sends nothing.
+    """
     send, address = PASSING[name]
     api = API()
     with llmcall.cassette(TAPE) as tape:
+        sdk(api).models.list()
         for _ in range(2):
             assert send(api)
         assert address not in caplog.text
     assert caplog.text.count(f"{address} was sent and not recorded") == 1
-    assert "failed" not in caplog.text and "other clients" not in caplog.text
-    assert len(api.asked) == 2
-    assert tape.records == 0
-
-
-@pytest.mark.parametrize("name", PASSING)
-def test_what_is_not_json_is_refused_with_its_path_in_a_replay(name: str) -> None:
-    """Nothing is sent."""
-    send, address = PASSING[name]
-    with llmcall.cassette(TAPE):
-        sdk(API()).models.list()
-    api = API()
+    assert "failed" not in caplog.text
+    assert (len(api.asked), tape.records) == (3, 1)
     with pytest.raises(llmcall.LLMCallError) as caught, llmcall.cassette(TAPE, mode="none"):
         try:
             send(api)
         except openai.APIStatusError as error:
             assert error.status_code == 409
     assert f"{address} is not recorded" in str(caught.value)
-    assert not api.asked
+    assert len(api.asked) == 3
 
 
-def test_a_body_that_requests_reads_piece_by_piece_passes(
-    httpserver: Any, caplog: pytest.LogCaptureFixture
+def by_requests(url: str) -> Any:
+    """Post a file, which requests reads piece by piece: it is no request without a body."""
+    return pytest.importorskip("requests").post(url, data=io.BytesIO(b"abc"))
+
+
+@pytest.mark.parametrize("post", [by_requests, lambda url: http.post(url, files={"file": b"abc"})])
+def test_the_connection_of_what_passes_is_no_other_clients(
+    post: Callable[[str], Any], httpserver: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Such as a file: it is no request without a body."""
-    requests = pytest.importorskip("requests")
-    httpserver.expect_request("/v1/files", data="abc").respond_with_json({"id": "f"})
+    """It is reported by its path alone."""
+    httpserver.expect_request("/v1/files").respond_with_json({"id": "f"})
     with llmcall.configured(base_url=httpserver.url_for("/v1")), llmcall.cassette(TAPE) as tape:
-        sent = requests.post(httpserver.url_for("/v1/files"), data=io.BytesIO(b"abc"))
-    assert sent.json() == {"id": "f"}
+        assert post(httpserver.url_for("/v1/files")).json() == {"id": "f"}
     assert tape.records == 0
     assert "POST localhost/v1/files was sent and not recorded" in caplog.text
+    assert "other clients" not in caplog.text
 
 
 def test_telemetry_passes_while_recording_and_gets_an_empty_204_in_a_replay(

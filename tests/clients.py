@@ -256,12 +256,6 @@ def plain_program(server: Any) -> openai.OpenAI:
     return openai.OpenAI(api_key=KEY, http_client=http.Client(transport=server.transport))
 
 
-def async_program(server: Server, **overrides: Any) -> openai.AsyncOpenAI:
-    """Return the asynchronous client of a program."""
-    client = llmcall.async_http_client(transport=server.transport, **overrides)
-    return openai.AsyncOpenAI(api_key=KEY, http_client=client)
-
-
 def ask(client: openai.OpenAI, **params: Any) -> str:
     """Ask the question and return the answer's text."""
     params = {"model": "gpt-4o-mini", "temperature": 1, **params}

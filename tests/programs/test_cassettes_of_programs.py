@@ -27,7 +27,6 @@ from clients import KEY, QUESTION, Server, ask, http, plain_program
 from commands import LONGEST, NEEDS_POSIX, PRICED
 from pytest_httpserver import HTTPServer
 from servers import NumberedServer
-from werkzeug import Request, Response
 
 import llmcall
 
@@ -213,21 +212,10 @@ def test_draws():
 @pytest.mark.ci
 @pytest.mark.feature("pytest_plugin")
 def test_a_marked_test_of_the_sdk_is_recorded_and_replayed_without_a_key(
-    httpserver: HTTPServer,
+    model: NumberedServer,
 ) -> None:
     """The plain ``pytest`` replays; the mark takes the actor. No other test reaches the model."""
-    asked = []
-
-    def answer(request: Request) -> Response:
-        asked.append(request.get_json())
-        message = {"role": "assistant", "content": f"answer {len(asked) - 1}"}
-        choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
-        body = {"object": "chat.completion", "id": "c", "model": "m", "choices": choices}
-        return Response(json.dumps(body), content_type="application/json")
-
-    httpserver.expect_request("/v1/chat/completions").respond_with_handler(answer)
-    text = PROJECT.format(address=httpserver.url_for("/v1"))
-    Path("test_market.py").write_text(text, encoding="utf-8")
+    Path("test_market.py").write_text(PROJECT.format(address=model.address), encoding="utf-8")
     for options, key in ((["--llm-record=once"], {"OPENAI_API_KEY": KEY}), ([], {})):
         done = subprocess.run(
             [
@@ -242,12 +230,12 @@ def test_a_marked_test_of_the_sdk_is_recorded_and_replayed_without_a_key(
                 **os.environ,
                 "LLMCALL_CONFIG": str(PRICED),
                 "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # others take more time than the test
-                "OPENAI_BASE_URL": httpserver.url_for("/v1"),
+                "OPENAI_BASE_URL": model.address,
                 **key,
             },
         )
         assert done.returncode == 0, done.stdout
-    assert len(asked) == 3
+    assert len(model.asked) == 3
     draws, named = sorted(Path("cassettes").rglob("*.jsonl"))
     assert '"sample": "run#1"' in draws.read_text(encoding="utf-8")
     assert "You are Lisa.-" in named.read_text(encoding="utf-8")

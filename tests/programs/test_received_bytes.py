@@ -128,19 +128,23 @@ def test_a_server_that_advises_to_retry_is_heard(httpserver: HTTPServer) -> None
     assert found == ["true", "true", "false"]
 
 
+@pytest.mark.parametrize("path", ANSWERS)
 @pytest.mark.parametrize("post", [by_httpx, by_requests])
 def test_a_failure_that_is_not_retried_reaches_the_program_unchanged(
-    post: Callable[[str, Any], Got], httpserver: HTTPServer
+    post: Callable[[str, Any], Got], path: str, httpserver: HTTPServer
 ) -> None:
     """It gets the body and the headers that it gets without llmcall; a connection has its own."""
-    path = "/v1/chat/completions"
     httpserver.expect_request(path).respond_with_data(
-        b'{"error": {"message": "no such model"}}', 404, content_type="application/json"
+        b'{"error": {"message": "no such model"}}',
+        404,
+        {"x-request-id": "r1"},
+        content_type="application/json",
     )
-    url = httpserver.url_for(path)
-    found = [post(url, CHAT)]
+    url, body = httpserver.url_for(path), ANSWERS[path][0]
+    found = [post(url, body)]
     with llmcall.cassette("run.jsonl", mode="once"):
-        found.append(post(url, CHAT))
+        found.append(post(url, body))
+    assert len(httpserver.log) == 2
     for _, headers in found:
         del headers["date"]
         headers.pop("connection", None)

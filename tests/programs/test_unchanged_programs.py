@@ -18,7 +18,6 @@ from clients import (
     TOOLS,
     Server,
     ask,
-    async_program,
     http,
     program,
 )
@@ -128,46 +127,6 @@ def test_embeddings_are_recorded_text_by_text(server: Server) -> None:
     assert len(server.requests) == 1
 
 
-async def ask_asynchronously(client: Any) -> Any:
-    """Ask the question."""
-    made = await client.chat.completions.create(model="gpt-4o-mini", messages=QUESTION)
-    return made.choices[0].message.content
-
-
-async def stream_asynchronously(client: Any) -> Any:
-    """Ask the question as a stream."""
-    chunks = await client.chat.completions.create(
-        model="gpt-4o-mini", messages=QUESTION, stream=True
-    )
-    pieces = [choice.delta.content or "" async for chunk in chunks for choice in chunk.choices]
-    return "".join(pieces)
-
-
-async def embed_asynchronously(client: Any) -> Any:
-    """Ask for an embedding."""
-    made = await client.embeddings.create(model="text-embedding-3-small", input="bread")
-    return made.data[0].embedding
-
-
-@pytest.mark.parametrize(
-    ("asking", "expected"),
-    [
-        (ask_asynchronously, "answer number 0"),
-        (stream_asynchronously, "answer number 0"),
-        (embed_asynchronously, [5, 0.5]),
-    ],
-)
-def test_asynchronous_programs_are_recorded_and_replayed(
-    server: Server, asking: Callable[[Any], Any], expected: Any
-) -> None:
-    async def run(mode: str) -> Any:
-        async with async_program(server, cache_mode=mode) as client:
-            return await asking(client)
-
-    assert asyncio.run(run("auto")) == asyncio.run(run("replay")) == expected
-    assert len(server.requests) == 1
-
-
 def test_a_call_of_azure_goes_to_its_deployment_which_names_the_model(server: Server) -> None:
     """A program need not name it in the body."""
     client = openai.AzureOpenAI(
@@ -243,19 +202,6 @@ def test_actors_in_threads_stand_in_the_scope_in_which_the_client_was_made(
 def respond(client: openai.OpenAI) -> str:
     """Ask the question by another request of the SDK, and return the answer's name."""
     return client.responses.create(model="gpt-4o-mini", input="Bread?").id
-
-
-@pytest.mark.parametrize("asking", [ask, respond])
-def test_a_refusal_of_the_api_comes_as_it_was(
-    server: Server, asking: Callable[[openai.OpenAI], str]
-) -> None:
-    """With its status, headers and body, after one try."""
-    error = {"error": {"message": "wrong key", "code": "invalid_api_key"}}
-    server.failures = [(401, {"x-request-id": "r1"}, error)]
-    with pytest.raises(openai.AuthenticationError, match="wrong key") as refused:
-        asking(program(server, retry_max_attempts=3, retry_waiting_time=0))
-    assert refused.value.request_id == "r1"
-    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("asking", [ask, respond])
@@ -354,15 +300,6 @@ def reached(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
         lambda _, request: below.handle_async_request(request),
     )
     return server
-
-
-def test_patched_records_every_client_of_the_process(reached: Server) -> None:
-    before = openai.OpenAI(api_key=KEY)
-    with llmcall.patched():
-        first = ask(before)
-    with llmcall.patched(cache_mode="replay"):
-        assert ask(openai.OpenAI(api_key=KEY)) == first
-    assert len(reached.requests) == 1
 
 
 def test_a_call_passes_one_recorder_only(reached: Server) -> None:

@@ -165,7 +165,7 @@ def test_response_headers_pass_while_recording_and_a_replay_has_none(
     name: str, is_async: bool
 ) -> None:
     """No header gets into the file."""
-    server, found = Headed(), []
+    server, found, texts = Headed(), [], []
     for mode in ("once", "none"):
         with llmcall.cassette("run.jsonl", mode=mode):
             if is_async:
@@ -175,6 +175,9 @@ def test_response_headers_pass_while_recording_and_a_replay_has_none(
                 answer.http_response.read()
             remaining = answer.headers.get("x-ratelimit-remaining-requests")
             found.append((answer.request_id, remaining))
+            texts.append(answer.http_response.text)
+    assert len(server.requests) == 1
+    assert name == "stream" or lasting(texts[0]) == lasting(texts[1])
     assert found == [("req-1", "3"), (None, None)]
     written = Path("run.jsonl").read_text(encoding="utf-8")
     assert "req-1" not in written and "ratelimit" not in written

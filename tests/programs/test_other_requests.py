@@ -16,7 +16,6 @@ from servers import event
 
 import llmcall
 from llmcall.testing import ScriptedClient
-from llmcall.types import Listener
 
 # no form of credential that anybody knows: 24 letters and digits
 PLAIN_KEY = "q7w8e9r0t1y2u3i4o5p6a7s8"
@@ -259,25 +258,6 @@ def test_a_chat_body_of_another_form_is_recorded_as_it_is(
     assert json.loads(server.requests[0].content) == body
     (record,) = llmcall.client("openai").cache.records()
     assert record.kind == "http"
-
-
-def test_an_error_of_llmcalls_own_makes_no_other_record_of_a_chat(
-    server: Server, request: pytest.FixtureRequest
-) -> None:
-    """It reaches the program: only a body that is no chat of section 1 is recorded as it is."""
-    errors = [ValueError("a fault of llmcall's own")]
-
-    class FailsOnce(Listener):
-        def asks(self, call: object) -> None:
-            if errors:
-                raise errors.pop()
-
-    added = FailsOnce()
-    added.start()
-    request.addfinalizer(added.stop)
-    with pytest.raises(openai.APIStatusError, match="a fault of llmcall's own"):
-        program(server).chat.completions.create(**CHAT)
-    assert not server.requests
 
 
 @pytest.mark.parametrize("fault", [TypeError, ValueError])

@@ -17,8 +17,7 @@ from ..support.normalizers import NORMALIZERS
 
 Command = str | bytes | os.PathLike[str]
 KILLED = 128  # and the signal's number: the exit code that a shell gives a killed program
-# Options of Python: those with a value, of which the first two name what it runs.
-WITH_VALUE, LONG_WITH_VALUE = "cmWX", ("--check-hash-based-pycs",)
+WITH_VALUE = "cmWX"  # options of Python, of which the first two name what it runs
 SHELL, SHELLS = "sh", ("sh", "bash", "dash", "zsh", "ksh")
 ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=")
 SUBSTITUTION = re.compile(r"[$`]")
@@ -75,8 +74,6 @@ def _script(arguments: Sequence[str]) -> str:
         if argument == "-" or not argument.startswith("-"):
             return "python" if argument == "-" else argument
         if argument.startswith("--"):
-            if argument in LONG_WITH_VALUE:
-                next(rest, None)
             continue
         for index, option in enumerate(argument[1:], 2):
             if option in WITH_VALUE:

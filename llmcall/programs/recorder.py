@@ -195,15 +195,11 @@ class Recorder(Interceptor):
         is_of_cassette: bool = False,
         is_linked: bool = False,
     ) -> None:
-        # a wrong setting fails here, not in the program's first request
-        checked = checked_layer(overrides, function)
-        parsed = {
-            name: setting.value
-            for name, setting in checked.items()
-            if isinstance(setting.value, str)
-            or (name == "endpoints" and setting.value is not UNSET)
+        # A wrong setting fails here, not in the program's first request; a path starts from this process's folder.
+        settings: dict[str, Any] = {
+            name: overrides[name] if setting.value is UNSET else setting.value
+            for name, setting in checked_layer(overrides, function).items()
         }
-        settings: dict[str, Any] = {**overrides, **parsed}
         client_at = functools.cache(
             lambda address: ProgramClient(**{**settings, "base_url": address})
         )

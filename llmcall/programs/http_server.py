@@ -129,7 +129,6 @@ class Server:
             for name, (variable, address) in BASE_URLS.items()
         }
         self._models = set(map(connections.address_in, self._base_urls.values()))
-        self._reading: set[asyncio.Task[object]] = set()  # those whose requests are not whole yet
         self._scopes: dict[str, Scope] = {}  # the outermost ones that headers name
         self._library: ModuleType
         self._client: httpx.AsyncClient
@@ -192,8 +191,6 @@ class Server:
             return
         self._server.config.timeout_graceful_shutdown = seconds
         self._server.should_exit = True
-        for task in self._reading:  # requests that are half sent
-            task.cancel()
         self._serving.add_done_callback(lambda _: thread.end())
 
     async def _serve(self) -> None:
@@ -254,27 +251,19 @@ class Server:
         return await self._client.send(request, stream=True)
 
     async def _read(self, receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
-        """Return a request's body, unless the server closes before all of it has come.
+        """Return a request's body.
 
-        :raises BadRequest: if it is compressed.
+        :raises BadRequest: if it is compressed, or does not come whole.
         """
         if headers.get(b"content-encoding", b"identity") != b"identity":
             raise BadRequest(415, "llmcall reads bodies without a content-encoding")
-        task = asyncio.current_task()
-        assert task is not None
-        self._reading.add(task)
         pieces, has_more = [], True
-        try:
-            while has_more:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise BadRequest(400, "the client disconnected before its request was complete")
-                pieces.append(message.get("body", b""))
-                has_more = message.get("more_body", False)
-        except asyncio.CancelledError:
-            raise BadRequest(503, "the run ended before the request was complete") from None
-        finally:
-            self._reading.discard(task)
+        while has_more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise BadRequest(400, "the client disconnected before its request was complete")
+            pieces.append(message.get("body", b""))
+            has_more = message.get("more_body", False)
         return b"".join(pieces)
 
     def _check_is_models(self, url: str) -> None:

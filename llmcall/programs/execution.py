@@ -232,16 +232,14 @@ class Execution(CallListener):
             return
         if self._status is not None:
             self._status.erase()
-        is_terminal = os.isatty(self._stderr)
-        text, warned = (
-            "".join(f"{visible(line)}\n" for line in some) for some in (lines, warnings)
-        )
-        if is_terminal:
-            width = shutil.get_terminal_size().columns
-            text, warned = wrapped(text, width), wrapped(warned, width)
-        if has_colours(is_terminal=is_terminal):
-            text, warned = coloured(text), as_warning(warned) if warned else ""
-        text += warned
+        is_terminal, text = os.isatty(self._stderr), ""
+        for some, styled in ((lines, coloured), (warnings, as_warning)):
+            shown = "".join(f"{visible(line)}\n" for line in some)
+            if is_terminal:
+                shown = wrapped(shown, shutil.get_terminal_size().columns)
+            if shown and has_colours(is_terminal=is_terminal):
+                shown = styled(shown)
+            text += shown
         encoding = getattr(sys.__stderr__, "encoding", None) or "utf-8"
         with contextlib.suppress(OSError), open(self._stderr, "wb", closefd=False) as file:
             file.write(text.encode(encoding, "backslashreplace"))

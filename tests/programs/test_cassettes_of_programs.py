@@ -347,7 +347,7 @@ def test_a_programs_request_shows_no_key() -> None:
 def test_a_block_without_a_call_names_the_hosts_that_unrecorded_clients_connected_to(
     mode: str, httpserver: HTTPServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One of them may be a model."""
+    """One of them may be a model; a replay does not refuse it."""
     httpserver.expect_request("/").respond_with_data("Two.")
     with llmcall.cassette("tape.jsonl", mode="new"):
         llmcall.recorded(name="clock")(lambda: 7)()

@@ -887,22 +887,6 @@ def test_a_cassette_that_cannot_be_written_ends_run_with_exit_code_1(model: Numb
 # What is not recorded
 
 
-@pytest.mark.ci
-def test_mode_none_leaves_other_hosts_alone(model: NumberedServer) -> None:
-    """A program's own server is no model."""
-    serving = """
-        import socket
-        server = socket.create_server(("127.0.0.1", 0))
-        reader = socket.create_connection(server.getsockname())
-        server.accept()[0].sendall(b"a row")
-        print(reader.recv(5), ask('Bread?'))
-    """
-    ran("ask('Bread?')", *A)
-    printed, reported = ran(serving, *NONE)
-    assert printed == "b'a row' answer 0\n"
-    assert "refused" not in reported
-
-
 def test_mode_none_refuses_what_the_program_asks_by_llmcall(model: NumberedServer) -> None:
     """A program that uses llmcall itself sends nothing either, whatever cassette it opens."""
     asking = """

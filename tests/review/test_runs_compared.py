@@ -124,12 +124,6 @@ def test_embeddings_move_no_call_of_the_level_that_is_left_out() -> None:
     assert (divergence.scope, divergence.index) == ("", 0)
 
 
-def test_the_only_actor_keeps_its_name() -> None:
-    """A first level that is all of every scope names an actor."""
-    found = llmcall.compare(one_call("a.jsonl"), one_call("b.jsonl"))
-    assert [(row.scope, row.status) for row in found.rows] == [("lisa", "same")]
-
-
 def test_a_call_outside_any_scope_is_not_the_only_actors() -> None:
     """The actor's name may have changed with its prompt: it is reported, whatever was asked
     outside.

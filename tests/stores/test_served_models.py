@@ -242,18 +242,6 @@ def test_a_recording_that_goes_on_joins_the_days() -> None:
     assert f"answered by {SNAPSHOT} (2026-03-01 to {today()})" in commands.done("show", PATH)
 
 
-def test_days_are_all_that_two_recordings_differ_in() -> None:
-    """The same calls give the same bytes on another day, but for the days."""
-    recorded(PATH, "Hi", "Bye", cache_mode="off")
-    recorded("other.jsonl", "Hi", "Bye", cache_mode="off")
-    with_header("other.jsonl", served={SNAPSHOT: {"first": "2026-03-01", "last": "2026-03-01"}})
-    first, other = (
-        Path(path).read_text(encoding="utf-8").split("\n") for path in (PATH, "other.jsonl")
-    )
-    assert first[1:] == other[1:]
-    assert {**header(), "served": 0} == {**header("other.jsonl"), "served": 0}
-
-
 def test_headers_that_differ_in_their_days_are_joined() -> None:
     """git's merge by union gives a file with both headers; so does 'cassette merge' with two files."""
     recorded(PATH, "Hi", cache_mode="off")

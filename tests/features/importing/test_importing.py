@@ -106,14 +106,6 @@ def test_an_imported_tuple_of_names_is_a_scope_path(names: tuple[Any, Any]) -> N
         assert llmcall.OpenAIClient().send_message("How much?").content == "5"
 
 
-def test_equal_requests_are_draws_of_their_scope() -> None:
-    """They are counted by scope and request."""
-    imported(game("ann", "5"), game("ben", "2"), game("ann", "6"))
-    with llmcall.cassette(GAMES, mode="none"), llmcall.scope("ann"):
-        client = llmcall.OpenAIClient()
-        assert [client.send_message("How much?").content for _ in range(2)] == ["5", "6"]
-
-
 def test_outside_any_scope_further_draws_have_numbers() -> None:
     """The first is what a call without a scope finds; ``sample=`` names the others."""
     imported(*({**game("ann", text), "scope": ()} for text in "56"))

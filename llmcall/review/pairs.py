@@ -124,48 +124,41 @@ def _named_actors(
     if above and {*actors, *other_actors} == {above}:
         del choices[0]
     name_of = align.get if isinstance(align, Mapping) else align or str
-    names, other_names = _Names(actors), _Names(other_actors, name_of)
     *_, level, other_level = max(
         (
-            len({*names.below(level)} & {*other_names.below(other_level)}),
+            len({*_names(actors, level, str)} & {*_names(other_actors, other_level, name_of)}),
             -number,
             level,
             other_level,
         )
         for number, (level, other_level) in enumerate(choices)
     )
-    named = names.actors_below(level)
-    return named, _with_earlier_names(named, other_names.actors_below(other_level))
+    named = _by_name(actors, _names(actors, level, str), level)
+    others = _by_name(other_actors, _names(other_actors, other_level, name_of), other_level)
+    return named, _with_earlier_names(named, others)
 
 
-class _Names:
-    """The names of a run's actors.
+def _names(actors: Actors, ancestor: str, name_of: Callable[[str], str | None]) -> Iterator[str]:
+    """Yield the name of each actor, without the path of the scope above all; that may be empty.
 
-    :param actors: the records by scope path.
     :param name_of: returns another name for an actor, or ``None``.
     """
+    # Calls outside any scope are another actor's, but embeddings never have a scope.
+    has_others = any(record.kind != "embedding" for record in actors.get("", ()))
+    for scope in actors:
+        is_other = has_others and scope == ancestor
+        name = scope if is_other else relative_scope(scope, ancestor)
+        yield name_of(name) or name
 
-    def __init__(self, actors: Actors, name_of: Callable[[str], str | None] = str) -> None:
-        self._actors = actors
-        self._name_of = name_of
-        # Calls outside any scope are another actor's, but embeddings never have a scope.
-        self._has_others = any(record.kind != "embedding" for record in actors.get("", ()))
 
-    def below(self, ancestor: str) -> Iterator[str]:
-        """Yield the name of each actor, without the path of the scope above all; that may be empty."""
-        for scope in self._actors:
-            is_other = self._has_others and scope == ancestor
-            name = scope if is_other else relative_scope(scope, ancestor)
-            yield self._name_of(name) or name
-
-    def actors_below(self, ancestor: str) -> Actors:
-        """Return the records by name; those of actors with the same name one after the other."""
-        by_name: dict[str, list[list[Record]]] = {}
-        for scope, name in zip(self._actors, self.below(ancestor), strict=True):
-            namesakes = by_name.setdefault(name, [])
-            # A call's place is the one in its scope, whatever embeddings stand before it in the file.
-            namesakes.insert(0 if scope == ancestor else len(namesakes), self._actors[scope])
-        return {name: [*chain(*lists)] for name, lists in by_name.items()}
+def _by_name(actors: Actors, names: Iterable[str], ancestor: str) -> Actors:
+    """Return the records by name; those of actors with the same name one after the other."""
+    by_name: dict[str, list[list[Record]]] = {}
+    for (scope, records), name in zip(actors.items(), names, strict=True):
+        namesakes = by_name.setdefault(name, [])
+        # A call's place is the one in its scope, whatever embeddings stand before it in the file.
+        namesakes.insert(0 if scope == ancestor else len(namesakes), records)
+    return {name: [*chain(*lists)] for name, lists in by_name.items()}
 
 
 def _with_earlier_names(actors: Actors, other_actors: Actors) -> Actors:

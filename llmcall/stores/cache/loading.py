@@ -68,7 +68,7 @@ def load(storage: Storage, source: str | Storage, on_conflict: str) -> int:
         )
     replaces, left_out = on_conflict == "replace", 0
 
-    def additions() -> Iterator[Change]:
+    def changes() -> Iterator[Change]:
         nonlocal left_out
         for record in records():
             if incomplete(record):
@@ -76,7 +76,7 @@ def load(storage: Storage, source: str | Storage, on_conflict: str) -> int:
             else:
                 yield addition(record, replaces=is_conflict(record) and replaces)
 
-    stored_count = storage.write(additions())
+    stored_count = storage.write(changes())
     if left_out:
         notice(
             "%s: %s that were filtered, broke off or are empty are left out",

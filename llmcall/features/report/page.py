@@ -28,18 +28,6 @@ MAX_VARIABLES = 5  # of a row, shown as columns
 NUMBERS = ("calls", "actors", "tokens in", "tokens out", "cost")  # facts that share a line
 
 
-def rows_of_table(pairs: Iterable[Pair], words: Mapping[str, str]) -> list[Pair]:
-    """Return calls row by row, sorted by the rows' words.
-
-    :param pairs: the calls, actor by actor.
-    """
-    rows: dict[str, list[Pair]] = {}
-    for pair in pairs:
-        rows.setdefault(pair.item, []).append(pair)
-    names = sorted(rows, key=lambda row: natural(words.get(row, row)))
-    return [pair for row in names for pair in rows[row]]
-
-
 def sample_rows(pairs: list[Pair], limit: int) -> list[Pair]:
     """Return the calls of an even sample of rows, at most ``limit``."""
     if limit >= len(pairs):
@@ -198,7 +186,10 @@ def page(
 
     pairs = comparison.pairs if comparison else unpaired_calls(runs[0])
     words = item_words(pairs)
-    all_calls = rows_of_table(pairs, words)
+    # Row by row; rows of the same words stay apart.
+    all_calls = sorted(
+        pairs, key=lambda pair: (natural(words.get(pair.item, pair.item)), pair.item)
+    )
     shown = sample_rows(all_calls, sample or MOST_SHOWN)
     all_found = list(map(RunFacts, runs))
     wanted = {of for pair in shown for of in enumerate(pair.keys)}

@@ -403,27 +403,16 @@ def test_a_page_says_which_answers_were_cut_refused_and_asked_again() -> None:
     ]
 
 
-def many(path: str) -> str:
-    """Write down a run of 10,100 calls: 4,100 of one actor, and 20 of each of 300."""
-    records = [chat(f"Bread {n}?", f"Yes, {n}.", f"world/crowd#{n}") for n in range(4_100)]
-    records += [
-        chat(f"Milk {n}?", "Yes.", f"world/actor-{actor}#{n}")
-        for actor in range(300)
-        for n in range(20)
-    ]
-    return str(write_cassette(path, records))
-
-
 @pytest.mark.ci
 def test_a_page_shows_at_most_10_000_calls_unless_it_is_told() -> None:
     """It says so; its sums are of the whole run."""
-    run = many("a.jsonl")
+    run = play("a.jsonl", agreed, actors=10_001, rounds=1)
     html = report(run)
-    assert len(data_of(html)["cells"]["call"]) == 5_960
-    assert "A sample: 5,960 of 10,100 calls, from 298 of 301 actors" in html
+    assert len(data_of(html)["cells"]["call"]) == 10_000
+    assert "A sample: 10,000 of 10,001 calls, from 10,000 of 10,001 actors" in html
     html = report(run, "--sample", "11000")
-    assert len(data_of(html)["cells"]["call"]) == 10_100
-    assert facts_of(html)["calls"] == "10,100"
+    assert len(data_of(html)["cells"]["call"]) == 10_001
+    assert facts_of(html)["calls"] == "10,001"
 
 
 # In a browser

@@ -523,6 +523,25 @@ def test_several_tests_share_a_named_cassette(project: Project, way: str, mode: 
     assert project.calls() == []
 
 
+def asking(**texts: str) -> str:
+    """Return tests by name that share a cassette, each asking its letters."""
+    return "".join(
+        f"@pytest.mark.llm('shared')\ndef test_{name}():\n    for text in {letters!r}: ask(text)\n"
+        for name, letters in texts.items()
+    )
+
+
+def test_an_updated_shared_cassette_equals_a_fresh_recording(project: Project) -> None:
+    """In the order in which the tests asked."""
+    project.record(asking(one="ab", two="fa", three="h"), passed=3)
+    project.write(asking(one="abc", two="efa", three="hbi"))
+    project.run("--llm-record=update", passed=3)
+    updated = project.cassettes()
+    assert updated["cassettes/test_market/shared.jsonl"] == list("abcefhi")
+    project.run("--llm-record=rewrite", passed=3)
+    assert updated == project.cassettes()
+
+
 def test_the_markers_cassette_name_stands_above_the_fixtures(project: Project) -> None:
     """It is a path below the folder of the module's cassettes."""
     project.write("@pytest.fixture\ndef llm_cassette_name():\n    return 'a'\n", "conftest.py")

@@ -261,39 +261,27 @@ def test_a_package_installs_the_llmcall_that_packed_it(package: Path, tmp_path: 
     wheel, *others = (package / "requirements.txt").read_text(encoding="utf-8").splitlines()
     assert wheel == f"./{WHEEL}"
     assert all("==" in line and "llmcall" not in line for line in others)
-    python = environment(tmp_path / "reader")
+    # An environment that sees this one's libraries after its own
+    reader = tmp_path / "reader"
+    venv.create(reader, symlinks=True)
+    [site] = reader.glob("lib/*/site-packages")
+    libraries = [path for path in sys.path if "site-packages" in path]
+    (site / "others.pth").write_text("\n".join(libraries))
+
+    def printed_by(program: str, *arguments: str) -> str:
+        command = [reader / "bin" / program, *arguments]
+        bare = {**os.environ, "PYTHONPATH": ""}
+        return subprocess.check_output(command, cwd=package, env=bare, text=True).strip()
+
     offline = ("--no-index", "--no-deps", "--ignore-installed")
-    in_environment(python, "-m", "pip", "install", *offline, wheel, folder=package)
-    command = python.with_name("llmcall")
-    printed = in_environment(command, "verify", ".", folder=package)
+    printed_by("python", "-m", "pip", "install", *offline, wheel)
+    printed = printed_by("llmcall", "verify", ".")
     assert "verified" in printed and "ok       versions" in printed
-    installed = in_environment(
-        python, "-c", "import llmcall; print(llmcall.__file__)", folder=package
-    )
-    assert Path(installed).is_relative_to(tmp_path / "reader")
+    installed = printed_by("python", "-c", "import llmcall; print(llmcall.__file__)")
+    assert Path(installed).is_relative_to(reader)
     with zipfile.ZipFile(package / WHEEL) as archive:
         assert all(entry.date_time == (1980, 1, 1, 0, 0, 0) for entry in archive.infolist())
         assert not [name for name in archive.namelist() if "direct_url" in name or ".pyc" in name]
-
-
-PRINT_SITE = "import sysconfig; print(sysconfig.get_path('purelib'))"
-
-
-def environment(folder: Path) -> Path:
-    """Make an environment that sees this one's libraries after its own; return its Python."""
-    venv.create(folder, symlinks=True)
-    python = folder / "bin" / "python"
-    site = Path(in_environment(python, "-c", PRINT_SITE, folder=folder))
-    (site / "others.pth").write_text(
-        "\n".join(path for path in sys.path if "site-packages" in path)
-    )
-    return python
-
-
-def in_environment(*command: str | Path, folder: Path) -> str:
-    """Run a command of an environment, and return what it prints."""
-    environment = {**os.environ, "PYTHONPATH": ""}
-    return subprocess.check_output(command, cwd=folder, env=environment, text=True).strip()
 
 
 @pytest.mark.ci

@@ -19,7 +19,7 @@ from commands import LONGEST, run
 from workers import client_at, fill, seeded
 
 import llmcall
-from llmcall import CacheCorruptError, CacheMissError, ResponseCache
+from llmcall import CacheCorruptError, CacheMissError, ConfigError, ResponseCache
 from llmcall.testing import ScriptedClient
 
 RECORDS, PAGE = 60, 4096
@@ -135,7 +135,10 @@ def test_damage_gives_right_answers_or_an_error_that_says_what_to_do(
         for use in (salvage, replay, read_all, ask):
             shutil.copytree(tmp_path / "damaged", tmp_path / "used")
             caplog.clear()
-            use(tmp_path / "used", sound[path], questions, counts)
+            try:
+                use(tmp_path / "used", sound[path], questions, counts)
+            except ConfigError as error:  # a damaged limit is another program's
+                assert REMEDY in str(error), error
             counts["warned"] += bool(caplog.records)
             llmcall.reset()
             shutil.rmtree(tmp_path / "used")

@@ -268,11 +268,6 @@ class Call(NamedTuple):
             self.failures.end(progress, error)
 
     @property
-    def is_taped(self) -> bool:
-        """Return whether a cassette has the answer, here or in the process that answers; known once that began."""
-        return self.cassette is not None or (self.errand is not None and self.errand.is_taped)
-
-    @property
     def store(self) -> Store:
         """Return what holds its record: the cassette over the disk cache, or the cache alone."""
         cassette, position, cache = self.cassette, self.position, self.cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
@@ -213,12 +213,12 @@ class CallOfProcess:
         draw = None
         try:
             calls = self._calls()
-            records: list[Record] = await self._drive(calls, answer_calls(calls))
+            records: list[Record] = await self._drive(answer_calls(calls))
             if self._where.keeps_draw and calls[0].draw is not None:
                 draw = self._ticket.keep_draw(calls[0].draw)
             data = [record_data(record) for record in records]
             paths = [call.position.path for call in calls]
-            return messages.Answered(data, paths, calls[0].is_taped, self._meter.noted, draw)
+            return messages.Answered(data, paths, self._meter.noted, draw)
         except effects.AbandonedError:
             return messages.Over(self._meter.noted)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - its process raises it
@@ -226,7 +226,7 @@ class CallOfProcess:
             own = number if raiser is self else None
             return messages.Unanswered(error_data(error), own, self._meter.noted)
 
-    async def _drive(self, calls: Sequence[Call], procedure: effects.Procedure[Any]) -> Any:
+    async def _drive(self, procedure: effects.Procedure[Any]) -> Any:
         """Drive a procedure to its end, and return its result.
 
         :raises AbandonedError: if the reader of the stream leaves.
@@ -238,7 +238,7 @@ class CallOfProcess:
                 effects.Emit,
             ):
                 text, chunk = outcome.piece
-                told = await self.query(messages.Emit(text, chunk, calls[0].is_taped))
+                told = await self.query(messages.Emit(text, chunk))
                 error = effects.AbandonedError() if isinstance(told, messages.Leave) else None
             return outcome.result
         finally:

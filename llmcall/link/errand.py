@@ -78,7 +78,6 @@ class Errand:
     :param ticket: the ticket of the code that makes the call.
     :param where: the call's position.
     :param draws: gets the call's draw, or ``None``.
-    :ivar is_taped: ``True`` if a cassette has the answer.
     """
 
     def __init__(
@@ -88,7 +87,6 @@ class Errand:
         self._ticket = ticket
         self._where = where
         self._draws = draws
-        self.is_taped = False
         self._blocks = False
         self._connection: Connection
         self._number: int  # of the call on it
@@ -114,7 +112,6 @@ class Errand:
             self._number = next(self._connection.numbers)
             try:
                 while isinstance(told := await self._follow(message), messages.Emit):
-                    self.is_taped = told.is_taped
                     message = await self._emit(Piece(told.text, told.chunk))
             finally:
                 if not self._has_ended:
@@ -290,9 +287,8 @@ class Errand:
                     error = own
                 hide_own_frames(error)
                 raise error
-            case messages.Answered(found, paths, is_taped, used, draw):
+            case messages.Answered(found, paths, used, draw):
                 count(calls[0], used)
-                self.is_taped = is_taped
             case _:
                 raise self._parent.over()
         records = []

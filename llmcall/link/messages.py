@@ -219,14 +219,10 @@ class Leave(NamedTuple):
 
 
 class Emit(NamedTuple):
-    """Give the reader of the stream a piece.
-
-    :param is_taped: ``True`` if a cassette has the answer.
-    """
+    """Give the reader of the stream a piece."""
 
     text: str
     chunk: Any
-    is_taped: bool
 
 
 # The answers to these
@@ -319,7 +315,6 @@ class Answered(NamedTuple):
 
     records: list[RecordData]
     paths: list[str]
-    is_taped: bool
     used: list[UsedAmounts]
     draw: int | None
 

@@ -19,7 +19,6 @@ from ..core.effects import Blocks
 from ..core.kinds import unpacked_vector
 from ..core.seams import OK
 from ..errors import APIError, LLMCallError, RequestTimeoutError
-from ..stores.records.answers import VOLATILE
 from ..support.waits import as_async
 from .interceptors import note_refusal
 from .transport import CONTENT_TYPE, headers_to_copy, with_charset
@@ -279,12 +278,8 @@ def _event(data: Mapping[str, Data]) -> bytes:
 
 
 def _with_identifier(response: Mapping[str, Data], call: Call) -> dict[str, Data]:
-    """Return a recorded response or chunk with an identifier and a date, which programs expect; from the disk cache
-    to a cassette, too, those of its replay.
-    """
-    left_out = VOLATILE if call.is_taped else ()
-    fields = {name: value for name, value in response.items() if name not in left_out}
-    return {"id": f"chatcmpl-{call.request.cache_key[:29]}", "created": 0, **fields}
+    """Return a recorded response or chunk with an identifier and a date, which a cassette lacks and programs expect."""
+    return {"id": f"chatcmpl-{call.request.cache_key[:29]}", "created": 0, **response}
 
 
 def _vectors(response: Mapping[str, Data]) -> str:

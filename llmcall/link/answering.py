@@ -191,7 +191,7 @@ class CallOfProcess:
         told = await self._told
         if isinstance(told, messages.Failed):
             self._is_open = False
-            self._sender.renewable, self._sender.class_name = told.renewable, told.class_name
+            self._sender.renewable = told.renewable
             error: Any = error_in(told.error, is_any=True)
             error.raised_there = self, told.number
             raise error

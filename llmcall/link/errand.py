@@ -162,10 +162,8 @@ class Errand:
 
     def _failure(self, error: Exception) -> messages.Failed:
         self._errors.append(error)
-        transport, number = self._transport, len(self._errors) - 1
-        if transport is None:
-            return messages.Failed(error_data(error), number, False, "")
-        return messages.Failed(error_data(error), number, transport.renewable, transport.class_name)
+        renewable = self._transport is not None and self._transport.renewable
+        return messages.Failed(error_data(error), len(self._errors) - 1, renewable)
 
     async def _send(self, told: messages.Transmit) -> messages.Message:
         """Send the request, and return the response, or begin to read it chunk by chunk."""

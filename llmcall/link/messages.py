@@ -270,13 +270,11 @@ class Failed(NamedTuple):
 
     :param number: of the error among those that the process raised in this call.
     :param renewable: as of a :class:`.seams.Transport`.
-    :param class_name: of the transport.
     """
 
     error: ErrorData
     number: int
     renewable: bool
-    class_name: str
 
 
 class Done(NamedTuple):

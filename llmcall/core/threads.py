@@ -176,7 +176,6 @@ class Each(Iterator[T]):
     def __init__(self, items: AsyncGenerator[T, None], timed: Timed | None = None) -> None:
         self._items = items
         self.timed = timed
-        self._is_closed = False
 
     def __next__(self) -> T:
         try:
@@ -185,10 +184,8 @@ class Each(Iterator[T]):
             raise StopIteration from None
 
     def close(self) -> None:
-        """End the iteration. httpx2 may do so again, when Python has cleared the names of this module."""
-        if not self._is_closed:
-            _run_hooked(_close(self._items))
-            self._is_closed = True
+        """End the iteration."""
+        _run_hooked(_close(self._items))
 
 
 async def _next(items: AsyncGenerator[T, None]) -> T:

@@ -22,7 +22,7 @@ def opened(text: str, **options: Any) -> list[Any]:
     """Open a cassette with such a text, and read it."""
     written("f.jsonl", text)
     with cassette("f.jsonl", mode="none", **options) as tape:
-        return [record.request for record in tape.all_records()]
+        return tape.all_records()
 
 
 def loaded(source: Any) -> object:

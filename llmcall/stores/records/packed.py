@@ -38,7 +38,7 @@ class LazyRecord(Record):
 
     __slots__ = ("_place", "_read")
 
-    def __init__(self, read: Callable[..., Record], *place: Any, **held: object) -> None:
+    def __init__(self, read: Callable[..., Record], *place: object, **held: object) -> None:
         self._read, self._place = read, place
         self.received = None
         for name, value in held.items():

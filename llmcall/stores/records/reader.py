@@ -37,7 +37,7 @@ class FileRecord(LazyRecord):
     @property
     def line(self) -> bytes:
         """Return its line. Equal lines have equal requests and answers."""
-        return self.file.line_of(*self._place).rstrip()
+        return self.file.line_of(self.file.place_of(self.cache_key)).rstrip()
 
 
 # The beginning of a record's line: its kind, its sample, its caller and its arms.
@@ -192,16 +192,8 @@ class RecordFile:
         return len(self._starts)
 
     def __iter__(self) -> Iterator[Record]:
-        return self.others(lambda key: False)
-
-    def others(self, is_used: Callable[[str], bool]) -> Iterator[Record]:
-        """Yield the records that are not used.
-
-        :param is_used: returns whether the record of a key is used.
-        """
         read = lru_cache(MOST_READ)(self._record)
-        places = self._places.items()
-        return (self._lazy(key, place, read) for key, place in places if not is_used(key))
+        return (self._lazy(key, place, read) for key, place in self._places.items())
 
     def _lazy(self, key: str, place: int, read: Callable[[int], Record]) -> FileRecord:
         """Return a record that reads at each use what it does not hold."""
@@ -221,6 +213,10 @@ class RecordFile:
             stored_at=None,
         )
 
+    def place_of(self, key: str) -> int:
+        """Return the place of a key's record."""
+        return self._places[key]
+
     def line_of(self, place: int) -> bytes:
         """Return the line of a record."""
         return self._line(self._starts[place])
@@ -235,6 +231,17 @@ class RecordFile:
         """
         place = self._places.get(key)
         return None if place is None else self._record(place, asked)
+
+    def others(self, is_used: Callable[[str], bool]) -> list[Record]:
+        """Return the records that are not used.
+
+        :param is_used: returns whether the record of a key is used.
+        """
+        read = lru_cache(MOST_READ)(self._record)
+        places = self._places.items()
+        return [
+            LazyRecord(read, place, _cache_key=key) for key, place in places if not is_used(key)
+        ]
 
     def named(self) -> Iterator[Record]:
         """Yield the records that name their caller."""

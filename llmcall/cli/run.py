@@ -74,9 +74,8 @@ def run(
             f"{script} is a notebook. Record it by a cassette in its first cell: "
             f'tape = llmcall.cassette("{Path(script).stem}.jsonl"); tape.open(), and tape.close() in its last'
         )
-    if (
-        not module and Path(script).suffix == ".jsonl"
-    ):  # as a program, it would end well and call nothing
+    # As a program, a recording would end well and call nothing, and --check would find nothing wrong.
+    if not module and Path(script).suffix == ".jsonl":
         raise click.UsageError(
             f"{script} is not a program. Give the program that was recorded: "
             f"llmcall run --cassette {script} PROGRAM"

@@ -34,6 +34,7 @@ FILES = (
     "cache.db-shm",
     ".gitignore",
 )
+REFUSED = (CacheCorruptError, ConfigError)  # the latter: a damaged limit is another program's
 Damage = Callable[[bytearray, random.Random], None]
 
 
@@ -135,10 +136,7 @@ def test_damage_gives_right_answers_or_an_error_that_says_what_to_do(
         for use in (salvage, replay, read_all, ask):
             shutil.copytree(tmp_path / "damaged", tmp_path / "used")
             caplog.clear()
-            try:
-                use(tmp_path / "used", sound[path], questions, counts)
-            except ConfigError as error:  # a damaged limit is another program's
-                assert REMEDY in str(error), error
+            use(tmp_path / "used", sound[path], questions, counts)
             counts["warned"] += bool(caplog.records)
             llmcall.reset()
             shutil.rmtree(tmp_path / "used")
@@ -173,7 +171,7 @@ def looked_up(cache: ResponseCache, questions: Iterable[str]) -> set[str]:
     found = set()
     asking = ScriptedClient(cache_mode="replay")
     for question in questions:
-        with suppress(CacheCorruptError):
+        with suppress(*REFUSED):
             if cache.get(asking.build_request(question)) is not None:
                 found.add(question)
     return found
@@ -188,7 +186,7 @@ def replay(
         try:
             assert client.send_message(question).content == answers[question]
             counts["right"] += 1
-        except CacheCorruptError as error:
+        except REFUSED as error:
             assert REMEDY in str(error), error
             counts["corrupt"] += 1
         except CacheMissError:
@@ -202,7 +200,7 @@ def read_all(
     with ResponseCache(folder) as cache:
         try:
             assert answers_in(cache).items() <= answers.items()
-        except CacheCorruptError as error:
+        except REFUSED as error:
             assert REMEDY in str(error), error
             counts["corrupt"] += 1
 
@@ -213,7 +211,11 @@ def ask(folder: Path, answers: dict[str, str], questions: list[str], counts: Cou
         lambda messages: NEW, cache_mode="auto", cache_path=folder, on_error="raise"
     )
     for question in questions:
-        first, second = (client.send_message(question) for _ in range(2))
+        try:
+            first, second = (client.send_message(question) for _ in range(2))
+        except ConfigError as error:
+            assert REMEDY in str(error), error
+            return
         assert first.content == second.content
         assert second.cached
         assert first.content == (answers[question] if first.cached else NEW)
